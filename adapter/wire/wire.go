@@ -29,12 +29,13 @@ type Permission struct {
 	Name string
 	// Action is create, read, update or delete, or empty where none was given.
 	Action string
-	// ResourceType is empty for a basic permission.
+	// Resource is whether the permission is about a resource (type "resource");
+	// otherwise it is a basic one.
+	Resource bool
+	// ResourceType is the type of that resource; empty for a basic permission,
+	// though the request may name one there.
 	ResourceType string
 }
-
-// Basic reports whether p is a basic permission: one that is not about a resource.
-func (p Permission) Basic() bool { return p.ResourceType == "" }
 
 // Ref is the resourceRef of an [Item]: absent, one, or a list.
 type Ref struct {
