@@ -1,0 +1,97 @@
+// Package discovery finds the base URL of a Backstage plugin from its id, as
+// HostDiscovery of @backstage/backend-defaults 0.19.0 does: from
+// discovery.endpoints first, else {backend.baseUrl}/api/{pluginId}.
+//
+// URLs come from configuration alone, never from a token or a policy; an id only
+// selects or fills in a template, and only an id of letters, digits, hyphen and
+// underscore is ever filled in.
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Options are the keys of Backstage's configuration that name plugins' places.
+type Options struct {
+	// BaseURL is backend.baseUrl.
+	BaseURL string
+	// Endpoints is discovery.endpoints; the first that names a plugin serves it,
+	// and one that names "*" serves those that no other names.
+	Endpoints []Endpoint
+}
+
+// Endpoint is one entry of discovery.endpoints.
+type Endpoint struct {
+	// Target is the internal target, in which {{pluginId}} stands for the plugin's
+	// id. Its scheme may be http+srv or https+srv, whose host is looked up as a
+	// DNS SRV record at each call.
+	Target  string
+	Plugins []string
+}
+
+// Discovery resolves plugin ids. It is immutable and safe for concurrent use.
+type Discovery struct {
+	options Options
+}
+
+// New returns a Discovery. Every problem of o is in the error, joined.
+func New(o Options) (*Discovery, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	return &Discovery{options: o}, nil
+}
+
+var pluginID = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// BaseURL returns the base URL of the plugin, without a trailing slash. It fails
+// for an id that could not be one, and for a target by DNS SRV record whose look-up fails.
+func (d *Discovery) BaseURL(ctx context.Context, id string) (string, error) {
+	if !pluginID.MatchString(id) {
+		return "", fmt.Errorf("%q cannot be the id of a plugin", id)
+	}
+	target := d.target(id)
+	target = strings.ReplaceAll(target, "{{pluginId}}", id)
+	target = strings.ReplaceAll(target, "{{ pluginId }}", id)
+	return resolveSRV(ctx, strings.TrimRight(target, "/"))
+}
+
+func (d *Discovery) target(id string) string {
+	for _, name := range []string{id, "*"} {
+		for _, e := range d.options.Endpoints {
+			if slices.Contains(e.Plugins, name) {
+				return e.Target
+			}
+		}
+	}
+	return strings.TrimRight(d.options.BaseURL, "/") + "/api/{{pluginId}}"
+}
+
+func resolveSRV(ctx context.Context, target string) (string, error) {
+	u, err := url.Parse(target)
+	if err != nil {
+		return "", fmt.Errorf("discovery target: %w", err)
+	}
+	scheme, srv := strings.CutSuffix(u.Scheme, "+srv")
+	if !srv {
+		return target, nil
+	}
+	_, records, err := net.DefaultResolver.LookupSRV(ctx, "", "", u.Hostname())
+	if err != nil {
+		return "", fmt.Errorf("discovery target %s: %w", u.Host, err)
+	}
+	if len(records) == 0 {
+		return "", fmt.Errorf("discovery target %s: no SRV record", u.Host)
+	}
+	// LookupSRV has sorted by priority and shuffled by weight.
+	u.Scheme = scheme
+	u.Host = net.JoinHostPort(strings.TrimRight(records[0].Target, "."), strconv.Itoa(int(records[0].Port)))
+	return u.String(), nil
+}

@@ -1,0 +1,65 @@
+package discovery
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestBaseURL(t *testing.T) {
+	d, err := New(Options{
+		BaseURL: "http://127.0.0.1:7007/",
+		Endpoints: []Endpoint{
+			{Target: "http://todo.internal/x/{{pluginId}}/", Plugins: []string{"todo", "notes"}},
+			{Target: "https://late.internal/{{ pluginId }}", Plugins: []string{"todo"}},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{
+		"catalog": "http://127.0.0.1:7007/api/catalog",
+		"todo":    "http://todo.internal/x/todo",
+		"notes":   "http://todo.internal/x/notes",
+	} {
+		if got, err := d.BaseURL(t.Context(), id); err != nil || got != want {
+			t.Errorf("BaseURL(%q) = %q, %v; want %q", id, got, err, want)
+		}
+	}
+	for _, id := range []string{"", "../todo", "a/b", "todo?x", "a.b", "ü"} {
+		if got, err := d.BaseURL(t.Context(), id); err == nil {
+			t.Errorf("BaseURL(%q) = %q; want an error", id, got)
+		}
+	}
+}
+
+func TestCatchAllServesTheRest(t *testing.T) {
+	d, err := New(Options{BaseURL: "http://a", Endpoints: []Endpoint{
+		{Target: "http://all/{{pluginId}}", Plugins: []string{"*"}},
+		{Target: "http://one", Plugins: []string{"todo"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{"todo": "http://one", "catalog": "http://all/catalog"} {
+		if got, _ := d.BaseURL(t.Context(), id); got != want {
+			t.Errorf("BaseURL(%q) = %q; want %q", id, got, want)
+		}
+	}
+}
+
+func TestNewNamesEveryProblem(t *testing.T) {
+	_, err := New(Options{BaseURL: "ftp://x", Endpoints: []Endpoint{
+		{Target: "http://", Plugins: []string{"a"}},
+		{Target: "http+srv://name:80/x"},
+	}})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		"backend.baseUrl: ", "discovery.endpoints[0].target: ", "discovery.endpoints[1].target: ", "discovery.endpoints[1].plugins: ",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nlacks %q", err, want)
+		}
+	}
+}

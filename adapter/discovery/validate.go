@@ -1,0 +1,45 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Validate reports everything that is wrong with o, each problem with its key path.
+func (o Options) Validate() error {
+	var problems []error
+	if o.BaseURL == "" {
+		problems = append(problems, errors.New("backend.baseUrl: missing; it says where the plugins are"))
+	} else if err := checkTarget(o.BaseURL); err != nil {
+		problems = append(problems, fmt.Errorf("backend.baseUrl: %w", err))
+	}
+	for i, e := range o.Endpoints {
+		path := fmt.Sprintf("discovery.endpoints[%d]", i)
+		if err := checkTarget(e.Target); err != nil {
+			problems = append(problems, fmt.Errorf("%s.target: %w", path, err))
+		}
+		if len(e.Plugins) == 0 {
+			problems = append(problems, fmt.Errorf("%s.plugins: names no plugin", path))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func checkTarget(target string) error {
+	u, err := url.Parse(strings.NewReplacer("{{pluginId}}", "id", "{{ pluginId }}", "id").Replace(target))
+	if err != nil {
+		return fmt.Errorf("not a URL: %q", target)
+	}
+	scheme, srv := strings.CutSuffix(u.Scheme, "+srv")
+	switch {
+	case scheme != "http" && scheme != "https":
+		return fmt.Errorf("want an http or https URL, have %q", target)
+	case u.Hostname() == "":
+		return fmt.Errorf("no host in %q", target)
+	case srv && u.Port() != "":
+		return fmt.Errorf("a +srv target takes no port, its record names one: %q", target)
+	}
+	return nil
+}
