@@ -12,6 +12,12 @@
 // 0.9.13.
 package criteria
 
+import (
+	"iter"
+	"slices"
+	"strconv"
+)
+
 // Op says what a [Criteria] node is.
 type Op uint8
 
@@ -50,3 +56,64 @@ type Criteria struct {
 	Rule Rule       // of a Leaf
 	Of   []Criteria // the child of a Not, the children of an AllOf or AnyOf
 }
+
+// Eval decides the tree, given the answer to each of its rules. A node is asked
+// no more than its operator needs: the first false child ends an AllOf, the first
+// true one an AnyOf.
+//
+// It panics on a node that neither [Parse] nor [Criteria.Normalise] makes, one
+// with an unknown Op or a Not without its one child: under a Not, any guess there
+// could allow.
+func (c Criteria) Eval(answer func(Rule) bool) bool {
+	holds := func(c Criteria) bool { return c.Eval(answer) }
+	switch c.Op {
+	case Never:
+		return false
+	case Always:
+		return true
+	case Leaf:
+		return answer(c.Rule)
+	case Not:
+		return !holds(c.child())
+	case AllOf:
+		return !slices.ContainsFunc(c.Of, func(c Criteria) bool { return !holds(c) })
+	case AnyOf:
+		return slices.ContainsFunc(c.Of, holds)
+	}
+	panic(c.unknown())
+}
+
+// Rules yields the rules of the tree from left to right, one for each leaf, and
+// so with repetitions.
+func (c Criteria) Rules() iter.Seq[Rule] {
+	return func(yield func(Rule) bool) { c.eachRule(yield) }
+}
+
+// eachRule is the walk of Rules; it reports whether to go on.
+func (c Criteria) eachRule(yield func(Rule) bool) bool {
+	if c.Op == Leaf {
+		return yield(c.Rule)
+	}
+	for _, child := range c.Of {
+		if !child.eachRule(yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// Equal reports whether both trees are the same node for node, children in the
+// same order. Trees that differ may still mean the same.
+func (c Criteria) Equal(other Criteria) bool {
+	return c.Op == other.Op && c.Rule == other.Rule && slices.EqualFunc(c.Of, other.Of, Criteria.Equal)
+}
+
+// child is the one child of a Not.
+func (c Criteria) child() Criteria {
+	if len(c.Of) != 1 {
+		panic("criteria: a Not with " + strconv.Itoa(len(c.Of)) + " children")
+	}
+	return c.Of[0]
+}
+
+func (c Criteria) unknown() string { return "criteria: unknown Op " + strconv.Itoa(int(c.Op)) }
