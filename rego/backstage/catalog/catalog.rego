@@ -12,8 +12,8 @@
 #     of a word;
 #   - numbers that no JavaScript program wrote (beyond 2^53, or fractions such as 1.50) can have another text, which
 #     has_metadata and has_spec compare;
-#   - the plugin fails, and the request with it, where an entity has keys that differ only in case (has_metadata,
-#     has_spec), a label or annotation called `hasOwnProperty`, or one compared with a value that is not a string.
+#   - the plugin fails, and the request with it, where an entity has keys or types of relation that differ only in
+#     case (has_metadata, has_spec), a label or annotation called `hasOwnProperty`, or a value of one that is not text.
 #     Here these are answered;
 #   - members that the catalog refuses in an entity (other members at the root, a name, namespace or uid that is not
 #     text) have no search rows here.
