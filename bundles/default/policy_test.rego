@@ -33,8 +33,8 @@ test_owner_changes_entity[note] if {
 }
 
 test_owner_of_another_case_changes_entity[note] if {
-	some note, permission in _changes
 	identity := {"user": "user:default/ann", "claims": ["user:default/ann", "Group:Default/Web"]}
+	some note, permission in _changes
 	authz.allow with input as {"permission": permission, "identity": identity, "resource": _storefront}
 }
 
@@ -49,8 +49,8 @@ test_nobody_changes_entity_without_identity[note] if {
 }
 
 test_nobody_changes_entity_without_owner[note] if {
-	some note, permission in _changes
 	orphan := object.remove(_storefront, ["relations"])
+	some note, permission in _changes
 	not authz.allow with input as {"permission": permission, "identity": _ann, "resource": orphan}
 }
 
@@ -62,7 +62,7 @@ test_admin_may_do_everything[note] if {
 test_user_named_as_admin_may_do_everything[note] if {
 	some note, permission in object.union(_changes, _admin_only)
 	authz.allow with input as {"permission": permission, "identity": _bob, "resource": _storefront}
-		with data.backstage.authz.admins as ["User:Default/Bob"]
+		with authz.admins as ["User:Default/Bob"]
 }
 
 test_everything_else_is_denied[note] if {
@@ -72,7 +72,7 @@ test_everything_else_is_denied[note] if {
 
 test_nobody_is_admin_without_data if {
 	input_of_root := {"permission": _admin_only.create, "identity": _root}
-	not authz.allow with input as input_of_root with data.backstage.authz.admins as []
+	not authz.allow with input as input_of_root with authz.admins as []
 }
 
 test_empty_input_is_denied if authz.allow == false with input as {}

@@ -23,7 +23,6 @@ package backstage.rbac
 #           type: array
 #           items: {type: string}
 #       required: [owners]
-#       additionalProperties: false
 #       $schema: http://json-schema.org/draft-07/schema#
 is_owner(resource, _) if resource.isDefault == true
 

@@ -25,7 +25,8 @@ package backstage.scaffolder
 
 # METADATA
 # title: Tag
-# description: True when the step or group of parameters has the tag among its `backstage:permissions`, letter for letter.
+# description: |
+#   True when the step or group of parameters has the tag among its `backstage:permissions`, letter for letter.
 # scope: document
 # custom:
 #   backstage:
@@ -205,9 +206,9 @@ _at(arguments, path) := value if {
 
 # METADATA
 # description: The length as JavaScript counts it, of a text in UTF-16 units.
-_length(list) := count(list) if is_array(list)
+_length(value) := count(value) if is_array(value)
 
-_length(text) := count(text) + count(regex.find_n(`[\x{10000}-\x{10FFFF}]`, text, -1)) if is_string(text)
+_length(value) := count(value) + count(regex.find_n(`[\x{10000}-\x{10FFFF}]`, value, -1)) if is_string(value)
 
 # METADATA
 # description: |
@@ -224,9 +225,9 @@ _path(arguments, key) := [key] if {
 #   repository or group.
 _is_identifier(action, key) if {
 	segments := split(action, ":")
+	concat(".", _names(key)) in _identifiers(segments)
 	some integration in ["github", "gitlab", "bitbucket", "bitbucketCloud", "bitbucketServer"]
 	integration in segments
-	concat(".", _names(key)) in _identifiers(segments)
 }
 
 _identifiers(segments) := {"owner", "repoName", "projectId", "repoUrl"} | {"path" | "group" in segments}

@@ -175,10 +175,8 @@ test_has_boolean_property_fails[note] if {
 }
 
 test_is_task_owner_passes if {
-	scaffolder.is_task_owner(
-		{"id": "1", "createdBy": "user:default/ann"},
-		{"createdBy": ["user:default/bob", "user:default/ann"]},
-	)
+	task := {"id": "1", "createdBy": "user:default/ann"}
+	scaffolder.is_task_owner(task, {"createdBy": ["user:default/bob", "user:default/ann"]})
 }
 
 test_is_task_owner_fails[note] if {
