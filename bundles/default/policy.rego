@@ -33,6 +33,7 @@ allow if {
 allow if {
 	input.permission.resourceType == "catalog-entity"
 	input.permission.attributes.action in {"update", "delete"}
+	_is_signed_in
 	catalog.is_entity_owner(input.resource, {"claims": _claims})
 }
 
