@@ -1,0 +1,221 @@
+package criteria
+
+import (
+	"errors"
+	"slices"
+)
+
+// edge is a boolean function in a [bdd]: a node's number, shifted left by one,
+// and in the lowest bit whether the function is the complement of the node's.
+type edge uint32
+
+const (
+	no  edge = 0 // the terminal node
+	yes edge = 1
+)
+
+func (e edge) not() edge { return e ^ 1 }
+
+// bdd is a reduced ordered binary decision diagram with complement edges, so that
+// equal functions are equal edges and the complement costs nothing. A variable is
+// its level, counted from 0 at the root.
+//
+// Minato, "Binary Decision Diagrams and Applications for VLSI CAD", chapters 2
+// and 5, describes the technique and the covers of isop.
+type bdd struct {
+	nodes  []bddNode
+	unique map[bddNode]edge
+	ands   map[[2]edge]edge
+	isops  map[[2]edge]isop
+	covers []coverNode
+	limit  int  // of nodes
+	over   bool // whether the limit was passed; every edge is meaningless then
+}
+
+// bddNode is the function that is lo where the variable is false and hi where it
+// is true. Its lo is never a complement.
+type bddNode struct {
+	level  int32
+	lo, hi edge
+}
+
+const terminal = 1<<31 - 1 // the level of the terminal node, below all others
+
+func newBDD(limit int) *bdd {
+	return &bdd{
+		nodes:  []bddNode{{level: terminal}},
+		unique: make(map[bddNode]edge),
+		ands:   make(map[[2]edge]edge),
+		isops:  make(map[[2]edge]isop),
+		covers: []coverNode{{}, {}},
+		limit:  limit,
+	}
+}
+
+// errTooLarge is what a diagram or a list of products comes to that outgrew its bound.
+var errTooLarge = errors.New("too large")
+
+func (b *bdd) level(e edge) int32 { return b.nodes[e>>1].level }
+
+// cofactors are the functions that e is where the variable at level is false and
+// where it is true.
+func (b *bdd) cofactors(e edge, level int32) (lo, hi edge) {
+	n := &b.nodes[e>>1]
+	if n.level != level {
+		return e, e
+	}
+	return n.lo ^ e&1, n.hi ^ e&1
+}
+
+func (b *bdd) variable(level int32) edge { return b.node(level, no, yes) }
+
+func (b *bdd) node(level int32, lo, hi edge) edge {
+	if lo == hi {
+		return lo
+	}
+	complement := lo & 1
+	n := bddNode{level, lo ^ complement, hi ^ complement}
+	e, ok := b.unique[n]
+	if !ok {
+		if len(b.nodes) >= b.limit {
+			b.over = true
+			return no
+		}
+		e = edge(len(b.nodes)) << 1
+		b.nodes = append(b.nodes, n)
+		b.unique[n] = e
+	}
+	return e ^ complement
+}
+
+func (b *bdd) and(x, y edge) edge {
+	switch {
+	case x == no || y == no || x == y.not():
+		return no
+	case x == yes || x == y:
+		return y
+	case y == yes:
+		return x
+	case b.over:
+		return no
+	}
+	if x > y {
+		x, y = y, x
+	}
+	key := [2]edge{x, y}
+	if e, ok := b.ands[key]; ok {
+		return e
+	}
+	level := min(b.level(x), b.level(y))
+	x0, x1 := b.cofactors(x, level)
+	y0, y1 := b.cofactors(y, level)
+	e := b.node(level, b.and(x0, y0), b.and(x1, y1))
+	b.ands[key] = e
+	return e
+}
+
+func (b *bdd) or(x, y edge) edge { return b.and(x.not(), y.not()).not() }
+
+// all is the conjunction of the functions. It halves the list, so that functions
+// of variables one after the other cost no more than the variables.
+func (b *bdd) all(of []edge) edge {
+	switch len(of) {
+	case 0:
+		return yes
+	case 1:
+		return of[0]
+	}
+	half := len(of) / 2
+	return b.and(b.all(of[:half]), b.all(of[half:]))
+}
+
+// literal is a variable's level, shifted left by one, and in the lowest bit
+// whether it is negated.
+type literal int32
+
+// cube is a product of literals in ascending order.
+type cube []literal
+
+// coverNode is a set of cubes: those of neg times the complement of the variable,
+// those of pos times the variable, and those of rest. Of the first two, number 0
+// is the empty set and number 1 the set of the empty cube.
+type coverNode struct {
+	level          int32
+	neg, pos, rest int32
+}
+
+// isop is an irredundant sum of products and the function that it is.
+type isop struct {
+	cover int32
+	is    edge
+}
+
+// isop returns an irredundant sum of products, each product a prime, of some
+// function between lower and upper.
+func (b *bdd) isop(lower, upper edge) isop {
+	switch {
+	case lower == no || b.over:
+		return isop{0, no}
+	case upper == yes:
+		return isop{1, yes}
+	}
+	key := [2]edge{lower, upper}
+	if known, ok := b.isops[key]; ok {
+		return known
+	}
+	level := min(b.level(lower), b.level(upper))
+	l0, l1 := b.cofactors(lower, level)
+	u0, u1 := b.cofactors(upper, level)
+	neg := b.isop(b.and(l0, u1.not()), u0)
+	pos := b.isop(b.and(l1, u0.not()), u1)
+	rest := b.isop(b.or(b.and(l0, neg.is.not()), b.and(l1, pos.is.not())), b.and(u0, u1))
+	found := isop{
+		cover: b.coverNode(coverNode{level, neg.cover, pos.cover, rest.cover}),
+		is:    b.node(level, b.or(neg.is, rest.is), b.or(pos.is, rest.is)),
+	}
+	b.isops[key] = found
+	return found
+}
+
+func (b *bdd) coverNode(n coverNode) int32 {
+	if n.neg == 0 && n.pos == 0 {
+		return n.rest
+	}
+	b.covers = append(b.covers, n)
+	return int32(len(b.covers) - 1)
+}
+
+// products returns an irredundant sum of products of f, or errTooLarge where it
+// would have more than limit literals.
+func (b *bdd) products(f edge, limit int) ([]cube, error) {
+	cover := b.isop(f, f).cover
+	if b.over {
+		return nil, errTooLarge
+	}
+	var cubes []cube
+	var path cube
+	var walk func(int32) bool
+	walk = func(cover int32) bool {
+		switch cover {
+		case 0:
+			return true
+		case 1:
+			if limit -= max(len(path), 1); limit < 0 {
+				return false
+			}
+			cubes = append(cubes, slices.Clone(path))
+			return true
+		}
+		n := b.covers[cover]
+		path = append(path, literal(n.level<<1))
+		ok := walk(n.pos)
+		path[len(path)-1] |= 1
+		ok = ok && walk(n.neg)
+		path = path[:len(path)-1]
+		return ok && walk(n.rest)
+	}
+	if !walk(cover) {
+		return nil, errTooLarge
+	}
+	return cubes, nil
+}

@@ -1,0 +1,145 @@
+package criteria
+
+import (
+	"hash/maphash"
+	"slices"
+)
+
+// A Space holds boolean functions of the answers to rules, the way in which a
+// decision is put together before it is written as criteria. Not safe for
+// concurrent use.
+type Space struct {
+	nodes     []spaceNode // the first is the constant
+	index     map[uint64][]Function
+	variables []variable
+	byRule    map[Rule]Function
+	seed      maphash.Seed
+}
+
+// A Function is a boolean function in a [Space]; [Denied] and [Granted] are the
+// constants of every Space. Functions that are == are equal; others may still be.
+type Function uint32
+
+const (
+	// Denied is the function that never holds. It is the zero Function.
+	Denied Function = 0
+	// Granted is the function that always holds.
+	Granted Function = 1
+)
+
+// Not is the function that holds where f does not.
+func (f Function) Not() Function { return f ^ 1 }
+
+func (f Function) negated() bool { return f&1 != 0 }
+
+// spaceNode is a variable, or the conjunction of functions; a disjunction is the
+// complement of a conjunction.
+type spaceNode struct {
+	variable int32 // -1 where it is a conjunction
+	of       []Function
+}
+
+type variable struct {
+	rule  Rule
+	anyOf string
+}
+
+// NewSpace returns a Space without rules.
+func NewSpace() *Space {
+	return &Space{
+		nodes:  []spaceNode{{variable: -1}},
+		index:  make(map[uint64][]Function),
+		byRule: make(map[Rule]Function),
+		seed:   maphash.MakeSeed(),
+	}
+}
+
+// Rule is the function that holds where the rule does. Of a rule whose list
+// parameter means "any of", anyOf is the parameter's name: [Space.Minimise] may
+// join such leaves then.
+func (s *Space) Rule(r Rule, anyOf string) Function {
+	f, ok := s.byRule[r]
+	if !ok {
+		f = s.add(spaceNode{variable: int32(len(s.variables))})
+		s.variables = append(s.variables, variable{r, anyOf})
+		s.byRule[r] = f
+	}
+	return f
+}
+
+func (s *Space) add(n spaceNode) Function {
+	s.nodes = append(s.nodes, n)
+	return Function(len(s.nodes)-1) << 1
+}
+
+// All is the function that holds where all of them do.
+func (s *Space) All(of ...Function) Function {
+	kept := make([]Function, 0, len(of))
+	for _, f := range of {
+		switch f {
+		case Denied:
+			return Denied
+		case Granted:
+			continue
+		}
+		kept = append(kept, f)
+	}
+	slices.Sort(kept)
+	kept = slices.Compact(kept)
+	for i := 1; i < len(kept); i++ {
+		if kept[i] == kept[i-1].Not() {
+			return Denied
+		}
+	}
+	switch len(kept) {
+	case 0:
+		return Granted
+	case 1:
+		return kept[0]
+	}
+	key := s.hash(kept)
+	for _, f := range s.index[key] {
+		if slices.Equal(s.nodes[f>>1].of, kept) {
+			return f
+		}
+	}
+	f := s.add(spaceNode{variable: -1, of: kept})
+	s.index[key] = append(s.index[key], f)
+	return f
+}
+
+func (s *Space) hash(of []Function) uint64 {
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	for _, f := range of {
+		h.Write([]byte{byte(f), byte(f >> 8), byte(f >> 16), byte(f >> 24)})
+	}
+	return h.Sum64()
+}
+
+// Any is the function that holds where some of them does.
+func (s *Space) Any(of ...Function) Function {
+	nots := make([]Function, len(of))
+	for i, f := range of {
+		nots[i] = f.Not()
+	}
+	return s.All(nots...).Not()
+}
+
+// If is the function that is then where cond holds and otherwise where it does
+// not.
+func (s *Space) If(cond, then, otherwise Function) Function {
+	switch {
+	case then == otherwise:
+		return then
+	case then == Granted:
+		return s.Any(cond, otherwise)
+	case then == Denied:
+		return s.All(cond.Not(), otherwise)
+	case otherwise == Granted:
+		return s.Any(cond.Not(), then)
+	case otherwise == Denied:
+		return s.All(cond, then)
+	}
+	return s.Any(s.All(cond, then), s.All(cond.Not(), otherwise))
+}
