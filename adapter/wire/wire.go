@@ -1,21 +1,23 @@
 // Package wire is Backstage's contract on the wire: the authorize request and
 // its answer, decisions, and the error body.
 //
+// [ReadBody] takes a request's body off the connection and [DecodeRequest] reads
+// it; both are strict and bounded. A policy's answer becomes a [Decision] in
+// [ParseDecision], the only way in for foreign decisions. [AppendAnswers] writes
+// the answer to a request, and [WriteError] is the one place that writes errors.
+//
 // The shapes and checks are those of @backstage/plugin-permission-backend
 // 0.7.18 and @backstage/plugin-permission-common 0.9.13, with the differences
 // that docs/differences.md names.
 package wire
-
-import (
-	"github.com/stagedoor/stagedoor/adapter/criteria"
-)
 
 // Request is a decoded authorize request.
 type Request struct {
 	Items []Item
 }
 
-// Item is one question of a batch.
+// Item is one question of a batch. ID and Ref share memory with the whole
+// request; clone what is to outlive it.
 type Item struct {
 	// ID is the id as the JSON string it came as, quotes included, so that it is
 	// echoed as it stood. Ids need not be unique.
@@ -45,24 +47,9 @@ type Ref struct {
 	List bool
 }
 
-// Result is what a decision comes to.
-type Result uint8
-
-const (
-	// Deny is the zero Result, so that a decision that was forgotten denies.
-	Deny Result = iota
-	// Allow is an unconditional yes.
-	Allow
-	// Conditional is a yes for those resources that fulfil the conditions.
-	Conditional
-)
-
-// Decision is a policy's answer for one permission and caller, already checked
-// and in canonical form. It is immutable and safe for concurrent use.
-type Decision struct {
-	Result Result
-	// PluginID, ResourceType and Conditions belong to Conditional alone.
-	PluginID     string
-	ResourceType string
-	Conditions   criteria.Criteria
+// Given reports whether there is a resource to decide for: a list, or one ref
+// that is not the empty string. Plugins may ask without; users may not, as they
+// would be told the conditions.
+func (r Ref) Given() bool {
+	return r.List || len(r.Of) == 1 && r.Of[0] != ""
 }
