@@ -54,16 +54,27 @@ func NewSpace() *Space {
 	}
 }
 
-// Rule is the function that holds where the rule does. Of a rule whose list
-// parameter means "any of", anyOf is the parameter's name: [Space.Minimise] may
-// join such leaves then.
+// Rule is the function that holds where the rule does.
+//
+// Of a rule with a list parameter that means "any of", anyOf is the parameter's
+// name: the rule never holds with an empty list then, the order of the list and
+// repetitions in it mean nothing, and [Space.Minimise] may join such leaves.
 func (s *Space) Rule(r Rule, anyOf string) Function {
-	f, ok := s.byRule[r]
-	if !ok {
-		f = s.add(spaceNode{variable: int32(len(s.variables))})
-		s.variables = append(s.variables, variable{r, anyOf})
-		s.byRule[r] = f
+	if f, ok := s.byRule[r]; ok {
+		return f
 	}
+	if anyOf != "" {
+		if elements, _, ok := splitParams(r.Params, anyOf); ok && len(elements) == 0 {
+			return Denied
+		} else if sorted := withList(r.Params, anyOf, elements); ok && sorted != r.Params {
+			f := s.Rule(Rule{r.Name, r.ResourceType, sorted}, anyOf)
+			s.byRule[r] = f
+			return f
+		}
+	}
+	f := s.add(spaceNode{variable: int32(len(s.variables))})
+	s.variables = append(s.variables, variable{r, anyOf})
+	s.byRule[r] = f
 	return f
 }
 

@@ -1,0 +1,294 @@
+// Package explore turns a policy about a resource that is not known yet into the
+// criteria under which it holds.
+//
+// A resource-style policy is a boolean rule that looks at the resource only by
+// handing it to permission rules, functions that are annotated with the rule of a
+// Backstage plugin that they mean ([PermissionRule]). So its decision is a boolean
+// function of the answers to those calls, and stock evaluation can be asked for
+// that function: it is evaluated with every answer false, then with the first
+// question answered true, and so on until no question is open.
+//
+// [Compile] proves the premise: it follows the resource through the compiled
+// modules and refuses every other use of it ([VetError]). The calls that ask about
+// the resource are directed to a function of ours then; everything else is
+// evaluated by OPA as it stands. [Policy.Decide] explores and writes the criteria.
+//
+// One decision is one frozen world: every evaluation has the same transaction,
+// time, seed and cache of nondeterministic builtins. A branch in which evaluation
+// fails, by two values for one rule, a builtin error or a rule of another resource
+// type, is never part of the criteria and is told in [Result.Errors]; where nothing
+// else could allow, it is the error of the decision.
+package explore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/topdown/builtins"
+	"github.com/open-policy-agent/opa/v1/topdown/cache"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+)
+
+// Options are what a policy is compiled from.
+type Options struct {
+	// Modules are the parsed modules by file name, the bundle's and the rule
+	// library's, with their annotations. They are not changed.
+	Modules map[string]*ast.Module
+	// Entrypoint is the rule that decides, such as data.backstage.authz.allow.
+	Entrypoint ast.Ref
+	// Capabilities are what the modules may use of OPA; nil for all of this OPA.
+	Capabilities *ast.Capabilities
+	// Limits bound each decision; zero members stand for the defaults.
+	Limits Limits
+}
+
+// Limits bound what a decision may cost.
+type Limits struct {
+	// Evaluations is how many evaluations a decision may take.
+	Evaluations int
+	// Answers is how many times the policy may ask about the resource in all
+	// evaluations together.
+	Answers int
+}
+
+// The default [Limits]. Either is reached in some tenths of a second.
+const (
+	DefaultEvaluations = 20_000
+	DefaultAnswers     = 200_000
+)
+
+// A Policy is a compiled policy. It is immutable and safe for concurrent use.
+type Policy struct {
+	compiler   *ast.Compiler
+	entrypoint ast.Ref
+	limits     Limits
+	about      bool
+	resource   *ast.Term // what stands for the resource; nothing else is equal to it
+	builtins   map[string]*topdown.Builtin
+}
+
+// Compile compiles the modules and proves that the policy looks at the resource
+// only through permission rules.
+//
+// The error is a [*VetError] with every problem, those of [Rules] included, or
+// OPA's own where the modules do not compile.
+func Compile(o Options) (*Policy, error) {
+	rules, err := Rules(o.Modules)
+	if err != nil {
+		return nil, err
+	}
+	compiler := ast.NewCompiler()
+	if o.Capabilities != nil {
+		compiler = compiler.WithCapabilities(o.Capabilities)
+	}
+	if compiler.Compile(o.Modules); compiler.Failed() {
+		return nil, compiler.Errors
+	}
+	entries := compiler.GetRulesExact(o.Entrypoint)
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("there is no rule %v", o.Entrypoint)
+	}
+	p := &Policy{
+		compiler:   compiler,
+		entrypoint: o.Entrypoint,
+		limits:     o.Limits.withDefaults(),
+		resource:   ast.StringTerm("resource " + rand.Text()),
+		builtins:   make(map[string]*topdown.Builtin),
+	}
+	f := newFlow(compiler, rules, o.Entrypoint)
+	f.selfContained(rules)
+	if p.about = f.aboutResource; p.about {
+		f.boolean(entries)
+		err = f.problems.err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.direct(f)
+	return p, nil
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Evaluations == 0 {
+		l.Evaluations = DefaultEvaluations
+	}
+	if l.Answers == 0 {
+		l.Answers = DefaultAnswers
+	}
+	return l
+}
+
+// AboutResource is whether the decision depends on the resource at all. Where it
+// does not, the policy is not for this package: its entrypoint can be evaluated as
+// it stands, and can be any document.
+func (p *Policy) AboutResource() bool { return p.about }
+
+// direct lets the calls that ask about the resource ask us.
+func (p *Policy) direct(f *flow) {
+	names := make(map[*PermissionRule]ast.Ref)
+	for e, rule := range f.questions {
+		name, ok := names[rule]
+		if !ok {
+			decl := &ast.Builtin{Name: fmt.Sprintf("stagedoor.%s_%d", rule.Name, len(names)), Decl: askType}
+			name = decl.Ref()
+			names[rule] = name
+			p.builtins[decl.Name] = &topdown.Builtin{Decl: decl, Func: p.ask(rule)}
+		}
+		e.Terms.([]*ast.Term)[0] = ast.NewTerm(name)
+	}
+}
+
+// A Query is what to decide.
+type Query struct {
+	// Store and Txn hold the data.
+	Store storage.Store
+	Txn   storage.Transaction
+	// Input is what the policy sees, without a resource.
+	Input ast.Object
+	// Basic is whether the permission is a basic one: there is no resource then,
+	// input.resource is undefined, and so is every question about it.
+	Basic bool
+	// ResourceType is the permission's; it is empty where it is not known.
+	ResourceType string
+	// Time is the time of the decision.
+	Time time.Time
+	// Seed is where random builtins read; nil for crypto/rand.
+	Seed io.Reader
+	// NDBuiltinCache freezes nondeterministic builtins for this decision and
+	// records them; nil for one that is thrown away.
+	NDBuiltinCache builtins.NDBCache
+	// The caches that builtins share between decisions; nil for none.
+	InterQueryBuiltinCache      cache.InterQueryCache
+	InterQueryBuiltinValueCache cache.InterQueryValueCache
+	// Runtime is what opa.runtime() returns; nil for nothing.
+	Runtime *ast.Term
+	// Tracer sees every evaluation; nil for none.
+	Tracer topdown.QueryTracer
+}
+
+// A Result is the outcome of a decision.
+type Result struct {
+	// Criteria is the condition under which the policy allows: Never, Always or a
+	// tree without constants.
+	Criteria criteria.Criteria
+	// PluginID and ResourceType are of the rules in the Criteria; they are empty
+	// where it is a constant.
+	PluginID, ResourceType string
+	// Errors are those of the branches in which the evaluation failed. Criteria
+	// does not hold there.
+	Errors []error
+	// Method is how the function was found.
+	Method Method
+	// Evaluations is how many times OPA evaluated, and Questions how many
+	// different ones about the resource were asked.
+	Evaluations, Questions int
+}
+
+// A Method is how a decision was found.
+type Method string
+
+const (
+	// Plain is a decision that asked no question.
+	Plain Method = "plain"
+	// Exploration is a decision found by trying the answers one after the other.
+	Exploration Method = "exploration"
+)
+
+// Decide returns the condition under which the policy allows. It is safe for
+// concurrent use.
+//
+// The error is that of the context, a [*LimitError], or that of the evaluation
+// where no branch allows and one failed.
+func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
+	w, stop := newWorld(ctx, p, q)
+	defer stop()
+	outcomes, err := w.explore(w.entry())
+	if err != nil {
+		return Result{}, err
+	}
+	var allow criteria.Function
+	r := Result{Method: Exploration, Evaluations: w.evaluations, Questions: len(w.questions)}
+	for _, o := range outcomes {
+		switch {
+		case o.err != nil:
+			r.Errors = append(r.Errors, o.err)
+		case o.value == nil || ast.Boolean(false).Equal(o.value.Value):
+		case ast.Boolean(true).Equal(o.value.Value):
+			allow = o.where
+		default:
+			r.Errors = append(r.Errors, fmt.Errorf("%v is %v, not a boolean", p.entrypoint, o.value))
+		}
+	}
+	if r.Criteria, err = w.space.Minimise(allow); err != nil {
+		return Result{}, err
+	}
+	switch {
+	case r.Questions == 0:
+		r.Method = Plain
+	case r.Criteria.Op > criteria.Always:
+		r.PluginID, r.ResourceType = w.asked.PluginID, w.asked.ResourceType
+	}
+	if r.Criteria.Op == criteria.Never && len(r.Errors) > 0 {
+		return Result{}, errors.Join(r.Errors...)
+	}
+	return r, nil
+}
+
+// selfContained adds a problem for every permission rule whose body sees more than
+// its arguments: the plugin's own rule does not.
+func (f *flow) selfContained(rules []*PermissionRule) {
+	for _, r := range rules {
+		seen := make(map[*ast.Rule]bool)
+		next := f.compiler.GetRulesExact(r.Function)
+		for len(next) > 0 {
+			rule := next[0]
+			next = next[1:]
+			if seen[rule] {
+				continue
+			}
+			seen[rule] = true
+			ast.WalkRefs(rule, func(ref ast.Ref) bool {
+				if ref[0].Equal(ast.InputRootDocument) {
+					f.problems.add(rule.Location, r.Function.String(), "a permission rule sees its arguments alone, not the input", "")
+				}
+				if ref.HasPrefix(ast.DefaultRootRef) {
+					next = append(next, f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})...)
+				}
+				return false
+			})
+		}
+	}
+}
+
+// boolean adds a problem for every rule at the entrypoint that can be seen to be
+// something else than a boolean.
+func (f *flow) boolean(entries []*ast.Rule) {
+	for _, rule := range entries {
+		for ; rule != nil; rule = rule.Else {
+			h := rule.Head
+			complete := len(h.Args) == 0 && h.RuleKind() == ast.SingleValue && h.Reference.IsGround()
+			_, truth := h.Value.Value.(ast.Boolean)
+			if !complete || ast.IsConstant(h.Value.Value) && !truth || f.aliases[path(rule)] {
+				f.problems.add(rule.Location, string(rule.Location.Text), "an entrypoint about the resource must be a boolean rule",
+					"allow if …")
+			}
+		}
+	}
+}
+
+// entry is the query for the entrypoint's value.
+func (w *world) entry() ast.Body { return valueOf(w.policy.entrypoint) }
+
+func valueOf(ref ast.Ref) ast.Body {
+	return ast.NewBody(ast.Equality.Expr(resultVar, ast.NewTerm(ref)))
+}
+
+var resultVar = ast.VarTerm("result")

@@ -1,0 +1,175 @@
+package explore
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/util"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/rego"
+)
+
+var update = flag.Bool("update", false, "write what the cases of testdata come to")
+
+const (
+	annInput = `{
+		"permission": {"name": "catalog.entity.delete", "type": "resource", "attributes": {"action": "delete"},
+			"resourceType": "catalog-entity"},
+		"identity": {"user": "user:default/ann", "claims": ["user:default/ann", "group:default/web"]}}`
+	entrypoint = "data.authz.allow"
+)
+
+// parse parses modules as a bundle's are, together with the rule library.
+func parse(t testing.TB, sources map[string]string) map[string]*ast.Module {
+	t.Helper()
+	modules := make(map[string]*ast.Module)
+	for _, sources := range []map[string]string{sources, rego.Modules()} {
+		for name, source := range sources {
+			m, err := ast.ParseModuleWithOpts(name, source, ast.ParserOptions{ProcessAnnotation: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			modules[name] = m
+		}
+	}
+	return modules
+}
+
+func compile(t testing.TB, policy string) (*Policy, error) {
+	t.Helper()
+	return Compile(Options{
+		Modules:    parse(t, map[string]string{"policy.rego": policy}),
+		Entrypoint: ast.MustParseRef(entrypoint),
+	})
+}
+
+// newQuery is a query over data in a store of its own.
+func newQuery(t testing.TB, input, data string) Query {
+	t.Helper()
+	var document map[string]any
+	if err := util.UnmarshalJSON([]byte(data), &document); err != nil {
+		t.Fatal(err)
+	}
+	store := inmem.NewFromObject(document)
+	txn, err := store.NewTransaction(t.Context(), storage.TransactionParams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Abort(context.Background(), txn) })
+	return Query{
+		Store:        store,
+		Txn:          txn,
+		Input:        ast.MustParseTerm(input).Value.(ast.Object),
+		ResourceType: "catalog-entity",
+		Time:         time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
+	}
+}
+
+// outline writes criteria for people: a node a line, children indented.
+func outline(c criteria.Criteria) string {
+	var b strings.Builder
+	var write func(c criteria.Criteria, indent string)
+	write = func(c criteria.Criteria, indent string) {
+		switch c.Op {
+		case criteria.Never:
+			b.WriteString("never\n")
+		case criteria.Always:
+			b.WriteString("always\n")
+		case criteria.Leaf:
+			fmt.Fprintf(&b, "%s %s\n", c.Rule.Name, c.Rule.Params)
+		case criteria.Not:
+			b.WriteString("not ")
+			write(c.Of[0], indent)
+		default:
+			b.WriteString(map[criteria.Op]string{criteria.AllOf: "allOf\n", criteria.AnyOf: "anyOf\n"}[c.Op])
+			for _, child := range c.Of {
+				b.WriteString(indent + "  ")
+				write(child, indent+"  ")
+			}
+		}
+	}
+	write(c, "")
+	return b.String()
+}
+
+// answer is what a policy comes to: criteria, errors of branches, or the reason
+// why there is no decision.
+func answer(t *testing.T, policy, input, data string) string {
+	p, err := compile(t, policy)
+	if err != nil {
+		if _, ok := errors.AsType[*VetError](err); ok {
+			return "refused\n" + err.Error() + "\n"
+		}
+		return "does not compile\n" + err.Error() + "\n"
+	}
+	if !p.AboutResource() {
+		return "not about the resource\n"
+	}
+	r, err := p.Decide(t.Context(), newQuery(t, input, data))
+	if err != nil {
+		return "error\n" + err.Error() + "\n"
+	}
+	var b strings.Builder
+	b.WriteString(outline(r.Criteria))
+	for _, err := range r.Errors {
+		fmt.Fprintf(&b, "except where %v\n", err)
+	}
+	return b.String()
+}
+
+// TestCases decides the policies in testdata. Each file has a policy, perhaps an
+// input and data, and what must come of it.
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("testdata/*/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no cases", err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(file, "testdata/"), ".txtar")
+		t.Run(name, func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts := map[string]string{"input.json": annInput, "data.json": "{}"}
+			for _, f := range archive.Files {
+				parts[f.Name] = string(f.Data)
+			}
+			got := answer(t, parts["policy.rego"], parts["input.json"], parts["data.json"])
+			if *update {
+				writeWant(t, file, archive, got)
+				return
+			}
+			if diff := cmp.Diff(parts["want"], got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func writeWant(t *testing.T, file string, archive *txtar.Archive, got string) {
+	t.Helper()
+	files := archive.Files[:0:0]
+	for _, f := range archive.Files {
+		if f.Name != "want" {
+			files = append(files, f)
+		}
+	}
+	archive.Files = append(files, txtar.File{Name: "want", Data: []byte(got)})
+	if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
