@@ -81,9 +81,9 @@ test_task_is_cancelled_by_creator if {
 
 test_internal_step_is_hidden if {
 	permission := _scaffolder_permission("scaffolder.template.step.read", "scaffolder-template")
-	internal := {"action": "fetch:plain", "backstage:permissions": {"tags": ["internal"]}}
-	not ownership.allow with input as {"permission": permission, "identity": _ann, "resource": internal}
-	ownership.allow with input as {"permission": permission, "identity": _root, "resource": internal}
+	hidden := {"action": "fetch:plain", "backstage:permissions": {"tags": ["internal"]}}
+	not ownership.allow with input as {"permission": permission, "identity": _ann, "resource": hidden}
+	ownership.allow with input as {"permission": permission, "identity": _root, "resource": hidden}
 	ownership.allow with input as {"permission": permission, "identity": _ann, "resource": {"action": "fetch:plain"}}
 }
 

@@ -146,15 +146,12 @@ has_annotation(resource, params) if {
 #       required: [key]
 #       additionalProperties: false
 #       $schema: http://json-schema.org/draft-07/schema#
-has_metadata(resource, params) if {
-	some row in _rows("metadata", _indexed_metadata(resource.metadata))
-	_row_asked_for(row, "metadata", params)
-}
+has_metadata(resource, params) if _has_row("metadata", _indexed_metadata(resource.metadata), params)
 
 has_metadata(resource, params) if {
 	# A namespace that is there but empty has its own row and that of the default.
 	resource.metadata.namespace in {"", null}
-	_row_asked_for({"key": "metadata.namespace", "value": "default"}, "metadata", params)
+	_has_row("metadata", {"namespace": "default"}, params)
 }
 
 # METADATA
@@ -176,10 +173,7 @@ has_metadata(resource, params) if {
 #       required: [key]
 #       additionalProperties: false
 #       $schema: http://json-schema.org/draft-07/schema#
-has_spec(resource, params) if {
-	some row in _rows("spec", resource.spec)
-	_row_asked_for(row, "spec", params)
-}
+has_spec(resource, params) if _has_row("spec", resource.spec, params)
 
 # METADATA
 # description: True when params ask for no value, or for this one in any case.
@@ -188,13 +182,6 @@ _value_asked_for(_, params) if not params.value
 _value_asked_for(value, params) if {
 	is_string(value)
 	lower(value) == lower(params.value)
-}
-
-# METADATA
-# description: True when the row has the key that params ask for below the root, and the value where they ask for one.
-_row_asked_for(row, root, params) if {
-	row.key == lower(sprintf("%s.%s", [root, params.key]))
-	_value_asked_for(row.value, params)
 }
 
 # METADATA
@@ -208,25 +195,39 @@ _indexed_metadata(metadata) := object.union(
 
 # METADATA
 # description: |
-#   The search rows of the document below the root, keys and values in lower case, as buildEntitySearch of the catalog
-#   makes them. The value is null where the row has none.
-_rows(root, document) := {row |
+#   True when the document below the root has a search row with the key and value that params ask for, of the rows that
+#   buildEntitySearch of the catalog makes. A leaf has a row, and text in a list another one.
+_has_row(root, document, params) if {
+	wanted := _wanted_key(root, params.key)
 	walk(document, [path, value])
+	lower(_joined(root, path)) == wanted
 	not is_object(value)
 	not is_array(value)
-	key := lower(concat(".", array.concat([root], [name | some name in path; is_string(name)])))
-	some row in _leaf_rows(key, path, value)
-	_length(row.key) <= 200
+	_value_asked_for(_indexed_value(value), params)
 }
 
-_leaf_rows(key, path, value) := {
-	{"key": key, "value": _indexed_value(value)},
-	{"key": sprintf("%s.%s", [key, lower(value)]), "value": "true"},
-} if {
-	is_string(value)
+_has_row(root, document, params) if {
+	_value_asked_for("true", params)
+	wanted := _wanted_key(root, params.key)
+	walk(document, [path, element])
+	is_string(element)
 	is_number(path[count(path) - 1])
-} else := {{"key": key, "value": _indexed_value(value)}}
+	lower(_joined(_joined(root, path), [element])) == wanted
+}
 
+# METADATA
+# description: The key in lower case. Undefined where it is too long for a row.
+_wanted_key(root, key) := wanted if {
+	wanted := lower(_joined(root, [key]))
+	_length(wanted) <= 200
+}
+
+# METADATA
+# description: The names of the path joined by dots; places in a list do not count.
+_joined(root, path) := concat(".", array.concat([root], [name | some name in path; is_string(name)]))
+
+# METADATA
+# description: The value of a leaf's row, null where it has none.
 _indexed_value(value) := text if {
 	text := _text(value)
 	_length(text) <= 200
