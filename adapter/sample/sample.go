@@ -9,7 +9,6 @@ package sample
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -23,19 +22,17 @@ type Backstage struct {
 	// URL is its backend.baseUrl, http://127.0.0.1:port.
 	URL string
 
-	userKey, pluginKey *Key
-	permissionURL      string
-	server             *http.Server
+	// UserKey signs the tokens of users, and PluginKey those of the todo plugin.
+	UserKey, PluginKey *Key
+
+	permissionURL string
+	listener      net.Listener
+	server        *http.Server
 }
 
-// Start serves a sample Backstage on the loopback address, such as 127.0.0.1:0.
-// The permission backend at permissionURL, which need not answer yet, is where
-// the todo plugin asks and whose key set verifies the calls it gets. Close must
-// be called in the end.
-func Start(ctx context.Context, address, permissionURL string) (*Backstage, error) {
-	if err := loopback(address); err != nil {
-		return nil, err
-	}
+// New returns a sample Backstage that listens on a loopback port of its own, and
+// answers once it serves. Close must be called in the end.
+func New(ctx context.Context) (*Backstage, error) {
 	userKey, err := NewKey("sample-user")
 	if err != nil {
 		return nil, err
@@ -44,37 +41,33 @@ func Start(ctx context.Context, address, permissionURL string) (*Backstage, erro
 	if err != nil {
 		return nil, err
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	b := &Backstage{
-		URL:           "http://" + listener.Addr().String(),
-		userKey:       userKey,
-		pluginKey:     pluginKey,
-		permissionURL: strings.TrimRight(permissionURL, "/"),
+		URL: "http://" + listener.Addr().String(), UserKey: userKey, PluginKey: pluginKey, listener: listener,
 	}
 	b.server = &http.Server{Handler: b.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
-	go func() { _ = b.server.Serve(listener) }()
 	return b, nil
 }
 
-// Close ends the sample at once.
-func (b *Backstage) Close() { _ = b.server.Close() }
+// Serve begins to answer. The permission backend at permissionURL, which need not
+// answer yet, is where the todo plugin asks and whose key set verifies the calls
+// that it gets. It is called once.
+func (b *Backstage) Serve(permissionURL string) {
+	b.permissionURL = strings.TrimRight(permissionURL, "/")
+	go func() { _ = b.server.Serve(b.listener) }()
+}
 
-func loopback(address string) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("sample: %w", err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("sample: %s is not a loopback address, and anybody who reaches the sample may be anybody", address)
-	}
-	return nil
+// Close ends the sample at once.
+func (b *Backstage) Close() {
+	_ = b.server.Close()
+	_ = b.listener.Close()
 }
 
 func (b *Backstage) routes() http.Handler {
-	userSet, pluginSet := must(b.userKey.Set()), must(b.pluginKey.Set())
+	userSet, pluginSet := must(b.UserKey.Set()), must(b.PluginKey.Set())
 	r := mux.NewRouter()
 	r.HandleFunc("/api/auth/.well-known/jwks.json", static(userSet)).Methods(http.MethodGet)
 	r.HandleFunc("/api/auth/v1/userinfo", b.userInfo).Methods(http.MethodGet)

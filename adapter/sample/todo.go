@@ -241,7 +241,7 @@ func (b *Backstage) mayRead(ctx context.Context, user string) (criteria.Criteria
 
 // verifyUser verifies a token of a user, full or limited.
 func (b *Backstage) verifyUser(token string) (limitedClaims, error) {
-	set, err := b.userKey.Set()
+	set, err := b.UserKey.Set()
 	if err != nil {
 		return limitedClaims{}, err
 	}

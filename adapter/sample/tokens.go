@@ -107,7 +107,7 @@ const Lifetime = time.Hour
 // LimitedToken issues the limited token of a user.
 func (b *Backstage) LimitedToken(user string) (string, error) {
 	iat, exp := b.lifetime()
-	return b.userKey.Sign(header{"vnd.backstage.limited-user", "ES256", b.userKey.ID}, limitedClaims{user, iat, exp})
+	return b.UserKey.Sign(header{"vnd.backstage.limited-user", "ES256", b.UserKey.ID}, limitedClaims{user, iat, exp})
 }
 
 // UserToken issues a user token as Backstage's auth plugin does: with the proof
@@ -118,7 +118,7 @@ func (b *Backstage) UserToken(user string) (string, error) {
 		return "", err
 	}
 	iat, exp := b.lifetime()
-	return b.userKey.Sign(header{"vnd.backstage.user", "ES256", b.userKey.ID}, userClaims{
+	return b.UserKey.Sign(header{"vnd.backstage.user", "ES256", b.UserKey.ID}, userClaims{
 		Issuer:   b.URL + "/api/auth",
 		Subject:  user,
 		Audience: "backstage",
@@ -145,7 +145,7 @@ func (b *Backstage) PluginToken(user string) (string, error) {
 // limited token that was issued before.
 func (b *Backstage) OnBehalfOf(limited string) (string, error) {
 	iat, exp := b.lifetime()
-	return b.pluginKey.Sign(header{"vnd.backstage.plugin", "ES256", b.pluginKey.ID},
+	return b.PluginKey.Sign(header{"vnd.backstage.plugin", "ES256", b.PluginKey.ID},
 		pluginClaims{"todo", "permission", iat, exp, limited})
 }
 

@@ -1,0 +1,165 @@
+// Package adapter is the permission backend that Backstage talks to: it answers
+// POST {basePath}/authorize by the policy.
+//
+// A request passes the middleware (id, time, limits, panics, log), then
+// credentials, then body, and reaches authorize, which reads like the
+// specification: who asks, what is asked, what the policy says, and, for
+// conditions with a resourceRef, what the plugins say. Everything that can fail
+// returns an error, and one place writes it.
+//
+// The order of the checks, the answers and the status codes are those of
+// @backstage/plugin-permission-backend 0.7.18, with the differences that
+// docs/differences.md names.
+package adapter
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/cors"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/conditions"
+	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// Options are the settings of a [Server].
+type Options struct {
+	// BasePath is where the permission API is, such as /api/permission.
+	BasePath string
+	// DenyOnError makes a failure of the policy DENY for its item, instead of an
+	// error for the whole request (stagedoor.policy.onError).
+	DenyOnError bool
+	// Body is the most bytes in a body, and Items the most items in a batch.
+	Body  int64
+	Items int
+	// InFlight is how many requests are served at a time; further ones are turned
+	// away with 503.
+	InFlight int64
+	// CORS is for front ends of another origin; nil for none.
+	CORS *cors.Options
+	// Version is what /version says.
+	Version string
+}
+
+// requestTimeout bounds a request with all that is asked on its behalf.
+const requestTimeout = 15 * time.Second
+
+// decider is a policy that decides: a [policy.Engine], in process, or a
+// [policy.Remote].
+type decider interface {
+	Decide(context.Context, policy.Caller, []wire.Permission) (policy.Batch, error)
+	Status() policy.Status
+}
+
+// Parts are what a [Server] is made of; all are required.
+type Parts struct {
+	Identity   *identity.Identity
+	Policy     decider
+	Conditions *conditions.Client
+	Log        *logrus.Entry
+	Registry   *prometheus.Registry
+}
+
+// Server answers authorize requests. It is safe for concurrent use.
+type Server struct {
+	Parts
+	options  Options
+	metrics  *metrics
+	inFlight atomic.Int64
+}
+
+// New returns a Server.
+func New(o Options, p Parts) *Server {
+	o.BasePath = "/" + strings.Trim(o.BasePath, "/")
+	return &Server{Parts: p, options: o, metrics: newMetrics(p.Registry)}
+}
+
+// The routes of the permission API, relative to the base path.
+const (
+	routeAuthorize = "/authorize"
+	routeHealth    = "/health"
+	routeKeySet    = "/.backstage/auth/v1/jwks.json"
+)
+
+// Handler returns the permission API, to be served at stagedoor.listen.
+func (s *Server) Handler() (http.Handler, error) {
+	// gorilla/mux would answer another case or a trailing slash with a redirect or
+	// 404, where Express, and so the reference, takes either.
+	at := func(route string) mux.MatcherFunc {
+		return func(r *http.Request, _ *mux.RouteMatch) bool {
+			return strings.EqualFold(s.options.BasePath+route, strings.TrimSuffix(r.URL.Path, "/"))
+		}
+	}
+	router := mux.NewRouter().SkipClean(true)
+	router.NewRoute().MatcherFunc(at(routeAuthorize)).Methods(http.MethodPost).
+		Handler(s.route(s.admitted(s.authenticated(s.withBody(s.authorize)))))
+	router.NewRoute().MatcherFunc(at(routeHealth)).Methods(http.MethodGet, http.MethodHead).
+		Handler(s.route(s.withBody(bodyInOrder(s.health))))
+	router.NewRoute().MatcherFunc(at(routeKeySet)).Methods(http.MethodGet, http.MethodHead).
+		Handler(s.route(s.withBody(bodyInOrder(s.keySet))))
+	router.NotFoundHandler = s.route(s.admitted(s.unless(s.open, s.authenticated, s.withBody(bodyInOrder(notFound)))))
+	router.MethodNotAllowedHandler = router.NotFoundHandler
+
+	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.CompressionLevel(1))
+	if err != nil {
+		return nil, err
+	}
+	handler := s.observed(compress(router))
+	if s.options.CORS != nil {
+		handler = cors.New(*s.options.CORS).Handler(handler)
+	}
+	return handler, nil
+}
+
+// open reports whether the path needs no credentials: health and key set, and
+// what would lie below them.
+func (s *Server) open(r *http.Request) bool {
+	path := strings.ToLower(s.relative(r.URL.Path))
+	for _, route := range []string{routeHealth, routeKeySet} {
+		if path == route || strings.HasPrefix(path, route+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// relative is the path within the plugin, as error bodies name it.
+func (s *Server) relative(path string) string {
+	base := s.options.BasePath
+	if len(path) >= len(base) && strings.EqualFold(path[:len(base)], base) {
+		path = path[len(base):]
+	}
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	return path
+}
+
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, []byte(`{"status":"ok"}`))
+}
+
+func (s *Server) keySet(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, s.Identity.JWKS())
+}
+
+// notFound answers as the reference does: with nothing.
+func notFound(w http.ResponseWriter, _ *http.Request) error {
+	w.WriteHeader(http.StatusNotFound)
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, body []byte) error {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	_, _ = w.Write(body) // a caller that is gone needs no answer
+	return nil
+}

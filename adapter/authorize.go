@@ -1,0 +1,179 @@
+package adapter
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/conditions"
+	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// authorize is POST {basePath}/authorize: one answer for each item, in order, or
+// one error for the whole batch.
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
+	ctx, x := r.Context(), exchangeOf(r)
+	if x.caller.Kind == identity.Service {
+		if err := wire.CheckBody(x.body); err != nil {
+			return err
+		}
+		return wire.NotAllowedError("This endpoint answers users, and plugins on behalf of a user")
+	}
+	request, err := wire.DecodeRequest(x.body, wire.Limits{Items: s.options.Items})
+	if err != nil {
+		return err
+	}
+	if x.caller.Direct && !resourcesGiven(request.Items) {
+		return wire.InputError("Resource permissions require a resourceRef to be set. " +
+			"Direct user requests without a resourceRef are not allowed.")
+	}
+	caller, err := s.policyCaller(ctx, x.caller)
+	if err != nil {
+		return err
+	}
+	batch, err := s.Policy.Decide(ctx, caller, permissionsOf(request.Items))
+	if err != nil {
+		return undecided(err)
+	}
+	answers, err := s.answer(ctx, x, request.Items, batch)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, wire.AppendAnswers(make([]byte, 0, 64*(len(answers)+1)), answers))
+}
+
+// resourcesGiven reports whether every question about a resource says which. A
+// user who asks without one would be told the conditions.
+func resourcesGiven(items []wire.Item) bool {
+	for i := range items {
+		if items[i].Permission.Resource && !items[i].Ref.Given() {
+			return false
+		}
+	}
+	return true
+}
+
+// policyCaller is the caller as the policy sees it, claims included.
+func (s *Server) policyCaller(ctx context.Context, caller identity.Caller) (policy.Caller, error) {
+	if caller.Kind == identity.None {
+		return policy.Caller{Anonymous: true}, nil
+	}
+	claims, err := s.Identity.UserInfo(ctx, caller)
+	if err != nil {
+		return policy.Caller{}, err
+	}
+	return policy.Caller{User: caller.User, Claims: claims, Actor: caller.Actor}, nil
+}
+
+func permissionsOf(items []wire.Item) []wire.Permission {
+	permissions := make([]wire.Permission, len(items))
+	for i := range items {
+		permissions[i] = items[i].Permission
+	}
+	return permissions
+}
+
+// answer makes the answers of what the policy decided: failures as onError says,
+// and conditions on given resources by asking their plugins.
+func (s *Server) answer(ctx context.Context, x *exchange, items []wire.Item, batch policy.Batch) ([]wire.Answer, error) {
+	answers := make([]wire.Answer, len(items))
+	var questions []conditions.Question
+	var asked []int // the item of each question
+	for i := range items {
+		answers[i].ID = items[i].ID
+		decision, err := s.decided(x, items[i].Permission, batch.Outcomes[i])
+		if err != nil {
+			return nil, err
+		}
+		if decision.Result == wire.Conditional && items[i].Ref.Given() {
+			questions = append(questions, conditions.Question{Decision: decision, Refs: items[i].Ref.Of})
+			asked = append(asked, i)
+			continue
+		}
+		answers[i].Decision = decision
+	}
+	for q, outcome := range s.Conditions.Apply(ctx, s.pluginCaller(x.caller), questions) {
+		i := asked[q]
+		if err := s.applied(x, &answers[i], items[i].Ref, outcome); err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
+// decided is the decision of one outcome, held against the rules that the plugin
+// publishes.
+func (s *Server) decided(x *exchange, p wire.Permission, outcome policy.Outcome) (wire.Decision, error) {
+	err := outcome.Err
+	if err == nil {
+		if err = s.Conditions.Check(outcome.Decision); err == nil {
+			return outcome.Decision, nil
+		}
+	}
+	return wire.Decision{}, s.failed(x, p.Name, err,
+		wire.InternalError("The permission policy failed").Because(err))
+}
+
+// applied puts what a plugin decided into the answer.
+func (s *Server) applied(x *exchange, answer *wire.Answer, ref wire.Ref, outcome conditions.Outcome) error {
+	switch {
+	case outcome.Err != nil:
+		answer.Decision = wire.Decision{}
+		return s.failed(x, answer.ID, outcome.Err, refusedConditions(outcome.Err))
+	case ref.List:
+		answer.Results = outcome.Results
+	default:
+		answer.Decision = wire.Decision{Result: outcome.Results[0]}
+	}
+	return nil
+}
+
+// failed is what becomes of a failure: nil, so that the item is denied, where
+// onError says so, and else the public error for the request.
+func (s *Server) failed(x *exchange, item string, err error, public *wire.Error) error {
+	s.metrics.failures.Inc()
+	if !s.options.DenyOnError || public.Name == "AuthenticationError" {
+		return public
+	}
+	s.logOf(x).WithError(err).WithField("item", item).Warn("denied because of a failure")
+	return nil
+}
+
+// refusedConditions is the public error of conditions that a plugin did not decide.
+func refusedConditions(err error) *wire.Error {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*conditions.Unavailable](err); ok {
+		return wire.ServiceUnavailableError(max(1, int(e.RetryAfter/time.Second)),
+			"A plugin that has to decide does not answer").Because(err)
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return wire.ServiceUnavailableError(1, "The request took too long").Because(err)
+	}
+	return wire.InternalError("A plugin refused the conditions of the permission policy").Because(err)
+}
+
+// undecided is the public error of a batch that the policy did not look at.
+func undecided(err error) error {
+	switch {
+	case errors.Is(err, policy.ErrNoPolicy), errors.Is(err, policy.ErrStale):
+		return wire.ServiceUnavailableError(1, "No current permission policy is active").Because(err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return wire.ServiceUnavailableError(1, "The request took too long").Because(err)
+	}
+	return err
+}
+
+// pluginCaller is on whose behalf plugins are asked.
+func (s *Server) pluginCaller(caller identity.Caller) conditions.Caller {
+	return conditions.Caller{
+		Subject: caller.Fingerprint(),
+		Token: func(_ context.Context, pluginID string) (string, error) {
+			return s.Identity.PluginToken(pluginID, caller)
+		},
+	}
+}

@@ -1,0 +1,179 @@
+// Package config reads stagedoor's configuration: one or more YAML files, merged
+// as Backstage merges its own, so that a team can pass its app-config.yaml first
+// and a file of stagedoor's keys after it.
+//
+// Keys that Backstage has keep their names and meaning: backend.baseUrl,
+// backend.cors, backend.auth, discovery.endpoints. What stagedoor adds lies under
+// stagedoor, where a key that is not known is an error that names the nearest
+// known one. opa is OPA's own configuration, handed on verbatim. Everything else
+// is ignored.
+//
+// [Load] reports every problem at once, each with its key path, and touches
+// nothing but the files it reads.
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/knadh/koanf/maps"
+	rscors "github.com/rs/cors"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/policy"
+)
+
+// Config is the whole configuration, valid and with its defaults filled in.
+type Config struct {
+	// Listen and AdminListen are host:port addresses.
+	Listen, AdminListen string
+	// BasePath is where the permission API is, such as /api/permission.
+	BasePath string
+	// CORS is nil where backend.cors says nothing.
+	CORS *rscors.Options
+	// Body is in bytes.
+	Body        int64
+	Items       int
+	InFlight    int64
+	DenyOnError bool
+	LogLevel    logrus.Level
+
+	Discovery discovery.Options
+	Identity  identity.Options
+	Policy    policy.Options
+}
+
+// readKeys are the keys whose values matter here, and whose problems are reported.
+var readKeys = []string{"backend.baseUrl", "backend.cors", "backend.auth", "discovery", "stagedoor", "opa"}
+
+// Load reads the files, in the order in which they are to be merged, with
+// variables from the environment, and merges last over them, which may be nil.
+// The error is an [*Error] that lists every problem.
+func Load(paths []string, last map[string]any) (*Config, error) {
+	return load(paths, last, os.LookupEnv)
+}
+
+func load(paths []string, last map[string]any, env environment) (*Config, error) {
+	raw, found := loadFiles(paths, env)
+	maps.Merge(last, raw)
+	found = found.within(readKeys...)
+	d := defaults()
+	found = append(found, decode(raw, &d)...)
+	opa, err := opaDocument(raw["opa"])
+	if err != nil {
+		found.add("opa", "%v", err)
+	}
+	c := d.config(opa)
+	found.check(d, c)
+	if err := found.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func opaDocument(v any) (json.RawMessage, error) {
+	if v == nil {
+		return nil, nil
+	}
+	if _, ok := v.(map[string]any); !ok {
+		return nil, errors.New("want an object: OPA's own configuration document")
+	}
+	return json.Marshal(v)
+}
+
+// config arranges the document by what its parts are for.
+func (d document) config(opa json.RawMessage) *Config {
+	s := d.Stagedoor
+	c := &Config{
+		Listen: s.Listen, AdminListen: s.Admin.Listen, BasePath: s.BasePath, CORS: d.Backend.CORS.options(),
+		Body: int64(s.Limits.Body), Items: s.Limits.Items, InFlight: int64(s.Limits.InFlight),
+		DenyOnError: s.Policy.OnError == "deny",
+		Discovery:   discovery.Options{BaseURL: d.Backend.BaseURL},
+		Identity: identity.Options{
+			DangerouslyDisableDefaultAuthPolicy: d.Backend.Auth.DangerouslyDisableDefaultAuthPolicy,
+			UserInfoTTL:                         s.Identity.UserInfoTTL,
+			Leeway:                              s.Identity.Leeway,
+			PluginKeyStore:                      identity.PluginKeyStore{Type: d.Backend.Auth.PluginKeyStore.Type},
+		},
+		Policy: policy.Options{
+			Path: s.Policy.Path, Entrypoint: strings.Trim(s.Policy.Entrypoint, "/"), Decision: s.Limits.Decision,
+			MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail", OPA: opa,
+		},
+	}
+	for _, e := range d.Discovery.Endpoints {
+		// An entry for the front end alone says nothing to a backend.
+		if e.Target.Internal != "" {
+			c.Discovery.Endpoints = append(c.Discovery.Endpoints, discovery.Endpoint{Target: e.Target.Internal, Plugins: e.Plugins})
+		}
+	}
+	for _, k := range d.Backend.Auth.PluginKeyStore.Static.Keys {
+		c.Identity.PluginKeyStore.Keys = append(c.Identity.PluginKeyStore.Keys, identity.KeyFiles(k))
+	}
+	return c
+}
+
+func (c *cors) options() *rscors.Options {
+	if c == nil {
+		return nil
+	}
+	o := &rscors.Options{
+		AllowedOrigins: c.Origin, AllowedMethods: c.Methods, AllowedHeaders: c.AllowedHeaders,
+		ExposedHeaders: c.ExposedHeaders, AllowCredentials: c.Credentials, MaxAge: c.MaxAge,
+	}
+	if len(o.AllowedMethods) == 0 {
+		o.AllowedMethods = []string{http.MethodPost, http.MethodGet, http.MethodHead}
+	}
+	if len(o.AllowedHeaders) == 0 {
+		o.AllowedHeaders = []string{"*"}
+	}
+	return o
+}
+
+// check adds what is wrong with values that are of the right type.
+func (p *problems) check(d document, c *Config) {
+	s := d.Stagedoor
+	for key, address := range map[string]string{"stagedoor.listen": s.Listen, "stagedoor.admin.listen": s.Admin.Listen} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			p.add(key, "want host:port, have %q", address)
+		}
+	}
+	if u, err := url.Parse(s.BasePath); err != nil || u.Path != s.BasePath || !strings.HasPrefix(s.BasePath, "/") {
+		p.add("stagedoor.basePath", "want a path such as /api/permission, have %q", s.BasePath)
+	}
+	p.oneOf("stagedoor.policy.onError", s.Policy.OnError, "fail", "deny")
+	p.oneOf("stagedoor.policy.onStale", s.Policy.OnStale, "serve", "fail")
+	p.positive("stagedoor.limits.body", int64(s.Limits.Body))
+	p.positive("stagedoor.limits.items", int64(s.Limits.Items))
+	p.positive("stagedoor.limits.inFlight", int64(s.Limits.InFlight))
+	p.positive("stagedoor.limits.decision", int64(s.Limits.Decision))
+	if s.Policy.MaxAge < 0 {
+		p.add("stagedoor.policy.maxAge", "want a positive duration, have %v", s.Policy.MaxAge)
+	}
+	level, err := logrus.ParseLevel(s.Log.Level)
+	if err != nil {
+		p.add("stagedoor.log.level", "want debug, info, warn or error, have %q", s.Log.Level)
+	}
+	c.LogLevel = level
+	p.addError(c.Discovery.Validate())
+	p.addError(c.Identity.Validate())
+}
+
+func (p *problems) oneOf(key, value string, values ...string) {
+	if !slices.Contains(values, value) {
+		p.add(key, "want %s, have %q", strings.Join(values, " or "), value)
+	}
+}
+
+func (p *problems) positive(key string, value int64) {
+	if value <= 0 {
+		p.add(key, "want more than 0")
+	}
+}

@@ -1,0 +1,259 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/dustin/go-humanize"
+	"github.com/go-viper/mapstructure/v2"
+)
+
+// document is the configuration as it is written. Backend and Discovery have the
+// keys of Backstage that stagedoor reads, out of many; the rest is its own.
+type document struct {
+	Backend   backend   `mapstructure:"backend"`
+	Discovery endpoints `mapstructure:"discovery"`
+	Stagedoor own       `mapstructure:"stagedoor"`
+}
+
+type backend struct {
+	BaseURL string `mapstructure:"baseUrl"`
+	CORS    *cors  `mapstructure:"cors"`
+	Auth    struct {
+		DangerouslyDisableDefaultAuthPolicy bool     `mapstructure:"dangerouslyDisableDefaultAuthPolicy"`
+		PluginKeyStore                      keyStore `mapstructure:"pluginKeyStore"`
+	} `mapstructure:"auth"`
+}
+
+type cors struct {
+	Origin         oneOrMany `mapstructure:"origin"`
+	Methods        oneOrMany `mapstructure:"methods"`
+	AllowedHeaders oneOrMany `mapstructure:"allowedHeaders"`
+	ExposedHeaders oneOrMany `mapstructure:"exposedHeaders"`
+	Credentials    bool      `mapstructure:"credentials"`
+	MaxAge         int       `mapstructure:"maxAge"`
+}
+
+type keyStore struct {
+	Type   string `mapstructure:"type"`
+	Static struct {
+		Keys []struct {
+			PublicKeyFile  string `mapstructure:"publicKeyFile"`
+			PrivateKeyFile string `mapstructure:"privateKeyFile"`
+			KeyID          string `mapstructure:"keyId"`
+			Algorithm      string `mapstructure:"algorithm"`
+		} `mapstructure:"keys"`
+	} `mapstructure:"static"`
+}
+
+type endpoints struct {
+	Endpoints []struct {
+		Target  target    `mapstructure:"target"`
+		Plugins oneOrMany `mapstructure:"plugins"`
+	} `mapstructure:"endpoints"`
+}
+
+// target is a URL, or one for inside and one for outside, of which only the
+// former concerns a backend.
+type target struct {
+	Internal string `mapstructure:"internal"`
+	External string `mapstructure:"external"`
+}
+
+// oneOrMany is a list, or its single element.
+type oneOrMany []string
+
+type own struct {
+	Listen   string `mapstructure:"listen"`
+	BasePath string `mapstructure:"basePath"`
+	Admin    struct {
+		Listen string `mapstructure:"listen"`
+	} `mapstructure:"admin"`
+	Policy struct {
+		Path       string        `mapstructure:"path"`
+		Entrypoint string        `mapstructure:"entrypoint"`
+		OnError    string        `mapstructure:"onError"`
+		MaxAge     time.Duration `mapstructure:"maxAge"`
+		OnStale    string        `mapstructure:"onStale"`
+		Remote     *remote       `mapstructure:"remote"`
+	} `mapstructure:"policy"`
+	Limits struct {
+		Body     byteSize      `mapstructure:"body"`
+		Items    int           `mapstructure:"items"`
+		InFlight int           `mapstructure:"inFlight"`
+		Decision time.Duration `mapstructure:"decision"`
+	} `mapstructure:"limits"`
+	Identity struct {
+		UserInfoTTL time.Duration `mapstructure:"userInfoTtl"`
+		Leeway      time.Duration `mapstructure:"leeway"`
+	} `mapstructure:"identity"`
+	Audit struct {
+		Required bool `mapstructure:"required"`
+	} `mapstructure:"audit"`
+	Log struct {
+		Level string `mapstructure:"level"`
+	} `mapstructure:"log"`
+}
+
+type remote struct {
+	URL       string `mapstructure:"url"`
+	Token     string `mapstructure:"token"`
+	TokenFile string `mapstructure:"tokenFile"`
+	CAFile    string `mapstructure:"caFile"`
+	CertFile  string `mapstructure:"certFile"`
+	KeyFile   string `mapstructure:"keyFile"`
+	Parallel  int    `mapstructure:"parallel"`
+}
+
+// byteSize is a number of bytes, written as 10MiB or 500kB.
+type byteSize int64
+
+// defaults is the document before any file is read.
+func defaults() document {
+	var d document
+	d.Stagedoor.Listen = "127.0.0.1:7008"
+	d.Stagedoor.BasePath = "/api/permission"
+	d.Stagedoor.Admin.Listen = "127.0.0.1:7009"
+	d.Stagedoor.Policy.OnError = "fail"
+	d.Stagedoor.Policy.OnStale = "serve"
+	d.Stagedoor.Limits.Body = 10 << 20
+	d.Stagedoor.Limits.Items = 10_000
+	d.Stagedoor.Limits.InFlight = 1024
+	d.Stagedoor.Limits.Decision = time.Second
+	d.Stagedoor.Identity.UserInfoTTL = 5 * time.Second
+	d.Stagedoor.Log.Level = "info"
+	return d
+}
+
+// decode fills d from the merged configuration. Keys that are not known are
+// refused under stagedoor, and left alone elsewhere, where they are Backstage's.
+func decode(raw map[string]any, d *document) problems {
+	var found problems
+	var metadata mapstructure.Metadata
+	decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result:           d,
+		Metadata:         &metadata,
+		MatchName:        func(key, field string) bool { return key == field },
+		WeaklyTypedInput: false,
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(
+			mapstructure.StringToTimeDurationHookFunc(), listHook, targetHook, sizeHook, scalarHook),
+	})
+	if err != nil {
+		found.add("", "%v", err)
+		return found
+	}
+	found.addDecoding(decoder.Decode(raw))
+	for _, key := range metadata.Unused {
+		if key == "stagedoor" || strings.HasPrefix(key, "stagedoor.") {
+			found.add(key, "unknown key%s", nearest(key))
+		}
+	}
+	return found
+}
+
+// addDecoding adds what mapstructure found wrong.
+func (p *problems) addDecoding(err error) {
+	if err == nil {
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			p.addDecoding(one)
+		}
+		return
+	}
+	if one, ok := errors.AsType[*mapstructure.DecodeError](err); ok {
+		p.add(strings.TrimPrefix(one.Name(), "."), "%v", one.Unwrap())
+		return
+	}
+	p.add("", "%v", err)
+}
+
+func listHook(from, to reflect.Type, value any) (any, error) {
+	if to == reflect.TypeFor[oneOrMany]() && from.Kind() == reflect.String {
+		return []string{value.(string)}, nil
+	}
+	return value, nil
+}
+
+func targetHook(from, to reflect.Type, value any) (any, error) {
+	if to == reflect.TypeFor[target]() && from.Kind() == reflect.String {
+		return map[string]any{"internal": value, "external": value}, nil
+	}
+	return value, nil
+}
+
+func sizeHook(from, to reflect.Type, value any) (any, error) {
+	if to != reflect.TypeFor[byteSize]() || from.Kind() != reflect.String {
+		return value, nil
+	}
+	size, err := humanize.ParseBytes(value.(string))
+	if err != nil || size > 1<<40 {
+		return nil, fmt.Errorf("want a size such as 10MiB, have %q", value)
+	}
+	return int64(size), nil
+}
+
+// scalarHook takes what ${VAR} filled in as text for what it spells.
+func scalarHook(from, to reflect.Type, value any) (any, error) {
+	if from.Kind() != reflect.String {
+		return value, nil
+	}
+	switch text := value.(string); {
+	case to.Kind() == reflect.Bool && text == "true":
+		return true, nil
+	case to.Kind() == reflect.Bool && text == "false":
+		return false, nil
+	case to.Kind() == reflect.Int:
+		var n int
+		if _, err := fmt.Sscanf(text, "%d", &n); err == nil && fmt.Sprint(n) == text {
+			return n, nil
+		}
+	}
+	return value, nil
+}
+
+// nearest suggests the known key that is most like an unknown one.
+func nearest(key string) string {
+	at := strings.LastIndex(key, ".")
+	if at < 0 {
+		return ""
+	}
+	known := keysAt(reflect.TypeFor[document](), strings.Split(key[:at], "."))
+	if len(known) == 0 {
+		return ""
+	}
+	name := key[at+1:]
+	best := slices.MinFunc(known, func(a, b string) int {
+		return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
+	})
+	return fmt.Sprintf("; the nearest known one is %s.%s", key[:at], best)
+}
+
+// keysAt lists the keys of the object at path within t, sorted.
+func keysAt(t reflect.Type, path []string) []string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	fields := map[string]reflect.Type{}
+	for i := range t.NumField() {
+		fields[t.Field(i).Tag.Get("mapstructure")] = t.Field(i).Type
+	}
+	if len(path) == 0 {
+		return slices.Sorted(maps.Keys(fields))
+	}
+	next, ok := fields[path[0]]
+	if !ok {
+		return nil
+	}
+	return keysAt(next, path[1:])
+}

@@ -1,0 +1,209 @@
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// Decide answers every permission for the caller, in order, all by the same
+// policy. Equal permissions are decided once, and decisions of a deterministic
+// policy are remembered. What fails for one item is in its Outcome; the error is
+// for the whole batch: [ErrNoPolicy], or the context's.
+func (e *Engine) Decide(ctx context.Context, caller Caller, permissions []wire.Permission) (Batch, error) {
+	s := e.state.Load()
+	if s == nil {
+		return Batch{}, ErrNoPolicy
+	}
+	if err := e.fresh(s); err != nil {
+		return Batch{}, err
+	}
+	unique, index := distinct(permissions)
+	decided := make([]Outcome, len(unique))
+	world := world{now: e.now(), caller: caller, keys: newKeys(s, caller)}
+	for i, p := range unique {
+		// A cheap evaluation does not notice that its context is done.
+		if err := ctx.Err(); err != nil {
+			return Batch{}, err
+		}
+		decided[i] = e.remember(ctx, s, &world, p)
+	}
+	// A failure because the request ran out is the request's.
+	if err := ctx.Err(); err != nil {
+		return Batch{}, err
+	}
+	outcomes := make([]Outcome, len(permissions))
+	for i, at := range index {
+		outcomes[i] = decided[at]
+	}
+	return Batch{Outcomes: outcomes, Revision: s.Revision}, nil
+}
+
+// world is what all decisions of one batch share: one time, one caller.
+type world struct {
+	now      time.Time
+	caller   Caller
+	keys     keys
+	identity *ast.Term // made when the first decision needs it
+}
+
+// remember answers from the memo, or decides and, where it may, remembers.
+func (e *Engine) remember(ctx context.Context, s *State, w *world, p wire.Permission) Outcome {
+	if !s.Deterministic() {
+		return e.ask(ctx, s, w, p)
+	}
+	key := w.keys.of(p)
+	if known, ok := e.memo.cache.GetIfPresent(key); ok {
+		return known
+	}
+	outcome := e.ask(ctx, s, w, p)
+	if outcome.Err == nil {
+		e.memo.cache.Set(key, outcome)
+	}
+	return outcome
+}
+
+// ask asks the policy about one permission of a batch.
+func (e *Engine) ask(ctx context.Context, s *State, w *world, p wire.Permission) Outcome {
+	if w.identity == nil {
+		w.identity = identityValue(w.caller)
+	}
+	return e.decide(ctx, s, w, p, inputValue(p, w.identity))
+}
+
+// decide decides within the time that one decision may take.
+func (e *Engine) decide(ctx context.Context, s *State, w *world, p wire.Permission, input ast.Object) Outcome {
+	ctx, cancel := context.WithTimeout(ctx, e.options.Decision)
+	defer cancel()
+	var outcome Outcome
+	var err error
+	if s.explorer != nil {
+		outcome, err = e.explore(ctx, s, w, p, input)
+	} else {
+		outcome, err = e.evaluate(ctx, s, w, input)
+	}
+	if err == nil {
+		err = checkConditions(s.rules, p, outcome.Decision)
+	}
+	if err != nil {
+		return Outcome{Err: failure(err)}
+	}
+	return outcome
+}
+
+// evaluate asks a decision-style policy.
+func (e *Engine) evaluate(ctx context.Context, s *State, w *world, input ast.Value) (Outcome, error) {
+	results, err := s.query.Eval(ctx,
+		rego.EvalParsedInput(input),
+		rego.EvalTransaction(readTransaction{}),
+		rego.EvalTime(w.now),
+		rego.EvalInterQueryBuiltinCache(e.builtins.query),
+		rego.EvalInterQueryBuiltinValueCache(e.builtins.value),
+	)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if len(results) == 0 {
+		return Outcome{}, nil // undefined is DENY
+	}
+	decision, reason, err := wire.ParseDecision(results[0].Expressions[0].Value)
+	if err != nil {
+		return Outcome{}, &Failure{Kind: FailureAnswer, Cause: err}
+	}
+	return Outcome{Decision: decision, Reason: reason}, nil
+}
+
+// explore asks a policy about the resource for the conditions under which it allows.
+func (e *Engine) explore(ctx context.Context, s *State, w *world, p wire.Permission, input ast.Object) (Outcome, error) {
+	result, err := s.explorer.Decide(ctx, explore.Query{
+		Store:                       s.data,
+		Txn:                         readTransaction{},
+		Input:                       input,
+		Basic:                       !p.Resource,
+		ResourceType:                p.ResourceType,
+		Time:                        w.now,
+		InterQueryBuiltinCache:      e.builtins.query,
+		InterQueryBuiltinValueCache: e.builtins.value,
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	for _, excluded := range result.Errors {
+		e.options.Log.WithError(excluded).WithField("permission", p.Name).
+			Warn("a branch of the policy failed and is no part of the conditions")
+	}
+	return Outcome{
+		Decision: wire.NewConditional(result.PluginID, result.ResourceType, result.Criteria),
+		Excluded: result.Errors,
+	}, nil
+}
+
+// checkConditions holds a conditional decision against the permission that it
+// answers and against the rules that the policy's modules declare. A rule that
+// they do not declare may still exist in the plugin.
+func checkConditions(rules map[ruleKey]*explore.PermissionRule, p wire.Permission, d wire.Decision) error {
+	if d.Result != wire.Conditional {
+		return nil
+	}
+	odd := func(format string, args ...any) error {
+		return &Failure{Kind: FailureAnswer, Cause: fmt.Errorf("permission %s: "+format, append([]any{p.Name}, args...)...)}
+	}
+	if !p.Resource {
+		return odd("a basic permission is answered with conditions")
+	}
+	if p.ResourceType != "" && d.ResourceType != p.ResourceType {
+		return odd("conditions on resource type %q for a permission on %q", d.ResourceType, p.ResourceType)
+	}
+	for leaf := range d.Conditions.Rules() {
+		rule, known := rules[ruleKey{d.PluginID, leaf.Name}]
+		if !known {
+			continue
+		}
+		if err := checkParams(rule, leaf.Params); err != nil {
+			return odd("rule %s of %s: %w", leaf.Name, d.PluginID, err)
+		}
+	}
+	return nil
+}
+
+func checkParams(rule *explore.PermissionRule, text string) error {
+	var params map[string]any
+	if text != "" {
+		decoder := json.NewDecoder(strings.NewReader(text))
+		decoder.UseNumber()
+		if err := decoder.Decode(&params); err != nil {
+			return err
+		}
+	}
+	return rule.CheckParams(params)
+}
+
+// failure gives an error of a decision its kind.
+func failure(err error) *Failure {
+	if f, ok := errors.AsType[*Failure](err); ok {
+		return f
+	}
+	kind := FailureEvaluation
+	switch {
+	case topdown.IsCancel(err), errors.Is(err, context.DeadlineExceeded):
+		kind = FailureDeadline
+	case isLimit(err):
+		kind = FailureBounds
+	}
+	return &Failure{Kind: kind, Cause: err}
+}
+
+func isLimit(err error) bool {
+	_, is := errors.AsType[*explore.LimitError](err)
+	return is
+}

@@ -1,0 +1,231 @@
+// Package policy is the policy that serves: it gets the policy from wherever it
+// is kept, lets none serve that was not vetted, and decides by it.
+//
+// # Where a policy comes from
+//
+// A policy is an OPA bundle: a directory or a bundle.tar.gz (Options.Path), which
+// is watched; or whatever OPA's own configuration (Options.OPA) brings by
+// bundles, discovery, signatures and persistence, which are OPA's own plugins; or
+// else the embedded default. However it arrives, OPA activates it through the
+// one activator of this package, which adds the rule library, compiles, finds
+// the entrypoint, and vets. What fails leaves the last good policy serving and
+// shows in [Engine.Status]; what passes becomes a [State], immutable with its
+// data, and takes over in one atomic swap.
+//
+// # How a decision is made
+//
+// [Engine.Decide] takes the state as it is at that moment, and answers every item
+// of a request by it: from the memo where the policy is deterministic and was
+// asked before, by exploration (package explore) where the entrypoint is about
+// the resource, and by plain evaluation otherwise. Nothing is locked meanwhile.
+//
+// [Remote] decides by an OPA server instead.
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/plugins"
+	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
+	"github.com/open-policy-agent/opa/v1/topdown/cache"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+)
+
+// Options say which policy serves. The zero value of a field is its default.
+type Options struct {
+	// Path is a directory or a bundle.tar.gz (stagedoor.policy.path). Empty: the
+	// bundles of OPA, else Default.
+	Path string
+	// Entrypoint is the path of the rule that decides, such as
+	// backstage/authz/allow (stagedoor.policy.entrypoint). Empty: the one rule
+	// annotated with entrypoint: true.
+	Entrypoint string
+	// Decision is how long one decision may take (stagedoor.limits.decision); one
+	// second by default.
+	Decision time.Duration
+	// MaxAge is how old the last confirmation of the policy may be before
+	// readiness fails (stagedoor.policy.maxAge); 0 is for ever.
+	MaxAge time.Duration
+	// DenyStale makes decisions fail too once MaxAge is over.
+	DenyStale bool
+	// OPA is OPA's own configuration as JSON, verbatim (opa).
+	OPA json.RawMessage
+	// Library is the rule library: source by path.
+	Library map[string]string
+	// Default is the bundle that serves where nothing else is configured.
+	Default fs.FS
+	// Log gets what the operator should know; it never sees an input.
+	Log *logrus.Entry
+	// Registry gets OPA's metrics; nil for none.
+	Registry prometheus.Registerer
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// The defaults of Options, and what nobody has needed to set.
+const (
+	defaultDecision = time.Second
+	memoBytes       = 16 << 20
+	gracefulStop    = 10 // seconds in which OPA's plugins may flush
+)
+
+// ErrNoPolicy is the answer of an Engine that has no policy yet.
+var ErrNoPolicy = errors.New("no policy is active yet")
+
+// ErrStale is the answer of an Engine whose policy is older than MaxAge, with DenyStale.
+var ErrStale = errors.New("the policy was not confirmed for longer than stagedoor.policy.maxAge")
+
+// Engine decides in process. It is safe for concurrent use.
+type Engine struct {
+	options  Options
+	now      func() time.Time
+	vetter   *vetter
+	manager  *plugins.Manager
+	builtins struct {
+		query cache.InterQueryCache
+		value cache.InterQueryValueCache
+	}
+	memo  *memo
+	local *local // nil where OPA's plugins bring the policy
+
+	state  atomic.Pointer[State]
+	serial uint64 // of the last state; written under store.commit
+	record record
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// New starts an engine. A local policy that cannot serve is an error; remote
+// bundles are loaded in the background, and [Engine.Status] tells how they fare.
+// Close must be called in the end.
+func New(ctx context.Context, o Options) (*Engine, error) {
+	registerActivator()
+	if o.Decision == 0 {
+		o.Decision = defaultDecision
+	}
+	e := &Engine{options: o, now: o.Now}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	library, err := parseLibrary(o.Library)
+	if err != nil {
+		return nil, err
+	}
+	e.vetter = &vetter{library: library, entrypoint: o.Entrypoint}
+	if e.memo, err = newMemo(memoBytes); err != nil {
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e.stop = stop
+	if err := e.start(ctx, run); err != nil {
+		e.Close(ctx)
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Engine) start(ctx, run context.Context) error {
+	config, err := e.options.opaConfig()
+	if err != nil {
+		return err
+	}
+	if e.manager, err = newManager(config, newStore(e.activate, e.publish), e.options); err != nil {
+		return err
+	}
+	e.builtins.query = cache.NewInterQueryCacheWithContext(run, e.manager.InterQueryBuiltinCacheConfig())
+	e.builtins.value = cache.NewInterQueryValueCache(run, e.manager.InterQueryBuiltinCacheConfig())
+	e.watchBundles()
+	if err := e.manager.Start(ctx); err != nil {
+		return err
+	}
+	source, err := e.options.localSource(config)
+	if err != nil || source == nil {
+		return err
+	}
+	e.local = source
+	if err := e.load(ctx); err != nil {
+		return err
+	}
+	e.done.Go(func() { source.watch(run, e.reload) })
+	return nil
+}
+
+// Close stops what New started and lets OPA's plugins flush what they hold.
+func (e *Engine) Close(ctx context.Context) {
+	e.stop()
+	e.done.Wait()
+	if e.manager != nil {
+		e.manager.Stop(ctx)
+	}
+}
+
+// State returns the policy that serves at this moment, or nil.
+func (e *Engine) State() *State { return e.state.Load() }
+
+// activate is called by the store inside its write transaction.
+func (e *Engine) activate(opts *bundle.ActivateOpts) (*State, error) {
+	state, err := e.vetter.activate(opts, e.awaited)
+	if err != nil {
+		for name, b := range opts.Bundles {
+			e.record.refuse(name, b.Manifest.Revision, err, e.now())
+		}
+		return nil, err
+	}
+	for name := range opts.Bundles {
+		e.record.accept(name)
+	}
+	return state, nil
+}
+
+// publish is called by the store, one state at a time, when its transaction is committed.
+func (e *Engine) publish(s *State) {
+	e.serial++
+	s.serial = e.serial
+	s.Since = e.now()
+	e.state.Store(s)
+	e.options.Log.WithFields(logrus.Fields{
+		"revision": s.Revision, "entrypoint": s.Entrypoint,
+		"about_resource": s.AboutResource(), "deterministic": s.Deterministic(),
+	}).Info("policy is active")
+}
+
+// awaited reports whether a configured bundle has not been activated yet, so
+// that the policy may still be incomplete. A policy that served before is
+// complete: from then on only whole ones replace it.
+func (e *Engine) awaited(active []string) bool {
+	if e.state.Load() != nil {
+		return false
+	}
+	bundles := bundleplugin.Lookup(e.manager)
+	if bundles == nil {
+		return false
+	}
+	for name := range bundles.Config().Bundles {
+		if !slices.Contains(active, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// fresh fails for a policy that is older than it may be.
+func (e *Engine) fresh(s *State) error {
+	if !e.options.DenyStale || e.options.MaxAge == 0 {
+		return nil
+	}
+	if age := e.now().Sub(e.confirmed(s)); age > e.options.MaxAge {
+		return fmt.Errorf("%w: %s old", ErrStale, age.Round(time.Second))
+	}
+	return nil
+}

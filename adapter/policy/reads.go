@@ -1,0 +1,172 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// Source is what makes a policy's answers differ from one evaluation to the
+// next: a builtin, and where it is called.
+type Source struct {
+	Builtin  string `json:"builtin"`
+	Location string `json:"location"`
+}
+
+// reachable returns the rules that the entrypoint may evaluate, itself
+// included. Rules are those of a compiled policy.
+func reachable(c *ast.Compiler, entrypoint ast.Ref) []*ast.Rule {
+	seen := map[*ast.Rule]bool{}
+	var order []*ast.Rule
+	var visit func(*ast.Rule)
+	visit = func(r *ast.Rule) {
+		if seen[r] {
+			return
+		}
+		seen[r] = true
+		order = append(order, r)
+		for dependency := range c.Graph.Dependencies(r) {
+			visit(dependency.(*ast.Rule))
+		}
+	}
+	for _, r := range c.GetRules(entrypoint) {
+		visit(r)
+	}
+	return order
+}
+
+// nondeterminism lists the calls that forbid to remember an answer: builtins
+// that OPA marks as nondeterministic, and those that compare with the present
+// time within.
+func nondeterminism(rules []*ast.Rule) []Source {
+	var found []Source
+	for _, rule := range rules {
+		ast.WalkExprs(rule, func(e *ast.Expr) bool {
+			if !e.IsCall() {
+				return false
+			}
+			name := e.Operator().String()
+			builtin, known := ast.BuiltinMap[name]
+			if known && (builtin.IsNondeterministic() || name == ast.JWTDecodeVerify.Name) {
+				found = append(found, Source{Builtin: name, Location: location(e.Location)})
+			}
+			return false
+		})
+	}
+	slices.SortFunc(found, func(a, b Source) int {
+		return strings.Compare(a.Location+a.Builtin, b.Location+b.Builtin)
+	})
+	return slices.Compact(found)
+}
+
+func location(l *ast.Location) string {
+	if l == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", l.File, l.Row)
+}
+
+// parts is a set of parts of the input.
+type parts uint16
+
+const (
+	partName parts = 1 << iota
+	partType
+	partAction
+	partResourceType
+	partAnonymous // whether there is an identity at all
+	partUser
+	partClaims
+	partActor
+
+	partsPermission = partName | partType | partAction | partResourceType
+	partsIdentity   = partAnonymous | partUser | partClaims | partActor
+	partsAll        = partsPermission | partsIdentity
+)
+
+// inputParts returns the parts of the input that the rules read. What it cannot
+// see through it takes to read everything.
+func inputParts(rules []*ast.Rule) parts {
+	var read parts
+	for _, rule := range rules {
+		ast.WalkTerms(rule, func(t *ast.Term) bool {
+			switch v := t.Value.(type) {
+			case ast.Ref:
+				if v.HasPrefix(ast.InputRootRef) {
+					read |= partsOf(v)
+					// What stands in the brackets of a reference may be one itself.
+					for _, step := range v[1:] {
+						read |= inputPartsOfTerm(step)
+					}
+					return true
+				}
+			case ast.Var:
+				if v.Equal(ast.InputRootDocument.Value) {
+					read = partsAll
+				}
+			}
+			return false
+		})
+	}
+	return read
+}
+
+func inputPartsOfTerm(t *ast.Term) parts {
+	var read parts
+	ast.WalkRefs(t, func(r ast.Ref) bool {
+		if r.HasPrefix(ast.InputRootRef) {
+			read |= partsOf(r)
+		}
+		return false
+	})
+	return read
+}
+
+func partsOf(ref ast.Ref) parts {
+	step := func(i int) (string, bool) {
+		if i >= len(ref) {
+			return "", false
+		}
+		s, ok := ref[i].Value.(ast.String)
+		return string(s), ok
+	}
+	document, ok := step(1)
+	if !ok {
+		return partsAll
+	}
+	member, ok := step(2)
+	switch document {
+	case "permission":
+		if !ok {
+			return partsPermission
+		}
+		switch member {
+		case "name":
+			return partName
+		case "type":
+			return partType
+		case "attributes":
+			return partAction
+		case "resourceType":
+			return partResourceType
+		}
+	case "identity":
+		if !ok {
+			return partsIdentity
+		}
+		switch member {
+		case "user":
+			return partAnonymous | partUser
+		case "claims":
+			return partAnonymous | partClaims
+		case "actor":
+			return partAnonymous | partActor
+		}
+		return partAnonymous
+	}
+	// A member that the input never has is undefined for every caller, and the
+	// resource is not known when a decision is made.
+	return 0
+}
