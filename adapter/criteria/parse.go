@@ -259,23 +259,23 @@ func kind(v any) string {
 	}
 }
 
-// placed is an error with the place that it is about.
-type placed struct {
+// placedError is an error with the place that it is about.
+type placedError struct {
 	place string
 	err   error
 }
 
-func (e *placed) Error() string { return e.place + ": " + e.err.Error() }
+func (e *placedError) Error() string { return e.place + ": " + e.err.Error() }
 
-func (e *placed) Unwrap() error { return e.err }
+func (e *placedError) Unwrap() error { return e.err }
 
 // within puts place before the place of err, while the parser returns from there.
 func within(place string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if e, ok := err.(*placed); ok {
-		return &placed{place + e.place, e.err}
+	if e, ok := errors.AsType[*placedError](err); ok {
+		return &placedError{place + e.place, e.err}
 	}
-	return &placed{place, err}
+	return &placedError{place, err}
 }

@@ -166,7 +166,7 @@ func readBody(r *http.Request, limit int64) string {
 	if body != nil {
 		return fmt.Sprintf("%q came with %v", body, err)
 	}
-	e, ok := err.(*Error)
+	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		return fmt.Sprintf("no *Error: %v", err)
 	}
@@ -212,7 +212,7 @@ func TestReadBodyBrokenOff(t *testing.T) {
 			r.Header.Set("Content-Type", "application/json")
 			r.Header.Set("Content-Encoding", test.encoding)
 			body, err := ReadBody(r, 1000)
-			e, ok := err.(*Error)
+			e, ok := errors.AsType[*Error](err)
 			if !ok || e.Name != "InputError" || e.Status != http.StatusBadRequest || body != nil {
 				t.Fatalf("got %q and %#v", body, err)
 			}
@@ -237,7 +237,8 @@ func TestReadBodyOfAClientThatGoesAway(t *testing.T) {
 	}
 	request.ContentLength = 20
 	request.Header.Set("Content-Type", "application/json")
-	if _, err := http.DefaultClient.Do(request); err == nil {
+	if response, err := server.Client().Do(request); err == nil {
+		response.Body.Close()
 		t.Error("the request was answered")
 	}
 	if got, want := <-got, "InputError: the body could not be read to its end"; got != want {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -49,7 +50,7 @@ func TestWriteError(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			WriteError(w, httptest.NewRequest("POST", "/api/permission/authorize?x=1", nil), "/authorize", test.err)
+			WriteError(w, httptest.NewRequest(http.MethodPost, "/api/permission/authorize?x=1", nil), "/authorize", test.err)
 			got := w.Result()
 			defer got.Body.Close()
 			b, err := io.ReadAll(got.Body)

@@ -162,7 +162,7 @@ func (d *decoder) document(read func() error) error {
 	switch _, err := d.ReadToken(); {
 	case err == nil:
 		return SyntaxError("the body is not JSON: more follows its end")
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		return err
 	}
 	return nil

@@ -243,7 +243,7 @@ func TestDecodeRequestRefuses(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			request, err := DecodeRequest([]byte(test.body), usual)
-			e, ok := err.(*Error)
+			e, ok := errors.AsType[*Error](err)
 			if !ok {
 				t.Fatalf("got %v, want an *Error", err)
 			}
@@ -440,7 +440,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		got, err := DecodeRequest(body, fuzzLimits)
 		want, wantErr := decodeSlowly(body)
 		if err != nil {
-			e, ok := err.(*Error)
+			e, ok := errors.AsType[*Error](err)
 			if !ok {
 				t.Fatalf("not an *Error: %v", err)
 			}
