@@ -23,8 +23,6 @@
 # related_resources:
 #   - description: How Backstage applies permission rules
 #     ref: https://backstage.io/docs/permissions/concepts
-# organizations:
-#   - stagedoor
 package backstage.catalog
 
 # METADATA

@@ -199,6 +199,7 @@ test_has_spec_passes[note] if {
 test_has_spec_fails[note] if {
 	some note, params in {
 		"another value": {"key": "lifecycle", "value": "prod"},
+		"text as key": {"key": "lifecycle.production"},
 		"owner as a reference": {"key": "owner", "value": "group:default/web"},
 		"null as text": {"key": "system", "value": "null"},
 		"number in a list as key": {"key": "ports.80"},
