@@ -73,6 +73,10 @@ type Policy struct {
 	about      bool
 	resource   *ast.Term // what stands for the resource; nothing else is equal to it
 	builtins   map[string]*topdown.Builtin
+
+	documents tree[*document] // those that depend on the resource
+	dependent tree[bool]      // whether the rules there do
+	literals  []literal
 }
 
 // Compile compiles the modules and proves that the policy looks at the resource
@@ -101,8 +105,8 @@ func Compile(o Options) (*Policy, error) {
 		entrypoint: o.Entrypoint,
 		limits:     o.Limits.withDefaults(),
 		resource:   ast.StringTerm("resource " + rand.Text()),
-		builtins:   make(map[string]*topdown.Builtin),
 	}
+	p.builtins = map[string]*topdown.Builtin{literalDecl.Name: {Decl: literalDecl, Func: p.literal}}
 	f := newFlow(compiler, rules, o.Entrypoint)
 	f.selfContained(rules)
 	if p.about = f.aboutResource; p.about {
@@ -113,6 +117,7 @@ func Compile(o Options) (*Policy, error) {
 		return nil, err
 	}
 	p.direct(f)
+	p.plan(f)
 	return p, nil
 }
 
@@ -198,8 +203,12 @@ type Method string
 const (
 	// Plain is a decision that asked no question.
 	Plain Method = "plain"
+	// Proofs is a decision read from all proofs of its rules.
+	Proofs Method = "proofs"
 	// Exploration is a decision found by trying the answers one after the other.
 	Exploration Method = "exploration"
+	// Composed is a decision of which some rules were proved and some explored.
+	Composed Method = "composed"
 )
 
 // Decide returns the condition under which the policy allows. It is safe for
@@ -210,12 +219,12 @@ const (
 func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
 	w, stop := newWorld(ctx, p, q)
 	defer stop()
-	outcomes, err := w.explore(w.entry())
+	outcomes, err := w.entry()
 	if err != nil {
 		return Result{}, err
 	}
 	var allow criteria.Function
-	r := Result{Method: Exploration, Evaluations: w.evaluations, Questions: len(w.questions)}
+	r := Result{Method: w.method(), Evaluations: w.evaluations, Questions: w.asks}
 	for _, o := range outcomes {
 		switch {
 		case o.err != nil:
@@ -230,10 +239,7 @@ func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
 	if r.Criteria, err = w.space.Minimise(allow); err != nil {
 		return Result{}, err
 	}
-	switch {
-	case r.Questions == 0:
-		r.Method = Plain
-	case r.Criteria.Op > criteria.Always:
+	if r.Criteria.Op > criteria.Always {
 		r.PluginID, r.ResourceType = w.asked.PluginID, w.asked.ResourceType
 	}
 	if r.Criteria.Op == criteria.Never && len(r.Errors) > 0 {
@@ -283,12 +289,3 @@ func (f *flow) boolean(entries []*ast.Rule) {
 		}
 	}
 }
-
-// entry is the query for the entrypoint's value.
-func (w *world) entry() ast.Body { return valueOf(w.policy.entrypoint) }
-
-func valueOf(ref ast.Ref) ast.Body {
-	return ast.NewBody(ast.Equality.Expr(resultVar, ast.NewTerm(ref)))
-}
-
-var resultVar = ast.VarTerm("result")

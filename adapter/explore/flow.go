@@ -137,10 +137,9 @@ func (f *flow) eachExpr(body ast.Body, visit func(*ast.Expr)) {
 }
 
 func (f *flow) classify(e *ast.Expr) {
-	ast.WalkVars(e, func(v ast.Var) bool {
+	for v := range ownVars(e) {
 		f.uses[v] = append(f.uses[v], e)
-		return false
-	})
+	}
 	if !e.IsEquality() {
 		return
 	}
@@ -287,8 +286,10 @@ func (f *flow) equality(e *ast.Expr, a, b *ast.Term) {
 	ra, rb := f.isResource(a), f.isResource(b)
 	switch {
 	case ra && rb:
-		if v, ok := cmp.Or(a, b).Value.(ast.Var); ok && f.classes.ambiguous(v) {
-			f.problem(e, nil, compared, "")
+		for _, t := range []*ast.Term{a, b} {
+			if v, ok := t.Value.(ast.Var); ok && f.classes.ambiguous(v) {
+				f.problem(e, nil, compared, "")
+			}
 		}
 	case ra || rb:
 		f.problem(e, nil, compared, "")
@@ -507,17 +508,17 @@ func (f *flow) ref(e *ast.Expr, t *ast.Term, ref ast.Ref, message string) {
 	switch {
 	case isInputResource(ref):
 		f.aboutResource = true
-		f.problem(e, t, message, "")
+		f.problem(e, t, message, f.hint(ref[2:], f.useOf(e, t)))
 	case f.isResource(ref[0]):
-		f.problem(e, t, message, "")
+		f.problem(e, t, message, f.hint(ref[1:], f.useOf(e, t)))
 	case ref[0].Equal(ast.InputRootDocument) && len(ref) == 1:
 		f.problem(e, t, "the whole input holds the resource", wholeInputHint)
 	case ref[0].Equal(ast.InputRootDocument) && !ast.IsConstant(ref[1].Value):
 		f.problem(e, t, "this can be the resource", wholeInputHint)
 	case ref.HasPrefix(ast.DefaultRootRef):
 		for _, rule := range f.rulesAt(ref) {
-			if f.aliases[path(rule)] {
-				f.problem(e, t, message, "")
+			if p := path(rule); f.aliases[p] {
+				f.problem(e, t, message, f.hint(ref[min(len(ref), len(rule.Ref())):], f.useOf(e, t)))
 				return
 			}
 		}
@@ -527,45 +528,60 @@ func (f *flow) ref(e *ast.Expr, t *ast.Term, ref ast.Ref, message string) {
 const wholeInputHint = "name a member: input.identity, input.permission, object.get(input.identity, …)"
 
 // problem adds a problem with the author's own text and place: of the expression
-// that uses what the compiler took out of it, or else of the term.
+// that an expression of the compiler's was taken out of, or else of the term.
 func (f *flow) problem(e *ast.Expr, t *ast.Term, message, hint string) {
 	where := f.rule.Location
-	switch written := f.written(e); {
-	case written != nil:
+	if written, operand := f.written(e); written != nil {
 		where = written.Location
-	case e != nil:
+		if f.rules[written.Operator().String()] != nil && written != e {
+			message, hint = asParams, ""
+			if operand == 0 {
+				message = notFirst
+			}
+		}
+	} else if e != nil {
 		where = e.Location
-	case t != nil && t.Location != nil:
+	} else if t != nil && t.Location != nil {
 		where = t.Location
 	}
 	f.problems.add(where, string(where.Text), message, hint)
 }
 
 // written is the expression of the author's that an expression of the compiler's
-// was taken out of.
-func (f *flow) written(e *ast.Expr) *ast.Expr {
+// was taken out of, and which operand of it that was, or -1.
+func (f *flow) written(e *ast.Expr) (*ast.Expr, int) {
+	operand := -1
 	seen := make(map[*ast.Expr]bool)
 	for e != nil && e.Generated && !seen[e] {
 		seen[e] = true
-		e = f.user(e)
+		v := defined(e)
+		if e = f.user(e); e != nil {
+			operand = slices.IndexFunc(e.Operands(), v.Equal)
+		}
 	}
 	if e == nil || e.Generated {
-		return nil
+		return nil, -1
 	}
-	return e
+	return e, operand
 }
 
-// user is the first expression that uses the variable which e was made to define.
+// defined is what an expression of the compiler's was made to define.
+func defined(e *ast.Expr) *ast.Term {
+	switch terms := e.Terms.(type) {
+	case []*ast.Term:
+		if e.IsEquality() {
+			return terms[1]
+		}
+		return terms[len(terms)-1]
+	case *ast.Term:
+		return terms
+	}
+	return ast.InternedTerm(true)
+}
+
+// user is the innermost expression that uses what e was made to define.
 func (f *flow) user(e *ast.Expr) *ast.Expr {
-	terms, ok := e.Terms.([]*ast.Term)
-	if !ok {
-		return nil
-	}
-	defined := terms[len(terms)-1]
-	if e.IsEquality() {
-		defined = terms[1]
-	}
-	v, ok := defined.Value.(ast.Var)
+	v, ok := defined(e).Value.(ast.Var)
 	if !ok {
 		return nil
 	}

@@ -2,7 +2,6 @@ package explore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -22,16 +21,19 @@ type world struct {
 	query   Query
 	input   *ast.Term
 	nd      builtins.NDBCache
-	base    topdown.BaseCache
+	base    baseDocuments
+	rules   topdown.VirtualCache // values of rules that do not depend on the resource
 	cancel  topdown.Cancel
 	metrics metrics.Metrics
 
-	space       *criteria.Space
-	questions   []question
-	byParams    map[uint64][]asked
-	asked       *PermissionRule // the first rule that was asked; others must be of its type
-	evaluations int
-	answers     int
+	space     *criteria.Space
+	questions []question
+	byParams  map[int][]askedQuestion
+	byRule    map[*document]int // the question that a document is
+	known     map[knownKey][]knownOutcomes
+	asked     *PermissionRule // the first rule that was asked; others must be of its type
+
+	evaluations, answers, asks, proved, explored int
 }
 
 // question is something that is not known while the policy is evaluated, and its
@@ -55,10 +57,13 @@ func newWorld(ctx context.Context, p *Policy, q Query) (*world, func() bool) {
 		query:    q,
 		input:    ast.NewTerm(q.Input),
 		nd:       q.NDBuiltinCache,
+		rules:    topdown.NewVirtualCache(),
 		cancel:   topdown.NewCancel(),
 		metrics:  metrics.NoOp(),
 		space:    criteria.NewSpace(),
-		byParams: make(map[uint64][]asked),
+		byParams: make(map[int][]askedQuestion),
+		byRule:   make(map[*document]int),
+		known:    make(map[knownKey][]knownOutcomes),
 	}
 	if w.nd == nil {
 		w.nd = builtins.NDBCache{}
@@ -70,6 +75,19 @@ func newWorld(ctx context.Context, p *Policy, q Query) (*world, func() bool) {
 	return w, context.AfterFunc(ctx, w.cancel.Cancel)
 }
 
+// method is how the decision was found.
+func (w *world) method() Method {
+	switch {
+	case w.asks == 0:
+		return Plain
+	case w.explored == 0:
+		return Proofs
+	case w.proved == 0:
+		return Exploration
+	}
+	return Composed
+}
+
 // A LimitError says that a decision would have cost more than its [Limits] allow.
 type LimitError struct {
 	Message string
@@ -78,29 +96,48 @@ type LimitError struct {
 // Error returns the message.
 func (e *LimitError) Error() string { return e.Message }
 
-// run is one evaluation.
+// run is one evaluation, either for the outcome under some choices or for proofs.
 type run struct {
 	world *world
-	// choice is which outcome of each question is tried.
+	// goal is the document that is evaluated, if it is one.
+	goal *document
+	// choice is which outcome of each question is tried; it is nil for proofs.
 	choice map[int]int
 	// open are the questions without a choice that were asked, in order.
 	open []int
 	seen map[int]bool
-	// fatal ends the decision, not this branch alone.
-	fatal error
+	// path are the literals that the proof being looked for rests on so far.
+	path []criteria.Function
+
+	// fatal ends the decision, failed this branch. Both stop the evaluation.
+	fatal, failed error
 }
 
 type runKey struct{}
 
-// evaluate evaluates a query in the frozen world.
-func (w *world) evaluate(body ast.Body, r *run, iter func(topdown.QueryResult) error) error {
+// Cancel does nothing: a run is cancelled with its world, or stops for an error.
+func (r *run) Cancel() {}
+
+// Cancelled is whether the evaluation must end.
+func (r *run) Cancelled() bool {
+	return r.fatal != nil || r.failed != nil || r.world.cancel.Cancelled()
+}
+
+// evaluate evaluates a query in the frozen world and calls iter for each solution.
+// It returns the failure of this evaluation, and an error that ends the decision.
+//
+// What rules came to is kept for later evaluations where it does not depend on the
+// resource, but only after the evaluation went well: before its end, OPA may not
+// have seen that a rule has two values. So no evaluation is cut short either.
+func (w *world) evaluate(body ast.Body, r *run, iter func(topdown.QueryResult)) (failure, err error) {
 	if err := w.ctx.Err(); err != nil {
-		return fatal{err}
+		return nil, err
 	}
 	if w.evaluations++; w.evaluations > w.policy.limits.Evaluations {
-		return fatal{&LimitError{fmt.Sprintf("the decision takes more than %d evaluations", w.policy.limits.Evaluations)}}
+		return nil, &LimitError{fmt.Sprintf("the decision takes more than %d evaluations", w.policy.limits.Evaluations)}
 	}
-	query := topdown.NewQuery(body).
+	values := &frames{VirtualCache: topdown.NewVirtualCache(), run: r}
+	failure = topdown.NewQuery(body).
 		WithCompiler(w.policy.compiler).
 		WithStore(w.query.Store).
 		WithTransaction(w.query.Txn).
@@ -108,114 +145,160 @@ func (w *world) evaluate(body ast.Body, r *run, iter func(topdown.QueryResult) e
 		WithTime(w.query.Time).
 		WithSeed(w.query.Seed).
 		WithRuntime(w.query.Runtime).
-		WithCancel(w.cancel).
+		WithCancel(r).
 		WithMetrics(w.metrics).
 		WithBuiltins(w.policy.builtins).
+		WithVirtualCache(values).
+		WithBaseCache(&w.base).
 		WithNDBuiltinCache(w.nd).
 		WithInterQueryBuiltinCache(w.query.InterQueryBuiltinCache).
 		WithInterQueryBuiltinValueCache(w.query.InterQueryBuiltinValueCache).
 		WithStrictBuiltinErrors(true).
-		WithQueryTracer(w.query.Tracer)
-	err := query.Iter(context.WithValue(w.ctx, runKey{}, r), iter)
+		WithQueryTracer(w.query.Tracer).
+		Iter(context.WithValue(w.ctx, runKey{}, r), func(result topdown.QueryResult) error {
+			iter(result)
+			return nil
+		})
 	switch {
 	case r.fatal != nil:
-		return fatal{r.fatal}
-	case err != nil && w.ctx.Err() != nil:
-		return fatal{context.Cause(w.ctx)}
+		return nil, r.fatal
+	case w.ctx.Err() != nil:
+		return nil, context.Cause(w.ctx)
+	case r.failed != nil:
+		return r.failed, nil
+	case failure != nil:
+		return failure, nil
 	}
-	return err
+	for _, rule := range values.fresh {
+		w.rules.Put(rule.ref, rule.value)
+	}
+	return nil, nil
 }
 
-// fatal is an error that ends the decision.
-type fatal struct{ error }
-
-func (f fatal) Unwrap() error { return f.error }
-
-// explore finds every outcome of a query that binds resultVar.
-func (w *world) explore(body ast.Body) ([]outcome, error) {
-	x := exploration{world: w, body: body, choice: make(map[int]int)}
-	outcomes, err := x.branch()
-	if f, ok := errors.AsType[fatal](err); ok {
-		return nil, f.error
-	}
-	return outcomes, err
+// frames is where a run keeps what rules came to. There a document that depends
+// on the resource is a question of its own, but not under a with, where the world
+// is another one.
+type frames struct {
+	topdown.VirtualCache
+	run   *run
+	depth int // of nested withs
+	fresh []value
 }
 
-type exploration struct {
-	*world
-	body   ast.Body
-	choice map[int]int
+// value is what a rule came to, nil where it is undefined.
+type value struct {
+	ref   ast.Ref
+	value *ast.Term
 }
 
-// branch explores what is left open by the choices made.
-func (x *exploration) branch() ([]outcome, error) {
-	r := &run{world: x.world, choice: x.choice, seen: make(map[int]bool)}
-	leaf := outcome{where: criteria.Granted}
-	leaf.err = x.evaluate(x.body, r, func(result topdown.QueryResult) error {
-		leaf.value = result[resultVar.Value.(ast.Var)]
-		return nil
-	})
-	if f, ok := leaf.err.(fatal); ok {
-		return nil, f
+// Push begins a with.
+func (f *frames) Push() {
+	f.depth++
+	f.VirtualCache.Push()
+}
+
+// Pop ends a with.
+func (f *frames) Pop() {
+	f.depth--
+	f.VirtualCache.Pop()
+}
+
+// Get is what a rule came to, or is chosen to be.
+func (f *frames) Get(ref ast.Ref) (*ast.Term, bool) {
+	if f.depth > 0 {
+		return f.VirtualCache.Get(ref)
 	}
-	if leaf.err != nil {
-		leaf.value = nil
+	w := f.run.world
+	if doc := w.policy.documents.at(ref); doc != nil && doc != f.run.goal && !doc.function {
+		chosen := f.run.choose(doc)
+		return chosen, chosen == nil
 	}
-	for _, q := range r.open {
-		x.choice[q] = 0
+	if v, undefined := f.VirtualCache.Get(ref); v != nil || undefined {
+		return v, undefined
 	}
-	outcomes := []outcome{leaf}
-	for i := len(r.open) - 1; i >= 0; i-- {
-		q := r.open[i]
-		for choice := 1; choice < len(x.questions[q].outcomes); choice++ {
-			x.choice[q] = choice
-			other, err := x.branch()
-			if err != nil {
-				return nil, err
-			}
-			outcomes = x.choose(x.questions[q].outcomes[choice].where, other, outcomes)
+	return w.rules.Get(ref)
+}
+
+// Put keeps what a rule came to.
+func (f *frames) Put(ref ast.Ref, v *ast.Term) {
+	f.VirtualCache.Put(ref, v)
+	if f.depth == 0 && !f.run.world.policy.depends(ref) {
+		f.fresh = append(f.fresh, value{ref.Copy(), v})
+	}
+}
+
+// depends is whether the rule that a key of the cache is about depends on the
+// resource. The key of a function begins with the reference to it.
+func (p *Policy) depends(key ast.Ref) bool {
+	if function, ok := key[0].Value.(ast.Ref); ok {
+		key = function
+	}
+	t := &p.dependent
+	for i := range key {
+		if t = t.child(key, i); t == nil {
+			return false
 		}
-		delete(x.choice, q)
-	}
-	return outcomes, nil
-}
-
-// choose joins the outcomes where cond holds with those where it does not.
-func (x *exploration) choose(cond criteria.Function, then, otherwise []outcome) []outcome {
-	var joined []outcome
-	for _, o := range otherwise {
-		o.where = x.space.If(cond, whereIs(then, o), o.where)
-		joined = append(joined, o)
-	}
-	for _, o := range then {
-		if whereIs(otherwise, o) == criteria.Denied {
-			o.where = x.space.All(cond, o.where)
-			joined = append(joined, o)
-		}
-	}
-	return joined
-}
-
-// whereIs is where the outcome is what another one is.
-func whereIs(outcomes []outcome, other outcome) criteria.Function {
-	for _, o := range outcomes {
-		if o.same(other) {
-			return o.where
+		if t.value {
+			return true
 		}
 	}
-	return criteria.Denied
+	return true // Something below depends.
 }
 
-func (o outcome) same(other outcome) bool {
+// choose is the value of a document in this run.
+func (r *run) choose(doc *document) *ast.Term {
+	w := r.world
 	switch {
-	case o.err != nil && other.err != nil:
-		return o.err.Error() == other.err.Error()
-	case o.err != nil || other.err != nil:
-		return false
-	case o.value == nil || other.value == nil:
-		return o.value == other.value
+	case r.Cancelled():
+		return nil
+	case r.choice == nil:
+		r.fatal = fmt.Errorf("internal error: %v was evaluated amid a proof", doc.ref)
+		return nil
 	}
-	return o.value.Equal(other.value)
+	outcomes, err := w.document(doc, nil)
+	if err != nil {
+		r.fatal = err
+		return nil
+	}
+	chosen := outcomes[0]
+	if len(outcomes) > 1 {
+		q, ok := w.byRule[doc]
+		if !ok {
+			q = len(w.questions)
+			w.byRule[doc] = q
+			w.questions = append(w.questions, question{outcomes})
+		}
+		choice, err := r.answer(q)
+		if err != nil {
+			r.fatal = err
+			return nil
+		}
+		chosen = outcomes[choice]
+	}
+	r.failed = chosen.err
+	return chosen.value
+}
+
+// answer returns the outcome of a question that is tried, and notes the question
+// where none was chosen.
+func (r *run) answer(q int) (int, error) {
+	if err := r.world.count(); err != nil {
+		return 0, err
+	}
+	choice, ok := r.choice[q]
+	if !ok && !r.seen[q] {
+		r.seen[q] = true
+		r.open = append(r.open, q)
+	}
+	return choice, nil
+}
+
+// count counts an answer.
+func (w *world) count() error {
+	if w.answers++; w.answers > w.policy.limits.Answers {
+		return &LimitError{fmt.Sprintf("the decision asks more than %d times", w.policy.limits.Answers)}
+	}
+	return nil
 }
 
 // askType is the type of the functions that ask about the resource.
@@ -225,12 +308,19 @@ var askType = types.NewFunction(types.Args(types.A, types.A), types.B)
 func (p *Policy) ask(rule *PermissionRule) topdown.BuiltinFunc {
 	return func(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
 		r := bctx.Context.Value(runKey{}).(*run)
+		if r.Cancelled() {
+			return nil
+		}
 		q, err := r.world.question(rule, operands)
 		if err != nil {
 			return topdown.Halt{Err: &topdown.Error{Code: topdown.BuiltinErr, Message: err.Error(), Location: bctx.Location}}
 		}
 		if q < 0 {
 			return nil
+		}
+		if r.choice == nil {
+			r.fatal = fmt.Errorf("internal error: %s was asked amid a proof", rule.Name)
+			return topdown.Halt{Err: r.fatal}
 		}
 		choice, err := r.answer(q)
 		if err != nil {
@@ -244,23 +334,9 @@ func (p *Policy) ask(rule *PermissionRule) topdown.BuiltinFunc {
 	}
 }
 
-// answer returns the outcome of a question that is tried, and notes it where none
-// was chosen.
-func (r *run) answer(q int) (int, error) {
-	if r.world.answers++; r.world.answers > r.world.policy.limits.Answers {
-		return 0, &LimitError{fmt.Sprintf("the decision asks more than %d times", r.world.policy.limits.Answers)}
-	}
-	choice, ok := r.choice[q]
-	if !ok && !r.seen[q] {
-		r.seen[q] = true
-		r.open = append(r.open, q)
-	}
-	return choice, nil
-}
-
-// asked is a question that was asked about the resource, with its number, or -1
-// where it cannot hold.
-type asked struct {
+// askedQuestion is a question that was asked about the resource, with its number,
+// or -1 where it cannot hold.
+type askedQuestion struct {
 	rule   *PermissionRule
 	params *ast.Term
 	number int
@@ -272,7 +348,7 @@ func (w *world) question(rule *PermissionRule, operands []*ast.Term) (int, error
 	if !resource.Equal(w.policy.resource) {
 		return 0, fmt.Errorf("%s is asked about something else than input.resource", rule.Name)
 	}
-	key := uint64(params.Hash())
+	key := params.Hash()
 	for _, a := range w.byParams[key] {
 		if a.rule == rule && (a.params == params || a.params.Equal(params)) {
 			return a.number, nil
@@ -288,11 +364,12 @@ func (w *world) question(rule *PermissionRule, operands []*ast.Term) (int, error
 	number := -1
 	if is := w.space.Rule(leaf, rule.AnyOf); is != criteria.Denied {
 		number = len(w.questions)
-		w.questions = append(w.questions, question{outcomes: []outcome{
+		w.questions = append(w.questions, question{[]outcome{
 			{where: is.Not()}, {value: ast.InternedTerm(true), where: is},
 		}})
+		w.asks++
 	}
-	w.byParams[key] = append(w.byParams[key], asked{rule, params, number})
+	w.byParams[key] = append(w.byParams[key], askedQuestion{rule, params, number})
 	return number, nil
 }
 
@@ -329,4 +406,22 @@ func leafOf(rule *PermissionRule, params *ast.Term) (criteria.Rule, error) {
 		return criteria.Rule{}, fmt.Errorf("%s: %w", rule.Name, err)
 	}
 	return leaf.Rule, nil
+}
+
+// baseDocuments keeps documents of the store that were read, as OPA's values.
+type baseDocuments struct {
+	tree tree[ast.Value]
+}
+
+// Get is a document that was read.
+func (b *baseDocuments) Get(ref ast.Ref) ast.Value { return b.tree.at(ref) }
+
+// Put keeps a document that was read.
+func (b *baseDocuments) Put(ref ast.Ref, v ast.Value) {
+	for i := range ref {
+		if _, ok := nameAt(ref, i); !ok {
+			return
+		}
+	}
+	b.tree.put(ref, v)
 }

@@ -1,0 +1,96 @@
+package explore
+
+import (
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+)
+
+// explore finds every outcome of a query: the value of resultVar, or true where
+// there is a solution that does not bind it.
+func (w *world) explore(body ast.Body, goal *document) ([]outcome, error) {
+	w.explored++
+	x := exploration{world: w, body: body, goal: goal, choice: make(map[int]int)}
+	return x.branch()
+}
+
+type exploration struct {
+	*world
+	body   ast.Body
+	goal   *document
+	choice map[int]int
+}
+
+// branch explores what is left open by the choices made.
+func (x *exploration) branch() ([]outcome, error) {
+	r := &run{world: x.world, goal: x.goal, choice: x.choice, seen: make(map[int]bool)}
+	leaf := outcome{where: criteria.Granted}
+	failure, err := x.evaluate(x.body, r, func(result topdown.QueryResult) {
+		var bound bool
+		if leaf.value, bound = result[resultVar.Value.(ast.Var)]; !bound {
+			leaf.value = ast.InternedTerm(true)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if failure != nil {
+		leaf.value, leaf.err = nil, failure
+	}
+	for _, q := range r.open {
+		x.choice[q] = 0
+	}
+	outcomes := []outcome{leaf}
+	for i := len(r.open) - 1; i >= 0; i-- {
+		q := r.open[i]
+		for choice := 1; choice < len(x.questions[q].outcomes); choice++ {
+			x.choice[q] = choice
+			other, err := x.branch()
+			if err != nil {
+				return nil, err
+			}
+			outcomes = x.either(x.questions[q].outcomes[choice].where, other, outcomes)
+		}
+		delete(x.choice, q)
+	}
+	return outcomes, nil
+}
+
+// either joins the outcomes where cond holds with those where it does not.
+func (x *exploration) either(cond criteria.Function, then, otherwise []outcome) []outcome {
+	var joined []outcome
+	for _, o := range otherwise {
+		o.where = x.space.If(cond, whereIs(then, o), o.where)
+		joined = append(joined, o)
+	}
+	for _, o := range then {
+		if whereIs(otherwise, o) == criteria.Denied {
+			o.where = x.space.All(cond, o.where)
+			joined = append(joined, o)
+		}
+	}
+	return joined
+}
+
+// whereIs is where the outcome is what another one is.
+func whereIs(outcomes []outcome, other outcome) criteria.Function {
+	for _, o := range outcomes {
+		if o.same(other) {
+			return o.where
+		}
+	}
+	return criteria.Denied
+}
+
+func (o outcome) same(other outcome) bool {
+	switch {
+	case o.err != nil && other.err != nil:
+		return o.err.Error() == other.err.Error()
+	case o.err != nil || other.err != nil:
+		return false
+	case o.value == nil || other.value == nil:
+		return o.value == other.value
+	}
+	return o.value.Equal(other.value)
+}

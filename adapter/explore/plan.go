@@ -1,0 +1,473 @@
+package explore
+
+import (
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/types"
+)
+
+// A document is a rule or function of the policy that depends on the resource:
+// all that is defined at one path. It is a function of its own, which others refer
+// to as a question.
+type document struct {
+	ref      ast.Ref
+	function bool
+	chains   []*chain
+	// proved is whether the values are constants, so that the document is known
+	// from all proofs of its bodies. Otherwise it is explored.
+	proved   bool
+	fallback *ast.Term // the default's value, nil where there is none
+	indexed  bool      // whether OPA's rule index tells which chains can matter
+}
+
+// chain is a rule with its else branches.
+type chain struct {
+	rule     *ast.Rule
+	branches []branch
+}
+
+// branch is one body and the constant that it gives.
+type branch struct {
+	args  []*ast.Term
+	value *ast.Term
+	body  *proofs
+}
+
+// proofs is a body whose solutions are enumerated to find all its proofs: the sets
+// of literals under which it has a solution. A literal is something that depends
+// on the resource and binds no variable that is used elsewhere; it is replaced by
+// a call which notes it and goes on as if it held.
+//
+// The expressions fall apart into parts that share no variables, each of which can
+// be proved by itself: what is alternatives in one part and alternatives in
+// another is not multiplied out.
+type proofs struct {
+	parts []ast.Body
+}
+
+// literal is one of the calls that a body of proofs was given. Its operands are
+// the values of args.
+type literal struct {
+	kind    literalKind
+	negated bool
+	args    []*ast.Term
+	at      *ast.Location
+
+	rule *PermissionRule // isQuestion
+	doc  *document       // isDocument
+	lhs  *proofs         // isBody, isAnd, isOr, isEvery
+	rhs  *proofs         // isAnd, isOr
+	vars []*ast.Term     // what args are the values of, of a body
+	every *ast.Every
+	body  ast.Body // isGroup
+}
+
+type literalKind uint8
+
+const (
+	isQuestion literalKind = iota // a permission rule about the resource
+	isDocument                    // a rule, or the call of a function, that depends on it
+	isBody                        // the body of a not
+	isAnd
+	isOr
+	isEvery
+	isGroup // expressions that are explored
+)
+
+// planner finds the documents that depend on the resource and plans how each
+// becomes known.
+type planner struct {
+	*flow
+	policy    *Policy
+	dependent map[*ast.Rule]bool
+}
+
+// plan plans every document that depends on the resource.
+func (p *Policy) plan(f *flow) {
+	pl := &planner{flow: f, policy: p, dependent: make(map[*ast.Rule]bool)}
+	pl.findDependent()
+	var docs []*document
+	for _, rule := range f.reached {
+		if ref := rule.Ref(); pl.dependent[rule] && pl.separate(rule) && p.documents.at(ref) == nil {
+			doc := &document{ref: ref, function: len(rule.Head.Args) > 0}
+			p.documents.put(ref, doc)
+			docs = append(docs, doc)
+		}
+	}
+	for _, doc := range docs {
+		pl.document(doc)
+	}
+	for _, rule := range f.reached {
+		if pl.dependent[rule] {
+			p.dependent.put(rule.Ref().GroundPrefix(), true)
+		}
+	}
+}
+
+// findDependent finds the rules from which a question can be reached.
+func (p *planner) findDependent() {
+	for changed := true; changed; {
+		changed = false
+		for _, rule := range p.reached {
+			if p.dependent[rule] {
+				continue
+			}
+			own := rule.Else
+			if own != nil && p.dependent[own] || p.depends(rule.Body) {
+				p.dependent[rule] = true
+				changed = true
+			}
+		}
+	}
+}
+
+// depends is whether what is evaluated for x depends on the resource.
+func (p *planner) depends(x any) bool {
+	found := false
+	ast.NewGenericVisitor(func(x any) bool {
+		switch x := x.(type) {
+		case *ast.Expr:
+			found = found || p.questions[x] != nil
+		case ast.Ref:
+			found = found || slices.ContainsFunc(p.rulesAt(x), func(r *ast.Rule) bool { return p.dependent[r] })
+		}
+		return found
+	}).Walk(x)
+	return found
+}
+
+// separate is whether a rule is a document of its own: complete, or a function,
+// and without rules below it.
+func (p *planner) separate(rule *ast.Rule) bool {
+	if rule.Head.RuleKind() != ast.SingleValue || !rule.Head.Reference.IsGround() {
+		return false
+	}
+	node := p.compiler.RuleTree.Find(rule.Ref())
+	return node != nil && len(node.Children) == 0
+}
+
+func (p *planner) document(doc *document) {
+	doc.proved, doc.indexed = true, true
+	for _, rule := range p.compiler.GetRulesExact(doc.ref) {
+		if !ast.IsConstant(rule.Head.Value.Value) {
+			doc.proved = false
+			return
+		}
+		if rule.Default {
+			doc.fallback = rule.Head.Value
+			continue
+		}
+		c := &chain{rule: rule}
+		for r := rule; r != nil; r = r.Else {
+			if !ast.IsConstant(r.Head.Value.Value) {
+				doc.proved = false
+				return
+			}
+			bound := ast.NewVarSet()
+			for _, arg := range r.Head.Args {
+				bound.Update(varsOf(arg))
+			}
+			c.branches = append(c.branches, branch{r.Head.Args, r.Head.Value, p.proofs(r.Body, bound)})
+			doc.indexed = doc.indexed && r == rule
+		}
+		doc.chains = append(doc.chains, c)
+	}
+	doc.indexed = doc.indexed && !doc.function
+}
+
+// varsOf are the variables of x, of closures within it too.
+func varsOf(x any) ast.VarSet { return collect(x, ast.VarVisitorParams{SkipRefCallHead: true}) }
+
+// ownVars are the variables of x without those of closures within it.
+func ownVars(x any) ast.VarSet {
+	return collect(x, ast.VarVisitorParams{SkipRefCallHead: true, SkipClosures: true})
+}
+
+func collect(x any, params ast.VarVisitorParams) ast.VarSet {
+	vis := ast.NewVarVisitor().WithParams(params)
+	vis.Walk(x)
+	vars := vis.Vars()
+	for v := range vars {
+		if ast.RootDocumentNames.Contains(ast.NewTerm(v)) {
+			delete(vars, v)
+		}
+	}
+	return vars
+}
+
+// cluster is a set of expressions that must be looked at together.
+type cluster struct {
+	exprs []*ast.Expr
+	last  int // the place of the last of them
+}
+
+// proofs plans how to find all proofs of a body in which some variables are bound.
+func (p *planner) proofs(body ast.Body, outer ast.VarSet) *proofs {
+	clusters, bound := p.clusters(body, outer)
+	exprs := make(ast.Body, len(body))
+	generates := make([]bool, len(body))
+	isLiteral := make([]bool, len(body))
+	seen := outer.Copy()
+	for i, e := range body {
+		if c := clusters[i]; c == nil {
+			exprs[i] = e
+			generates[i] = generator(e, seen)
+			seen.Update(ownVars(e))
+		} else if c.last == i {
+			exprs[i] = p.literal(c.exprs, bound[i])
+			isLiteral[i] = true
+		}
+	}
+	return &proofs{parts: parts(exprs, outer, generates, isLiteral)}
+}
+
+// clusters are, by the place of each expression that depends on the resource, those
+// that belong together because they share a variable whose value depends on it.
+// Of every place it tells the variables that are bound there to known values.
+func (p *planner) clusters(body ast.Body, outer ast.VarSet) ([]*cluster, []ast.VarSet) {
+	bound := outer.Copy()
+	unknown := make(map[ast.Var]*cluster)
+	clusters := make([]*cluster, len(body))
+	known := make([]ast.VarSet, len(body))
+	for i, e := range body {
+		known[i] = bound.Copy()
+		vars := varsOf(e)
+		depends := p.depends(e)
+		for v := range vars {
+			depends = depends || unknown[v] != nil
+		}
+		if !depends {
+			bound.Update(ownVars(e))
+			continue
+		}
+		c := &cluster{}
+		for v := range vars {
+			if other := unknown[v]; other != nil && other != c {
+				c.exprs = append(c.exprs, other.exprs...)
+				for j := range clusters[:i] {
+					if clusters[j] == other {
+						clusters[j] = c
+					}
+				}
+				for u, of := range unknown {
+					if of == other {
+						unknown[u] = c
+					}
+				}
+			}
+		}
+		c.exprs, c.last = append(c.exprs, e), i
+		clusters[i] = c
+		for v := range ownVars(e) {
+			if !bound.Contains(v) {
+				unknown[v] = c
+			}
+		}
+	}
+	for _, c := range clusters {
+		if c != nil {
+			place := func(e *ast.Expr) int { return slices.Index(body, e) }
+			slices.SortFunc(c.exprs, func(a, b *ast.Expr) int { return place(a) - place(b) })
+		}
+	}
+	return clusters, known
+}
+
+// generator is whether an expression without literals may have several solutions.
+func generator(e *ast.Expr, bound ast.VarSet) bool {
+	if e.Negated {
+		return false
+	}
+	switch terms := e.Terms.(type) {
+	case *ast.Term:
+		return iterates(terms, bound)
+	case []*ast.Term:
+		if e.IsEquality() {
+			return iterates(terms[1], bound) || iterates(terms[2], bound)
+		}
+		return terms[0].Value.Compare(ast.WalkBuiltin.Ref()) == 0
+	}
+	return false
+}
+
+// iterates is whether a term is a reference with a part that is not known.
+func iterates(t *ast.Term, bound ast.VarSet) bool {
+	ref, ok := t.Value.(ast.Ref)
+	if !ok {
+		return false
+	}
+	for v := range varsOf(ref) {
+		if !bound.Contains(v) {
+			return true
+		}
+	}
+	return false
+}
+
+// parts joins the expressions that share variables which are not bound from
+// outside, and then the parts of which neither has several solutions.
+func parts(exprs []*ast.Expr, outer ast.VarSet, generates, isLiteral []bool) []ast.Body {
+	of := make([]int, len(exprs))
+	for i := range of {
+		of[i] = i
+	}
+	join := func(i, j int) {
+		from, to := max(of[i], of[j]), min(of[i], of[j])
+		for k := range of {
+			if of[k] == from {
+				of[k] = to
+			}
+		}
+	}
+	owner := make(map[ast.Var]int)
+	for i, e := range exprs {
+		if e == nil {
+			continue
+		}
+		for v := range varsOf(e) {
+			if outer.Contains(v) {
+				continue
+			}
+			if first, ok := owner[v]; ok {
+				join(first, i)
+			} else {
+				owner[v] = i
+			}
+		}
+	}
+	known, single := -1, -1
+	for i := range exprs {
+		if exprs[i] == nil {
+			continue
+		}
+		several, literals := false, false
+		for j := range exprs {
+			if of[j] == of[i] && exprs[j] != nil {
+				several = several || generates[j]
+				literals = literals || isLiteral[j]
+			}
+		}
+		switch {
+		case several && literals:
+		case several && known < 0:
+			known = i
+		case several:
+			join(known, i)
+		case single < 0:
+			single = i
+		default:
+			join(single, i)
+		}
+	}
+	var bodies []ast.Body
+	place := make(map[int]int)
+	for i, e := range exprs {
+		if e == nil {
+			continue
+		}
+		n, ok := place[of[i]]
+		if !ok {
+			n = len(bodies)
+			place[of[i]] = n
+			bodies = append(bodies, nil)
+		}
+		bodies[n] = append(bodies[n], e)
+	}
+	return bodies
+}
+
+// literal plans a literal and returns the call that stands for it.
+func (p *planner) literal(exprs []*ast.Expr, bound ast.VarSet) *ast.Expr {
+	l, ok := p.simple(exprs, bound)
+	if !ok {
+		l = literal{kind: isGroup, body: exprs}
+		l.over(l.body, bound)
+	}
+	l.at = exprs[len(exprs)-1].Location
+	number := ast.IntNumberTerm(len(p.policy.literals))
+	p.policy.literals = append(p.policy.literals, l)
+	call := ast.NewExpr([]*ast.Term{literalOperator, number, ast.ArrayTerm(l.args...)})
+	call.Location = l.at
+	return call
+}
+
+// literalDecl is the function that stands for literals: of the literal's number
+// and the values of its args.
+var literalDecl = &ast.Builtin{
+	Name: "stagedoor.literal",
+	Decl: types.NewFunction(types.Args(types.N, types.A), types.B),
+}
+
+var literalOperator = ast.NewTerm(literalDecl.Ref())
+
+// over makes the literal one of the values that the known variables of x have.
+func (l *literal) over(x any, bound ast.VarSet) {
+	for _, v := range varsOf(x).Sorted() {
+		if bound.Contains(v) {
+			l.vars = append(l.vars, ast.NewTerm(v))
+		}
+	}
+	l.args = l.vars
+}
+
+// simple plans the literals that are a single expression of a known form.
+func (p *planner) simple(exprs []*ast.Expr, bound ast.VarSet) (literal, bool) {
+	e := exprs[0]
+	if len(exprs) > 1 || len(e.With) > 0 {
+		return literal{}, false
+	}
+	l := literal{negated: e.Negated}
+	switch terms := e.Terms.(type) {
+	case *ast.Term:
+		ref, ok := terms.Value.(ast.Ref)
+		if !ok {
+			return literal{}, false
+		}
+		l.kind, l.doc = isDocument, p.policy.documents.at(ref)
+		return l, l.doc != nil && !l.doc.function
+	case []*ast.Term:
+		return p.call(l, e, terms)
+	case *ast.Not:
+		l.kind, l.negated = isBody, !e.Negated
+		l.lhs = p.proofs(terms.Body, bound)
+	case *ast.LogicalAnd:
+		l.kind = isAnd
+		l.lhs, l.rhs = p.proofs(terms.Lhs, bound), p.proofs(terms.Rhs, bound)
+	case *ast.LogicalOr:
+		l.kind = isOr
+		l.lhs, l.rhs = p.proofs(terms.Lhs, bound), p.proofs(terms.Rhs, bound)
+	case *ast.Every:
+		return p.every(l, terms, bound)
+	default:
+		return literal{}, false
+	}
+	l.over(e, bound)
+	return l, true
+}
+
+// call plans the call of a permission rule or of a function, whose result is not
+// used otherwise.
+func (p *planner) call(l literal, e *ast.Expr, terms []*ast.Term) (literal, bool) {
+	l.args = terms[1:]
+	if rule := p.questions[e]; rule != nil {
+		l.kind, l.rule = isQuestion, rule
+		return l, len(l.args) == 2
+	}
+	function := terms[0].Value.(ast.Ref)
+	l.kind, l.doc = isDocument, p.policy.documents.at(function)
+	return l, l.doc != nil && len(l.args) == p.compiler.GetArity(function)
+}
+
+func (p *planner) every(l literal, every *ast.Every, bound ast.VarSet) (literal, bool) {
+	inner := bound.Copy()
+	if every.Key == nil || p.depends(every.Domain) {
+		return literal{}, false
+	}
+	inner.Update(varsOf(every.Key))
+	inner.Update(varsOf(every.Value))
+	l.kind, l.every = isEvery, every
+	l.lhs = p.proofs(every.Body, inner)
+	l.over(&ast.Expr{Terms: every}, bound)
+	return l, true
+}

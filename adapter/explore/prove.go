@@ -1,0 +1,322 @@
+package explore
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+)
+
+// errNotProved is that something must be explored: an evaluation fails under some
+// answers, and only stock evaluation tells under which.
+var errNotProved = errors.New("not proved")
+
+// knownKey finds what is known of a document or group with some arguments.
+type knownKey struct {
+	of   any // a *document or a *literal
+	hash int
+}
+
+type knownOutcomes struct {
+	args     []*ast.Term
+	outcomes []outcome
+}
+
+// once returns what is known, or finds it and remembers it.
+func (w *world) once(of any, args []*ast.Term, find func() ([]outcome, error)) ([]outcome, error) {
+	key := knownKey{of: of}
+	for _, arg := range args {
+		key.hash = key.hash*31 + arg.Hash()
+	}
+	same := func(a, b *ast.Term) bool { return a.Equal(b) }
+	for _, known := range w.known[key] {
+		if slices.EqualFunc(known.args, args, same) {
+			return known.outcomes, nil
+		}
+	}
+	outcomes, err := find()
+	if err == nil {
+		w.known[key] = append(w.known[key], knownOutcomes{args, outcomes})
+	}
+	return outcomes, err
+}
+
+// entry finds the outcomes of the entrypoint.
+func (w *world) entry() ([]outcome, error) {
+	if doc := w.policy.documents.at(w.policy.entrypoint); doc != nil {
+		return w.document(doc, nil)
+	}
+	return w.explore(valueOf(w.policy.entrypoint), nil)
+}
+
+// document finds the outcomes of a document, of a function for some arguments.
+// The error ends the decision; that of a branch is an outcome.
+func (w *world) document(doc *document, args []*ast.Term) ([]outcome, error) {
+	return w.once(doc, args, func() ([]outcome, error) {
+		if doc.proved {
+			outcomes, err := w.prove(doc, args)
+			if !errors.Is(err, errNotProved) {
+				return outcomes, err
+			}
+		}
+		if doc.function {
+			return w.explore(callOf(doc.ref, args), nil)
+		}
+		return w.explore(valueOf(doc.ref), doc)
+	})
+}
+
+var resultVar = ast.VarTerm("result")
+
+// valueOf is the query for the value of a rule.
+func valueOf(ref ast.Ref) ast.Body {
+	return ast.NewBody(ast.Equality.Expr(resultVar, ast.NewTerm(ref)))
+}
+
+// callOf is the query for the value of a function.
+func callOf(ref ast.Ref, args []*ast.Term) ast.Body {
+	terms := slices.Concat([]*ast.Term{ast.NewTerm(ref)}, args, []*ast.Term{resultVar})
+	return ast.NewBody(ast.NewExpr(terms))
+}
+
+// prove finds the outcomes of a document from the proofs of its bodies. A branch
+// of a rule counts where none before it does, and the fallback where no branch
+// does.
+func (w *world) prove(doc *document, args []*ast.Term) ([]outcome, error) {
+	none := outcome{value: doc.fallback, where: criteria.Granted}
+	var found []outcome
+	for _, c := range w.chains(doc) {
+		before := len(found)
+		taken := criteria.Denied
+		for _, b := range c.branches {
+			holds, err := w.proofs(b.body, b.args, args)
+			if err != nil {
+				return nil, err
+			}
+			where := w.space.All(holds, taken.Not())
+			taken = w.space.Any(taken, holds)
+			if where == criteria.Denied {
+				continue
+			}
+			for _, other := range found[:before] {
+				if !other.value.Equal(b.value) {
+					return nil, errNotProved // Two rules may differ.
+				}
+			}
+			found = append(found, outcome{value: b.value, where: where})
+		}
+		none.where = w.space.All(none.where, taken.Not())
+	}
+	w.proved++
+	return w.merge(append([]outcome{none}, found...)), nil
+}
+
+// merge joins outcomes that are the same and leaves out those that never are.
+func (w *world) merge(outcomes []outcome) []outcome {
+	var merged []outcome
+	for i, o := range outcomes {
+		if slices.ContainsFunc(outcomes[:i], o.same) {
+			continue
+		}
+		where := []criteria.Function{o.where}
+		for _, other := range outcomes[i+1:] {
+			if o.same(other) {
+				where = append(where, other.where)
+			}
+		}
+		if o.where = w.space.Any(where...); o.where != criteria.Denied {
+			merged = append(merged, o)
+		}
+	}
+	return merged
+}
+
+// chains are the rules of a document that can matter for this input.
+func (w *world) chains(doc *document) []*chain {
+	if !doc.indexed {
+		return doc.chains
+	}
+	index := w.policy.compiler.RuleIndex(doc.ref)
+	if index == nil {
+		return doc.chains
+	}
+	matched, err := index.Lookup(w)
+	if err != nil {
+		return doc.chains
+	}
+	defer ast.IndexResultPool.Put(matched)
+	return slices.DeleteFunc(slices.Clone(doc.chains), func(c *chain) bool {
+		return !slices.Contains(matched.Rules, c.rule)
+	})
+}
+
+// Resolve tells OPA's rule index what it can know: the input.
+func (w *world) Resolve(ref ast.Ref) (ast.Value, error) {
+	if !ref[0].Equal(ast.InputRootDocument) {
+		return nil, ast.UnknownValueErr{}
+	}
+	v, err := w.input.Value.Find(ref[1:])
+	if err != nil {
+		return nil, nil
+	}
+	return v, nil
+}
+
+// proofs is where a body has a solution, given the values of terms.
+func (w *world) proofs(b *proofs, terms, values []*ast.Term) (criteria.Function, error) {
+	parts := make([]criteria.Function, len(b.parts))
+	for i, part := range b.parts {
+		r := &run{world: w}
+		var proofs []criteria.Function
+		failure, err := w.evaluate(given(terms, values, part), r, func(topdown.QueryResult) {
+			proofs = append(proofs, w.space.All(r.path...))
+		})
+		if err != nil {
+			return criteria.Denied, err
+		}
+		if failure != nil {
+			return criteria.Denied, errNotProved
+		}
+		parts[i] = w.space.Any(proofs...)
+	}
+	return w.space.All(parts...), nil
+}
+
+// given is a body after the terms have their values.
+func given(terms, values []*ast.Term, body ast.Body) ast.Body {
+	whole := make(ast.Body, 0, len(terms)+len(body))
+	for i := range terms {
+		whole = append(whole, ast.Equality.Expr(terms[i], values[i]))
+	}
+	return append(whole, body...)
+}
+
+// literal notes a literal of a proof and goes on as if it held.
+func (p *Policy) literal(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+	r := bctx.Context.Value(runKey{}).(*run)
+	number, _ := operands[0].Value.(ast.Number).Int()
+	values := operands[1].Value.(*ast.Array)
+	args := make([]*ast.Term, values.Len())
+	for i := range args {
+		args[i] = values.Elem(i)
+	}
+	holds, err := r.world.literal(&p.literals[number], args)
+	if err != nil {
+		if !errors.Is(err, errNotProved) {
+			r.fatal = err
+		}
+		return topdown.Halt{Err: err}
+	}
+	switch holds {
+	case criteria.Denied:
+		return nil
+	case criteria.Granted:
+		return iter(ast.InternedTerm(true))
+	}
+	r.path = append(r.path, holds)
+	err = iter(ast.InternedTerm(true))
+	r.path = r.path[:len(r.path)-1]
+	return err
+}
+
+// literal is where a literal holds.
+func (w *world) literal(l *literal, args []*ast.Term) (criteria.Function, error) {
+	if err := w.count(); err != nil {
+		return criteria.Denied, err
+	}
+	holds, err := w.positive(l, args)
+	if l.negated {
+		holds = holds.Not()
+	}
+	return holds, err
+}
+
+// positive is where a literal holds that is not negated.
+func (w *world) positive(l *literal, args []*ast.Term) (criteria.Function, error) {
+	switch l.kind {
+	case isQuestion:
+		q, err := w.question(l.rule, args)
+		switch {
+		case err != nil:
+			return criteria.Denied, errNotProved
+		case q < 0:
+			return criteria.Denied, nil
+		}
+		return w.questions[q].outcomes[1].where, nil
+	case isDocument:
+		outcomes, err := w.document(l.doc, args)
+		return w.truth(outcomes, err)
+	case isBody:
+		return w.proofs(l.lhs, l.vars, args)
+	case isAnd, isOr:
+		lhs, err := w.proofs(l.lhs, l.vars, args)
+		if err != nil {
+			return criteria.Denied, err
+		}
+		rhs, err := w.proofs(l.rhs, l.vars, args)
+		if l.kind == isAnd {
+			return w.space.All(lhs, rhs), err
+		}
+		return w.space.Any(lhs, rhs), err
+	case isEvery:
+		return w.every(l, args)
+	}
+	outcomes, err := w.once(l, args, func() ([]outcome, error) {
+		return w.explore(given(l.vars, args, l.body), nil)
+	})
+	return w.truth(outcomes, err)
+}
+
+// truth is where a value is defined and not false.
+func (w *world) truth(outcomes []outcome, err error) (criteria.Function, error) {
+	if err != nil {
+		return criteria.Denied, err
+	}
+	var where []criteria.Function
+	for _, o := range outcomes {
+		if o.err != nil {
+			return criteria.Denied, errNotProved
+		}
+		if o.value != nil && !ast.Boolean(false).Equal(o.value.Value) {
+			where = append(where, o.where)
+		}
+	}
+	return w.space.Any(where...), nil
+}
+
+// every is where the body has a solution for each element of the domain.
+func (w *world) every(l *literal, args []*ast.Term) (criteria.Function, error) {
+	key, value := l.every.Key, l.every.Value
+	domain := l.every.Domain
+	if i := slices.IndexFunc(l.vars, domain.Equal); i >= 0 {
+		domain = args[i]
+	}
+	switch domain.Value.(type) {
+	case *ast.Array, ast.Object, ast.Set:
+	default: // OPA's every has no solution then.
+		return criteria.Denied, nil
+	}
+	generator := ast.Equality.Expr(ast.RefTerm(l.every.Domain, key), value)
+	var elements [][]*ast.Term
+	failure, err := w.evaluate(given(l.vars, args, ast.Body{generator}), &run{world: w}, func(r topdown.QueryResult) {
+		element := []*ast.Term{r[key.Value.(ast.Var)], r[value.Value.(ast.Var)]}
+		elements = append(elements, slices.Concat(args, element))
+	})
+	if err != nil {
+		return criteria.Denied, err
+	}
+	if failure != nil {
+		return criteria.Denied, errNotProved
+	}
+	vars := slices.Concat(l.vars, []*ast.Term{key, value})
+	all := make([]criteria.Function, len(elements))
+	for i, element := range elements {
+		if all[i], err = w.proofs(l.lhs, vars, element); err != nil {
+			return criteria.Denied, err
+		}
+	}
+	return w.space.All(all...), nil
+}
