@@ -1,0 +1,246 @@
+// Package identity knows who calls and speaks for stagedoor itself: it verifies
+// the tokens that come in, asks the auth backend what a user owns, and signs the
+// tokens that go out to plugins.
+//
+// [Identity.Authenticate] turns an Authorization header into a [Caller]. Three
+// kinds of token are good: a plugin's on behalf of a user, a user's own, and a
+// plugin's on its own, which is a service and for the handler to refuse. The
+// rules are those of DefaultAuthService and DefaultHttpAuthService in
+// @backstage/backend-defaults 0.19.0 with jose 6, as far as they can be seen
+// from outside:
+//
+//   - A plugin's token (typ vnd.backstage.plugin) needs iat, exp, sub and aud,
+//     and aud must name permission. Its sub is the plugin whose key set, at
+//     {plugin}/.backstage/auth/v1/jwks.json, must hold the key. Its obo is the
+//     user's token; without one it is a service.
+//   - A user's token (typ vnd.backstage.user) and a limited one (typ
+//     vnd.backstage.limited-user, good inside obo alone) need iat, exp and sub,
+//     and a key of {auth}/.well-known/jwks.json. Neither aud nor iss is looked at.
+//   - Any other token whose aud is exactly the string "backstage" is a user's, of
+//     an older form; iat may be missing there.
+//   - exp must lie ahead and nbf, where given, behind, by the clock of this
+//     machine and [Options].Leeway. An iat ahead is no fault.
+//   - The key decides the algorithm: ES256, ES384, ES512, RS*, PS* or EdDSA, and
+//     never none or an HMAC. Any crit is refused.
+//
+// Nothing unverified chooses a URL, but for the plugin's id, which must look like
+// one and only selects or fills in what [discovery.Discovery] was configured with.
+//
+// # What is remembered
+//
+// Key sets are used for 10 minutes at most, as in the reference, and renewed in
+// the background from the fifth on, so that an auth backend may be away for five
+// minutes unnoticed; after that nobody passes until it is back, which is noticed
+// within seconds. An unknown kid renews a set that is older than 30 seconds at
+// once, and a younger one up to 10 times a minute. Fetches are shared by all who
+// wait for them, bounded in time and size, and follow no redirect. A plugin that
+// has never sent a good token is a stranger: of those, [maxStrangers] are
+// remembered at most and only a few sets a second are asked for, so that a stream
+// of made-up ids floods nobody. It can delay the very first call of a real plugin
+// that this process has not met yet.
+//
+// Verified user tokens are remembered by their SHA-256 until they expire, within
+// a bounded cache. They count only as long as the key that verified them stands
+// in the current key set: a withdrawn key ends its tokens as soon as the set is
+// renewed. exp and nbf are looked at each time. Plugins' tokens are signed anew
+// for every call and so are not remembered.
+//
+// [Identity.UserInfo] is remembered per token for [Options].UserInfoTTL, never
+// longer, and renewed in the background by requests that come in the second half
+// of that time: a token in steady use waits once. Failures are not remembered.
+//
+// No error of this package, and no log line, holds any part of a token.
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/discovery"
+)
+
+// ownPluginID is who stagedoor is: the audience of incoming plugin tokens and the
+// subject of its own.
+const ownPluginID = "permission"
+
+// Bounds of what is remembered, in bytes.
+const (
+	maxTokenCache  = 32 << 20
+	maxClaimsCache = 32 << 20
+)
+
+// Identity verifies callers and signs stagedoor's own tokens. It is safe for
+// concurrent use.
+type Identity struct {
+	options   Options
+	discovery *discovery.Discovery
+	log       *logrus.Entry
+	client    *http.Client
+	userKeys  *keySet
+	plugins   *pluginKeys
+	tokens    *otter.Cache[fingerprint, *userToken]
+	claims    *otter.Cache[fingerprint, []string]
+	ownKeys   *keyStore
+}
+
+// New returns an Identity that finds plugins by d. It reads the files of a static
+// key store, and makes no request. Every problem of o is in the error, joined.
+func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if d == nil || log == nil {
+		return nil, errors.New("identity: discovery and log are required")
+	}
+	keys, err := newKeyStore(o.PluginKeyStore)
+	if err != nil {
+		return nil, err
+	}
+	if o.UserInfoTTL == 0 {
+		o.UserInfoTTL = defaultUserInfoTTL
+	}
+	i := &Identity{options: o, discovery: d, log: log, client: newClient(), ownKeys: keys}
+	i.userKeys = newKeySet("the users' key set", i.fetchKeys("auth", "/.well-known/jwks.json"), log)
+	i.userKeys.proven.Store(true)
+	if i.plugins, err = newPluginKeys(i); err != nil {
+		return nil, err
+	}
+	if i.tokens, err = newTokenCache(o.Leeway); err != nil {
+		return nil, fmt.Errorf("identity: cache of tokens: %w", err)
+	}
+	if i.claims, err = newClaimsCache(o.UserInfoTTL, log); err != nil {
+		return nil, fmt.Errorf("identity: cache of user info: %w", err)
+	}
+	return i, nil
+}
+
+// Kind is what a [Caller] is.
+type Kind uint8
+
+const (
+	// None is a caller without credentials. It is the zero Kind, and passes only
+	// where [Options].DangerouslyDisableDefaultAuthPolicy says so.
+	None Kind = iota
+	// User is a user, in person or through a plugin.
+	User
+	// Service is a plugin that speaks for itself. The permission API answers it
+	// with 403.
+	Service
+)
+
+// Caller is who asks. It is immutable, safe for concurrent use, and shows no
+// token however it is printed.
+type Caller struct {
+	Kind Kind
+	// User is the user's entity ref, the sub of the token as it stands. It is empty
+	// unless Kind is User.
+	User string
+	// Actor is the id of the plugin that asks, for the user or for itself; empty
+	// where the user asks in person.
+	Actor string
+	// Direct is whether a user asks in person, with the user's own token.
+	Direct bool
+	// Expires is when the user's token does; zero unless Kind is User.
+	Expires time.Time
+
+	token *userToken
+}
+
+// Fingerprint returns what sets the sessions of users apart: the SHA-256 of the
+// user's token. It is the same for all calls that plugins make with one session's
+// token, and empty unless Kind is User.
+func (c Caller) Fingerprint() string {
+	if c.token == nil {
+		return ""
+	}
+	return string(c.token.sum[:])
+}
+
+// Format writes who the caller is, whatever the verb: fmt would else write the
+// token for some.
+func (c Caller) Format(f fmt.State, _ rune) {
+	switch {
+	case c.Kind == None:
+		_, _ = io.WriteString(f, "nobody")
+	case c.Kind == Service:
+		_, _ = io.WriteString(f, "plugin:"+c.Actor)
+	case c.Direct:
+		_, _ = io.WriteString(f, c.User)
+	default:
+		_, _ = io.WriteString(f, c.User+" through plugin:"+c.Actor)
+	}
+}
+
+// Authenticate returns who sent a request with this Authorization header, of
+// which the first is meant where there are several, and "" where there is none.
+// Without a bearer token that is nobody: an error, or a Caller of Kind None where
+// the default auth policy is disabled. A token that is no good is always an error.
+//
+// The error is a [*wire.Error] of status 401. ctx bounds the time that it takes.
+func (i *Identity) Authenticate(ctx context.Context, authorization string) (Caller, error) {
+	raw, ok := bearer(authorization)
+	if !ok {
+		if i.options.DangerouslyDisableDefaultAuthPolicy {
+			return Caller{}, nil
+		}
+		return Caller{}, unauthenticated("Missing credentials", nil)
+	}
+	t, err := newToken([]byte(raw))
+	if err != nil {
+		return Caller{}, unauthenticated(invalidToken, err)
+	}
+	if typ, _ := text(t.Typ); typ == typPlugin {
+		return i.pluginCaller(ctx, t)
+	}
+	u, err := i.userToken(ctx, t.raw, t)
+	if err != nil {
+		return Caller{}, unauthenticated(invalidToken, err)
+	}
+	if u.limited {
+		return Caller{}, unauthenticated(invalidToken, errors.New("a limited user token was sent directly"))
+	}
+	return Caller{Kind: User, User: u.user, Direct: true, Expires: u.expires(), token: u}, nil
+}
+
+// pluginCaller verifies a plugin's token and the user's token within.
+func (i *Identity) pluginCaller(ctx context.Context, t *token) (Caller, error) {
+	id, err := i.pluginToken(ctx, t)
+	if err != nil {
+		return Caller{}, unauthenticated(invalidToken, fmt.Errorf("plugin token: %w", err))
+	}
+	if falsy(t.Obo) {
+		return Caller{Kind: Service, Actor: id}, nil
+	}
+	obo, ok := unquoted(t.Obo)
+	if !ok {
+		return Caller{}, unauthenticated(invalidToken, fmt.Errorf("plugin token of %s: obo is no string", id))
+	}
+	u, err := i.userToken(ctx, obo, nil)
+	if err != nil {
+		return Caller{}, unauthenticated(invalidToken, fmt.Errorf("obo in a plugin token of %s: %w", id, err))
+	}
+	return Caller{Kind: User, User: u.user, Actor: id, Expires: u.expires(), token: u}, nil
+}
+
+// bearer takes the token out of an Authorization header, as
+// /^Bearer[ ]+(\S+)$/i would. HTTP lets no other white space into a header.
+func bearer(authorization string) (string, bool) {
+	const scheme = "bearer"
+	if len(authorization) <= len(scheme) || !strings.EqualFold(authorization[:len(scheme)], scheme) {
+		return "", false
+	}
+	rest := authorization[len(scheme):]
+	token := strings.TrimLeft(rest, " ")
+	if len(token) == len(rest) || token == "" || strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0 {
+		return "", false
+	}
+	return token, true
+}

@@ -1,0 +1,155 @@
+package identity
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+const (
+	// issuedReuse is for how long a token that was issued is issued again to the
+	// same plugin for the same user's token. Plugins do not mind, since Backstage's
+	// tokens are good for an hour; it saves a signature a callback.
+	issuedReuse = time.Minute
+	// maxIssued bounds the plugins for which that is done, per user's token.
+	maxIssued = 16
+)
+
+// issued is a token that may be issued again.
+type issued struct {
+	token string
+	until time.Time
+}
+
+// JWKS returns the public keys that verify stagedoor's own tokens, as a JSON Web
+// Key Set. It must not be changed.
+func (i *Identity) JWKS() []byte { return i.ownKeys.current().jwks }
+
+// PluginToken returns a token with which to call the plugin on behalf of c, good
+// for an hour or until the user's token expires. For a caller without credentials
+// it is "": such a call goes without a token, as in the reference. A service
+// cannot be spoken for.
+//
+// The token carries, as obo, what UserTokenHandler.createLimitedUserToken of
+// @backstage/backend-defaults 0.19.0 makes of the user's token: a limited token,
+// and one without a typ, as it is; of a full one the limited token that the auth
+// backend signed in advance, put together byte for byte.
+//
+// The error is a [*wire.Error].
+func (i *Identity) PluginToken(pluginID string, c Caller) (string, error) {
+	switch {
+	case c.Kind == None:
+		return "", nil
+	case c.token == nil:
+		return "", &wire.Error{Name: "NotAllowedError", Status: 403, Public: "Services cannot be spoken for"}
+	}
+	u, now := c.token, time.Now()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if old, ok := u.issued[pluginID]; ok && now.Before(old.until) {
+		return old.token, nil
+	}
+	obo, err := u.limitedToken()
+	if err != nil {
+		return "", err
+	}
+	expires := min(now.Add(ownTokenLife).Unix(), u.expires().Unix())
+	token, err := i.issue(pluginID, now, expires, "obo", quoted(obo))
+	if err != nil {
+		return "", err
+	}
+	if u.issued == nil || len(u.issued) >= maxIssued {
+		u.issued = map[string]issued{}
+	}
+	u.issued[pluginID] = issued{token, now.Add(issuedReuse)}
+	return token, nil
+}
+
+// ServiceToken returns a token with which stagedoor calls the plugin on its own
+// behalf, good for an hour. The error is a [*wire.Error].
+func (i *Identity) ServiceToken(pluginID string) (string, error) {
+	now := time.Now()
+	return i.issue(pluginID, now, now.Add(ownTokenLife).Unix())
+}
+
+// issue signs a token for the plugin, with more members after the usual ones.
+func (i *Identity) issue(pluginID string, now time.Time, expires int64, more ...string) (string, error) {
+	members := append([]string{
+		"sub", quoted(ownPluginID), "aud", quoted(pluginID),
+		"iat", strconv.FormatInt(now.Unix(), 10), "exp", strconv.FormatInt(expires, 10),
+	}, more...)
+	token, err := i.ownKeys.current().signing.sign(object(members...))
+	if err != nil {
+		return "", &wire.Error{Name: "Error", Status: 500, Public: "No token for the plugin could be made", Cause: err}
+	}
+	return token, nil
+}
+
+// limitedToken returns what may be passed on of a user's token. A full token
+// holds, as uip, the signature of a limited one, whose header and payload are
+// therefore written exactly as the auth backend wrote them.
+func (u *userToken) limitedToken() (string, error) {
+	t, err := newToken([]byte(u.raw))
+	if err == nil {
+		err = t.readClaims()
+	}
+	if err != nil {
+		return "", unauthenticated(invalidToken, err)
+	}
+	typ, _ := text(t.Typ)
+	if falsy(t.Typ) || typ == typLimited {
+		return u.raw, nil
+	}
+	if typ != typUser {
+		return "", unauthenticated("The token cannot be passed on to a plugin",
+			errors.New("no limited token for a user token of another typ"))
+	}
+	uip, _ := text(t.Uip)
+	if uip == "" {
+		return "", unauthenticated("The token cannot be passed on to a plugin",
+			errors.New("the user token has no uip, the signature of its limited token"))
+	}
+	for _, v := range []*jsontext.Value{&t.Alg, &t.Kid, &t.Sub, &t.Iat, &t.Exp} {
+		if len(*v) == 0 {
+			continue
+		}
+		// The canonical form of RFC 8785 is that of JSON.stringify.
+		if err := v.Canonicalize(); err != nil {
+			return "", unauthenticated(invalidToken, fmt.Errorf("limited token: %w", err))
+		}
+	}
+	header := object("typ", quoted(typLimited), "alg", string(t.Alg), "kid", string(t.Kid))
+	payload := object("sub", string(t.Sub), "iat", string(t.Iat), "exp", string(t.Exp))
+	encode := base64.RawURLEncoding.EncodeToString
+	return encode(header) + "." + encode(payload) + "." + uip, nil
+}
+
+// object writes a JSON object of names and values in turn, without those whose
+// value is empty.
+func object(members ...string) []byte {
+	text := []byte{'{'}
+	for n := 0; n < len(members); n += 2 {
+		if members[n+1] == "" {
+			continue
+		}
+		if len(text) > 1 {
+			text = append(text, ',')
+		}
+		text = append(text, quoted(members[n])...)
+		text = append(text, ':')
+		text = append(text, members[n+1]...)
+	}
+	return append(text, '}')
+}
+
+// quoted writes a JSON string.
+func quoted(s string) string {
+	text, _ := jsontext.AppendQuote(nil, s) // fails for invalid UTF-8 alone, which it replaces
+	return string(text)
+}

@@ -1,0 +1,118 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"errors"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/lestrrat-go/jwx/v3/jwa"
+	"github.com/lestrrat-go/jwx/v3/jwk"
+	"github.com/lestrrat-go/jwx/v3/jws"
+)
+
+// algorithms are those that a token may be signed with: of a key pair, each of
+// them. Ed25519 is the newer name of EdDSA with such a key (RFC 9864).
+var algorithms = map[string]jwa.SignatureAlgorithm{
+	"ES256": jwa.ES256(), "ES384": jwa.ES384(), "ES512": jwa.ES512(),
+	"RS256": jwa.RS256(), "RS384": jwa.RS384(), "RS512": jwa.RS512(),
+	"PS256": jwa.PS256(), "PS384": jwa.PS384(), "PS512": jwa.PS512(),
+	"EdDSA": jwa.EdDSA(), "Ed25519": jwa.EdDSA(),
+}
+
+// algorithmsOf lists the algorithms that a public key can be used with.
+func algorithmsOf(public any) []string {
+	switch k := public.(type) {
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return []string{"ES256"}
+		case elliptic.P384():
+			return []string{"ES384"}
+		case elliptic.P521():
+			return []string{"ES512"}
+		}
+	case *rsa.PublicKey:
+		if k.N.BitLen() >= 2048 { // RFC 7518, section 3.3
+			return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
+		}
+	case ed25519.PublicKey:
+		return []string{"EdDSA", "Ed25519"}
+	}
+	return nil
+}
+
+// key is a public key of a key set. It is immutable.
+type key struct {
+	id     string
+	jwk    []byte // as it was published
+	public any
+	// algorithms are those that the key may be used with: the one that its JWK
+	// names, or all that fit where it names none.
+	algorithms map[string]jws.Verifier2
+}
+
+func (k *key) equal(other *key) bool { return bytes.Equal(k.jwk, other.jwk) }
+
+// parseKeys reads a JSON Web Key Set (RFC 7517). Keys that are of no use here,
+// such as those for encryption or of a kind not known, are left out.
+func parseKeys(body []byte) ([]*key, error) {
+	var set struct {
+		Keys []jsontext.Value `json:"keys"`
+	}
+	if jsontext.Value(body).Kind() != '{' || json.Unmarshal(body, &set, lastWins) != nil || set.Keys == nil {
+		return nil, errors.New("the answer is no JSON Web Key Set")
+	}
+	var all []*key
+	for _, text := range set.Keys {
+		if text.Kind() != '{' {
+			return nil, errors.New("the answer is no JSON Web Key Set")
+		}
+		if k := parseKey(text); k != nil {
+			all = append(all, k)
+		}
+	}
+	return all, nil
+}
+
+// parseKey returns nil for a key of no use.
+func parseKey(text jsontext.Value) *key {
+	parsed, err := jwk.ParseKey(text)
+	if err != nil {
+		return nil
+	}
+	if asymmetric, ok := parsed.(jwk.AsymmetricKey); !ok || asymmetric.IsPrivate() {
+		return nil
+	}
+	if use, ok := parsed.KeyUsage(); ok && use != "sig" {
+		return nil
+	}
+	if ops, ok := parsed.KeyOps(); ok && !slices.Contains(ops, jwk.KeyOpVerify) {
+		return nil
+	}
+	k := &key{jwk: slices.Clone(text), algorithms: map[string]jws.Verifier2{}}
+	if err := jwk.Export(parsed, &k.public); err != nil {
+		return nil
+	}
+	k.id, _ = parsed.KeyID()
+	alg, named := parsed.Algorithm()
+	for _, name := range algorithmsOf(k.public) {
+		if named && alg.String() != name {
+			continue
+		}
+		verifier, err := jws.VerifierFor(algorithms[name])
+		if err != nil {
+			return nil
+		}
+		k.algorithms[name] = verifier
+	}
+	if len(k.algorithms) == 0 {
+		return nil
+	}
+	return k
+}

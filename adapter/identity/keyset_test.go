@@ -1,0 +1,473 @@
+package identity
+
+import (
+	"context"
+	"crypto/elliptic"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// expect authenticates and compares.
+func expect(t *testing.T, i *Identity, token string, want outcome) {
+	t.Helper()
+	if diff := cmp.Diff(want, outcomeOf(i.Authenticate(t.Context(), "Bearer "+token)), same); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func expectCount(t *testing.T, b *backstage, path string, want int) {
+	t.Helper()
+	if got := b.count(path); got != want {
+		t.Errorf("%s was fetched %d times; want %d", path, got, want)
+	}
+}
+
+// slow holds an answer back for d, or until nobody waits for it any more.
+func slow(d time.Duration, then http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(d):
+			then(w, r)
+		case <-r.Context().Done():
+		}
+	}
+}
+
+func publishes(keys ...*signer) http.HandlerFunc {
+	var set []any
+	for _, k := range keys {
+		set = append(set, k.jwk)
+	}
+	return func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{"keys": set}) }
+}
+
+func TestKeySetIsFetchedOnceForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		b.fail(authKeys, slow(time.Second, publishes(b.userKey)))
+		b.fail(todoKeys, slow(time.Second, publishes(b.pluginKey)))
+		var waiting sync.WaitGroup
+		for n := range 100 {
+			token := b.onBehalf(spec{user: fmt.Sprintf("user:default/u%d", n)})
+			waiting.Go(func() {
+				if c, err := i.Authenticate(t.Context(), "Bearer "+token); err != nil || c.Actor != "todo" {
+					t.Errorf("%v, %v", c, err)
+				}
+			})
+		}
+		waiting.Wait()
+		expectCount(t, b, authKeys, 1)
+		expectCount(t, b, todoKeys, 1)
+	})
+}
+
+func TestKeySetFetchOutlivesWhoBeganIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		b.fail(authKeys, slow(3*time.Second, publishes(b.userKey)))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun := time.Now()
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			if got := outcomeOf(i.Authenticate(ctx, "Bearer "+b.user(spec{}))); got.Status != 401 {
+				t.Errorf("%v", got)
+			}
+			if took := time.Since(begun); took != time.Second {
+				t.Errorf("gave up after %v; want 1s", took)
+			}
+		})
+		synctest.Wait()
+		expect(t, i, b.user(spec{}), asAlice)
+		waiting.Wait()
+		expectCount(t, b, authKeys, 1)
+	})
+}
+
+func TestKeySetAges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		token := b.user(spec{claims: ordered{{"exp", in(86400)}}})
+		ask := func(want outcome) time.Duration {
+			t.Helper()
+			begun := time.Now()
+			expect(t, i, token, want)
+			took := time.Since(begun)
+			time.Sleep(6 * time.Second) // until what goes on in the background has ended
+			return took
+		}
+		ask(asAlice)
+		time.Sleep(keysRenewAge - 7*time.Second)
+		ask(asAlice)
+		expectCount(t, b, authKeys, 1)
+
+		// Renewed in the background; nobody waits.
+		b.fail(authKeys, slow(4*time.Second, publishes(b.userKey)))
+		if took := ask(asAlice); took != 0 {
+			t.Errorf("waited %v", took)
+		}
+		expectCount(t, b, authKeys, 2)
+
+		// The auth backend goes away: unnoticed for five minutes, asked every 30
+		// seconds, and then nobody passes.
+		b.fail(authKeys, status(500))
+		time.Sleep(keysRenewAge - time.Second)
+		for begun := time.Now(); time.Since(begun) < 4*time.Minute; {
+			ask(asAlice)
+		}
+		if n := b.count(authKeys) - 2; n < 7 || n > 8 {
+			t.Errorf("asked %d times in four minutes; want every 30s", n)
+		}
+		time.Sleep(time.Minute)
+		ask(unauthorized)
+
+		// It is back: noticed at once where the last try is two seconds ago.
+		b.fail(authKeys, nil)
+		ask(asAlice)
+	})
+}
+
+func TestKeySetFailureIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		b.fail(authKeys, status(503))
+		for range 1000 {
+			expect(t, i, b.user(spec{}), unauthorized)
+		}
+		expectCount(t, b, authKeys, 1)
+		time.Sleep(keysFailureTTL)
+		for range 10 {
+			expect(t, i, b.user(spec{}), unauthorized)
+		}
+		expectCount(t, b, authKeys, 2)
+		b.fail(authKeys, nil)
+		expect(t, i, b.user(spec{}), unauthorized)
+		time.Sleep(keysFailureTTL)
+		expect(t, i, b.user(spec{}), asAlice)
+		expectCount(t, b, authKeys, 3)
+	})
+}
+
+func TestUnknownKidRenewsTheKeySet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		next := func(n int) spec {
+			s := spec{key: newSigner(fmt.Sprintf("key-%d", n))}
+			b.publish(authKeys, b.userKey, s.key)
+			return s
+		}
+		expect(t, i, b.user(spec{}), asAlice)
+		expectCount(t, b, authKeys, 1)
+
+		// A set older than 30 seconds is renewed.
+		time.Sleep(keysCooldown)
+		expect(t, i, b.user(next(1)), asAlice)
+		expectCount(t, b, authKeys, 2)
+
+		// A younger one ten times a minute, whether the kid turns up or not.
+		for n := range keysForced {
+			if n%2 == 0 {
+				expect(t, i, b.user(next(100+n)), asAlice)
+			} else {
+				expect(t, i, b.user(spec{key: b.stranger}), unauthorized)
+			}
+		}
+		expectCount(t, b, authKeys, 2+keysForced)
+		for range 1000 {
+			expect(t, i, b.user(spec{key: b.stranger}), unauthorized)
+		}
+		expect(t, i, b.user(next(200)), unauthorized)
+		expectCount(t, b, authKeys, 2+keysForced)
+		expect(t, i, b.user(spec{}), asAlice)
+
+		time.Sleep(keysForcedTime)
+		expect(t, i, b.user(next(201)), asAlice)
+		expectCount(t, b, authKeys, 3+keysForced)
+
+		// Tokens that no key set can help are no reason to ask.
+		time.Sleep(keysForcedTime)
+		for _, alg := range []any{"none", "HS256", nil, 7} {
+			expect(t, i, b.user(spec{header: ordered{{"alg", alg}}}), unauthorized)
+		}
+		expect(t, i, b.user(spec{key: b.stranger, header: ordered{{"kid", "user-key"}}}), unauthorized)
+		expectCount(t, b, authKeys, 3+keysForced)
+	})
+}
+
+// Many tokens with a new kid at once cost one fetch and all pass.
+func TestUnknownKidIsSharedByAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		expect(t, i, b.user(spec{}), asAlice)
+		next := newSigner("next")
+		b.fail(authKeys, slow(time.Second, publishes(b.userKey, next)))
+		var waiting sync.WaitGroup
+		for n := range 50 {
+			token := b.user(spec{key: next, user: fmt.Sprintf("user:default/u%d", n)})
+			waiting.Go(func() {
+				if _, err := i.Authenticate(t.Context(), "Bearer "+token); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		waiting.Wait()
+		expectCount(t, b, authKeys, 2)
+	})
+}
+
+// While the auth backend fails, unknown kids do not make it worse.
+func TestUnknownKidWhileKeysCannotBeRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		expect(t, i, b.user(spec{}), asAlice)
+		b.fail(authKeys, status(500))
+		time.Sleep(keysCooldown)
+		for range 1000 {
+			expect(t, i, b.user(spec{key: b.stranger}), unauthorized)
+			expect(t, i, b.user(spec{}), asAlice)
+		}
+		expectCount(t, b, authKeys, 2+keysForced)
+	})
+}
+
+func TestWithdrawnKeyEndsItsTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		next := newSigner("next")
+		b.publish(authKeys, b.userKey, next)
+		old := b.user(spec{})
+		stays := b.user(spec{key: next, user: "user:default/bob"})
+		asBob := outcome{Caller: Caller{Kind: User, User: "user:default/bob", Direct: true}}
+		expect(t, i, old, asAlice)
+		expect(t, i, stays, asBob)
+		b.publish(authKeys, next)
+		expect(t, i, old, asAlice) // the set is remembered
+		time.Sleep(keysRenewAge)
+		expect(t, i, stays, asBob) // renews
+		synctest.Wait()
+		expect(t, i, old, unauthorized)
+		expect(t, i, stays, asBob)
+		// The same kid with another key is another key.
+		other := newSigner("next")
+		b.publish(authKeys, other)
+		time.Sleep(keysRenewAge)
+		expect(t, i, stays, asBob)
+		synctest.Wait()
+		expect(t, i, stays, unauthorized)
+		expect(t, i, b.user(spec{key: other, user: "user:default/bob"}), asBob)
+	})
+}
+
+func TestRememberedTokensStillExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		token := b.user(spec{claims: ordered{{"exp", in(60)}, {"ent", []string{"x"}}}})
+		obo := b.limited(spec{claims: ordered{{"exp", in(60)}}})
+		expect(t, i, token, asAlice)
+		expect(t, i, b.onBehalf(spec{obo: obo}), asTodo)
+		time.Sleep(59 * time.Second)
+		expect(t, i, token, asAlice)
+		expect(t, i, b.onBehalf(spec{obo: obo}), asTodo)
+		time.Sleep(time.Second)
+		expect(t, i, token, unauthorized)
+		expect(t, i, b.onBehalf(spec{obo: obo}), unauthorized)
+	})
+}
+
+// A stream of made-up plugin ids costs neither the backend nor this process much,
+// and plugins that are known do not notice.
+func TestMadeUpPlugins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		expect(t, i, b.onBehalf(spec{}), asTodo)
+		fetches := func() (n int) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for path, hits := range b.hits {
+				if path != authKeys && path != todoKeys {
+					n += hits
+				}
+			}
+			return n
+		}
+		for n := range 5000 {
+			expect(t, i, b.service(spec{plugin: fmt.Sprintf("made-up-%d", n), key: b.stranger}), unauthorized)
+		}
+		if n := fetches(); n > strangersBurst {
+			t.Errorf("5000 made-up plugins at once cost %d fetches; want %d at most", n, strangersBurst)
+		}
+		for n := range 600 {
+			time.Sleep(100 * time.Millisecond)
+			expect(t, i, b.service(spec{plugin: fmt.Sprintf("made-up-%d", n), key: b.stranger}), unauthorized)
+		}
+		if n, most := fetches(), strangersBurst+int(time.Minute/strangersPace); n > most {
+			t.Errorf("a minute of made-up plugins cost %d fetches; want %d at most", n, most)
+		}
+		i.plugins.strangers.CleanUp()
+		if n := i.plugins.strangers.EstimatedSize(); n > maxStrangers {
+			t.Errorf("%d made-up plugins are remembered; want %d at most", n, maxStrangers)
+		}
+		// The known plugin comes through, also when its keys have to be fetched anew.
+		time.Sleep(keysMaxAge)
+		for n := range 1000 {
+			expect(t, i, b.service(spec{plugin: fmt.Sprintf("more-%d", n), key: b.stranger}), unauthorized)
+		}
+		expect(t, i, b.onBehalf(spec{}), asTodo)
+	})
+}
+
+// Ids whose key set is found are strangers too until a token is verified, as all
+// ways to write an id may lead to the same plugin.
+func TestPluginsAreKnownByTheirTokensAlone(t *testing.T) {
+	b := newBackstage()
+	i := b.identity(t, Options{})
+	for _, id := range []string{"Todo", "TODO", "tOdo"} {
+		b.keySets["/api/"+id+"/.backstage/auth/v1/jwks.json"] = b.keySets[todoKeys]
+		expect(t, i, b.service(spec{plugin: id, key: b.stranger, header: ordered{{"kid", "plugin-key"}}}), unauthorized)
+	}
+	if n := i.plugins.count.Load(); n != 0 {
+		t.Errorf("%d plugins are known", n)
+	}
+	expect(t, i, b.service(spec{plugin: "Todo"}), outcome{Caller: Caller{Kind: Service, Actor: "Todo"}})
+	if n := i.plugins.count.Load(); n != 1 {
+		t.Errorf("%d plugins are known; want 1", n)
+	}
+	if i.plugins.of("Todo") != i.plugins.of("Todo") || i.plugins.strangers.EstimatedSize() != 2 {
+		t.Errorf("%d strangers are left; want 2", i.plugins.strangers.EstimatedSize())
+	}
+}
+
+func TestAlgorithms(t *testing.T) {
+	rsa2048, ed := rsaKey(t, 2048), edKey(t)
+	p256, p384, p521 := ecKey(t, elliptic.P256()), ecKey(t, elliptic.P384()), ecKey(t, elliptic.P521())
+	noAlg := map[string]any{"alg": nil}
+	with := func(k *signer, alg string) *signer { k.alg = alg; return k }
+	for _, test := range []struct {
+		name string
+		key  *signer
+		want outcome
+	}{
+		{"ES256", describe("k", "ES256", p256), asAlice},
+		{"ES384", describe("k", "ES384", p384), asAlice},
+		{"ES512", describe("k", "ES512", p521), asAlice},
+		{"RS256", describe("k", "RS256", rsa2048), asAlice},
+		{"RS384", describe("k", "RS384", rsa2048), asAlice},
+		{"RS512", describe("k", "RS512", rsa2048), asAlice},
+		{"PS256", describe("k", "PS256", rsa2048), asAlice},
+		{"PS384", describe("k", "PS384", rsa2048), asAlice},
+		{"PS512", describe("k", "PS512", rsa2048), asAlice},
+		{"EdDSA", describe("k", "EdDSA", ed), asAlice},
+		{"Ed25519", describe("k", "Ed25519", ed), asAlice},
+		{"ES256, key without alg", describe("k", "ES256", p256).as(noAlg), asAlice},
+		{"PS256, key without alg", describe("k", "PS256", rsa2048).as(noAlg), asAlice},
+		{"EdDSA, key without alg", describe("k", "EdDSA", ed).as(noAlg), asAlice},
+		{"key_ops verify", describe("k", "ES256", p256).as(map[string]any{"key_ops": []string{"verify"}}), asAlice},
+		{"use sig", describe("k", "ES256", p256).as(map[string]any{"use": "sig"}), asAlice},
+
+		{"ES256, key for ES384", with(describe("k", "ES384", p384), "ES256"), unauthorized},
+		{"ES256 by a key of another curve", describe("k", "ES256", p384), unauthorized},
+		{"ES256 by a key of another curve without alg", describe("k", "ES256", p384).as(noAlg), unauthorized},
+		{"RS256, key for PS256", with(describe("k", "PS256", rsa2048), "RS256"), unauthorized},
+		{"key for RS256 of a curve", describe("k", "RS256", p256).as(nil), unauthorized},
+		{"use enc", describe("k", "ES256", p256).as(map[string]any{"use": "enc"}), unauthorized},
+		{"key_ops sign", describe("k", "ES256", p256).as(map[string]any{"key_ops": []string{"sign"}}), unauthorized},
+		{"private key", describe("k", "ES256", p256).as(map[string]any{
+			"d": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"}), unauthorized},
+		{"point off the curve", describe("k", "ES256", p256).as(map[string]any{
+			"x": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"}), unauthorized},
+		{"no such curve", describe("k", "ES256", p256).as(map[string]any{"crv": "P-999"}), unauthorized},
+		{"no kty", describe("k", "ES256", p256).as(map[string]any{"kty": nil}), unauthorized},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBackstage()
+			b.publish(authKeys, test.key, newSigner("another"))
+			i := b.identity(t, Options{})
+			expect(t, i, b.user(spec{key: test.key}), test.want)
+		})
+	}
+}
+
+func TestSmallRSAKeysAreRefused(t *testing.T) {
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	b := newBackstage()
+	k := describe("k", "RS256", rsaKey(t, 1024))
+	b.publish(authKeys, k)
+	expect(t, b.identity(t, Options{}), b.user(spec{key: k}), unauthorized)
+}
+
+// Which key is meant must be beyond doubt.
+func TestKeyIsChosenByKid(t *testing.T) {
+	one, two := newSigner("one"), newSigner("two")
+	twin, nameless := newSigner("one"), newSigner("").as(map[string]any{"kid": nil})
+	noKid := ordered{{"kid", nil}}
+	other := newSigner("encrypts").as(map[string]any{"use": "enc"})
+	for _, test := range []struct {
+		name      string
+		published []*signer
+		token     spec
+		want      outcome
+	}{
+		{"kid of one of two", []*signer{one, two}, spec{key: two}, asAlice},
+		{"no kid, one key", []*signer{one}, spec{key: one, header: noKid}, asAlice},
+		{"no kid, one key without", []*signer{nameless}, spec{key: nameless, header: noKid}, asAlice},
+		{"kid, one key without", []*signer{nameless}, spec{key: nameless, header: ordered{{"kid", "x"}}}, unauthorized},
+		{"no kid, one key of use", []*signer{other, one}, spec{key: one, header: noKid}, asAlice},
+		{"no kid, two keys", []*signer{one, two}, spec{key: one, header: noKid}, unauthorized},
+		{"two keys of one kid", []*signer{one, twin}, spec{key: one}, unauthorized},
+		{"no keys", nil, spec{key: one}, unauthorized},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBackstage()
+			b.publish(authKeys, test.published...)
+			expect(t, b.identity(t, Options{}), b.user(test.token), test.want)
+		})
+	}
+}
+
+func TestParseKeys(t *testing.T) {
+	k, err := json.Marshal(newSigner("k").jwk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		body string
+		want int // keys, or -1 for an error
+	}{
+		{`{"keys":[]}`, 0},
+		{`{"keys":[` + string(k) + `]}`, 1},
+		{`{"keys":[{"kty":"oct","k":"AAAA"},{"kty":"new"},{},` + string(k) + `]}`, 1},
+		{`{"keys":[null]}`, -1},
+		{`{"keys":["x"]}`, -1},
+		{`{"keys":null}`, -1},
+		{`{"keys":{}}`, -1},
+		{`{"Keys":[]}`, -1},
+		{`{}`, -1},
+		{`[]`, -1},
+		{`null`, -1},
+		{``, -1},
+		{`<html>`, -1},
+		{`{"keys":[]} x`, -1},
+	} {
+		got, err := parseKeys([]byte(test.body))
+		if (err != nil) != (test.want < 0) || err == nil && len(got) != test.want {
+			t.Errorf("%s: %d keys, %v; want %d", test.body, len(got), err, test.want)
+		}
+	}
+}

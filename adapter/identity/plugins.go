@@ -1,0 +1,72 @@
+package identity
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/time/rate"
+)
+
+// Bounds of what plugins, and those who only say they are, may cost.
+const (
+	maxPlugins   = 1000
+	maxStrangers = 1000
+	// Key sets of strangers are fetched at this pace, after a burst that is enough
+	// for a whole backend to introduce itself to a new process.
+	strangersPace  = 200 * time.Millisecond
+	strangersBurst = 64
+)
+
+// pluginKeys are the key sets of plugins. A plugin is a stranger until a token of
+// it has been verified: anybody can make up an id, and even one whose key set is
+// found, as routers take Catalog for catalog. Strangers share a bounded cache and
+// a pace; plugins that are known are not in their way. It is safe for concurrent
+// use.
+type pluginKeys struct {
+	identity  *Identity
+	known     sync.Map // of plugin id to *keySet
+	count     atomic.Int64
+	strangers *otter.Cache[string, *keySet]
+	pace      *rate.Limiter
+}
+
+func newPluginKeys(i *Identity) (*pluginKeys, error) {
+	strangers, err := otter.New(&otter.Options[string, *keySet]{MaximumSize: maxStrangers})
+	if err != nil {
+		return nil, fmt.Errorf("identity: cache of plugins: %w", err)
+	}
+	return &pluginKeys{
+		identity:  i,
+		strangers: strangers,
+		pace:      rate.NewLimiter(rate.Every(strangersPace), strangersBurst),
+	}, nil
+}
+
+// of returns the key set of the plugin with that id, which must look like one.
+func (p *pluginKeys) of(id string) *keySet {
+	if known, ok := p.known.Load(id); ok {
+		return known.(*keySet)
+	}
+	set, _ := p.strangers.ComputeIfAbsent(id, func() (*keySet, bool) {
+		i := p.identity
+		set := newKeySet("the key set of plugin "+id, i.fetchKeys(id, "/.backstage/auth/v1/jwks.json"), i.log)
+		set.admit = p.pace.Allow
+		return set, false
+	})
+	return set
+}
+
+// prove notes that a token of the plugin has been verified with set.
+func (p *pluginKeys) prove(id string, set *keySet) {
+	if set.proven.Load() || p.count.Load() >= maxPlugins {
+		return
+	}
+	if _, loaded := p.known.LoadOrStore(id, set); !loaded {
+		p.count.Add(1)
+	}
+	set.proven.Store(true)
+	p.strangers.Invalidate(id)
+}

@@ -1,0 +1,99 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/maypok86/otter/v2"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// newClaimsCache makes the cache of what the auth backend said. An entry lives for
+// ttl and is renewed by the first request in the second half of it.
+func newClaimsCache(ttl time.Duration, log *logrus.Entry) (*otter.Cache[fingerprint, []string], error) {
+	return otter.New(&otter.Options[fingerprint, []string]{
+		MaximumWeight:     maxClaimsCache,
+		Weigher:           func(_ fingerprint, claims []string) uint32 { return uint32(weight(claims) + 256) },
+		ExpiryCalculator:  otter.ExpiryWriting[fingerprint, []string](ttl),
+		RefreshCalculator: otter.RefreshWriting[fingerprint, []string](ttl / 2),
+		Logger:            renewalLog{log},
+	})
+}
+
+// renewalLog takes what the cache has to say: of renewals that failed.
+type renewalLog struct{ log *logrus.Entry }
+
+func (l renewalLog) Warn(_ context.Context, message string, err error) {
+	if failure, ok := errors.AsType[*wire.Error](err); ok && failure.Cause != nil {
+		err = failure.Cause
+	}
+	l.log.WithError(err).Warnf("renewing user info: %s; the last one is used until it is too old", message)
+}
+
+func (l renewalLog) Error(ctx context.Context, message string, err error) { l.Warn(ctx, message, err) }
+
+// UserInfo returns the entity refs that the caller owns by: the ent of the token
+// itself, else what the auth backend says of it, as DefaultUserInfoService and
+// CachedUserInfoService of @backstage/backend-defaults 0.19.0 do. The slice is
+// shared and must not be changed. A Caller of another Kind than User owns nothing.
+//
+// The error is a [*wire.Error]: the auth backend's own status where that is 400 or
+// above, 503 where it cannot be reached within 5 seconds or before ctx ends, and
+// 500 where what it says, or the token, makes no sense.
+func (i *Identity) UserInfo(ctx context.Context, c Caller) ([]string, error) {
+	u := c.token
+	switch {
+	case u == nil:
+		return nil, nil
+	case u.problem != nil:
+		return nil, u.problem
+	case !u.ask:
+		return u.claims, nil
+	}
+	claims, err := i.claims.Get(ctx, u.sum, otter.LoaderFunc[fingerprint, []string](
+		func(ctx context.Context, _ fingerprint) ([]string, error) { return i.askUserInfo(ctx, u.raw) }))
+	if err != nil && ctx.Err() != nil {
+		return nil, unavailable(fmt.Errorf("user info: %w", context.Cause(ctx)))
+	}
+	return claims, err
+}
+
+// askUserInfo asks the auth backend whose token it is.
+func (i *Identity) askUserInfo(ctx context.Context, token string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	const path = "/v1/userinfo"
+	status, body, err := i.get(ctx, "auth", path, token, maxUserInfoBody)
+	if errors.Is(err, errTooLong) {
+		return nil, undetermined(err)
+	}
+	if err != nil {
+		return nil, unavailable(fmt.Errorf("user info: %w", err))
+	}
+	if status < 200 || status > 299 {
+		cause := fmt.Errorf("GET %s of plugin auth answered with status %d", path, status)
+		if status < 400 {
+			return nil, undetermined(cause)
+		}
+		return nil, refused(status, cause)
+	}
+	var answer struct {
+		Claims struct {
+			Ent jsontext.Value `json:"ent"`
+		} `json:"claims"`
+	}
+	if json.Unmarshal(body, &answer, lastWins) != nil {
+		return nil, undetermined(errors.New("user info: the answer is not what it should be"))
+	}
+	claims, ok := refs(answer.Claims.Ent)
+	if !ok {
+		return nil, undetermined(errors.New("user info: claims.ent is no array of strings"))
+	}
+	return claims, nil
+}

@@ -1,0 +1,216 @@
+package identity
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/maypok86/otter/v2"
+)
+
+// pluginIDs are the subs that a plugin's token may have.
+var pluginIDs = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// pluginToken verifies a plugin's token and returns the plugin's id. What costs
+// nothing comes first.
+func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
+	if err := t.readClaims(); err != nil {
+		return "", err
+	}
+	id, _ := text(t.Sub)
+	if !pluginIDs.MatchString(id) {
+		return "", errors.New("sub cannot be the id of a plugin")
+	}
+	if !audience(t.Aud, ownPluginID) {
+		return "", fmt.Errorf("aud does not name %s", ownPluginID)
+	}
+	if len(t.Iat) == 0 {
+		return "", errors.New("iat is missing")
+	}
+	life, err := t.lifetime()
+	if err != nil {
+		return "", err
+	}
+	if err := life.check(time.Now(), i.options.Leeway); err != nil {
+		return "", err
+	}
+	set := i.plugins.of(id)
+	if _, err := set.verify(ctx, t); err != nil {
+		return "", err
+	}
+	i.plugins.prove(id, set)
+	return id, nil
+}
+
+// audience reports whether aud is want, or an array that holds it.
+func audience(aud jsontext.Value, want string) bool {
+	if one, ok := text(aud); ok {
+		return one == want
+	}
+	var many []jsontext.Value
+	if aud.Kind() != '[' || json.Unmarshal(aud, &many, lastWins) != nil {
+		return false
+	}
+	return slices.ContainsFunc(many, func(v jsontext.Value) bool {
+		one, ok := text(v)
+		return ok && one == want
+	})
+}
+
+// fingerprint is the SHA-256 of a token.
+type fingerprint [sha256.Size]byte
+
+// userToken is a user's token that has been verified. It is immutable but for
+// what it has signed.
+type userToken struct {
+	raw string
+	sum fingerprint
+	key *key // that verified it
+	lifetime
+	limited bool
+	user    string
+	// claims are what the token itself says of the user, unless ask; problem is why
+	// that cannot be used, or nil.
+	claims  []string
+	ask     bool
+	problem error
+
+	mu     sync.Mutex
+	issued map[string]issued // by plugin id
+}
+
+// newTokenCache makes the cache of verified tokens, which forgets those that have
+// expired.
+func newTokenCache(leeway time.Duration) (*otter.Cache[fingerprint, *userToken], error) {
+	return otter.New(&otter.Options[fingerprint, *userToken]{
+		MaximumWeight: maxTokenCache,
+		Weigher:       func(_ fingerprint, u *userToken) uint32 { return uint32(len(u.raw) + weight(u.claims) + 512) },
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[fingerprint, *userToken]) time.Duration {
+			return max(time.Until(e.Value.expires())+leeway+time.Second, time.Second)
+		}),
+	})
+}
+
+// weight is about how many bytes the refs take.
+func weight(refs []string) int {
+	n := 16 * len(refs)
+	for _, ref := range refs {
+		n += len(ref)
+	}
+	return n
+}
+
+// userToken verifies a user's token, limited or not. t is raw's token where that
+// has been split already, or nil.
+func (i *Identity) userToken(ctx context.Context, raw []byte, t *token) (*userToken, error) {
+	sum := fingerprint(sha256.Sum256(raw))
+	if u, err := i.remembered(ctx, sum); u != nil || err != nil {
+		return u, err
+	}
+	if t == nil {
+		var err error
+		if t, err = newToken(slices.Clone(raw)); err != nil {
+			return nil, err
+		}
+	}
+	u, err := newUserToken(t)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.check(time.Now(), i.options.Leeway); err != nil {
+		return nil, err
+	}
+	if u.key, err = i.userKeys.verify(ctx, t); err != nil {
+		return nil, err
+	}
+	u.sum = sum
+	i.tokens.Set(sum, u)
+	return u, nil
+}
+
+// remembered returns the verified token of that fingerprint, or nil where there
+// is none whose key still stands.
+func (i *Identity) remembered(ctx context.Context, sum fingerprint) (*userToken, error) {
+	u, ok := i.tokens.GetIfPresent(sum)
+	if !ok {
+		return nil, nil
+	}
+	if err := u.check(time.Now(), i.options.Leeway); err != nil {
+		return nil, err
+	}
+	keys, err := i.userKeys.fresh(ctx)
+	if err != nil || !slices.Contains(keys.all, u.key) {
+		return nil, err
+	}
+	return u, nil
+}
+
+// newUserToken reads a user's token; its signature is not looked at.
+func newUserToken(t *token) (*userToken, error) {
+	if err := t.readClaims(); err != nil {
+		return nil, err
+	}
+	u := &userToken{raw: string(t.raw)}
+	switch typ, _ := text(t.Typ); typ {
+	case typUser, typLimited:
+		u.limited = typ == typLimited
+		if len(t.Iat) == 0 {
+			return nil, errors.New("iat is missing")
+		}
+	default:
+		if aud, _ := text(t.Aud); aud != "backstage" {
+			return nil, errors.New("neither typ nor aud make it a user's token")
+		}
+	}
+	if falsy(t.Sub) {
+		return nil, errors.New("sub is missing")
+	}
+	var err error
+	if u.lifetime, err = t.lifetime(); err != nil {
+		return nil, err
+	}
+	u.readUser(t)
+	return u, nil
+}
+
+// readUser takes the user and the claims from t. In the reference a token whose
+// sub or ent is of the wrong type is good until somebody asks for user info, and
+// it is so here.
+func (u *userToken) readUser(t *token) {
+	var ok bool
+	if u.user, ok = text(t.Sub); !ok {
+		u.problem = undetermined(errors.New("the token's sub is no string"))
+		return
+	}
+	u.user = strings.Clone(u.user)
+	if u.ask = falsy(t.Ent); u.ask {
+		return
+	}
+	if u.claims, ok = refs(t.Ent); !ok {
+		u.problem = undetermined(errors.New("the token's ent is no array of strings"))
+	}
+}
+
+// refs reads an array of strings. An empty one is not nil.
+func refs(v jsontext.Value) ([]string, bool) {
+	var values []jsontext.Value
+	if v.Kind() != '[' || json.Unmarshal(v, &values, lastWins) != nil {
+		return nil, false
+	}
+	all := make([]string, len(values))
+	for n, value := range values {
+		var ok bool
+		if all[n], ok = text(value); !ok {
+			return nil, false
+		}
+	}
+	return all, true
+}
