@@ -53,9 +53,9 @@ type Options struct {
 // requestTimeout bounds a request with all that is asked on its behalf.
 const requestTimeout = 15 * time.Second
 
-// decider is a policy that decides: a [policy.Engine], in process, or a
+// Decider is a policy that decides: a [policy.Engine], in process, or a
 // [policy.Remote].
-type decider interface {
+type Decider interface {
 	Decide(context.Context, policy.Caller, []wire.Permission) (policy.Batch, error)
 	Status() policy.Status
 }
@@ -63,8 +63,9 @@ type decider interface {
 // Parts are what a [Server] is made of; all are required.
 type Parts struct {
 	Identity   *identity.Identity
-	Policy     decider
+	Policy     Decider
 	Conditions *conditions.Client
+	Audit      *policy.Audit
 	Log        *logrus.Entry
 	Registry   *prometheus.Registry
 }

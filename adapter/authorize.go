@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -34,11 +35,18 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	batch, err := s.Policy.Decide(ctx, caller, permissionsOf(request.Items))
+	permissions := permissionsOf(request.Items)
+	batch, err := s.Policy.Decide(ctx, caller, permissions)
 	if err != nil {
 		return undecided(err)
 	}
-	answers, err := s.answer(ctx, x, request.Items, batch)
+	answers, applied, err := s.answer(ctx, x, request.Items, batch)
+	if s.Audit.Enabled() {
+		record := newRecord(x, caller, permissions, batch, answers, applied, request.Items, err)
+		if unrecorded := s.Audit.Record(ctx, record); unrecorded != nil && err == nil {
+			err = wire.ServiceUnavailableError(1, "The decision could not be recorded").Because(unrecorded)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -77,16 +85,21 @@ func permissionsOf(items []wire.Item) []wire.Permission {
 }
 
 // answer makes the answers of what the policy decided: failures as onError says,
-// and conditions on given resources by asking their plugins.
-func (s *Server) answer(ctx context.Context, x *exchange, items []wire.Item, batch policy.Batch) ([]wire.Answer, error) {
+// and conditions on given resources by asking their plugins. What the plugins said
+// is returned by item. With an error there are no answers, but for the log.
+func (s *Server) answer(
+	ctx context.Context, x *exchange, items []wire.Item, batch policy.Batch,
+) ([]wire.Answer, map[int]conditions.Outcome, error) {
 	answers := make([]wire.Answer, len(items))
 	var questions []conditions.Question
 	var asked []int // the item of each question
+	var failed error
 	for i := range items {
 		answers[i].ID = items[i].ID
 		decision, err := s.decided(x, items[i].Permission, batch.Outcomes[i])
 		if err != nil {
-			return nil, err
+			failed = cmp.Or(failed, err)
+			continue
 		}
 		if decision.Result == wire.Conditional && items[i].Ref.Given() {
 			questions = append(questions, conditions.Question{Decision: decision, Refs: items[i].Ref.Of})
@@ -95,13 +108,16 @@ func (s *Server) answer(ctx context.Context, x *exchange, items []wire.Item, bat
 		}
 		answers[i].Decision = decision
 	}
+	if failed != nil || len(questions) == 0 {
+		return answers, nil, failed
+	}
+	applied := make(map[int]conditions.Outcome, len(questions))
 	for q, outcome := range s.Conditions.Apply(ctx, s.pluginCaller(x.caller), questions) {
 		i := asked[q]
-		if err := s.applied(x, &answers[i], items[i].Ref, outcome); err != nil {
-			return nil, err
-		}
+		applied[i] = outcome
+		failed = cmp.Or(failed, s.applied(x, &answers[i], items[i], outcome))
 	}
-	return answers, nil
+	return answers, applied, failed
 }
 
 // decided is the decision of one outcome, held against the rules that the plugin
@@ -113,17 +129,23 @@ func (s *Server) decided(x *exchange, p wire.Permission, outcome policy.Outcome)
 			return outcome.Decision, nil
 		}
 	}
-	return wire.Decision{}, s.failed(x, p.Name, err,
-		wire.InternalError("The permission policy failed").Because(err))
+	return wire.Decision{}, s.failed(x, p, err, policyFailed(err))
+}
+
+// policyFailed is the public error of a policy that did not come to a decision.
+func policyFailed(err error) *wire.Error {
+	if f, ok := errors.AsType[*policy.Failure](err); ok && f.Kind == policy.FailureRemote {
+		return wire.ServiceUnavailableError(1, "The policy server does not answer").Because(err)
+	}
+	return wire.InternalError("The permission policy failed").Because(err)
 }
 
 // applied puts what a plugin decided into the answer.
-func (s *Server) applied(x *exchange, answer *wire.Answer, ref wire.Ref, outcome conditions.Outcome) error {
+func (s *Server) applied(x *exchange, answer *wire.Answer, item wire.Item, outcome conditions.Outcome) error {
 	switch {
 	case outcome.Err != nil:
-		answer.Decision = wire.Decision{}
-		return s.failed(x, answer.ID, outcome.Err, refusedConditions(outcome.Err))
-	case ref.List:
+		return s.failed(x, item.Permission, outcome.Err, refusedConditions(outcome.Err))
+	case item.Ref.List:
 		answer.Results = outcome.Results
 	default:
 		answer.Decision = wire.Decision{Result: outcome.Results[0]}
@@ -133,12 +155,12 @@ func (s *Server) applied(x *exchange, answer *wire.Answer, ref wire.Ref, outcome
 
 // failed is what becomes of a failure: nil, so that the item is denied, where
 // onError says so, and else the public error for the request.
-func (s *Server) failed(x *exchange, item string, err error, public *wire.Error) error {
+func (s *Server) failed(x *exchange, p wire.Permission, err error, public *wire.Error) error {
 	s.metrics.failures.Inc()
 	if !s.options.DenyOnError || public.Name == "AuthenticationError" {
 		return public
 	}
-	s.logOf(x).WithError(err).WithField("item", item).Warn("denied because of a failure")
+	s.logOf(x).WithError(err).WithField("permission", p.Name).Warn("denied because of a failure")
 	return nil
 }
 

@@ -87,7 +87,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 	}
 	server := adapter.New(adapter.Options{
 		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, InFlight: o.inFlight, Version: "test",
-	}, adapter.Parts{Identity: who, Policy: s.engine, Conditions: asker, Log: log, Registry: prometheus.NewRegistry()})
+	}, adapter.Parts{Identity: who, Policy: s.engine, Conditions: asker, Audit: s.engine.Audit(), Log: log, Registry: prometheus.NewRegistry()})
 	handler, err := server.Handler()
 	check(t, err)
 	front := httptest.NewServer(handler)

@@ -49,6 +49,8 @@ type Config struct {
 	Discovery discovery.Options
 	Identity  identity.Options
 	Policy    policy.Options
+	// Remote is nil where the policy is decided in process.
+	Remote *policy.RemoteOptions
 }
 
 // readKeys are the keys whose values matter here, and whose problems are reported.
@@ -105,8 +107,12 @@ func (d document) config(opa json.RawMessage) *Config {
 		},
 		Policy: policy.Options{
 			Path: s.Policy.Path, Entrypoint: strings.Trim(s.Policy.Entrypoint, "/"), Decision: s.Limits.Decision,
-			MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail", OPA: opa,
+			MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail", AuditRequired: s.Audit.Required, OPA: opa,
 		},
+	}
+	if s.Policy.Remote != nil {
+		remote := policy.RemoteOptions(*s.Policy.Remote)
+		c.Remote = &remote
 	}
 	for _, e := range d.Discovery.Endpoints {
 		// An entry for the front end alone says nothing to a backend.

@@ -46,7 +46,7 @@ func (e *Engine) Decide(ctx context.Context, caller Caller, permissions []wire.P
 	for i, at := range index {
 		outcomes[i] = decided[at]
 	}
-	return Batch{Outcomes: outcomes, Revision: s.Revision}, nil
+	return Batch{Outcomes: outcomes, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint}, nil
 }
 
 // world is what all decisions of one batch share: one time, one caller.
@@ -64,6 +64,7 @@ func (e *Engine) remember(ctx context.Context, s *State, w *world, p wire.Permis
 	}
 	key := w.keys.of(p)
 	if known, ok := e.memo.cache.GetIfPresent(key); ok {
+		known.Remembered = true
 		return known
 	}
 	outcome := e.ask(ctx, s, w, p)
@@ -103,7 +104,9 @@ func (e *Engine) decide(ctx context.Context, s *State, w *world, p wire.Permissi
 
 // evaluate asks a decision-style policy.
 func (e *Engine) evaluate(ctx context.Context, s *State, w *world, input ast.Value) (Outcome, error) {
+	var tracker topdown.EvaluatedRuleTracker
 	results, err := s.query.Eval(ctx,
+		rego.EvalEvaluatedRuleTracker(&tracker),
 		rego.EvalParsedInput(input),
 		rego.EvalTransaction(readTransaction{}),
 		rego.EvalTime(w.now),
@@ -114,13 +117,13 @@ func (e *Engine) evaluate(ctx context.Context, s *State, w *world, input ast.Val
 		return Outcome{}, err
 	}
 	if len(results) == 0 {
-		return Outcome{}, nil // undefined is DENY
+		return Outcome{RuleLabels: tracker.Labels}, nil // undefined is DENY
 	}
 	decision, reason, err := wire.ParseDecision(results[0].Expressions[0].Value)
 	if err != nil {
 		return Outcome{}, &Failure{Kind: FailureAnswer, Cause: err}
 	}
-	return Outcome{Decision: decision, Reason: reason}, nil
+	return Outcome{Decision: decision, Reason: reason, RuleLabels: tracker.Labels}, nil
 }
 
 // explore asks a policy about the resource for the conditions under which it allows.

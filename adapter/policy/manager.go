@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/google/uuid"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -30,7 +31,45 @@ func (o Options) opaConfig() (map[string]any, error) {
 	if o.Path != "" && bundles {
 		return nil, errors.New("stagedoor.policy.path and opa.bundles both say where the policy is: keep one")
 	}
-	return document, refuseLegacyBundle(document["bundle"] != nil)
+	if err := refuseLegacyBundle(document["bundle"] != nil); err != nil {
+		return nil, err
+	}
+	return document, o.auditDefaults(document)
+}
+
+// auditDefaults fills in what suits decisions about people on every page load
+// better than OPA's own defaults, which are an unlimited buffer and a delay of
+// up to ten minutes. Where recording is required stagedoor itself says when to send.
+func (o Options) auditDefaults(document map[string]any) error {
+	log, configured := document["decision_logs"].(map[string]any)
+	if !configured {
+		if o.AuditRequired {
+			return errors.New("stagedoor.audit.required: opa.decision_logs says nowhere where to record decisions")
+		}
+		return nil
+	}
+	reporting, _ := log["reporting"].(map[string]any)
+	if reporting == nil {
+		reporting = map[string]any{}
+	}
+	defaults := map[string]any{"trigger": "immediate"}
+	if reporting["buffer_type"] == nil && reporting["buffer_size_limit_bytes"] == nil {
+		defaults["buffer_type"] = "event"
+	}
+	if reporting["min_delay_seconds"] == nil && reporting["max_delay_seconds"] == nil {
+		defaults["min_delay_seconds"], defaults["max_delay_seconds"] = 1, 5
+	}
+	maps.Copy(defaults, reporting)
+	if o.AuditRequired {
+		if log["plugin"] != nil || defaults["buffer_type"] != "event" {
+			return errors.New("stagedoor.audit.required: it needs opa.decision_logs without a plugin and with the event buffer")
+		}
+		defaults["trigger"] = "manual"
+		log["plugin"] = witnessName
+		document["plugins"] = map[string]any{witnessName: map[string]any{}}
+	}
+	log["reporting"] = defaults
+	return nil
 }
 
 // refuseLegacyBundle refuses the older singular key: OPA activates such a bundle
@@ -74,7 +113,8 @@ func newManager(document map[string]any, s *store, o Options) (*plugins.Manager,
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
-	d, err := discovery.New(manager, discovery.Hooks(hook), discovery.BootConfig(document))
+	d, err := discovery.New(manager, discovery.Hooks(hook), discovery.BootConfig(document),
+		discovery.Factories(map[string]plugins.Factory{witnessName: witness{}}))
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}

@@ -58,6 +58,9 @@ type Options struct {
 	MaxAge time.Duration
 	// DenyStale makes decisions fail too once MaxAge is over.
 	DenyStale bool
+	// AuditRequired makes a decision fail that cannot be recorded
+	// (stagedoor.audit.required).
+	AuditRequired bool
 	// OPA is OPA's own configuration as JSON, verbatim (opa).
 	OPA json.RawMessage
 	// Library is the rule library: source by path.
@@ -96,6 +99,7 @@ type Engine struct {
 		value cache.InterQueryValueCache
 	}
 	memo  *memo
+	audit *Audit
 	local *local // nil where OPA's plugins bring the policy
 
 	state  atomic.Pointer[State]
@@ -146,6 +150,7 @@ func (e *Engine) start(ctx, run context.Context) error {
 	e.builtins.query = cache.NewInterQueryCacheWithContext(run, e.manager.InterQueryBuiltinCacheConfig())
 	e.builtins.value = cache.NewInterQueryValueCache(run, e.manager.InterQueryBuiltinCacheConfig())
 	e.watchBundles()
+	e.audit = newAudit(e.manager, e.options.AuditRequired, e.options.Log)
 	if err := e.manager.Start(ctx); err != nil {
 		return err
 	}
@@ -165,10 +170,16 @@ func (e *Engine) start(ctx, run context.Context) error {
 func (e *Engine) Close(ctx context.Context) {
 	e.stop()
 	e.done.Wait()
+	if e.audit != nil {
+		e.audit.close()
+	}
 	if e.manager != nil {
 		e.manager.Stop(ctx)
 	}
 }
+
+// Audit returns the decision log.
+func (e *Engine) Audit() *Audit { return e.audit }
 
 // State returns the policy that serves at this moment, or nil.
 func (e *Engine) State() *State { return e.state.Load() }

@@ -30,6 +30,10 @@ type Outcome struct {
 	// Excluded are the errors of those branches of a policy about the resource
 	// that are therefore no part of the conditions.
 	Excluded []error
+	// RuleLabels are the labels in the METADATA of the rules that were evaluated.
+	RuleLabels []map[string]any
+	// Remembered is whether the decision was not made anew.
+	Remembered bool
 	// Err is the failure of the policy for this item, of type *Failure, or nil. The
 	// Decision beside an Err is the zero one, which denies.
 	Err error
@@ -39,8 +43,10 @@ type Outcome struct {
 type Batch struct {
 	// Outcomes are in the order asked.
 	Outcomes []Outcome
-	// Revision names the policy that answered; see [State].
-	Revision string
+	// Revision, Revisions and Entrypoint are those of the [State] that answered.
+	Revision   string
+	Revisions  map[string]string
+	Entrypoint string
 }
 
 var (
@@ -78,7 +84,7 @@ func identityValue(c Caller) *ast.Term {
 	return ast.ObjectTerm(members...)
 }
 
-// inputValue is the document that Rego sees as input; rego/schemas/input.json
+// inputValue is the document that Rego sees as input; rego/schemas/input.jsonschema
 // describes it.
 func inputValue(p wire.Permission, identity *ast.Term) ast.Object {
 	attributes := ast.InternedEmptyObject

@@ -19,12 +19,15 @@ type Status struct {
 	Waiting string `json:"waiting,omitempty"`
 	// Revision, Revisions, Since, Entrypoint and Nondeterministic are those of the
 	// [State] that serves.
-	Revision         string            `json:"revision,omitempty"`
-	Revisions        map[string]string `json:"revisions,omitempty"`
-	Since            time.Time         `json:"since,omitzero"`
-	Entrypoint       string            `json:"entrypoint,omitempty"`
-	AboutResource    bool              `json:"about_resource"`
-	Nondeterministic []Source          `json:"nondeterministic,omitempty"`
+	Revision   string            `json:"revision,omitempty"`
+	Revisions  map[string]string `json:"revisions,omitempty"`
+	Since      time.Time         `json:"since,omitzero"`
+	Entrypoint string            `json:"entrypoint,omitempty"`
+	// Remote is the URL of the OPA server that decides; empty where decisions are
+	// made in process.
+	Remote           string   `json:"remote,omitempty"`
+	AboutResource    bool     `json:"about_resource"`
+	Nondeterministic []Source `json:"nondeterministic,omitempty"`
 	// Confirmed is when the policy was last known to be the newest.
 	Confirmed time.Time `json:"confirmed,omitzero"`
 	// Refused is what was refused since it last was good, by bundle.

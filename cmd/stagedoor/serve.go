@@ -117,7 +117,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs
 	options := c.Policy
 	options.Library, options.Default = rego.Modules(), fallback
 	options.Log, options.Registry = log, registry
-	engine, err := policy.New(ctx, options)
+	decides, err := newDecider(ctx, c.Remote, options)
 	if err != nil {
 		asker.Close()
 		return nil, err
@@ -125,7 +125,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs
 	s := adapter.New(adapter.Options{
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
 		CORS: c.CORS, Version: version(),
-	}, adapter.Parts{Identity: who, Policy: engine, Conditions: asker, Log: log, Registry: registry})
+	}, adapter.Parts{Identity: who, Policy: decides, Conditions: asker, Audit: decides.Audit(), Log: log, Registry: registry})
 	handler, err := s.Handler()
 	if err != nil {
 		return nil, err
@@ -134,9 +134,23 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs
 		handler: handler, adminHandler: s.AdminHandler(),
 		close: func(ctx context.Context) {
 			asker.Close()
-			engine.Close(ctx)
+			decides.Close(ctx)
 		},
 	}, nil
+}
+
+// decider is the policy, in process or remote.
+type decider interface {
+	adapter.Decider
+	Audit() *policy.Audit
+	Close(context.Context)
+}
+
+func newDecider(ctx context.Context, remote *policy.RemoteOptions, o policy.Options) (decider, error) {
+	if remote != nil {
+		return policy.NewRemote(ctx, *remote, o)
+	}
+	return policy.New(ctx, o)
 }
 
 // serve serves until ctx is done, and then finishes what is in flight. Started is

@@ -1,0 +1,329 @@
+package policy
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/plugins"
+	"github.com/sony/gobreaker/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// RemoteOptions say which OPA server decides (stagedoor.policy.remote).
+type RemoteOptions struct {
+	// URL is the server's, such as http://127.0.0.1:8181.
+	URL string
+	// Token is sent as bearer; TokenFile is read anew for every call instead, so
+	// that a rotated token is noticed.
+	Token, TokenFile string
+	// CAFile is a PEM file of the authorities to trust instead of the system's, and
+	// CertFile and KeyFile are of the client certificate. All may be empty.
+	CAFile, CertFile, KeyFile string
+	// Parallel is how many items of one request are asked about at a time; 16 by
+	// default.
+	Parallel int
+}
+
+// How the remote server is asked.
+const (
+	defaultParallel   = 16
+	remoteRetries     = 3
+	remoteRetryLeast  = 20 * time.Millisecond
+	remoteRetryMost   = 200 * time.Millisecond
+	maxRemoteAnswer   = 8 << 20
+	breakerFailures   = 5               // in a row, until the server is left alone
+	breakerPause      = 2 * time.Second // for so long
+	maxRemoteIdleConn = 64
+)
+
+// Remote decides by the data API of an OPA server (OPA's REST API, POST
+// /v1/data/{path}). Such policies are of decision style: one about the resource
+// finds no resource there, and denies. Nothing is remembered, since neither the
+// policy's revision nor what it reads is known here.
+//
+// It is safe for concurrent use.
+type Remote struct {
+	options    RemoteOptions
+	entrypoint string
+	decision   time.Duration
+	url        string
+	transport  *http.Transport
+	http       *retryablehttp.Client
+	breaker    *gobreaker.CircuitBreaker[any]
+	manager    *plugins.Manager
+	audit      *Audit
+	now        func() time.Time
+}
+
+// NewRemote returns a Remote. Of o it takes what concerns deciding and the
+// decision log; the entrypoint is required. Close must be called in the end.
+func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error) {
+	if o.Decision == 0 {
+		o.Decision = defaultDecision
+	}
+	if r.Parallel == 0 {
+		r.Parallel = defaultParallel
+	}
+	if err := r.validate(o); err != nil {
+		return nil, err
+	}
+	transport, err := r.transport()
+	if err != nil {
+		return nil, err
+	}
+	config, err := o.opaConfig()
+	if err != nil {
+		return nil, err
+	}
+	if config["bundles"] != nil || config["discovery"] != nil {
+		return nil, errors.New("stagedoor.policy.remote and the bundles of opa both say who decides: keep one")
+	}
+	nothing := newStore(nil, nil)
+	manager, err := newManager(config, nothing, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := manager.Start(ctx); err != nil {
+		return nil, err
+	}
+	d := &Remote{
+		options: r, entrypoint: o.Entrypoint, decision: o.Decision, transport: transport, manager: manager,
+		url:   strings.TrimRight(r.URL, "/") + "/v1/data/" + o.Entrypoint,
+		audit: newAudit(manager, o.AuditRequired, o.Log), now: time.Now,
+	}
+	d.http = &retryablehttp.Client{
+		HTTPClient:   &http.Client{Transport: transport, CheckRedirect: noRedirect},
+		RetryMax:     remoteRetries,
+		RetryWaitMin: remoteRetryLeast,
+		RetryWaitMax: remoteRetryMost,
+		CheckRetry:   retryRemote,
+		Backoff:      retryablehttp.DefaultBackoff,
+		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+	}
+	d.breaker = gobreaker.NewCircuitBreaker[any](gobreaker.Settings{
+		Name:        "policy.remote",
+		Timeout:     breakerPause,
+		MaxRequests: uint32(r.Parallel),
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
+		IsSuccessful: func(err error) bool {
+			return err == nil || errors.Is(err, context.Canceled) // a caller who left says nothing of the server
+		},
+	})
+	o.Log.WithField("url", r.URL).Info("decisions are made by a remote OPA server; its policy must be of decision style")
+	return d, nil
+}
+
+func (r RemoteOptions) validate(o Options) error {
+	u, err := url.Parse(r.URL)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return fmt.Errorf("stagedoor.policy.remote.url: want an http or https URL, have %q", r.URL)
+	case o.Path != "":
+		return errors.New("stagedoor.policy.path and stagedoor.policy.remote both say who decides: keep one")
+	case o.Entrypoint == "":
+		return errors.New("stagedoor.policy.entrypoint: required with stagedoor.policy.remote, whose policy cannot be looked at")
+	case r.Token != "" && r.TokenFile != "":
+		return errors.New("stagedoor.policy.remote: token and tokenFile are both given")
+	case (r.CertFile == "") != (r.KeyFile == ""):
+		return errors.New("stagedoor.policy.remote: certFile and keyFile go together")
+	}
+	return nil
+}
+
+func (r RemoteOptions) transport() (*http.Transport, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if r.CAFile != "" {
+		text, err := os.ReadFile(r.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("stagedoor.policy.remote.caFile: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("stagedoor.policy.remote.caFile: no certificate in %s", r.CAFile)
+		}
+	}
+	if r.CertFile != "" {
+		certificate, err := tls.LoadX509KeyPair(r.CertFile, r.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("stagedoor.policy.remote.certFile: %w", err)
+		}
+		config.Certificates = []tls.Certificate{certificate}
+	}
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:     config,
+		MaxIdleConnsPerHost: maxRemoteIdleConn,
+		IdleConnTimeout:     90 * time.Second,
+		ForceAttemptHTTP2:   true,
+	}, nil
+}
+
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// retryRemote tries again where the server was not reached or says that it cannot
+// for now: a decision changes nothing, so asking twice does no harm.
+func retryRemote(ctx context.Context, response *http.Response, err error) (bool, error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	if err != nil {
+		_, network := errors.AsType[*net.OpError](err)
+		return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF), nil
+	}
+	switch response.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true, nil
+	}
+	return false, nil
+}
+
+// Close closes the connections and lets OPA's plugins flush what they hold.
+func (d *Remote) Close(ctx context.Context) {
+	d.audit.close()
+	d.manager.Stop(ctx)
+	d.transport.CloseIdleConnections()
+}
+
+// Audit returns the decision log.
+func (d *Remote) Audit() *Audit { return d.audit }
+
+// Status says that a remote server decides. Whether that is well is not known
+// before it is asked, so it is ready unless it was left alone after failures.
+func (d *Remote) Status() Status {
+	status := Status{Ready: true, Entrypoint: d.entrypoint, Remote: d.options.URL}
+	if d.breaker.State() == gobreaker.StateOpen {
+		status.Ready, status.Waiting = false, "the remote OPA server"
+	}
+	return status
+}
+
+// Decide answers every permission for the caller, in order, side by side within
+// bounds. Equal permissions are asked about once. What fails for one item is in
+// its Outcome; the error is the context's.
+func (d *Remote) Decide(ctx context.Context, caller Caller, permissions []wire.Permission) (Batch, error) {
+	unique, index := distinct(permissions)
+	decided := make([]Outcome, len(unique))
+	identity := identityValue(caller)
+	var group errgroup.Group
+	group.SetLimit(d.options.Parallel)
+	for i, p := range unique {
+		group.Go(func() error {
+			decided[i] = d.decide(ctx, p, identity)
+			return nil
+		})
+	}
+	_ = group.Wait() // no function returns an error
+	if err := ctx.Err(); err != nil {
+		return Batch{}, err
+	}
+	outcomes := make([]Outcome, len(permissions))
+	for i, at := range index {
+		outcomes[i] = decided[at]
+	}
+	return Batch{Outcomes: outcomes, Entrypoint: d.entrypoint}, nil
+}
+
+func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Term) Outcome {
+	ctx, cancel := context.WithTimeout(ctx, d.decision)
+	defer cancel()
+	answer, err := d.breaker.Execute(func() (any, error) { return d.ask(ctx, inputValue(p, identity)) })
+	if err != nil {
+		return Outcome{Err: &Failure{Kind: FailureRemote, Cause: err}}
+	}
+	if answer == nil { // undefined is DENY
+		return Outcome{}
+	}
+	decision, reason, err := wire.ParseDecision(answer)
+	if err == nil {
+		err = checkConditions(nil, p, decision)
+	}
+	if err != nil {
+		return Outcome{Err: &Failure{Kind: FailureAnswer, Cause: err}}
+	}
+	return Outcome{Decision: decision, Reason: reason}
+}
+
+// ask returns the result of the entrypoint as decoded JSON, or nil where it is undefined.
+func (d *Remote) ask(ctx context.Context, input ast.Object) (any, error) {
+	document, err := ast.JSON(input)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(map[string]any{"input": document})
+	if err != nil {
+		return nil, err
+	}
+	request, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, d.url, body)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if err := d.authorize(request.Request); err != nil {
+		return nil, err
+	}
+	response, err := d.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxRemoteAnswer+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxRemoteAnswer:
+		return nil, fmt.Errorf("the answer is longer than %d bytes", maxRemoteAnswer)
+	case response.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("the server answered %s", response.Status)
+	}
+	return readResult(text)
+}
+
+func (d *Remote) authorize(request *http.Request) error {
+	token := d.options.Token
+	if d.options.TokenFile != "" {
+		text, err := os.ReadFile(d.options.TokenFile)
+		if err != nil {
+			return fmt.Errorf("stagedoor.policy.remote.tokenFile: %w", err)
+		}
+		token = strings.TrimSpace(string(text))
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	return nil
+}
+
+// readResult takes the result out of an answer of the data API: an object, without
+// a member result where the document is undefined.
+func readResult(text []byte) (any, error) {
+	var answer map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(&answer); err != nil || answer == nil {
+		return nil, errors.New("the answer is no JSON object")
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the answer")
+	}
+	result, defined := answer["result"]
+	if defined && result == nil {
+		return nil, errors.New("the result is null")
+	}
+	return result, nil
+}
