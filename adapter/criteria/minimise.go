@@ -78,7 +78,7 @@ func (m *minimiser) tree(f Function) (tree, error) {
 
 func (m *minimiser) leaf(variable int32, negated bool) tree {
 	v := m.space.variables[variable]
-	return tree{op: Leaf, rule: v.rule, anyOf: v.anyOf, negated: negated}
+	return tree{op: Leaf, rule: v.rule, list: v.list, negated: negated}
 }
 
 // flatten returns the functions whose conjunction f is, none of them a

@@ -18,6 +18,14 @@ func ruleNo(i int) Rule {
 	return Rule{Name: "HAS_LABEL", ResourceType: "catalog-entity", Params: fmt.Sprintf(`{"label":"l%d"}`, i)}
 }
 
+func ruleFunction(s *Space, i int) Function {
+	f, err := s.Rule("HAS_LABEL", "catalog-entity", map[string]any{"label": fmt.Sprint("l", i)}, "")
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
 // table is a truth table: bit i says whether a function holds under assignment i,
 // whose bit v is the answer to rule v.
 type table uint32
@@ -55,7 +63,7 @@ func tableOf(c Criteria) table {
 func randomFunction(r *rand.Rand, s *Space, depth int) (Function, table) {
 	if depth == 0 || r.IntN(6) == 0 {
 		v := r.IntN(vars)
-		f, t := s.Rule(ruleNo(v), ""), variableTable(v)
+		f, t := ruleFunction(s, v), variableTable(v)
 		if r.IntN(2) == 0 {
 			return f.Not(), full &^ t
 		}
@@ -84,7 +92,7 @@ func fromTable(r *rand.Rand, s *Space, t table) Function {
 		}
 		var product []Function
 		for _, v := range r.Perm(vars) {
-			f := s.Rule(ruleNo(v), "")
+			f := ruleFunction(s, v)
 			if a>>v&1 == 0 {
 				f = f.Not()
 			}

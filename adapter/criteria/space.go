@@ -40,8 +40,8 @@ type spaceNode struct {
 }
 
 type variable struct {
-	rule  Rule
-	anyOf string
+	rule Rule
+	list *anyList // nil where the rule has none
 }
 
 // NewSpace returns a Space without rules.
@@ -54,28 +54,40 @@ func NewSpace() *Space {
 	}
 }
 
-// Rule is the function that holds where the rule does.
+// Rule is the function that holds where a rule does, with params as encoding/json
+// decodes an object with UseNumber.
 //
 // Of a rule with a list parameter that means "any of", anyOf is the parameter's
 // name: the rule never holds with an empty list then, the order of the list and
 // repetitions in it mean nothing, and [Space.Minimise] may join such leaves.
-func (s *Space) Rule(r Rule, anyOf string) Function {
-	if f, ok := s.byRule[r]; ok {
-		return f
-	}
-	if anyOf != "" {
-		if elements, _, ok := splitParams(r.Params, anyOf); ok && len(elements) == 0 {
-			return Denied
-		} else if sorted := withList(r.Params, anyOf, elements); ok && sorted != r.Params {
-			f := s.Rule(Rule{r.Name, r.ResourceType, sorted}, anyOf)
-			s.byRule[r] = f
-			return f
+//
+// The error is that params are no JSON, or pass the bounds of [Parse].
+func (s *Space) Rule(name, resourceType string, params map[string]any, anyOf string) (Function, error) {
+	v := variable{rule: Rule{Name: name, ResourceType: resourceType}}
+	var err error
+	if list, ok := params[anyOf].([]any); ok && anyOf != "" {
+		if len(list) == 0 {
+			return Denied, nil
 		}
+		if v.list, err = newAnyList(params, anyOf, list); err != nil {
+			return Denied, within("params", err)
+		}
+		v.rule.Params = v.list.params()
+	} else {
+		var p parser
+		b, err := p.appendObject(nil, params, 1)
+		if err != nil {
+			return Denied, within("params", err)
+		}
+		v.rule.Params = string(b)
 	}
-	f := s.add(spaceNode{variable: int32(len(s.variables))})
-	s.variables = append(s.variables, variable{r, anyOf})
-	s.byRule[r] = f
-	return f
+	f, ok := s.byRule[v.rule]
+	if !ok {
+		f = s.add(spaceNode{variable: int32(len(s.variables))})
+		s.variables = append(s.variables, v)
+		s.byRule[v.rule] = f
+	}
+	return f, nil
 }
 
 func (s *Space) add(n spaceNode) Function {

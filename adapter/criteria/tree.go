@@ -1,11 +1,11 @@
 package criteria
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // tree is criteria in the making: negation stands at the leaves alone, and a list
@@ -13,7 +13,7 @@ import (
 type tree struct {
 	op      Op // Never, Always, Leaf, AllOf or AnyOf
 	rule    Rule
-	anyOf   string
+	list    *anyList
 	negated bool
 	of      []tree
 }
@@ -94,89 +94,74 @@ func (t tree) leaves() int {
 // "any of" by one with the union of the lists: they stand in an anyOf, or negated
 // in an allOf.
 func joinLeaves(op Op, of []tree) []tree {
-	type alike struct {
-		name, resourceType, anyOf, others string
-	}
+	type alike struct{ name, resourceType, before, after string }
 	first := make(map[alike]int)
-	joined := make(map[int][]any)
 	kept := of[:0:0]
 	for _, t := range of {
-		if t.op != Leaf || t.anyOf == "" || t.negated != (op == AllOf) {
+		if t.op != Leaf || t.list == nil || t.negated != (op == AllOf) {
 			kept = append(kept, t)
 			continue
 		}
-		elements, others, ok := splitParams(t.rule.Params, t.anyOf)
-		if !ok {
-			kept = append(kept, t)
+		k := alike{t.rule.Name, t.rule.ResourceType, t.list.before, t.list.after}
+		if i, ok := first[k]; ok {
+			kept[i].list = kept[i].list.union(t.list)
 			continue
 		}
-		k := alike{t.rule.Name, t.rule.ResourceType, t.anyOf, string(others)}
-		i, ok := first[k]
-		if !ok {
-			first[k] = len(kept)
-			joined[len(kept)] = elements
-			kept = append(kept, t)
-			continue
-		}
-		joined[i] = append(joined[i], elements...)
+		first[k] = len(kept)
+		kept = append(kept, t)
 	}
-	for i, elements := range joined {
-		kept[i].rule.Params = withList(kept[i].rule.Params, kept[i].anyOf, elements)
+	for _, i := range first {
+		kept[i].rule.Params = kept[i].list.params()
 	}
 	return kept
 }
 
-// splitParams returns the elements of the list called name and the other params
-// as JSON. It reports false where there is no such list.
-func splitParams(params, name string) (elements []any, others []byte, ok bool) {
-	object, err := decodeParams(params)
-	if err != nil {
-		return nil, nil, false
-	}
-	elements, ok = object[name].([]any)
-	if !ok {
-		return nil, nil, false
-	}
-	delete(object, name)
-	var p parser
-	others, err = p.appendObject(nil, object, 1)
-	return elements, others, err == nil
+// anyList is params as JSON with a list in them that means "any of".
+type anyList struct {
+	before, after string
+	elements      []string // sorted, each there once
 }
 
-// withList returns the params with another list called name, its elements sorted
-// and each there once.
-func withList(params, name string, elements []any) string {
-	object, err := decodeParams(params)
-	if err != nil {
-		return params
-	}
+func newAnyList(params map[string]any, name string, list []any) (*anyList, error) {
 	var p parser
-	texts := make(map[string]any, len(elements))
-	for _, element := range elements {
-		text, err := p.appendValue(nil, element, 1)
+	elements := make([]string, len(list))
+	for i, element := range list {
+		b, err := p.appendValue(nil, element, 1)
 		if err != nil {
-			return params
+			return nil, within("."+name+"["+strconv.Itoa(i)+"]", err)
 		}
-		texts[string(text)] = element
+		elements[i] = string(b)
 	}
-	sorted := make([]any, 0, len(texts))
-	for _, text := range slices.Sorted(maps.Keys(texts)) {
-		sorted = append(sorted, texts[text])
+	slices.Sort(elements)
+	l := &anyList{elements: slices.Compact(elements)}
+	b := []byte{'{'}
+	for i, member := range slices.Sorted(maps.Keys(params)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		var err error
+		if b, err = appendString(b, member); err != nil {
+			return nil, err
+		}
+		b = append(b, ':')
+		if member == name {
+			l.before, b = string(b), nil
+		} else if b, err = p.appendValue(b, params[member], 2); err != nil {
+			return nil, within("."+member, err)
+		}
 	}
-	object[name] = sorted
-	text, err := p.appendObject(nil, object, 1)
-	if err != nil {
-		return params
-	}
-	return string(text)
+	l.after = string(append(b, '}'))
+	return l, nil
 }
 
-func decodeParams(params string) (map[string]any, error) {
-	d := json.NewDecoder(bytes.NewReader([]byte(params)))
-	d.UseNumber()
-	var object map[string]any
-	err := d.Decode(&object)
-	return object, err
+func (l *anyList) params() string {
+	return l.before + "[" + strings.Join(l.elements, ",") + "]" + l.after
+}
+
+func (l *anyList) union(other *anyList) *anyList {
+	elements := slices.Concat(l.elements, other.elements)
+	slices.Sort(elements)
+	return &anyList{l.before, l.after, slices.Compact(elements)}
 }
 
 // criteria writes the tree. Negated members of a list stand together under one
@@ -190,12 +175,13 @@ func (t tree) criteria() Criteria {
 		}
 		return c
 	case AllOf, AnyOf:
-		return t.list()
+		return t.listed()
 	}
 	return Criteria{Op: t.op}
 }
 
-func (t tree) list() Criteria {
+// listed writes a list.
+func (t tree) listed() Criteria {
 	var of, nots []Criteria
 	for _, child := range t.of {
 		if child.op == Leaf && child.negated {

@@ -54,11 +54,11 @@ type literal struct {
 	args    []*ast.Term
 	at      *ast.Location
 
-	rule *PermissionRule // isQuestion
-	doc  *document       // isDocument
-	lhs  *proofs         // isBody, isAnd, isOr, isEvery
-	rhs  *proofs         // isAnd, isOr
-	vars []*ast.Term     // what args are the values of, of a body
+	rule  *PermissionRule // isQuestion
+	doc   *document       // isDocument
+	lhs   *proofs         // isBody, isAnd, isOr, isEvery
+	rhs   *proofs         // isAnd, isOr
+	vars  []*ast.Term     // what args are the values of, of a body
 	every *ast.Every
 	body  ast.Body // isGroup
 }

@@ -357,12 +357,12 @@ func (w *world) question(rule *PermissionRule, operands []*ast.Term) (int, error
 	if err := w.fits(rule); err != nil {
 		return 0, err
 	}
-	leaf, err := leafOf(rule, params)
+	is, err := w.rule(rule, params)
 	if err != nil {
 		return 0, err
 	}
 	number := -1
-	if is := w.space.Rule(leaf, rule.AnyOf); is != criteria.Denied {
+	if is != criteria.Denied {
 		number = len(w.questions)
 		w.questions = append(w.questions, question{[]outcome{
 			{where: is.Not()}, {value: ast.InternedTerm(true), where: is},
@@ -388,24 +388,24 @@ func (w *world) fits(rule *PermissionRule) error {
 	return nil
 }
 
-// leafOf is the leaf of a call, if the rule takes the params.
-func leafOf(rule *PermissionRule, params *ast.Term) (criteria.Rule, error) {
+// rule is where a permission rule holds, if it takes the params.
+func (w *world) rule(rule *PermissionRule, params *ast.Term) (criteria.Function, error) {
 	value, err := ast.JSON(params.Value)
 	if err != nil {
-		return criteria.Rule{}, fmt.Errorf("%s: %w", rule.Name, err)
+		return criteria.Denied, fmt.Errorf("%s: %w", rule.Name, err)
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return criteria.Rule{}, fmt.Errorf("%s takes an object of params, not %v", rule.Name, params)
+		return criteria.Denied, fmt.Errorf("%s takes an object of params, not %v", rule.Name, params)
 	}
 	if err := rule.CheckParams(object); err != nil {
-		return criteria.Rule{}, fmt.Errorf("%s: %w", rule.Name, err)
+		return criteria.Denied, fmt.Errorf("%s: %w", rule.Name, err)
 	}
-	leaf, err := criteria.Parse(map[string]any{"rule": rule.Name, "resourceType": rule.ResourceType, "params": object})
+	is, err := w.space.Rule(rule.Name, rule.ResourceType, object, rule.AnyOf)
 	if err != nil {
-		return criteria.Rule{}, fmt.Errorf("%s: %w", rule.Name, err)
+		return criteria.Denied, fmt.Errorf("%s: %w", rule.Name, err)
 	}
-	return leaf.Rule, nil
+	return is, nil
 }
 
 // baseDocuments keeps documents of the store that were read, as OPA's values.
