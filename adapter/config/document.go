@@ -135,10 +135,8 @@ func defaults() document {
 // refused under stagedoor, and left alone elsewhere, where they are Backstage's.
 func decode(raw map[string]any, d *document) problems {
 	var found problems
-	var metadata mapstructure.Metadata
 	decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
 		Result:           d,
-		Metadata:         &metadata,
 		MatchName:        func(key, field string) bool { return key == field },
 		WeaklyTypedInput: false,
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
@@ -149,12 +147,53 @@ func decode(raw map[string]any, d *document) problems {
 		return found
 	}
 	found.addDecoding(decoder.Decode(raw))
-	for _, key := range metadata.Unused {
-		if key == "stagedoor" || strings.HasPrefix(key, "stagedoor.") {
-			found.add(key, "unknown key%s", nearest(key))
-		}
+	if ownKeys, ok := raw["stagedoor"].(map[string]any); ok {
+		found.unknown("stagedoor", ownKeys, reflect.TypeFor[own]())
 	}
 	return found
+}
+
+// unknown adds every key of the object at path that a struct of type t has not.
+func (p *problems) unknown(path string, object map[string]any, t reflect.Type) {
+	fields := fieldsOf(t)
+	for key, value := range object {
+		field, known := fields[key]
+		if !known {
+			p.add(join(path, key), "unknown key; the nearest known one is %s", join(path, nearest(key, fields)))
+			continue
+		}
+		if inner, ok := value.(map[string]any); ok && len(fieldsOf(field)) > 0 {
+			p.unknown(join(path, key), inner, field)
+		}
+	}
+}
+
+// fieldsOf is the type of each key of an object that t describes; none where t is
+// no struct.
+func fieldsOf(t reflect.Type) map[string]reflect.Type {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	fields := map[string]reflect.Type{}
+	if t.Kind() == reflect.Struct {
+		for i := range t.NumField() {
+			fields[t.Field(i).Tag.Get("mapstructure")] = t.Field(i).Type
+		}
+	}
+	return fields
+}
+
+// nearest is the known key that is most like an unknown one.
+func nearest(key string, known map[string]reflect.Type) string {
+	return slices.MinFunc(slices.Sorted(maps.Keys(known)), func(a, b string) int {
+		return levenshtein.ComputeDistance(key, a) - levenshtein.ComputeDistance(key, b)
+	})
+}
+
+// joinedError is what errors.Join makes.
+type joinedError interface {
+	error
+	Unwrap() []error
 }
 
 // addDecoding adds what mapstructure found wrong.
@@ -162,13 +201,16 @@ func (p *problems) addDecoding(err error) {
 	if err == nil {
 		return
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, one := range joined.Unwrap() {
-			p.addDecoding(one)
+	var one *mapstructure.DecodeError
+	if direct, ok := err.(*mapstructure.DecodeError); ok {
+		one = direct
+	} else if joined, ok := errors.AsType[joinedError](err); ok {
+		for _, each := range joined.Unwrap() {
+			p.addDecoding(each)
 		}
 		return
 	}
-	if one, ok := errors.AsType[*mapstructure.DecodeError](err); ok {
+	if one != nil {
 		p.add(strings.TrimPrefix(one.Name(), "."), "%v", one.Unwrap())
 		return
 	}
@@ -217,43 +259,4 @@ func scalarHook(from, to reflect.Type, value any) (any, error) {
 		}
 	}
 	return value, nil
-}
-
-// nearest suggests the known key that is most like an unknown one.
-func nearest(key string) string {
-	at := strings.LastIndex(key, ".")
-	if at < 0 {
-		return ""
-	}
-	known := keysAt(reflect.TypeFor[document](), strings.Split(key[:at], "."))
-	if len(known) == 0 {
-		return ""
-	}
-	name := key[at+1:]
-	best := slices.MinFunc(known, func(a, b string) int {
-		return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
-	})
-	return fmt.Sprintf("; the nearest known one is %s.%s", key[:at], best)
-}
-
-// keysAt lists the keys of the object at path within t, sorted.
-func keysAt(t reflect.Type, path []string) []string {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct {
-		return nil
-	}
-	fields := map[string]reflect.Type{}
-	for i := range t.NumField() {
-		fields[t.Field(i).Tag.Get("mapstructure")] = t.Field(i).Type
-	}
-	if len(path) == 0 {
-		return slices.Sorted(maps.Keys(fields))
-	}
-	next, ok := fields[path[0]]
-	if !ok {
-		return nil
-	}
-	return keysAt(next, path[1:])
 }

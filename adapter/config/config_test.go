@@ -1,0 +1,235 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/policy"
+)
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func environ(pairs ...string) environment {
+	return func(name string) (string, bool) {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1], true
+			}
+		}
+		return "", false
+	}
+}
+
+const minimal = "backend: {baseUrl: http://127.0.0.1:7007}\n"
+
+func TestDefaults(t *testing.T) {
+	c, err := load([]string{write(t, "a.yaml", minimal)}, nil, environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Listen: "127.0.0.1:7008", AdminListen: "127.0.0.1:7009", BasePath: "/api/permission",
+		Body: 10 << 20, Items: 10_000, InFlight: 1024, LogLevel: logrus.InfoLevel,
+		Discovery: discovery.Options{BaseURL: "http://127.0.0.1:7007"},
+		Policy:    policy.Options{Decision: time.Second},
+	}
+	want.Identity.UserInfoTTL = 5 * time.Second
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestEveryKey sets every key that there is to something else than its default.
+func TestEveryKey(t *testing.T) {
+	c, err := load([]string{write(t, "app-config.yaml", `
+app: {title: not for us}
+permission: {enabled: true}
+integrations: {github: [{token: "${NOT_SET}"}]}
+backend:
+  baseUrl: ${BASE}
+  cors: {origin: "http://localhost:3000", methods: [POST], credentials: true, maxAge: 60}
+  auth: {dangerouslyDisableDefaultAuthPolicy: true}
+  database: {client: pg}
+discovery:
+  endpoints:
+    - {target: "http://a/{{pluginId}}", plugins: [catalog]}
+    - {target: {internal: "http+srv://b/todo", external: "https://b"}, plugins: [todo]}
+    - {target: {external: "https://front"}, plugins: [app]}
+`), write(t, "stagedoor.yaml", `
+stagedoor:
+  listen: 0.0.0.0:1
+  basePath: /p
+  admin: {listen: "127.0.0.1:2"}
+  policy: {entrypoint: /a/b/, onError: deny, maxAge: 1h, onStale: fail,
+    remote: {url: "http://opa", token: "${SECRET}", parallel: 3}}
+  limits: {body: 1MiB, items: 5, inFlight: "${MANY}", decision: 250ms}
+  identity: {userInfoTtl: 9s, leeway: 1s}
+  audit: {required: "${YES}"}
+  log: {level: debug}
+opa: {services: {s: {url: "http://logs", credentials: {bearer: {token: "$${literal}"}}}}}
+`)}, nil, environ("BASE", "http://x", "SECRET", "s3cret", "MANY", "7", "YES", "true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Listen: "0.0.0.0:1", AdminListen: "127.0.0.1:2", BasePath: "/p",
+		Body: 1 << 20, Items: 5, InFlight: 7, DenyOnError: true, LogLevel: logrus.DebugLevel,
+		Discovery: discovery.Options{BaseURL: "http://x", Endpoints: []discovery.Endpoint{
+			{Target: "http://a/{{pluginId}}", Plugins: []string{"catalog"}},
+			{Target: "http+srv://b/todo", Plugins: []string{"todo"}},
+		}},
+		Policy: policy.Options{
+			Entrypoint: "a/b", Decision: 250 * time.Millisecond, MaxAge: time.Hour, DenyStale: true, AuditRequired: true,
+			OPA: []byte(`{"services":{"s":{"credentials":{"bearer":{"token":"${literal}"}},"url":"http://logs"}}}`),
+		},
+		Remote: &policy.RemoteOptions{URL: "http://opa", Token: "s3cret", Parallel: 3},
+	}
+	want.Identity.UserInfoTTL, want.Identity.Leeway = 9*time.Second, time.Second
+	want.Identity.DangerouslyDisableDefaultAuthPolicy = true
+	if c.CORS == nil || c.CORS.AllowedOrigins[0] != "http://localhost:3000" || c.CORS.AllowedMethods[0] != "POST" ||
+		!c.CORS.AllowCredentials || c.CORS.MaxAge != 60 {
+		t.Errorf("CORS %+v", c.CORS)
+	}
+	c.CORS = nil
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestFilesMergeInOrder(t *testing.T) {
+	c, err := load([]string{
+		write(t, "1.yaml", minimal+"discovery: {endpoints: [{target: 'http://a', plugins: [a]}, {target: 'http://b', plugins: [b]}]}\nstagedoor: {listen: 'h:1', basePath: /one}"),
+		write(t, "2.yaml", "discovery: {endpoints: [{target: 'http://c', plugins: [c]}]}\nstagedoor: {listen: 'h:2'}"),
+	}, map[string]any{"backend": map[string]any{"baseUrl": "http://last"}}, environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != "h:2" || c.BasePath != "/one" || c.Discovery.BaseURL != "http://last" {
+		t.Errorf("objects are merged: %+v", c)
+	}
+	if len(c.Discovery.Endpoints) != 1 || c.Discovery.Endpoints[0].Target != "http://c" {
+		t.Errorf("lists are replaced: %+v", c.Discovery.Endpoints)
+	}
+}
+
+func TestDirectives(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"token":       "from-file\n",
+		"more.yaml":   "deep: {url: 'http://included/${WHO}'}",
+		"config.yaml": "backend: {baseUrl: {$include: 'more.yaml#deep.url'}}\nstagedoor: {log: {level: {$env: LEVEL}}, policy: {entrypoint: a/b, remote: {url: '${URL:-http://fallback}', token: {$file: token}}}}",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := load([]string{filepath.Join(dir, "config.yaml")}, nil, environ("LEVEL", "error", "WHO", "me"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Discovery.BaseURL != "http://included/me" || c.LogLevel != logrus.ErrorLevel ||
+		c.Remote.URL != "http://fallback" || c.Remote.Token != "from-file" {
+		t.Errorf("%+v\n%+v", c, c.Remote)
+	}
+}
+
+func TestEveryProblemIsReported(t *testing.T) {
+	tests := map[string]struct {
+		text string
+		want []string // lines, or starts of lines
+	}{
+		"unknown keys": {
+			minimal + "stagedoor: {lisen: 'h:1', policy: {pth: x}, limits: {body: 10XB}}",
+			[]string{
+				"stagedoor.limits.body: want a size",
+				"stagedoor.lisen: unknown key; the nearest known one is stagedoor.listen",
+				"stagedoor.policy.pth: unknown key; the nearest known one is stagedoor.policy.path",
+			},
+		},
+		"other case": {minimal + "stagedoor: {Listen: 'h:1'}", []string{"stagedoor.Listen: unknown key"}},
+		"values": {
+			"backend: {baseUrl: 'ftp://x'}\nstagedoor: {listen: nonsense, basePath: 'p?', policy: {onError: allow, onStale: x, maxAge: -1s}, limits: {items: 0}, log: {level: loud}, identity: {leeway: 1h}}\nopa: 7",
+			[]string{
+				"backend.baseUrl: want an http or https URL",
+				"opa: want an object",
+				"stagedoor.basePath: want a path",
+				"stagedoor.identity.leeway: want 0s to 5m0s",
+				"stagedoor.limits.items: want more than 0",
+				"stagedoor.listen: want host:port",
+				"stagedoor.log.level: want debug",
+				"stagedoor.policy.maxAge: want a positive duration",
+				"stagedoor.policy.onError: want fail or deny, have \"allow\"",
+				"stagedoor.policy.onStale: want serve or fail",
+			},
+		},
+		"types": {
+			minimal + "stagedoor: {limits: {items: many, decision: soon}, audit: {required: maybe}}",
+			[]string{"stagedoor.audit.required: ", "stagedoor.limits.decision: ", "stagedoor.limits.items: "},
+		},
+		"unset variable that matters": {
+			minimal + "stagedoor: {policy: {entrypoint: a/b, remote: {url: 'http://o', token: '${TOKEN}'}}}",
+			[]string{"stagedoor.policy.remote.token: the environment variable TOKEN is not set"},
+		},
+		"keys": {
+			minimal + "  \n" + "stagedoor: {}\n",
+			nil,
+		},
+		"no base URL": {"stagedoor: {}", []string{"backend.baseUrl: missing"}},
+		"not YAML":    {"a: [", []string{"", "backend.baseUrl: missing"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := load([]string{write(t, "c.yaml", test.text)}, nil, environ())
+			if test.want == nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			lines := strings.Split(strings.TrimPrefix(err.Error(), "configuration: "), "\n  ")
+			if len(test.want) > 1 {
+				lines = lines[1:]
+			}
+			if len(lines) != len(test.want) {
+				t.Fatalf("%d problems, want %d:\n%v", len(lines), len(test.want), err)
+			}
+			for i, line := range lines {
+				if !strings.HasPrefix(line, test.want[i]) {
+					t.Errorf("%q\nwant %q", line, test.want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestSecretsStayOutOfErrors(t *testing.T) {
+	_, err := load([]string{write(t, "c.yaml", minimal+"stagedoor: {policy: {remote: {url: 1, token: '${TOKEN}'}}, listen: x}")},
+		nil, environ("TOKEN", "very-secret"))
+	if err == nil || strings.Contains(err.Error(), "very-secret") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	_, err := load([]string{filepath.Join(t.TempDir(), "none.yaml")}, nil, environ())
+	if err == nil || !strings.Contains(err.Error(), "none.yaml") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/rego"
+)
+
+func newCheck() *cobra.Command {
+	var entrypoint string
+	cmd := &cobra.Command{
+		Use:   "check PATH...",
+		Short: "Vet policies as serve would, each a bundle directory or bundle.tar.gz",
+		Long: "Check vets policies as serve would before one of them serves: roots, compilation, entrypoint,\n" +
+			"and every use of the resource. It also compiles strictly and type-checks against the schemas that\n" +
+			"METADATA names (schema.input, schema.entity, schema.decision).",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, paths []string) error {
+			failed := 0
+			for _, path := range paths {
+				log := logrus.New()
+				log.SetOutput(cmd.ErrOrStderr())
+				log.SetLevel(logrus.ErrorLevel)
+				state, err := policy.Check(cmd.Context(), policy.Options{
+					Path: path, Entrypoint: entrypoint, Library: rego.Modules(), Log: logrus.NewEntry(log),
+				}, rego.Schemas())
+				if err != nil {
+					failed++
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\n", path, err)
+					continue
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %s\n", path, describe(state))
+			}
+			if failed > 0 {
+				return fmt.Errorf("%d of %d policies must not serve", failed, len(paths))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides; the annotated one if absent")
+	return cmd
+}
+
+// describe says what of a policy an author would want confirmed.
+func describe(s *policy.State) string {
+	style := "decision style"
+	if s.AboutResource() {
+		style = "about the resource"
+	}
+	text := fmt.Sprintf("entrypoint %s, %s", s.Entrypoint, style)
+	for _, source := range s.Nondeterministic {
+		text += fmt.Sprintf(", never remembered because of %s at %s", source.Builtin, source.Location)
+	}
+	return text
+}
