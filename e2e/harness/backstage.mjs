@@ -10,13 +10,16 @@ const entitiesFile = path.join(root, 'catalog/entities.yaml');
 /**
  * Starts a Backstage backend that hosts `features` (see backstage/backend.mjs) and waits until it says that it is ready.
  * `endpoints` says where plugins of other processes are: {permission: 'http://…/api/permission'}. `auth` is added to
- * the section `backend.auth`, `permission` to the section of that name.
+ * the section `backend.auth`, `permission` to the section of that name; `files` are configuration files merged after
+ * that. `baseUrl` is where the backend is seen from outside, if not at its port.
  *
- * Returns {baseUrl, server, service}: `service` calls plugins with a static token, as a machine does.
+ * Returns {baseUrl, file, server, service}: `file` is its configuration, and `service` calls plugins with a static
+ * token, as a machine does.
  */
 export async function startBackstage(run, options) {
-  const { name, features, port, postgres, endpoints = {}, auth = {}, permission = {} } = options;
-  const baseUrl = `http://127.0.0.1:${port}`;
+  const { name, features, port, postgres, endpoints = {}, auth = {}, permission = {}, files = [] } = options;
+  const local = `http://127.0.0.1:${port}`;
+  const baseUrl = options.baseUrl ?? local;
   const token = run.secret(randomBytes(24).toString('base64url'));
   const file = run.write(`${name}.yaml`, {
     app: { baseUrl },
@@ -38,10 +41,11 @@ export async function startBackstage(run, options) {
       processingInterval: { minutes: 30 },
     },
   });
-  const args = [path.join(root, 'backstage/backend.mjs'), '--config', file, '--', ...features];
+  const configs = [file, ...files].flatMap(file => ['--config', file]);
+  const args = [path.join(root, 'backstage/backend.mjs'), ...configs, '--', ...features];
   const server = run.start(name, process.execPath, args, { env: { ...process.env, NODE_ENV: 'production' } });
-  await server.ready(async () => (await fetch(`${baseUrl}/.backstage/health/v1/readiness`)).ok);
-  return { baseUrl, server, service: new Person('the service', token, baseUrl) };
+  await server.ready(async () => (await fetch(`${local}/.backstage/health/v1/readiness`)).ok);
+  return { baseUrl, file, server, service: new Person('the service', token, baseUrl) };
 }
 
 /** One who calls plugins over HTTP, with the token that the auth plugin gave. */

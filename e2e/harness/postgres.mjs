@@ -3,7 +3,6 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
 import { freePort } from './run.mjs';
 
@@ -35,8 +34,7 @@ function accepts(port) {
 export async function startPostgres(run) {
   const bin = binaries();
   const as = owner();
-  const data = fs.mkdtempSync(path.join(os.tmpdir(), 'stagedoor-e2e-pg-'));
-  process.once('exit', () => fs.rmSync(data, { recursive: true, force: true }));
+  const data = run.temporary();
   if (as.uid) fs.chownSync(data, as.uid, as.gid);
 
   const init = ['-D', data, '-U', 'backstage', '--auth=trust', '--encoding=UTF8', '--locale=C', '--no-sync'];
@@ -54,6 +52,7 @@ export async function startPostgres(run) {
   const args = Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`]);
   const server = run.start('postgres', path.join(bin, 'postgres'), ['-D', data, ...args], { ...as, cwd: data });
   server.stopSignal = 'SIGINT'; // its "fast" shutdown: does not wait for clients
+  server.last = true;
   await server.ready(() => accepts(port));
   return { host: '127.0.0.1', port, user: 'backstage' };
 }

@@ -1,15 +1,21 @@
 // One run: a folder for configuration and logs, the processes started for it, and the secrets that were seen in it.
-// Closing it stops the processes, newest first, and reads every log line for secrets.
+// Closing it ends the processes and reads every log line for secrets.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
+import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findSecrets } from './secrets.mjs';
 
 export const root = path.resolve(import.meta.dirname, '..');
+
+// However this process ends, short of SIGKILL, nothing that it started stays behind.
+const open = new Set();
+process.once('exit', () => open.forEach(run => run.abandon()));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 
 /** A TCP port of the loopback address that nobody listens on now. */
 export async function freePort() {
@@ -44,6 +50,8 @@ class Process {
   constructor(name, log, command, args, options) {
     this.name = name;
     this.log = log;
+    this.stopSignal = 'SIGTERM';
+    this.last = false; // whether it is to end after all others
     const out = fs.openSync(log, 'a');
     this.#child = spawn(command, args, { cwd: root, ...options, stdio: ['ignore', out, out] });
     fs.closeSync(out);
@@ -71,7 +79,7 @@ class Process {
   }
 
   /** Asks the process to end and returns its exit code, or the name of the signal that it took. */
-  async stop(signal = 'SIGTERM') {
+  async stop(signal = this.stopSignal) {
     this.kill(signal);
     const late = setTimeout(() => this.kill('SIGKILL'), 15_000);
     const outcome = await this.ended;
@@ -86,14 +94,21 @@ class Process {
 
 export class Run {
   #processes = [];
+  #folders = [];
   #secrets = new Set();
 
   constructor(name) {
     this.dir = path.join(root, '.run', name);
     fs.rmSync(this.dir, { recursive: true, force: true });
     fs.mkdirSync(this.dir, { recursive: true });
-    // Whatever ends this process, nothing that it started stays behind.
-    process.once('exit', () => this.#processes.forEach(p => p.kill('SIGKILL')));
+    open.add(this);
+  }
+
+  /** Makes a folder outside the run's own that is gone when the run is closed, and returns its path. */
+  temporary() {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'stagedoor-e2e-'));
+    this.#folders.push(folder);
+    return folder;
   }
 
   /** Writes a file of the run and returns its path. Anything but text is written as JSON, which is YAML too. */
@@ -119,11 +134,28 @@ export class Run {
     return fs.readdirSync(this.dir).filter(name => name.endsWith('.log')).map(name => path.join(this.dir, name));
   }
 
+  /** Ends everything at once. */
+  abandon() {
+    for (const started of this.#processes) started.kill('SIGKILL');
+    for (const folder of this.#folders) fs.rmSync(folder, { recursive: true, force: true });
+    open.delete(this);
+  }
+
+  /**
+   * Ends everything in good order: each process must end well, and no log may have a secret. All are told at once, since
+   * a server waits for those who are connected to it, and the database last.
+   */
   async close() {
-    for (const started of this.#processes.toReversed()) {
-      const wasRunning = started.running;
-      const outcome = await started.stop(started.stopSignal);
-      if (wasRunning) assert.equal(outcome, 0, `${started.name} ended with ${outcome}:\n${started.tail()}`);
+    const end = async started => {
+      const outcome = await started.stop();
+      assert.equal(outcome, 0, `${started.name} ended with ${outcome}:\n${started.tail()}`);
+    };
+    const running = this.#processes.filter(started => started.running);
+    try {
+      await Promise.all(running.filter(started => !started.last).map(end));
+      await Promise.all(running.filter(started => started.last).map(end));
+    } finally {
+      this.abandon();
     }
     assert.notEqual(this.logs().length, 0);
     for (const log of this.logs()) {

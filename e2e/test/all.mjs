@@ -1,0 +1,9 @@
+// Every test, one after the other and in one process, which can then clean up however it ends. One file alone runs the
+// same way: `node test/faults.test.mjs`.
+
+import './secrets.test.mjs';
+import './drop-in.test.mjs';
+import './install.test.mjs';
+import './wrapper.test.mjs';
+import './listing.test.mjs';
+import './faults.test.mjs';

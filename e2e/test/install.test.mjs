@@ -1,0 +1,125 @@
+// docs/install.md as it is written: its files, its commands, an ingress that routes the frontend, two replicas that
+// share a key, and the embedded default policy.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { after, before, describe, test } from 'node:test';
+import { ConfigReader } from '@backstage/config';
+import { PermissionClient } from '@backstage/plugin-permission-common';
+import { permissions } from '../backstage/todo.mjs';
+import { processedCatalog, startBackstage } from '../harness/backstage.mjs';
+import { startIngress } from '../harness/ingress.mjs';
+import { manual } from '../harness/manual.mjs';
+import { startPostgres } from '../harness/postgres.mjs';
+import { freePort, Run } from '../harness/run.mjs';
+import { binary } from '../harness/stagedoor.mjs';
+import { everybody, people as names } from './house-rules.mjs';
+
+describe('docs/install.md, in place of the permission backend', () => {
+  const shell = command => execFileSync('sh', ['-ec', command], { cwd: run.dir, encoding: 'utf8' });
+  let run, ingress, addresses, people, wholeCatalog;
+
+  before(async () => {
+    run = new Run('install');
+    const postgres = await startPostgres(run);
+    const ports = { backstage: await freePort(), ingress: await freePort() };
+    const replicas = [];
+    for (const name of ['stagedoor-1', 'stagedoor-2']) {
+      replicas.push({ name, 7007: ports.backstage, 7008: await freePort(), 7009: await freePort() });
+    }
+    addresses = replicas[0];
+    shell(manual(addresses).keys);
+
+    // To Backstage, what balances between the replicas is stagedoor.
+    const forBackstage = manual({ 7008: ports.ingress })['app-config.stagedoor.yaml'];
+    const backstage = await startBackstage(run, {
+      name: 'app-config',
+      features: ['auth', 'catalog', 'todo'],
+      port: ports.backstage,
+      baseUrl: `http://127.0.0.1:${ports.ingress}`,
+      postgres,
+      files: [run.write('app-config.stagedoor.yaml', forBackstage)],
+    });
+    for (const replica of replicas) {
+      const file = run.write(`${replica.name}.yaml`, manual(replica)['stagedoor.yaml']);
+      const config = ['--config', backstage.file, '--config', file];
+      execFileSync(binary, ['serve', ...config, '--check-config'], { cwd: run.dir });
+      const server = run.start(replica.name, binary, ['serve', ...config], { cwd: run.dir });
+      await server.ready(async () => (await fetch(`http://127.0.0.1:${replica[7009]}/ready`)).ok);
+    }
+    ingress = await startIngress(ports.ingress, {
+      '/api/permission': replicas.map(replica => `http://127.0.0.1:${replica[7008]}`),
+      '/': [`http://127.0.0.1:${ports.backstage}`],
+    });
+    wholeCatalog = await processedCatalog(backstage.service);
+    people = await everybody(run, backstage.baseUrl);
+  });
+  after(async () => {
+    await ingress?.close();
+    await run.close();
+  });
+
+  test('step 4: it is up', () => {
+    const [ready, health, keys, refused] = shell(manual(addresses).verify.replaceAll('\ncurl', '\necho; curl'))
+      .split('\n')
+      .filter(Boolean)
+      .map(line => JSON.parse(line));
+    assert.equal(ready.status, 'ok');
+    assert.deepEqual(health, { status: 'ok' });
+    assert.deepEqual(keys.keys.map(({ kid, alg, d }) => ({ kid, alg, d })), [{ kid: 'k1', alg: 'ES256', d: undefined }]);
+    assert.equal(refused.error.name, 'AuthenticationError');
+  });
+
+  test('the embedded default: signed-in users read', async () => {
+    const all = wholeCatalog.map(entity => entity.metadata.uid).sort();
+    for (const name of names) {
+      const listed = await people[name].get('catalog/entities');
+      assert.deepEqual(listed.map(entity => entity.metadata.uid).sort(), all);
+      assert.equal((await people[name].get('todo/items')).length, 5);
+      assert.equal((await people[name].call('GET todo/items/todo-4')).status, 200);
+    }
+  });
+
+  test('the embedded default: owners change their entities, again and again through either replica', async () => {
+    const refresh = async (name, entityRef) => (await people[name].call('POST catalog/refresh', { entityRef })).status;
+    for (let i = 0; i < 6; i++) {
+      assert.equal(await refresh('ann', 'component:default/storefront'), 200);
+      assert.equal(await refresh('bob', 'component:default/storefront'), 403);
+      assert.equal(await refresh('root', 'component:default/storefront'), 200);
+    }
+  });
+
+  test('the embedded default: whatever else is for administrators', async () => {
+    for (const [name, expected] of [['ann', 403], ['cy', 403], ['root', 201]]) {
+      const location = { type: 'url', target: `http://127.0.0.1:9/${name}` };
+      assert.equal((await people[name].call('POST catalog/locations', location)).status, expected, name);
+    }
+    for (const [name, expected] of [['ann', 403], ['root', 200]]) {
+      assert.equal((await people[name].call('PUT todo/items/todo-1', { status: 'open' })).status, expected, name);
+    }
+  });
+
+  test('step 7: the frontend asks {backend.baseUrl}/api/permission and reaches stagedoor', async () => {
+    const client = new PermissionClient({
+      config: new ConfigReader({ permission: { enabled: true } }),
+      discovery: { getBaseUrl: async plugin => `${ingress.url}/api/${plugin}` },
+    });
+    const requests = [
+      { permission: permissions.create },
+      { permission: permissions.read, resourceRef: 'todo-1' },
+      { permission: permissions.update, resourceRef: 'todo-1' },
+    ];
+    const asked = ingress.turns['/api/permission'];
+    for (const [name, expected] of [['ann', ['DENY', 'ALLOW', 'DENY']], ['root', ['ALLOW', 'ALLOW', 'ALLOW']]]) {
+      const decisions = await client.authorize(requests, { token: people[name].token });
+      assert.deepEqual(decisions.map(decision => decision.result), expected, name);
+    }
+    assert.equal(ingress.turns['/api/permission'], asked + 2);
+  });
+
+  test('step 8: an owner deletes an entity, another does not', async () => {
+    const { uid } = wholeCatalog.find(entity => entity.metadata.name === 'ui-kit').metadata;
+    assert.equal((await people.bob.call(`DELETE catalog/entities/by-uid/${uid}`)).status, 403);
+    assert.equal((await people.ann.call(`DELETE catalog/entities/by-uid/${uid}`)).status, 204);
+  });
+});
