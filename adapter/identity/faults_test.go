@@ -39,18 +39,23 @@ func aborts(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 // not, an answer comes in time, and all is well once the fault is gone.
 func TestFaults(t *testing.T) {
 	for name, fault := range map[string]http.HandlerFunc{
-		"404":      status(404),
-		"500":      status(500),
-		"503":      status(503),
-		"201":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); fmt.Fprint(w, `{"keys":[]}`) },
-		"garbage":  func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
-		"empty":    func(http.ResponseWriter, *http.Request) {},
-		"no keys":  publishes(),
-		"huge":     endless,
-		"stuck":    stuck,
-		"halfway":  halfway,
-		"aborts":   aborts,
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) },
+		"404": status(404),
+		"500": status(500),
+		"503": status(503),
+		"201": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusCreated)
+			fmt.Fprint(w, `{"keys":[]}`)
+		},
+		"garbage": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+		"empty":   func(http.ResponseWriter, *http.Request) {},
+		"no keys": publishes(),
+		"huge":    endless,
+		"stuck":   stuck,
+		"halfway": halfway,
+		"aborts":  aborts,
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		},
 	} {
 		for _, path := range []string{authKeys, todoKeys, userInfo} {
 			t.Run(name+strings.ReplaceAll(path, "/", " "), func(t *testing.T) {
@@ -128,7 +133,7 @@ func TestNobodyListens(t *testing.T) {
 	// It starts, on the same port.
 	server := httptest.NewUnstartedServer(b)
 	if server.Listener, err = net.Listen("tcp", address); err != nil {
-		t.Skipf("the port was taken meanwhile: %v", err)
+		t.Fatal(err)
 	}
 	server.Start()
 	defer server.Close()

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"time"
 )
 
 const (
@@ -19,13 +21,15 @@ var errTooLong = errors.New("the answer is longer than is accepted")
 // newClient makes a client that asks the hosts of the configuration and no other:
 // it follows no redirect and, as Backstage's own, uses no proxy.
 func newClient() *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil
-	transport.MaxIdleConnsPerHost = 32
-	transport.TLSHandshakeTimeout = fetchTimeout
-	transport.MaxResponseHeaderBytes = 64 << 10
 	return &http.Client{
-		Transport:     transport,
+		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: fetchTimeout}).DialContext,
+			TLSHandshakeTimeout:    fetchTimeout,
+			ForceAttemptHTTP2:      true,
+			MaxIdleConnsPerHost:    32,
+			IdleConnTimeout:        time.Minute,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -49,7 +53,7 @@ func (i *Identity) get(ctx context.Context, plugin, path, bearer string, limit i
 	if err != nil {
 		return 0, nil, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {
 		return 0, nil, err

@@ -239,7 +239,8 @@ func bearer(authorization string) (string, bool) {
 	}
 	rest := authorization[len(scheme):]
 	token := strings.TrimLeft(rest, " ")
-	if len(token) == len(rest) || token == "" || strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0 {
+	words := strings.IndexByte(token, ' ') >= 0 || strings.IndexByte(token, '\t') >= 0
+	if len(token) == len(rest) || token == "" || words {
 		return "", false
 	}
 	return token, true

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func TestAuthenticate(t *testing.T) {
 		{"user token that expires now", b.user(spec{claims: ordered{{"exp", in(0)}}}), unauthorized},
 		{"user token, exp a fraction ahead", b.user(spec{claims: ordered{{"exp", float64(in(5)) + 0.5}}}), asAlice},
 		{"user token, exp beyond all years", b.user(spec{claims: ordered{{"exp", 1e300}}}), asAlice},
-		{"user token, exp a string", b.user(spec{claims: ordered{{"exp", fmt.Sprint(in(60))}}}), unauthorized},
+		{"user token, exp a string", b.user(spec{claims: ordered{{"exp", strconv.FormatInt(in(60), 10)}}}), unauthorized},
 		{"user token, exp null", b.user(spec{claims: ordered{{"exp", null}}}), unauthorized},
 		{"user token without exp", b.user(spec{claims: ordered{{"exp", nil}}}), unauthorized},
 		{"user token not yet valid", b.user(spec{claims: ordered{{"nbf", in(600)}}}), unauthorized},

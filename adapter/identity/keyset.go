@@ -147,7 +147,8 @@ func (s *keySet) renewed(ctx context.Context, have *fetchedKeys) (*fetchedKeys, 
 	return s.newer(ctx, have, s.mayForce)
 }
 
-// newer returns keys other than have, by a fetch where need be and may agrees.
+// newer returns keys other than have, by a fetch where need be and may agrees,
+// which is called with mu held.
 func (s *keySet) newer(ctx context.Context, have *fetchedKeys, may func(now time.Time) error) (*fetchedKeys, error) {
 	current, f, err := s.start(have, may)
 	if f == nil {
@@ -218,19 +219,17 @@ func (s *keySet) run(f *flight) {
 	defer cancel()
 	begun := time.Now()
 	all, err := s.fetch(ctx)
+	last := s.current.Load() // which only this flight may replace
+	if err != nil && last != nil {
+		s.log.WithError(err).Warnf("%s could not be renewed; the last one is used until it is %v old", s.name, keysMaxAge)
+	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := s.current.Load()
+	s.failure = err
 	if err != nil {
-		s.failure = err
 		f.err = fmt.Errorf("%s: %w", s.name, err)
-		if last != nil {
-			s.log.WithError(err).Warnf("%s could not be renewed; the last one is used until it is %v old",
-				s.name, keysMaxAge)
-		}
 	} else {
-		s.failure = nil
 		f.keys = &fetchedKeys{all: last.keep(all), fetched: begun}
 		s.current.Store(f.keys)
 	}

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +28,8 @@ const (
 // use.
 type pluginKeys struct {
 	identity  *Identity
-	known     sync.Map // of plugin id to *keySet
-	count     atomic.Int64
+	mu        sync.Mutex                         // held while known is replaced
+	known     atomic.Pointer[map[string]*keySet] // by id; the map never changes
 	strangers *otter.Cache[string, *keySet]
 	pace      *rate.Limiter
 }
@@ -38,17 +39,19 @@ func newPluginKeys(i *Identity) (*pluginKeys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity: cache of plugins: %w", err)
 	}
-	return &pluginKeys{
+	p := &pluginKeys{
 		identity:  i,
 		strangers: strangers,
 		pace:      rate.NewLimiter(rate.Every(strangersPace), strangersBurst),
-	}, nil
+	}
+	p.known.Store(&map[string]*keySet{})
+	return p, nil
 }
 
 // of returns the key set of the plugin with that id, which must look like one.
 func (p *pluginKeys) of(id string) *keySet {
-	if known, ok := p.known.Load(id); ok {
-		return known.(*keySet)
+	if set, ok := (*p.known.Load())[id]; ok {
+		return set
 	}
 	set, _ := p.strangers.ComputeIfAbsent(id, func() (*keySet, bool) {
 		i := p.identity
@@ -61,12 +64,18 @@ func (p *pluginKeys) of(id string) *keySet {
 
 // prove notes that a token of the plugin has been verified with set.
 func (p *pluginKeys) prove(id string, set *keySet) {
-	if set.proven.Load() || p.count.Load() >= maxPlugins {
+	if set.proven.Load() {
 		return
 	}
-	if _, loaded := p.known.LoadOrStore(id, set); !loaded {
-		p.count.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := *p.known.Load()
+	if _, ok := known[id]; ok || len(known) >= maxPlugins {
+		return
 	}
+	known = maps.Clone(known)
+	known[id] = set
+	p.known.Store(&known)
 	set.proven.Store(true)
 	p.strangers.Invalidate(id)
 }

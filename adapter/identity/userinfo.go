@@ -19,7 +19,7 @@ import (
 func newClaimsCache(ttl time.Duration, log *logrus.Entry) (*otter.Cache[fingerprint, []string], error) {
 	return otter.New(&otter.Options[fingerprint, []string]{
 		MaximumWeight:     maxClaimsCache,
-		Weigher:           func(_ fingerprint, claims []string) uint32 { return uint32(weight(claims) + 256) },
+		Weigher:           func(_ fingerprint, claims []string) uint32 { return weight(256, claims) },
 		ExpiryCalculator:  otter.ExpiryWriting[fingerprint, []string](ttl),
 		RefreshCalculator: otter.RefreshWriting[fingerprint, []string](ttl / 2),
 		Logger:            renewalLog{log},

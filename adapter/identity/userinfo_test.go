@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -133,7 +134,7 @@ func TestUserInfoAnswers(t *testing.T) {
 		{"429", status(429), "ResponseError", 429},
 		{"500", status(500), "ResponseError", 500},
 		{"503", status(503), "ResponseError", 503},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", 302) }, "Error", 500},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) }, "Error", 500},
 		{"no content", status(204), "Error", 500},
 		{"nothing", text(``), "Error", 500},
 		{"garbage", text(`<html>`), "Error", 500},
@@ -305,6 +306,42 @@ func TestUserInfoOutlivesWhoAskedFirst(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 		waiting.Wait()
+	})
+}
+
+// What goes wrong in the background is told, without the token.
+func TestFailedRenewalsAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{UserInfoTTL: time.Minute})
+		var log strings.Builder
+		i.log.Logger.SetOutput(&log)
+		i.log.Logger.SetLevel(logrus.DebugLevel)
+		token := b.user(spec{})
+		expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+		echo := func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, r.Header.Get("Authorization"), http.StatusInternalServerError)
+		}
+		b.fail(userInfo, echo)
+		b.fail(authKeys, echo)
+		time.Sleep(59 * time.Second)
+		expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+		time.Sleep(keysRenewAge)
+		expect(t, i, token, asAlice)
+		synctest.Wait()
+		for _, want := range []string{
+			"the users' key set could not be renewed", "/.well-known/jwks.json of plugin auth answered with status 500",
+			"renewing user info", "/v1/userinfo of plugin auth answered with status 500",
+		} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("the log lacks %q:\n%s", want, log.String())
+			}
+		}
+		for _, part := range strings.Split(token, ".") {
+			if strings.Contains(log.String(), part) {
+				t.Errorf("the log quotes the token:\n%s", log.String())
+			}
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -92,20 +93,22 @@ type userToken struct {
 func newTokenCache(leeway time.Duration) (*otter.Cache[fingerprint, *userToken], error) {
 	return otter.New(&otter.Options[fingerprint, *userToken]{
 		MaximumWeight: maxTokenCache,
-		Weigher:       func(_ fingerprint, u *userToken) uint32 { return uint32(len(u.raw) + weight(u.claims) + 512) },
+		Weigher:       func(_ fingerprint, u *userToken) uint32 { return weight(1024+len(u.raw), u.claims) },
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[fingerprint, *userToken]) time.Duration {
 			return max(time.Until(e.Value.expires())+leeway+time.Second, time.Second)
 		}),
 	})
 }
 
-// weight is about how many bytes the refs take.
-func weight(refs []string) int {
-	n := 16 * len(refs)
+// weight is about how many bytes the refs take, and n more.
+func weight(n int, refs []string) uint32 {
 	for _, ref := range refs {
-		n += len(ref)
+		n += 16 + len(ref)
 	}
-	return n
+	if n < 0 || n > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return uint32(n)
 }
 
 // userToken verifies a user's token, limited or not. t is raw's token where that
