@@ -44,7 +44,10 @@ type siteOptions struct {
 	denyOnError           bool
 	inFlight              int64
 	identity              identity.Options
-	conditions            conditions.Options
+	// between puts something between stagedoor and plugins: where each is to be
+	// found, given where the sample Backstage is.
+	between    func(backstage string) map[string]string
+	conditions conditions.Options
 }
 
 // newSite starts everything on loopback; it ends with the test.
@@ -65,10 +68,13 @@ func newSite(t testing.TB, o siteOptions) *site {
 	logger.SetLevel(logrus.DebugLevel)
 	logger.SetFormatter(&logrus.JSONFormatter{})
 	log := logrus.NewEntry(logger)
-	places, err := discovery.New(discovery.Options{
-		BaseURL:   backstage.URL,
-		Endpoints: []discovery.Endpoint{{Target: catalog.URL, Plugins: []string{"catalog"}}},
-	})
+	endpoints := []discovery.Endpoint{{Target: catalog.URL, Plugins: []string{"catalog"}}}
+	if o.between != nil {
+		for plugin, target := range o.between(backstage.URL) {
+			endpoints = append(endpoints, discovery.Endpoint{Target: target, Plugins: []string{plugin}})
+		}
+	}
+	places, err := discovery.New(discovery.Options{BaseURL: backstage.URL, Endpoints: endpoints})
 	check(t, err)
 	who, err := identity.New(o.identity, places, log)
 	check(t, err)

@@ -1,0 +1,89 @@
+package adapter_test
+
+import (
+	"bufio"
+	"bytes"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	module = "github.com/stagedoor/stagedoor/"
+	opa    = "github.com/open-policy-agent/opa"
+)
+
+// mayImport says what each package of the product may import of the others.
+var mayImport = map[string][]string{
+	"adapter/criteria":   {},
+	"adapter/discovery":  {},
+	"adapter/wire":       {"adapter/criteria"},
+	"adapter/explore":    {"adapter/criteria"},
+	"adapter/identity":   {"adapter/wire", "adapter/discovery"},
+	"adapter/conditions": {"adapter/wire", "adapter/criteria", "adapter/discovery"},
+	"adapter/policy":     {"adapter/wire", "adapter/criteria", "adapter/explore"},
+	"adapter/config":     {"adapter/discovery", "adapter/identity", "adapter/policy"},
+	"adapter/sample":     {"adapter/criteria"},
+	"adapter":            {"adapter/wire", "adapter/identity", "adapter/policy", "adapter/conditions"},
+	"rego":               {},
+	"bundles":            {},
+	"cmd/stagedoor": {"adapter", "adapter/conditions", "adapter/config", "adapter/discovery", "adapter/identity",
+		"adapter/policy", "adapter/sample", "bundles", "rego"},
+}
+
+// TestImportsGoOneWay holds docs/architecture.md to the code: no package imports
+// what it may not, OPA is explore's and policy's alone, and go-retryablehttp
+// conditions' and policy's.
+func TestImportsGoOneWay(t *testing.T) {
+	seen := map[string]bool{}
+	for pkg, imports := range importsOf(t, "./adapter/...", "./cmd/...", "./rego/...", "./bundles/...") {
+		allowed, known := mayImport[pkg]
+		if !known {
+			t.Errorf("%s is not in the picture: say here and in docs/architecture.md what it may import", pkg)
+			continue
+		}
+		seen[pkg] = true
+		for _, imported := range imports {
+			own, isOwn := strings.CutPrefix(imported, module)
+			switch {
+			case isOwn && !slices.Contains(allowed, own):
+				t.Errorf("%s imports %s", pkg, own)
+			case strings.HasPrefix(imported, opa) && pkg != "adapter/explore" && pkg != "adapter/policy":
+				t.Errorf("%s imports OPA: %s", pkg, imported)
+			case strings.HasSuffix(imported, "/go-retryablehttp") && pkg != "adapter/conditions" && pkg != "adapter/policy":
+				t.Errorf("%s imports go-retryablehttp", pkg)
+			}
+		}
+	}
+	for pkg := range mayImport {
+		if !seen[pkg] {
+			t.Errorf("%s is not there", pkg)
+		}
+	}
+}
+
+// importsOf lists what each package imports, its tests aside.
+func importsOf(t *testing.T, patterns ...string) map[string][]string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", append([]string{"list", "-f", `{{.ImportPath}} {{join .Imports " "}}`}, patterns...)...)
+	command.Dir = ".."
+	output, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	imports := map[string][]string{}
+	for scanner := bufio.NewScanner(bytes.NewReader(output)); scanner.Scan(); {
+		fields := strings.Fields(scanner.Text())
+		imports[strings.TrimPrefix(fields[0], module)] = fields[1:]
+	}
+	return imports
+}
+
+// TestHandlerStaysShort keeps the authorize handler readable as the specification.
+func TestHandlerStaysShort(t *testing.T) {
+	const most = 100
+	if lines := functionLines(t, "authorize.go", "func (s *Server) authorize("); lines == 0 || lines > most {
+		t.Errorf("the authorize handler has %d lines, want at most %d", lines, most)
+	}
+}
