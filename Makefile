@@ -18,6 +18,9 @@ build: $(BIN)/stagedoor ## build bin/stagedoor
 $(BIN)/stagedoor: FORCE
 	go build -o $@ ./cmd/stagedoor
 
+$(BIN)/opa: go.mod
+	go build -o $@ github.com/open-policy-agent/opa
+
 test: go-test rego-test ## all Go tests with the race detector, all Rego tests with the stock opa
 
 go-test:
@@ -26,19 +29,19 @@ go-test:
 rego-test:
 	go tool opa fmt --diff --fail rego bundles
 	go tool opa check --strict --schema rego/schemas rego
-	go tool opa test --coverage --threshold 100 rego > /dev/null
+	go tool opa test --timeout 60s --coverage --threshold 100 rego > /dev/null
 	@for bundle in default ownership rbac wrapper; do \
 		echo "opa check and test: $$bundle"; \
 		go tool opa check --strict --schema rego/schemas rego bundles/$$bundle || exit 1; \
-		go tool opa test rego bundles/$$bundle || exit 1; \
+		go tool opa test --timeout 60s rego bundles/$$bundle || exit 1; \
 	done
-	go tool opa test rego bundles/default bundles/dev
+	go tool opa test --timeout 60s rego bundles/default bundles/dev
 
 lint: ## golangci-lint on the Go, Regal on the Rego
 	go tool -modfile=tools/golangci-lint/go.mod golangci-lint run ./...
 	go tool -modfile=tools/regal/go.mod regal lint rego bundles
 
-e2e: build ## the real Backstage packages and PostgreSQL against bin/stagedoor
+e2e: build $(BIN)/opa ## the real Backstage packages and PostgreSQL against bin/stagedoor
 	cd e2e && npm ci --no-audit --no-fund && npm test
 
 soundness: ## compare N random decisions with stock OPA and the plugins' own rules
