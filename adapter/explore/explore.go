@@ -223,21 +223,20 @@ func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	var allow criteria.Function
 	r := Result{Method: w.method(), Evaluations: w.evaluations, Questions: w.asks}
 	for _, o := range outcomes {
+		if o.err == nil {
+			o.err = p.odd(o.value)
+		}
 		switch {
 		case o.err != nil:
-			r.Errors = append(r.Errors, o.err)
-		case o.value == nil || ast.Boolean(false).Equal(o.value.Value):
-		case ast.Boolean(true).Equal(o.value.Value):
-			allow = o.where
-		default:
-			r.Errors = append(r.Errors, fmt.Errorf("%v is %v, not a boolean", p.entrypoint, o.value))
+			r.Errors, err = w.failing(r.Errors, o)
+		case o.value != nil && ast.Boolean(true).Equal(o.value.Value):
+			r.Criteria, err = w.space.Minimise(o.where)
 		}
-	}
-	if r.Criteria, err = w.space.Minimise(allow); err != nil {
-		return Result{}, err
+		if err != nil {
+			return Result{}, err
+		}
 	}
 	if r.Criteria.Op > criteria.Always {
 		r.PluginID, r.ResourceType = w.asked.PluginID, w.asked.ResourceType
@@ -246,6 +245,27 @@ func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
 		return Result{}, errors.Join(r.Errors...)
 	}
 	return r, nil
+}
+
+// odd reports a value of the entrypoint that is no decision.
+func (p *Policy) odd(value *ast.Term) error {
+	if value == nil {
+		return nil
+	}
+	if _, ok := value.Value.(ast.Boolean); ok {
+		return nil
+	}
+	return fmt.Errorf("%v is %v, not a boolean", p.entrypoint, value)
+}
+
+// failing adds the error of a branch, unless there is no resource that takes the
+// branch: the questions of one rule may exclude what another one asks.
+func (w *world) failing(errs []error, o outcome) ([]error, error) {
+	where, err := w.space.Minimise(o.where)
+	if err != nil || where.Op == criteria.Never {
+		return errs, err
+	}
+	return append(errs, o.err), nil
 }
 
 // selfContained adds a problem for every permission rule whose body sees more than

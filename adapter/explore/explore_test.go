@@ -5,9 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,32 +34,45 @@ const (
 	entrypoint = "data.authz.allow"
 )
 
-// parse parses modules as a bundle's are, together with the rule library.
-func parse(t testing.TB, sources map[string]string) map[string]*ast.Module {
-	t.Helper()
+// tb is what the helpers need of a test.
+type tb interface {
+	Helper()
+	Fatal(...any)
+	Cleanup(func())
+	Context() context.Context
+}
+
+// library is the rule library, parsed once: compiling does not change it.
+var library = sync.OnceValue(func() map[string]*ast.Module {
 	modules := make(map[string]*ast.Module)
-	for _, sources := range []map[string]string{sources, rego.Modules()} {
-		for name, source := range sources {
-			m, err := ast.ParseModuleWithOpts(name, source, ast.ParserOptions{ProcessAnnotation: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			modules[name] = m
-		}
+	for name, source := range rego.Modules() {
+		modules[name] = ast.MustParseModuleWithOpts(source, ast.ParserOptions{ProcessAnnotation: true})
 	}
+	return modules
+})
+
+// parse parses a policy as a bundle's is, and adds the rule library.
+func parse(t tb, policy string) map[string]*ast.Module {
+	t.Helper()
+	modules := maps.Clone(library())
+	m, err := ast.ParseModuleWithOpts("policy.rego", policy, ast.ParserOptions{ProcessAnnotation: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules["policy.rego"] = m
 	return modules
 }
 
-func compile(t testing.TB, policy string) (*Policy, error) {
+func compile(t tb, policy string) (*Policy, error) {
 	t.Helper()
 	return Compile(Options{
-		Modules:    parse(t, map[string]string{"policy.rego": policy}),
+		Modules:    parse(t, policy),
 		Entrypoint: ast.MustParseRef(entrypoint),
 	})
 }
 
 // newQuery is a query over data in a store of its own.
-func newQuery(t testing.TB, input, data string) Query {
+func newQuery(t tb, input, data string) Query {
 	t.Helper()
 	var document map[string]any
 	if err := util.UnmarshalJSON([]byte(data), &document); err != nil {
