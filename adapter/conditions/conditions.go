@@ -1,0 +1,130 @@
+// Package conditions asks the backends of Backstage plugins about conditional
+// decisions: which of some resources fulfil the conditions that a policy gave,
+// and whether the plugin knows the rules that the conditions name.
+//
+// [Client.Apply] turns CONDITIONAL decisions with resourceRefs into ALLOW and
+// DENY by the plugins' apply-conditions endpoint. Plugins are asked side by side
+// and each of them once, or as often as its limit on request bodies demands;
+// equal conditions and refs travel once; identical calls of one caller that are
+// under way at the same time become one. Whatever goes wrong is an error of the
+// questions concerned, [*Refused] or [*Unavailable], and never an ALLOW.
+//
+// [Client.Check] holds a decision against the rules that the plugin publishes at
+// its metadata endpoint. It never waits: what is not known yet is fetched in the
+// background and passes meanwhile, since the plugin itself has the last word.
+//
+// Both endpoints are those of createPermissionIntegrationRouter in
+// @backstage/plugin-permission-node 0.11.6; what older releases do differently is
+// said where it matters. URLs come from [discovery.Discovery] alone, which
+// refuses an id that could not be a plugin's.
+package conditions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+	"github.com/maypok86/otter/v2"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/discovery"
+)
+
+const (
+	defaultTimeout = 10 * time.Second
+	// maxPlugins bounds what is remembered of plugins, whose ids a policy may
+	// make up.
+	maxPlugins = 256
+)
+
+// Options are the settings of a [Client].
+type Options struct {
+	// Timeout bounds one [Client.Apply], retries included, and one fetch of
+	// metadata; a context that ends earlier bounds it further. Zero is 10 seconds.
+	Timeout time.Duration
+}
+
+// Validate reports what is wrong with o, with its key path.
+func (o Options) Validate() error {
+	if o.Timeout < 0 {
+		return fmt.Errorf("stagedoor.conditions.timeout: want a positive duration, have %v", o.Timeout)
+	}
+	return nil
+}
+
+// TokenSource returns the bearer token for one call of the plugin, or "" for a
+// call without one. It must be safe for concurrent use.
+type TokenSource func(ctx context.Context, pluginID string) (string, error)
+
+// Caller is on whose behalf plugins are asked.
+type Caller struct {
+	// Subject sets callers apart: identical calls that are under way at the same
+	// time are made once for all callers with equal Subjects, with the token of any
+	// one of them. What the plugin's answer may depend on must therefore be in it,
+	// as the caller's own token is. With an empty Subject no call is shared.
+	Subject string
+	// Token gives the tokens; nil sends none.
+	Token TokenSource
+}
+
+// Client asks plugins. It is safe for concurrent use.
+type Client struct {
+	discovery *discovery.Discovery
+	log       *logrus.Entry
+	timeout   time.Duration
+	transport *http.Transport
+	http      *retryablehttp.Client
+	flights   flights
+	plugins   *otter.Cache[string, *plugin]
+	metadata  metadata
+}
+
+// New returns a Client. Metadata is fetched with the tokens of service, which
+// speaks for stagedoor itself: plugins let nobody read it without one.
+func New(o Options, d *discovery.Discovery, service TokenSource, log *logrus.Entry) (*Client, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if d == nil || log == nil {
+		return nil, errors.New("conditions: discovery and log are required")
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	plugins, err := otter.New(&otter.Options[string, *plugin]{MaximumSize: maxPlugins})
+	if err != nil {
+		return nil, fmt.Errorf("conditions: cache of plugins: %w", err)
+	}
+	c := &Client{discovery: d, log: log, timeout: o.Timeout, transport: newTransport(), plugins: plugins}
+	c.http = newHTTPClient(c.transport, log)
+	c.flights = flights{seed: maphash.MakeSeed(), m: map[flightKey]*flight{}}
+	if err := c.metadata.init(service); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close ends the fetching of metadata, waits until it has ended, and closes idle
+// connections. [Client.Apply] and [Client.Check] stay usable, Check by what is
+// already known.
+func (c *Client) Close() {
+	c.metadata.stop()
+	c.transport.CloseIdleConnections()
+}
+
+// plugin is what is remembered of a plugin.
+type plugin struct {
+	id string
+	// singlyUntil is when refs may be sent to it as arrays again.
+	singlyUntil atomicTime
+	published   published
+}
+
+func (c *Client) plugin(id string) *plugin {
+	p, _ := c.plugins.ComputeIfAbsent(id, func() (*plugin, bool) { return &plugin{id: id}, false })
+	return p
+}

@@ -1,0 +1,180 @@
+package conditions
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+const (
+	// freshFor is how long metadata is taken as it is before it is fetched anew.
+	freshFor = 10 * time.Minute
+	// againAfter is the pause between fetches: failed ones, and those that a
+	// decision starts which the metadata refuses, as the plugin may have been
+	// upgraded.
+	againAfter = 30 * time.Second
+	// fetchesAtOnce bounds the fetches under way; more wait for another Check.
+	fetchesAtOnce = 4
+	// maxMemo bounds what is remembered of checked params, in bytes.
+	maxMemo = 4 << 20
+)
+
+// metadata fetches what plugins publish, in the background.
+type metadata struct {
+	service TokenSource
+	memo    *otter.Cache[checkedParams, error]
+	places  chan struct{} // holds one element for each fetch under way
+
+	ctx     context.Context // done when stopped
+	mu      sync.Mutex
+	cancel  context.CancelFunc
+	fetches sync.WaitGroup // Add only under mu and before ctx is done
+}
+
+// published is what is known of one plugin's metadata.
+type published struct {
+	rules   atomic.Pointer[ruleset] // nil where unknown; kept while fetching fails
+	fetched atomicTime              // when rules came
+	tried   atomicTime              // when the last fetch ended, well or not
+	busy    atomic.Bool             // a fetch is under way
+	failing atomic.Bool             // the last fetch failed
+}
+
+// atomicTime is a point in time, at first one long past.
+type atomicTime struct{ nanos atomic.Int64 }
+
+func (t *atomicTime) set(to time.Time)           { t.nanos.Store(to.UnixNano()) }
+func (t *atomicTime) before(then time.Time) bool { return t.nanos.Load() < then.UnixNano() }
+
+// checkedParams are params held against the schema of a rule. Rules are compared
+// by address: metadata fetched anew is checked anew.
+type checkedParams struct {
+	rule   *rule
+	params string
+}
+
+func (m *metadata) init(service TokenSource) error {
+	memo, err := otter.New(&otter.Options[checkedParams, error]{
+		MaximumWeight: maxMemo,
+		Weigher:       func(key checkedParams, _ error) uint32 { return uint32(len(key.params)) + 128 },
+	})
+	if err != nil {
+		return fmt.Errorf("conditions: memo of params: %w", err)
+	}
+	m.service, m.memo, m.places = service, memo, make(chan struct{}, fetchesAtOnce)
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	return nil
+}
+
+func (m *metadata) stop() {
+	m.mu.Lock()
+	m.cancel()
+	m.mu.Unlock()
+	m.fetches.Wait()
+}
+
+// Check reports what the plugin's published rules have against the conditions of
+// d: a rule that it does not have for the decision's resource type, or params
+// that the rule's schema refuses. It returns nil for decisions without
+// conditions, and as long as the plugin's metadata is not known; being called is
+// what has it fetched. It does no I/O itself.
+//
+// The schemas are read as the plugin's runtime acts: params that a schema does
+// not name are ignored there, though the schema says additionalProperties:
+// false; and a rule with a schema refuses absent params, while a rule without one
+// publishes the empty closed object and takes anything.
+func (c *Client) Check(d wire.Decision) error {
+	if d.Result != wire.Conditional {
+		return nil
+	}
+	p := c.plugin(d.PluginID)
+	err := p.published.check(c.metadata.memo, d)
+	now := time.Now()
+	stale := p.published.fetched.before(now.Add(-freshFor))
+	if (stale || err != nil) && p.published.tried.before(now.Add(-againAfter)) {
+		c.fetchSoon(p)
+	}
+	return err
+}
+
+func (p *published) check(memo *otter.Cache[checkedParams, error], d wire.Decision) error {
+	rules := p.rules.Load()
+	if rules == nil {
+		return nil
+	}
+	if err := rules.check(memo, d.ResourceType, d.Conditions); err != nil {
+		return fmt.Errorf("plugin %q: %w", d.PluginID, err)
+	}
+	return nil
+}
+
+// fetchSoon starts a fetch unless one is under way, or too many are.
+func (c *Client) fetchSoon(p *plugin) {
+	m := &c.metadata
+	if !p.published.busy.CompareAndSwap(false, true) {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx.Err() == nil {
+		select {
+		case m.places <- struct{}{}:
+			m.fetches.Go(func() {
+				c.fetch(p)
+				p.published.tried.set(time.Now())
+				p.published.busy.Store(false)
+				<-m.places
+			})
+			return
+		default:
+		}
+	}
+	p.published.busy.Store(false)
+}
+
+func (c *Client) fetch(p *plugin) {
+	ctx, cancel := context.WithTimeout(c.metadata.ctx, c.timeout)
+	defer cancel()
+	rules, err := c.fetchRules(ctx, p)
+	if err != nil {
+		c.logFailure(p, err)
+		return
+	}
+	for _, problem := range rules.problems {
+		c.log.WithField("plugin", p.id).WithError(problem).Warn("the params of a permission rule cannot be checked")
+	}
+	p.published.failing.Store(false)
+	p.published.rules.Store(rules)
+	p.published.fetched.set(time.Now())
+}
+
+func (c *Client) fetchRules(ctx context.Context, p *plugin) (*ruleset, error) {
+	base, err := c.discovery.BaseURL(ctx, p.id)
+	if err != nil {
+		return nil, err
+	}
+	from := endpoint{plugin: p, url: base + wellKnown + "metadata"}
+	body, err := c.do(ctx, c.metadata.service, from, http.MethodGet, nil)
+	if err != nil {
+		return nil, err
+	}
+	return readRules(body)
+}
+
+// logFailure is loud once, until a fetch succeeds again.
+func (c *Client) logFailure(p *plugin, err error) {
+	level := logrus.WarnLevel
+	if p.published.failing.Swap(true) || c.metadata.ctx.Err() != nil {
+		level = logrus.DebugLevel
+	}
+	c.log.WithField("plugin", p.id).WithError(err).
+		Log(level, "the metadata of a plugin cannot be fetched, by which conditions for it would be checked")
+}

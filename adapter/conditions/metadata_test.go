@@ -1,0 +1,344 @@
+package conditions
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+func readTestdata(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func decision(pluginID, resourceType string, c criteria.Criteria) wire.Decision {
+	return wire.Decision{Result: wire.Conditional, PluginID: pluginID, ResourceType: resourceType, Conditions: c}
+}
+
+func TestCheckAgainstPublishedRules(t *testing.T) {
+	rules, err := readRules([]byte(readTestdata(t, "metadata.json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := `rule "ODD" of resource type "thing": paramsSchema: `
+	if len(rules.problems) != 1 || !strings.HasPrefix(rules.problems[0].Error(), odd) {
+		t.Errorf("problems: %v", rules.problems)
+	}
+	c := newClient(t, Options{}, "http://127.0.0.1:1")
+	p := c.plugin("todo")
+	p.published.rules.Store(rules)
+	p.published.fetched.set(time.Now().Add(time.Hour))
+	p.published.tried.set(time.Now().Add(time.Hour))
+	for line := range strings.Lines(readTestdata(t, "checks.txt")) {
+		question, want, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " -> ")
+		parts := strings.Split(question, " ")
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		if !ok || len(parts) != 3 {
+			t.Fatalf("checks.txt: %s", line)
+		}
+		// What counts is the decision's resource type, as in the plugin.
+		resourceType, rule := parts[0], leaf("whatever", parts[1], parts[2])
+		good := leaf("whatever", "IS_PAINTED", "")
+		if resourceType != "wall" {
+			good = leaf("whatever", "IS_NEW", "")
+		}
+		if resourceType == "door" {
+			good = rule
+		}
+		for _, c0 := range []criteria.Criteria{
+			rule, not(rule),
+			{Op: criteria.AllOf, Of: []criteria.Criteria{good, {Op: criteria.AnyOf, Of: []criteria.Criteria{good, not(rule)}}}},
+		} {
+			for range 2 { // from the memo too
+				got := "ok"
+				if err := c.Check(decision("todo", resourceType, c0)); err != nil {
+					got = err.Error()
+				}
+				if got != want {
+					t.Errorf("%s: %q, want %q", question, got, want)
+				}
+			}
+		}
+	}
+	long := `{"refs":"` + strings.Repeat("x", 1<<20) + `","` + strings.Repeat("y", 1<<20) + `":0}`
+	if err := c.Check(decision("todo", "thing", leaf("thing", "ONE_OF", long))); err == nil || len(err.Error()) > 1000 {
+		t.Error("long params make a long error, or none")
+	}
+	for _, d := range []wire.Decision{{}, {Result: wire.Allow, PluginID: "todo", Conditions: leaf("thing", "NONE", "")}} {
+		if err := c.Check(d); err != nil {
+			t.Errorf("%+v: %v", d, err)
+		}
+	}
+}
+
+func TestReadRulesRefuses(t *testing.T) {
+	for _, body := range []string{
+		``, `null`, `[]`, `{}`, `{"rules":null}`, `{"rules":{}}`, `{"Rules":[]}`, `{"rules":[{"name":"A"}]}`,
+		`{"rules":[{"resourceType":"a"}]}`, `{"rules":[{"name":1,"resourceType":"a"}]}`, `{"rules":[null]}`, `{"rules":[]}x`,
+	} {
+		if rules, err := readRules([]byte(body)); err == nil || rules != nil {
+			t.Errorf("%s: %v, %v", body, rules, err)
+		}
+	}
+}
+
+// A schema can make stagedoor read nothing else.
+func TestSchemasReferToNothingOutside(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "schema.json")
+	if err := os.WriteFile(file, []byte(`{"type":"object"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"file://" + file, "http://127.0.0.1:1/x", "other.json"} {
+		const metadata = `{"rules":[{"name":"A","resourceType":"a","paramsSchema":{"$ref":%q}}]}`
+		rules, err := readRules(fmt.Appendf(nil, metadata, ref))
+		if err != nil || len(rules.problems) != 1 {
+			t.Errorf("%s: %v, %v", ref, rules, err)
+		}
+	}
+}
+
+var (
+	goodThing = decision("todo", "thing", leaf("thing", "IS_NEW", ""))
+	badThing  = decision("todo", "thing", leaf("thing", "IS_OLD", ""))
+)
+
+func TestMetadataIsFetchedInTheBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &fakePlugin{metadata: readTestdata(t, "metadata.json")}
+		c, _, _, stop := serveMemory(t, p, Options{})
+		defer stop()
+		check := func(want bool, fetches int) {
+			t.Helper()
+			start := time.Now()
+			var all sync.WaitGroup
+			for range 20 {
+				all.Go(func() {
+					if err := c.Check(goodThing); err != nil {
+						t.Error(err)
+					}
+					if err := c.Check(badThing); (err == nil) != want {
+						t.Errorf("error %v", err)
+					}
+				})
+			}
+			all.Wait()
+			if time.Since(start) != 0 {
+				t.Error("Check waits")
+			}
+			synctest.Wait()
+			if n := len(p.callsOf("todo")); n != fetches {
+				t.Errorf("%d fetches, want %d", n, fetches)
+			}
+		}
+		p.fault = slow
+		check(true, 1)
+		check(true, 1) // one fetch at a time
+		time.Sleep(time.Second)
+		synctest.Wait()
+		check(false, 1)
+		p.fault = nil
+		time.Sleep(againAfter)
+		check(false, 1) // "no older than" is not older
+		time.Sleep(1)
+		check(false, 2) // a refusal has it fetched anew
+		if call := p.callsOf("todo")[0]; !call.get || call.token != "Bearer service-for-todo" {
+			t.Errorf("fetched by %+v", call)
+		}
+		// An upgraded plugin is noticed.
+		p.metadata = strings.ReplaceAll(p.metadata, "IS_NEW", "IS_OLD")
+		time.Sleep(againAfter + 1)
+		if err := c.Check(badThing); err == nil {
+			t.Error("no error before the fetch")
+		}
+		synctest.Wait()
+		if err := c.Check(badThing); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestMetadataGrowsOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &fakePlugin{metadata: readTestdata(t, "metadata.json")}
+		c, _, logged, stop := serveMemory(t, p, Options{})
+		defer stop()
+		check := func(fetches int) {
+			t.Helper()
+			if err := c.Check(goodThing); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			if n := len(p.callsOf("todo")); n != fetches {
+				t.Errorf("%d fetches, want %d", n, fetches)
+			}
+		}
+		check(1)
+		time.Sleep(freshFor)
+		check(1)
+		time.Sleep(1)
+		check(2)
+		// What is known stays known while the plugin fails, which is said once.
+		p.fault = status2(500)
+		time.Sleep(freshFor + 1)
+		for i := range 5 {
+			check(3 + i)
+			check(3 + i)
+			if err := c.Check(badThing); err == nil {
+				t.Error("forgotten")
+			}
+			time.Sleep(againAfter + 1)
+		}
+		warnings := strings.Count(logged.String(), `"level":"warning"`)
+		if want := 1 + 2; warnings != want { // and one for rule ODD in each of the two that succeeded
+			t.Errorf("%d warnings, want %d:\n%s", warnings, want, logged)
+		}
+	})
+}
+
+func status2(code int) func(http.ResponseWriter, *http.Request, string, int) bool {
+	return func(w http.ResponseWriter, _ *http.Request, _ string, _ int) bool {
+		respond(w, code, "")
+		return true
+	}
+}
+
+func TestMetadataFaults(t *testing.T) {
+	for name, fault := range map[string]func(http.ResponseWriter, *http.Request, string, int) bool{
+		"404": status2(404),
+		"401": status2(401),
+		"html": func(w http.ResponseWriter, _ *http.Request, _ string, _ int) bool {
+			respond(w, 200, "<html>")
+			return true
+		},
+		"huge": func(w http.ResponseWriter, _ *http.Request, _ string, _ int) bool {
+			respond(w, 200, `{"rules":[]`+strings.Repeat(" ", maxAnswer)+`}`)
+			return true
+		},
+		"no answer": func(_ http.ResponseWriter, r *http.Request, _ string, _ int) bool { <-r.Context().Done(); return true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &fakePlugin{metadata: readTestdata(t, "metadata.json"), fault: fault}
+				c, _, _, stop := serveMemory(t, p, Options{})
+				defer stop()
+				for i := range 5 {
+					if err := c.Check(badThing); err != nil {
+						t.Error(err)
+					}
+					synctest.Wait()
+					time.Sleep(c.timeout) // for the fetch that gets no answer
+					if n := len(p.callsOf("todo")); n != i+1 {
+						t.Errorf("%d fetches, want %d", n, i+1)
+					}
+					if err := c.Check(badThing); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(againAfter + 1)
+				}
+				p.fault = nil
+				_ = c.Check(badThing)
+				synctest.Wait()
+				if err := c.Check(badThing); err == nil {
+					t.Error("no error though the plugin is well")
+				}
+			})
+		})
+	}
+}
+
+// Plugin ids may come from what a policy makes of its input: they cost a bounded
+// number of fetches at a time and a bounded memory, and reach no other host.
+func TestMetadataOfMadeUpPlugins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &fakePlugin{fault: slow}
+		c, network, _, stop := serveMemory(t, p, Options{})
+		defer stop()
+		for i := range 10 * maxPlugins {
+			if err := c.Check(decision(fmt.Sprint("x", i), "thing", leaf("thing", "A", ""))); err != nil {
+				t.Error(err)
+			}
+		}
+		synctest.Wait()
+		if network.dials > fetchesAtOnce {
+			t.Errorf("%d fetches at once", network.dials)
+		}
+		c.plugins.CleanUp()
+		if n := c.plugins.EstimatedSize(); n > maxPlugins {
+			t.Errorf("%d plugins are remembered", n)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		before := network.dials
+		for _, id := range []string{"../x", "", "a/b"} {
+			if err := c.Check(decision(id, "thing", leaf("thing", "A", ""))); err != nil {
+				t.Error(err)
+			}
+		}
+		synctest.Wait()
+		if network.dials != before {
+			t.Error("an id that cannot be a plugin's was fetched")
+		}
+	})
+}
+
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &fakePlugin{fault: slow, metadata: readTestdata(t, "metadata.json")}
+		c, _, _, stop := serveMemory(t, p, Options{})
+		defer stop()
+		_ = c.Check(goodThing)
+		synctest.Wait()
+		start := time.Now()
+		c.Close()
+		if time.Since(start) != 0 || c.plugin("todo").published.busy.Load() {
+			t.Errorf("closed after %v", time.Since(start))
+		}
+		time.Sleep(time.Hour)
+		_ = c.Check(goodThing)
+		synctest.Wait()
+		if n := len(p.callsOf("todo")); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+		if got := results(c.Apply(t.Context(), ann(), []Question{ask("todo", oneOf("a"), "a")})[0]); got != "A" {
+			t.Errorf("Apply after Close: %s", got)
+		}
+	})
+}
+
+func FuzzReadRules(f *testing.F) {
+	f.Add([]byte(readTestdata(f, "metadata.json")), `{"refs":["a"]}`)
+	for _, schema := range []string{
+		`false`, `{"$ref":"#"}`, `{"type":"object","properties":{"a":{"$ref":"#"}}}`,
+		`{"$id":"http://x/","properties":{"a":{"$ref":"#/definitions/b"}},"definitions":{"b":{"$ref":"#/properties/a"}}}`,
+	} {
+		f.Add([]byte(`{"rules":[{"name":"A","resourceType":"a","paramsSchema":`+schema+`}]}`), `{"a":{}}`)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, params string) {
+		rules, err := readRules(body)
+		if err != nil {
+			return
+		}
+		for name, rule := range rules.rules {
+			if rule.schema != nil {
+				_ = rule.checkParams(params)
+			} else if rule.wantsParams {
+				t.Errorf("rule %v wants params of which nothing is known", name)
+			}
+		}
+	})
+}

@@ -1,0 +1,213 @@
+package conditions
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/maypok86/otter/v2"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+)
+
+// ruleset is the permission rules that a plugin publishes. It is immutable.
+type ruleset struct {
+	rules map[ruleName]*rule
+	types map[string][]string // by rule name, the resource types that have one
+	// problems are schemas that could not be read; their rules take any params.
+	problems []error
+}
+
+type ruleName struct{ resourceType, name string }
+
+// rule is one published rule.
+type rule struct {
+	schema *jsonschema.Schema // nil where any params will do
+	// wantsParams is whether absent params are refused.
+	wantsParams bool
+}
+
+// readRules reads the body of a metadata answer (MetadataResponse of
+// @backstage/plugin-permission-common 0.9.13). Releases of
+// @backstage/plugin-permission-node before 0.7.0 publish no schemas.
+func readRules(body []byte) (*ruleset, error) {
+	var published struct {
+		Rules *[]struct {
+			Name         *string        `json:"name"`
+			ResourceType *string        `json:"resourceType"`
+			ParamsSchema jsontext.Value `json:"paramsSchema"`
+		} `json:"rules"`
+	}
+	if err := json.Unmarshal(body, &published); err != nil || published.Rules == nil {
+		return nil, errors.New("metadata is not of the shape {rules: [{name, resourceType, paramsSchema}]}")
+	}
+	set := &ruleset{rules: map[ruleName]*rule{}, types: map[string][]string{}}
+	for i, r := range *published.Rules {
+		if r.Name == nil || r.ResourceType == nil {
+			return nil, fmt.Errorf("metadata: rules[%d] lacks its name or resource type", i)
+		}
+		rule, err := newRule(r.ParamsSchema)
+		if err != nil {
+			set.problems = append(set.problems, fmt.Errorf("rule %q of resource type %q: %w", *r.Name, *r.ResourceType, err))
+		}
+		set.rules[ruleName{*r.ResourceType, *r.Name}] = rule
+		set.types[*r.Name] = append(set.types[*r.Name], *r.ResourceType)
+	}
+	return set, nil
+}
+
+// newRule always returns a rule; with an error, one that takes any params.
+func newRule(schema jsontext.Value) (*rule, error) {
+	if len(schema) == 0 {
+		return &rule{}, nil
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
+	if err != nil {
+		return &rule{}, fmt.Errorf("paramsSchema: %w", err)
+	}
+	object, isObject := doc.(map[string]any)
+	isObject = isObject && object["type"] == "object"
+	if isObject && isEmptyClosed(object) {
+		return &rule{}, nil
+	}
+	open(doc)
+	compiled, err := compile(doc)
+	if err != nil {
+		return &rule{}, fmt.Errorf("paramsSchema: %w", err)
+	}
+	return &rule{schema: compiled, wantsParams: isObject}, nil
+}
+
+// isEmptyClosed reports whether an object schema is what is published for a rule
+// without a schema. A rule whose schema is an empty object looks the same, so its
+// absent params pass here and are left to the plugin.
+func isEmptyClosed(schema map[string]any) bool {
+	properties, _ := schema["properties"].(map[string]any)
+	return len(properties) == 0 && schema["additionalProperties"] == false
+}
+
+// open removes every additionalProperties: false from a schema: what it forbids,
+// the plugin's runtime (zod in its default mode) takes and drops, and a schema
+// that means it looks the same.
+func open(schema any) {
+	switch schema := schema.(type) {
+	case map[string]any:
+		if schema["additionalProperties"] == false {
+			delete(schema, "additionalProperties")
+		}
+		for _, sub := range schema {
+			open(sub)
+		}
+	case []any:
+		for _, sub := range schema {
+			open(sub)
+		}
+	}
+}
+
+// compile compiles a draft-07 schema, which may refer to nothing outside itself.
+func compile(doc any) (*jsonschema.Schema, error) {
+	const url = "schema:///params"
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft7)
+	c.UseLoader(jsonschema.SchemeURLLoader{})
+	if err := c.AddResource(url, doc); err != nil {
+		return nil, err
+	}
+	return c.Compile(url)
+}
+
+// check returns the first thing that is wrong with a rule of the tree.
+func (s *ruleset) check(memo *otter.Cache[checkedParams, error], resourceType string, c criteria.Criteria) error {
+	if c.Op == criteria.Leaf {
+		return s.checkRule(memo, resourceType, c.Rule)
+	}
+	for _, child := range c.Of {
+		if err := s.check(memo, resourceType, child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRule holds a leaf against the rule that the plugin would apply: that of
+// the decision's resource type, whatever the leaf's says.
+func (s *ruleset) checkRule(memo *otter.Cache[checkedParams, error], resourceType string, leaf criteria.Rule) error {
+	rule := s.rules[ruleName{resourceType, leaf.Name}]
+	switch {
+	case rule == nil && s.types[leaf.Name] == nil:
+		return fmt.Errorf("it has no rule %q", leaf.Name)
+	case rule == nil:
+		return fmt.Errorf("its rule %q is for resources of type %s, not %q",
+			leaf.Name, strings.Join(quoted(s.types[leaf.Name]), " or "), resourceType)
+	case rule.schema == nil:
+		return nil
+	}
+	key := checkedParams{rule: rule, params: leaf.Params}
+	err, ok := memo.GetIfPresent(key)
+	if !ok {
+		err = rule.checkParams(leaf.Params)
+		memo.Set(key, err)
+	}
+	if err != nil {
+		return fmt.Errorf("params of its rule %q: %w", leaf.Name, err)
+	}
+	return nil
+}
+
+func (r *rule) checkParams(params string) error {
+	if params == "" {
+		if r.wantsParams {
+			return errors.New("missing")
+		}
+		return nil
+	}
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(params))
+	if err != nil {
+		return errors.New("not JSON")
+	}
+	return paramsError(r.schema.Validate(value))
+}
+
+// paramsError turns the error of a validation into one line.
+func paramsError(err error) error {
+	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return err
+	}
+	invalid = deepest(invalid)
+	text := shorten(invalid.ErrorKind.LocalizedString(message.NewPrinter(language.English)))
+	if len(invalid.InstanceLocation) == 0 {
+		return errors.New(text)
+	}
+	return fmt.Errorf("/%s: %s", shorten(strings.Join(invalid.InstanceLocation, "/")), text)
+}
+
+// deepest returns the cause that lies deepest in the params. Of the alternatives
+// of an anyOf it is the one that came furthest.
+func deepest(invalid *jsonschema.ValidationError) *jsonschema.ValidationError {
+	var found *jsonschema.ValidationError
+	for _, cause := range invalid.Causes {
+		if d := deepest(cause); found == nil || len(d.InstanceLocation) > len(found.InstanceLocation) {
+			found = d
+		}
+	}
+	if found == nil {
+		return invalid
+	}
+	return found
+}
+
+func quoted(names []string) []string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = fmt.Sprintf("%q", name)
+	}
+	return quoted
+}
