@@ -1,0 +1,149 @@
+package soundness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	library "github.com/stagedoor/stagedoor/rego"
+)
+
+// parsedLibrary is the rule library as opa test loads it.
+var parsedLibrary = sync.OnceValue(func() map[string]*ast.Module {
+	modules := map[string]*ast.Module{}
+	for path, source := range library.Modules() {
+		modules[path] = ast.MustParseModuleWithOpts(source, ast.ParserOptions{ProcessAnnotation: true})
+	}
+	return modules
+})
+
+// parse returns the library and the policy.
+func parse(source string) (map[string]*ast.Module, error) {
+	m, err := ast.ParseModuleWithOpts("policy.rego", source, ast.ParserOptions{ProcessAnnotation: true})
+	if err != nil {
+		return nil, err
+	}
+	modules := map[string]*ast.Module{"policy.rego": m}
+	for path, module := range parsedLibrary() {
+		modules[path] = module
+	}
+	return modules, nil
+}
+
+// An answer is what a side says about one resource.
+type answer int
+
+const (
+	deny answer = iota
+	allow
+	failed // two values for one rule, or a builtin that fails
+)
+
+func (a answer) String() string { return [...]string{"DENY", "ALLOW", "an error"}[a] }
+
+// A stockPolicy is the policy in stock OPA over the library's own bodies.
+type stockPolicy struct {
+	query rego.PreparedEvalQuery
+	store storage.Store
+}
+
+func newStockPolicy(ctx context.Context, modules map[string]*ast.Module, data map[string]any) (*stockPolicy, error) {
+	compiler := ast.NewCompiler()
+	if compiler.Compile(modules); compiler.Failed() {
+		return nil, compiler.Errors
+	}
+	store := inmem.NewFromObject(data)
+	query, err := rego.New(
+		rego.Query("data.authz.allow"),
+		rego.Compiler(compiler),
+		rego.Store(store),
+		rego.StrictBuiltinErrors(true),
+	).PrepareForEval(ctx)
+	return &stockPolicy{query, store}, err
+}
+
+// decide returns the answer for one resource, and the error where it is failed.
+func (p *stockPolicy) decide(ctx context.Context, input ast.Value) (answer, error) {
+	results, err := p.query.Eval(ctx, rego.EvalParsedInput(input))
+	if err != nil {
+		if _, ok := errors.AsType[*topdown.Error](err); !ok {
+			return failed, fmt.Errorf("evaluate: %w", err)
+		}
+		return failed, err
+	}
+	if len(results) == 0 {
+		return deny, nil
+	}
+	switch value := results[0].Expressions[0].Value.(type) {
+	case bool:
+		if value {
+			return allow, nil
+		}
+		return deny, nil
+	default:
+		return failed, fmt.Errorf("allow is %v", value)
+	}
+}
+
+// withResource returns the input as opa test has it.
+func withResource(input map[string]any, resource any) ast.Value {
+	whole := map[string]any{"resource": resource}
+	for name, member := range input {
+		whole[name] = member
+	}
+	return ast.MustInterfaceToValue(whole)
+}
+
+// A leafEvaluator answers rules by the library's own bodies: a query for each rule name and resource type.
+type leafEvaluator map[[2]string]rego.PreparedEvalQuery
+
+func newLeafEvaluator(t testing.TB) leafEvaluator {
+	compiler := ast.NewCompiler()
+	if compiler.Compile(parsedLibrary()); compiler.Failed() {
+		t.Fatal(compiler.Errors)
+	}
+	e := leafEvaluator{}
+	for _, ref := range compiler.GetAnnotationSet().Flatten() {
+		rule, ok := ref.Annotations.Custom["backstage"].(map[string]any)
+		if !ok {
+			continue
+		}
+		query, err := rego.New(
+			rego.Query(ref.Path.String()+"(input.resource, input.params)"),
+			rego.Compiler(compiler),
+		).PrepareForEval(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		e[[2]string{rule["rule"].(string), rule["resourceType"].(string)}] = query
+	}
+	return e
+}
+
+// holds answers the rule for the resource.
+func (e leafEvaluator) holds(ctx context.Context, rule criteria.Rule, resource *ast.Term) (bool, error) {
+	query, ok := e[[2]string{rule.Name, rule.ResourceType}]
+	if !ok {
+		return false, fmt.Errorf("no rule %s of %s in the library", rule.Name, rule.ResourceType)
+	}
+	var params any
+	if err := json.Unmarshal([]byte(rule.Params), &params); err != nil {
+		return false, err
+	}
+	input := ast.NewObject(
+		[2]*ast.Term{ast.InternedTerm("resource"), resource},
+		[2]*ast.Term{ast.InternedTerm("params"), ast.NewTerm(ast.MustInterfaceToValue(params))},
+	)
+	results, err := query.Eval(ctx, rego.EvalParsedInput(input))
+	return results.Allowed(), err
+}
