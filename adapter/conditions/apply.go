@@ -37,7 +37,7 @@ type Outcome struct {
 	// Results holds Allow or Deny for each of the question's refs, in their order;
 	// nil where Err is set.
 	Results []wire.Result
-	// Err is why there is no answer: [*Refused], [*Unavailable], the error of the
+	// Err is why there is no answer: [*RefusedError], [*UnavailableError], the error of the
 	// caller's [TokenSource] as it is, or that of a cancelled ctx.
 	Err error
 }
@@ -95,7 +95,7 @@ func (c *Client) ask(ctx context.Context, caller Caller, in *inquiry) {
 func (c *Client) put(ctx context.Context, caller Caller, to endpoint, spans []span, arrays bool) error {
 	return each(ctx, pack(spans, arrays), func(ctx context.Context, call call) error {
 		err := c.make(ctx, caller, to, call)
-		refused, ok := errors.AsType[*Refused](err)
+		refused, ok := errors.AsType[*RefusedError](err)
 		if !ok || refused.Status != http.StatusBadRequest || !call.hasArray() {
 			return err
 		}
@@ -130,7 +130,7 @@ func (c *Client) post(ctx context.Context, token TokenSource, to endpoint, call 
 	results, err := readAnswer(answer, call.spans)
 	if err != nil {
 		err = fmt.Errorf("answer of apply-conditions: %w", err)
-		return nil, &Unavailable{PluginID: to.plugin.id, Status: http.StatusOK, Cause: err}
+		return nil, &UnavailableError{PluginID: to.plugin.id, Status: http.StatusOK, Cause: err}
 	}
 	return results, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -60,7 +61,7 @@ func TestApplyFoldsEqualConditions(t *testing.T) {
 	c := serve(t, p)
 	var questions []Question
 	for i := range 40 {
-		questions = append(questions, ask("todo", oneOf(fmt.Sprint(i%20)), fmt.Sprint(i%20), "x"))
+		questions = append(questions, ask("todo", oneOf(strconv.Itoa(i%20)), strconv.Itoa(i%20), "x"))
 	}
 	shared := not(oneOf("a"))
 	for i := range 300 {
@@ -117,8 +118,8 @@ func status(status int, body string) func(http.ResponseWriter, *http.Request, st
 // by array (item 0) and one by string (item 1), all of which fulfil the conditions.
 func TestApplyFaults(t *testing.T) {
 	const items = `{"items":[{"id":"0","result":["ALLOW","ALLOW"]},{"id":"1","result":"ALLOW"}`
-	refused := func(status int) error { return &Refused{PluginID: "bad", Status: status} }
-	unavailable := func(status int) error { return &Unavailable{PluginID: "bad", Status: status} }
+	refused := func(status int) error { return &RefusedError{PluginID: "bad", Status: status} }
+	unavailable := func(status int) error { return &UnavailableError{PluginID: "bad", Status: status} }
 	for _, test := range []struct {
 		name  string
 		fault func(http.ResponseWriter, *http.Request, string, int) bool
@@ -213,7 +214,7 @@ func TestApplyBadAnswers(t *testing.T) {
 					if o.Err != nil || strings.Contains(results(o), "D") {
 						t.Errorf("got %v", o)
 					}
-				} else if kind(o.Err) != any(Unavailable{PluginID: "bad", Status: 200}) || o.Results != nil {
+				} else if kind(o.Err) != any(UnavailableError{PluginID: "bad", Status: 200}) || o.Results != nil {
 					t.Errorf("got %v", o)
 				}
 			}
@@ -226,11 +227,11 @@ func TestApplyBadAnswers(t *testing.T) {
 
 // kind is an error without its texts.
 func kind(err error) any {
-	if e, ok := errors.AsType[*Refused](err); ok {
-		return Refused{PluginID: e.PluginID, Status: e.Status}
+	if e, ok := errors.AsType[*RefusedError](err); ok {
+		return RefusedError{PluginID: e.PluginID, Status: e.Status}
 	}
-	if e, ok := errors.AsType[*Unavailable](err); ok {
-		return Unavailable{PluginID: e.PluginID, Status: e.Status, RetryAfter: e.RetryAfter}
+	if e, ok := errors.AsType[*UnavailableError](err); ok {
+		return UnavailableError{PluginID: e.PluginID, Status: e.Status, RetryAfter: e.RetryAfter}
 	}
 	return err
 }
@@ -240,7 +241,7 @@ func TestApplyRefusesWhatCannotBeAsked(t *testing.T) {
 	c := serve(t, p)
 	for _, id := range []string{"", "../todo", "todo/x", "todo?x", "todo#", "127.0.0.1", "todo%2f", "todo\n", "ü"} {
 		o := c.Apply(t.Context(), ann(), []Question{ask(id, oneOf("a"), "a"), ask("todo", oneOf("a"), "a")})
-		if diff := cmp.Diff(any(Refused{PluginID: id}), kind(o[0].Err)); diff != "" || o[0].Results != nil {
+		if diff := cmp.Diff(any(RefusedError{PluginID: id}), kind(o[0].Err)); diff != "" || o[0].Results != nil {
 			t.Errorf("plugin id %q: %v", id, o[0])
 		}
 		if results(o[1]) != "A" {
@@ -248,7 +249,7 @@ func TestApplyRefusesWhatCannotBeAsked(t *testing.T) {
 		}
 	}
 	o := c.Apply(t.Context(), ann(), []Question{ask("todo", oneOf("a"), "a", "\xff"), ask("todo", oneOf("a"), "a")})
-	if diff := cmp.Diff(any(Refused{PluginID: "todo"}), kind(o[0].Err)); diff != "" || results(o[1]) != "A" {
+	if diff := cmp.Diff(any(RefusedError{PluginID: "todo"}), kind(o[0].Err)); diff != "" || results(o[1]) != "A" {
 		t.Errorf("ref that is not UTF-8: %v", o)
 	}
 	for _, d := range []wire.Decision{
@@ -280,7 +281,7 @@ func TestApplyPassesTokenErrorOn(t *testing.T) {
 		return "t", nil
 	}}
 	o := c.Apply(t.Context(), caller, []Question{ask("todo", oneOf("a"), "a"), ask("good", oneOf("a"), "a")})
-	if o[0].Err != broken || o[0].Results != nil || results(o[1]) != "A" {
+	if !errors.Is(o[0].Err, broken) || o[0].Results != nil || results(o[1]) != "A" {
 		t.Errorf("got %v", o)
 	}
 	if calls := p.callsOf("todo"); len(calls) != 0 {
@@ -355,7 +356,7 @@ func TestOtherBrokenConnectionsAreNotTriedAgain(t *testing.T) {
 		return true
 	}})
 	o := c.Apply(t.Context(), ann(), []Question{ask("todo", oneOf("a"), "a")})[0]
-	if diff := cmp.Diff(any(Unavailable{PluginID: "todo"}), kind(o.Err)); diff != "" || calls.Load() != 1 {
+	if diff := cmp.Diff(any(UnavailableError{PluginID: "todo"}), kind(o.Err)); diff != "" || calls.Load() != 1 {
 		t.Errorf("%v after %d calls", o.Err, calls.Load())
 	}
 }
@@ -450,7 +451,7 @@ func TestRetries(t *testing.T) {
 		{name: "503 once", fault: busy(503, 1, ""), least: 25 * ms, most: 50 * ms, calls: 2},
 		{name: "502 twice", fault: busy(502, 2, ""), least: 75 * ms, most: 150 * ms, calls: 3},
 		{name: "504", fault: busy(504, 1, ""), least: 25 * ms, most: 50 * ms, calls: 2},
-		{name: "refused for long", refuse: refuse(7), least: 1750 * ms, most: 3500 * ms, calls: 1},
+		{name: "refused for long", refuse: refuse(7), least: 700 * ms, most: 1400 * ms, calls: 1},
 		{name: "Retry-After in seconds", fault: busy(503, 1, "3"), least: 3 * sec, most: 3 * sec, calls: 2},
 		// Inside a bubble the clock starts at midnight UTC, 2000-01-01.
 		{
@@ -468,19 +469,19 @@ func TestRetries(t *testing.T) {
 		{name: "Retry-After garbage", fault: busy(503, 1, "-5"), least: 25 * ms, most: 50 * ms, calls: 2},
 		{
 			name: "Retry-After behind the time-out", fault: busy(503, ever, "60"),
-			want: Unavailable{PluginID: "todo", Status: 503, RetryAfter: time.Minute}, calls: 1,
+			want: UnavailableError{PluginID: "todo", Status: 503, RetryAfter: time.Minute}, calls: 1,
 		},
 		{
 			name: "Retry-After behind the deadline", fault: busy(503, ever, "3"), deadline: 2 * sec,
-			want: Unavailable{PluginID: "todo", Status: 503, RetryAfter: 3 * sec}, calls: 1,
+			want: UnavailableError{PluginID: "todo", Status: 503, RetryAfter: 3 * sec}, calls: 1,
 		},
 		{
 			name: "503 for ever", fault: busy(503, ever, ""),
-			want: Unavailable{PluginID: "todo"}, least: 10 * sec, most: 10 * sec, calls: -1,
+			want: UnavailableError{PluginID: "todo"}, least: 10 * sec, most: 10 * sec, calls: -1,
 		},
 		{
 			name: "refused for ever", refuse: refuse(ever), deadline: sec,
-			want: Unavailable{PluginID: "todo"}, least: sec, most: sec,
+			want: UnavailableError{PluginID: "todo"}, least: sec, most: sec,
 		},
 		{
 			name: "no answer",
@@ -488,7 +489,7 @@ func TestRetries(t *testing.T) {
 				<-r.Context().Done()
 				return true
 			},
-			want: Unavailable{PluginID: "todo"}, least: 10 * sec, most: 10 * sec, calls: 1,
+			want: UnavailableError{PluginID: "todo"}, least: 10 * sec, most: 10 * sec, calls: 1,
 		},
 		{
 			name: "half an answer",
@@ -499,7 +500,7 @@ func TestRetries(t *testing.T) {
 				return true
 			},
 			deadline: 5 * sec,
-			want:     Unavailable{PluginID: "todo"}, least: 5 * sec, most: 5 * sec, calls: 1,
+			want:     UnavailableError{PluginID: "todo"}, least: 5 * sec, most: 5 * sec, calls: 1,
 		},
 		{
 			name: "a slow answer",
@@ -629,10 +630,10 @@ func TestOptionsValidate(t *testing.T) {
 
 func TestNoBase(t *testing.T) {
 	look := fmt.Errorf("discovery target: %w", &net.DNSError{Name: "todo.internal", Err: "no such host"})
-	if got := kind(noBase("todo", look)); got != any(Unavailable{PluginID: "todo"}) {
+	if got := kind(noBase("todo", look)); got != any(UnavailableError{PluginID: "todo"}) {
 		t.Errorf("failed look-up: %v", got)
 	}
-	if got := kind(noBase("todo", errors.New("odd id"))); got != any(Refused{PluginID: "todo"}) {
+	if got := kind(noBase("todo", errors.New("odd id"))); got != any(RefusedError{PluginID: "todo"}) {
 		t.Errorf("odd id: %v", got)
 	}
 }

@@ -138,18 +138,21 @@ func (in *inquiry) group(d wire.Decision) *group {
 			return g
 		}
 	}
-	tail := append(in.scratch[:0], `,"resourceType":`...)
-	tail, _ = jsontext.AppendQuote(tail, d.ResourceType) // ill-formed text becomes U+FFFD, which no type has
-	tail = append(tail, `,"conditions":`...)
-	tail = append(d.Conditions.AppendJSON(tail), '}')
-	in.scratch = tail
-	g := in.byTail[string(tail)]
+	in.scratch = appendTail(in.scratch[:0], d)
+	g := in.byTail[string(in.scratch)]
 	if g == nil {
-		g = &group{conditions: d.Conditions, resourceType: d.ResourceType, tail: string(tail)}
+		g = &group{conditions: d.Conditions, resourceType: d.ResourceType, tail: string(in.scratch)}
 		in.byTail[g.tail] = g
 		in.groups = append(in.groups, g)
 	}
 	return g
+}
+
+func appendTail(b []byte, d wire.Decision) []byte {
+	b = append(b, `,"resourceType":`...)
+	b, _ = jsontext.AppendQuote(b, d.ResourceType) // ill-formed text becomes U+FFFD, which no type has
+	b = append(b, `,"conditions":`...)
+	return append(d.Conditions.AppendJSON(b), '}')
 }
 
 // sameTree reports whether a and b are one tree in memory.
@@ -170,12 +173,12 @@ func (g *group) add(pluginID, ref string) (int, error) {
 	r.json, err = jsontext.AppendQuote(r.json, ref)
 	if err != nil {
 		r.json = r.json[:old]
-		return 0, &Refused{PluginID: pluginID, Reason: "a resource ref is not valid UTF-8"}
+		return 0, &RefusedError{PluginID: pluginID, Reason: "a resource ref is not valid UTF-8"}
 	}
 	size := len(bodyStart) + itemOverhead(0) + len(r.json) - start + len(g.tail) + len(bodyEnd)
 	if size > maxBody {
 		r.json = r.json[:old]
-		return 0, &Refused{PluginID: pluginID, Reason: fmt.Sprintf(
+		return 0, &RefusedError{PluginID: pluginID, Reason: fmt.Sprintf(
 			"conditions and resource ref come to %d bytes in a call, and the plugin reads at most %d", size, maxBody)}
 	}
 	r.ends = append(r.ends, len(r.json))

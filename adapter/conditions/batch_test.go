@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func TestApplyRefusesWhatFitsIntoNoCall(t *testing.T) {
 		ask("todo", oneOf("a"), "a", "b"),
 	})
 	for _, o := range o[:2] {
-		if diff := cmp.Diff(any(Refused{PluginID: "todo"}), kind(o.Err)); diff != "" || o.Results != nil {
+		if diff := cmp.Diff(any(RefusedError{PluginID: "todo"}), kind(o.Err)); diff != "" || o.Results != nil {
 			t.Errorf("%v:\n%s", o.Err, diff)
 		}
 		text := o.Err.Error()
@@ -100,14 +101,14 @@ func TestApplyMany(t *testing.T) {
 	var want []string
 	for i := range 40 {
 		var q []string
-		results := ""
+		var results strings.Builder
 		for j := range 250 {
 			ref := fmt.Sprintf("component:default/%d-%d", i, j)
 			q = append(q, ref)
-			results += map[bool]string{true: "A", false: "D"}[j == i]
+			results.WriteString(map[bool]string{true: "A", false: "D"}[j == i])
 		}
 		questions = append(questions, ask("catalog", oneOf(q[i]), q...))
-		want = append(want, results)
+		want = append(want, results.String())
 	}
 	var got []string
 	for _, o := range c.Apply(t.Context(), ann(), questions) {
@@ -130,7 +131,7 @@ func TestPack(t *testing.T) {
 		type asked struct{ ref, conditions string }
 		var want []asked
 		for i := range rapid.IntRange(1, 5).Draw(t, "groups") {
-			condition := oneOf(fmt.Sprint(i), strings.Repeat("c", rapid.IntRange(0, 30_000).Draw(t, "condition")))
+			condition := oneOf(strconv.Itoa(i), strings.Repeat("c", rapid.IntRange(0, 30_000).Draw(t, "condition")))
 			g := in.group(ask("todo", condition).Decision)
 			for j := range rapid.IntRange(1, 30).Draw(t, "refs") {
 				ref := fmt.Sprint(i, "-", j, strings.Repeat("\"", rapid.IntRange(0, 20_000).Draw(t, "ref")))
@@ -174,7 +175,7 @@ func TestPack(t *testing.T) {
 				t.Fatal(err)
 			}
 			for j, item := range body.Items {
-				if item.ID != fmt.Sprint(j) || item.ResourceType != "thing" {
+				if item.ID != strconv.Itoa(j) || item.ResourceType != "thing" {
 					t.Fatalf("item %d has id %q and resource type %q", j, item.ID, item.ResourceType)
 				}
 				refs, isArray := item.ResourceRef.([]any)
@@ -211,11 +212,11 @@ func TestApplyAgainstEvaluation(t *testing.T) {
 			plugin := rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "plugin")
 			q := ask(plugin, conditions, rapid.SliceOf(name).Draw(t, "refs")...)
 			questions = append(questions, q)
-			results := ""
+			var results strings.Builder
 			for _, ref := range q.Refs {
-				results += decide(conditions, ref)[:1]
+				results.WriteString(decide(conditions, ref)[:1])
 			}
-			want = append(want, results)
+			want = append(want, results.String())
 		}
 		var got []string
 		for _, o := range c.Apply(t.Context(), ann(), questions) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func fifty(different bool) []Question {
 			c.Of = append(c.Of, oneOf(fmt.Sprint("group:default/team-", j)))
 		}
 		if different {
-			c.Of[0] = oneOf(fmt.Sprint(i))
+			c.Of[0] = oneOf(strconv.Itoa(i))
 		}
 		questions = append(questions, ask([]string{"catalog", "todo"}[i%2], c, fmt.Sprint("component:default/service-", i)))
 	}

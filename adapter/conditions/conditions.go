@@ -7,7 +7,7 @@
 // and each of them once, or as often as its limit on request bodies demands;
 // equal conditions and refs travel once; identical calls of one caller that are
 // under way at the same time become one. Whatever goes wrong is an error of the
-// questions concerned, [*Refused] or [*Unavailable], and never an ALLOW.
+// questions concerned, [*RefusedError] or [*UnavailableError], and never an ALLOW.
 //
 // [Client.Check] holds a decision against the rules that the plugin publishes at
 // its metadata endpoint. It never waits: what is not known yet is fetched in the

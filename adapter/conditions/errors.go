@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Refused is the error of conditions that cannot be decided as they stand: the
+// RefusedError is the error of conditions that cannot be decided as they stand: the
 // plugin said no for good, or there is no asking it. The policy is at fault, or
 // the set-up; trying again does not help.
-type Refused struct {
+type RefusedError struct {
 	PluginID string
 	// Status is the plugin's HTTP status, or 0 where it was not asked: an id that
 	// cannot be a plugin's, or more than fits into one call.
@@ -19,16 +19,16 @@ type Refused struct {
 }
 
 // Error returns a text for the log.
-func (e *Refused) Error() string {
+func (e *RefusedError) Error() string {
 	if e.Status == 0 {
 		return fmt.Sprintf("plugin %q cannot be asked: %s", e.PluginID, e.Reason)
 	}
 	return fmt.Sprintf("plugin %q refused with status %d: %s", e.PluginID, e.Status, e.Reason)
 }
 
-// Unavailable is the error of a plugin that gave no usable answer in time: it
+// UnavailableError is the error of a plugin that gave no usable answer in time: it
 // could not be reached, failed, or answered something that is no answer.
-type Unavailable struct {
+type UnavailableError struct {
 	PluginID string
 	// Status is the plugin's last HTTP status, or 0 where there was none.
 	Status int
@@ -39,9 +39,9 @@ type Unavailable struct {
 }
 
 // Error returns a text for the log.
-func (e *Unavailable) Error() string {
+func (e *UnavailableError) Error() string {
 	return fmt.Sprintf("plugin %q is unavailable: %v", e.PluginID, e.Cause)
 }
 
 // Unwrap returns the cause.
-func (e *Unavailable) Unwrap() error { return e.Cause }
+func (e *UnavailableError) Unwrap() error { return e.Cause }

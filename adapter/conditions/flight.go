@@ -62,8 +62,8 @@ func (c *Client) share(ctx context.Context, caller Caller, to endpoint, call cal
 }
 
 // join returns the flight for key and body. Where it is a new one, it also
-// returns the context to make the call in: with the values of ctx, the deadline
-// of whoever waits longest, and done when nobody waits any more.
+// returns the context to make the call in: with the values of ctx, and done when
+// nobody waits any more.
 func (fs *flights) join(ctx context.Context, key flightKey, body []byte) (*flight, context.Context) {
 	deadline, _ := ctx.Deadline() // Apply has set one
 	fs.mu.Lock()
@@ -79,7 +79,11 @@ func (fs *flights) join(ctx context.Context, key flightKey, body []byte) (*fligh
 	cancelable, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f = &flight{body: body, done: make(chan struct{}), cancel: cancel, waiters: 1, deadline: deadline}
 	fs.m[key] = f // in the place of another body with the same hash, which flies on unseen
-	return f, flightContext{Context: cancelable, flights: fs, flight: f}
+	return f, context.WithValue(cancelable, longestWait{}, func() time.Time {
+		fs.mu.Lock()
+		defer fs.mu.Unlock()
+		return f.deadline
+	})
 }
 
 func (fs *flights) leave(key flightKey, f *flight) {
@@ -106,18 +110,17 @@ func (fs *flights) remove(key flightKey, f *flight) {
 	}
 }
 
-// flightContext has the flight's deadline, which may move on while it lasts.
-type flightContext struct {
-	context.Context
-	flights *flights
-	flight  *flight
-}
+// longestWait is the key of a flight's deadline in its context: a func() time.Time,
+// since it moves on when somebody joins who waits longer.
+type longestWait struct{}
 
-// Deadline implements [context.Context].
-func (c flightContext) Deadline() (time.Time, bool) {
-	c.flights.mu.Lock()
-	defer c.flights.mu.Unlock()
-	return c.flight.deadline, true
+// timeLeft is how long somebody will wait for the call of ctx.
+func timeLeft(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Value(longestWait{}).(func() time.Time); ok {
+		return time.Until(deadline())
+	}
+	deadline, _ := ctx.Deadline() // every other call has one
+	return time.Until(deadline)
 }
 
 // ended is the error of a ctx that is done: running out of time is the plugin's
@@ -126,5 +129,5 @@ func ended(ctx context.Context, pluginID string) error {
 	if err := ctx.Err(); !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &Unavailable{PluginID: pluginID, Cause: errors.New("no answer in time")}
+	return &UnavailableError{PluginID: pluginID, Cause: errors.New("no answer in time")}
 }

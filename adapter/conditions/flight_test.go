@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -98,7 +99,7 @@ func TestLeavingACall(t *testing.T) {
 				if i == 3 && results(o) != "A" {
 					t.Errorf("who stayed got %v", o)
 				}
-				if i < 3 && kind(o.Err) != any(Unavailable{PluginID: "todo"}) {
+				if i < 3 && kind(o.Err) != any(UnavailableError{PluginID: "todo"}) {
 					t.Errorf("who left got %v", o)
 				}
 			})
@@ -165,7 +166,7 @@ func TestTheLongestWaitDecides(t *testing.T) {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
-			if o := c.Apply(ctx, ann(), question)[0]; kind(o.Err) != any(Unavailable{PluginID: "todo"}) {
+			if o := c.Apply(ctx, ann(), question)[0]; kind(o.Err) != any(UnavailableError{PluginID: "todo"}) {
 				t.Errorf("the short wait got %v", o)
 			}
 		})
@@ -195,7 +196,7 @@ func TestManyCallers(t *testing.T) {
 					cancel()
 				}
 				user := fmt.Sprint("user", g%4)
-				listed := fmt.Sprint(g % 4)
+				listed := strconv.Itoa(g % 4)
 				o := c.Apply(ctx, Caller{Subject: user, Token: token(user)}, []Question{
 					ask("catalog", oneOf(listed), "0", "1", "2", "3"),
 					ask(fmt.Sprint("plugin", i%3), oneOf(listed), listed),
@@ -220,7 +221,7 @@ func TestManyCallers(t *testing.T) {
 			// Every user asks about conditions of their own.
 			for u := range 4 {
 				if call.token == fmt.Sprintf("Bearer user%d-for-%s", u, id) &&
-					!containsParam(call, fmt.Sprint(u)) {
+					!containsParam(call, strconv.Itoa(u)) {
 					t.Errorf("user%d's token went with %s", u, call.body)
 				}
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"regexp"
@@ -33,8 +32,10 @@ const (
 	// in one.
 	connections = 256
 
-	minWait = 50 * time.Millisecond
-	maxWait = time.Second
+	// The first wait before a call is tried again is between firstWait and twice
+	// that, and each further one as much longer, up to maxWait.
+	firstWait = 25 * time.Millisecond
+	maxWait   = time.Second
 )
 
 // endpoint is an endpoint of a plugin.
@@ -75,8 +76,8 @@ func newHTTPClient(transport http.RoundTripper, log *logrus.Entry) *retryablehtt
 			return retry(ctx, log, resp, err), nil
 		},
 		Backoff:      backoff,
-		RetryWaitMin: minWait,
-		RetryWaitMax: maxWait,
+		RetryWaitMin: firstWait,
+		RetryWaitMax: 2 * firstWait,
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
 }
@@ -101,18 +102,16 @@ func retry(ctx context.Context, log *logrus.Entry, resp *http.Response, err erro
 		}
 		fields["url"], fields["status"] = resp.Request.URL.Redacted(), resp.StatusCode
 	}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= retryAfter(resp) {
+	if timeLeft(ctx) <= retryAfter(resp) {
 		return false
 	}
 	log.WithContext(ctx).WithFields(fields).Debug("a plugin cannot be asked yet, trying again")
 	return true
 }
 
-// backoff doubles the wait from least to most, takes up to half of it off at
-// random, and is at least what the plugin asks for.
+// backoff waits longer each time, and at least as long as the plugin asks for.
 func backoff(least, most time.Duration, attempt int, resp *http.Response) time.Duration {
-	wait := min(least<<min(attempt, 20), most)
-	return max(wait-rand.N(wait/2), retryAfter(resp))
+	return max(min(retryablehttp.LinearJitterBackoff(least, most, attempt, resp), maxWait), retryAfter(resp))
 }
 
 // retryAfter returns the wait that a Retry-After header asks for (RFC 9110,
@@ -143,13 +142,13 @@ func (c *Client) do(ctx context.Context, source TokenSource, to endpoint, method
 	}
 	req, err := newRequest(ctx, method, to.url, token, body)
 	if err != nil {
-		return nil, &Refused{PluginID: to.plugin.id, Reason: "no request can be made for its URL or token"}
+		return nil, &RefusedError{PluginID: to.plugin.id, Reason: "no request can be made for its URL or token"}
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, broken(ctx, to.plugin.id, 0, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, failure(to.plugin.id, token, resp)
 	}
@@ -189,7 +188,7 @@ func broken(ctx context.Context, pluginID string, status int, err error) error {
 	if ctx.Err() != nil {
 		return ended(ctx, pluginID)
 	}
-	return &Unavailable{PluginID: pluginID, Status: status, Cause: err}
+	return &UnavailableError{PluginID: pluginID, Status: status, Cause: err}
 }
 
 // failure is the error of a status that is no success. A plugin that lacks the
@@ -200,12 +199,12 @@ func failure(pluginID, token string, resp *http.Response) error {
 	switch status := resp.StatusCode; {
 	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout,
 		status >= 500 && status != http.StatusNotImplemented:
-		return &Unavailable{
+		return &UnavailableError{
 			PluginID: pluginID, Status: status, RetryAfter: retryAfter(resp),
 			Cause: fmt.Errorf("status %d: %s", status, reason),
 		}
 	default:
-		return &Refused{PluginID: pluginID, Status: status, Reason: reason}
+		return &RefusedError{PluginID: pluginID, Status: status, Reason: reason}
 	}
 }
 
@@ -244,7 +243,7 @@ func shorten(text string) string {
 // only the look-up of its address failed.
 func noBase(pluginID string, err error) error {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return &Unavailable{PluginID: pluginID, Cause: err}
+		return &UnavailableError{PluginID: pluginID, Cause: err}
 	}
-	return &Refused{PluginID: pluginID, Reason: err.Error()}
+	return &RefusedError{PluginID: pluginID, Reason: err.Error()}
 }

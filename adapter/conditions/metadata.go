@@ -2,6 +2,7 @@ package conditions
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -31,12 +32,11 @@ const (
 type metadata struct {
 	service TokenSource
 	memo    *otter.Cache[checkedParams, error]
-	places  chan struct{} // holds one element for each fetch under way
 
-	ctx     context.Context // done when stopped
-	mu      sync.Mutex
-	cancel  context.CancelFunc
-	fetches sync.WaitGroup // Add only under mu and before ctx is done
+	mu       sync.Mutex
+	stopped  bool
+	underWay map[*plugin]context.CancelFunc
+	fetches  sync.WaitGroup // grows only under mu and before stopped
 }
 
 // published is what is known of one plugin's metadata.
@@ -44,7 +44,6 @@ type published struct {
 	rules   atomic.Pointer[ruleset] // nil where unknown; kept while fetching fails
 	fetched atomicTime              // when rules came
 	tried   atomicTime              // when the last fetch ended, well or not
-	busy    atomic.Bool             // a fetch is under way
 	failing atomic.Bool             // the last fetch failed
 }
 
@@ -64,19 +63,21 @@ type checkedParams struct {
 func (m *metadata) init(service TokenSource) error {
 	memo, err := otter.New(&otter.Options[checkedParams, error]{
 		MaximumWeight: maxMemo,
-		Weigher:       func(key checkedParams, _ error) uint32 { return uint32(len(key.params)) + 128 },
+		Weigher:       func(key checkedParams, _ error) uint32 { return uint32(min(len(key.params), maxMemo)) + 128 },
 	})
 	if err != nil {
 		return fmt.Errorf("conditions: memo of params: %w", err)
 	}
-	m.service, m.memo, m.places = service, memo, make(chan struct{}, fetchesAtOnce)
-	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.service, m.memo, m.underWay = service, memo, map[*plugin]context.CancelFunc{}
 	return nil
 }
 
 func (m *metadata) stop() {
 	m.mu.Lock()
-	m.cancel()
+	m.stopped = true
+	for _, cancel := range m.underWay {
+		cancel()
+	}
 	m.mu.Unlock()
 	m.fetches.Wait()
 }
@@ -119,33 +120,27 @@ func (p *published) check(memo *otter.Cache[checkedParams, error], d wire.Decisi
 // fetchSoon starts a fetch unless one is under way, or too many are.
 func (c *Client) fetchSoon(p *plugin) {
 	m := &c.metadata
-	if !p.published.busy.CompareAndSwap(false, true) {
-		return
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ctx.Err() == nil {
-		select {
-		case m.places <- struct{}{}:
-			m.fetches.Go(func() {
-				c.fetch(p)
-				p.published.tried.set(time.Now())
-				p.published.busy.Store(false)
-				<-m.places
-			})
-			return
-		default:
-		}
+	if m.stopped || m.underWay[p] != nil || len(m.underWay) == fetchesAtOnce {
+		return
 	}
-	p.published.busy.Store(false)
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	m.underWay[p] = cancel
+	m.fetches.Go(func() {
+		defer cancel()
+		c.fetch(ctx, p)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.underWay, p)
+		p.published.tried.set(time.Now())
+	})
 }
 
-func (c *Client) fetch(p *plugin) {
-	ctx, cancel := context.WithTimeout(c.metadata.ctx, c.timeout)
-	defer cancel()
+func (c *Client) fetch(ctx context.Context, p *plugin) {
 	rules, err := c.fetchRules(ctx, p)
 	if err != nil {
-		c.logFailure(p, err)
+		c.logFailure(ctx, p, err)
 		return
 	}
 	for _, problem := range rules.problems {
@@ -170,9 +165,9 @@ func (c *Client) fetchRules(ctx context.Context, p *plugin) (*ruleset, error) {
 }
 
 // logFailure is loud once, until a fetch succeeds again.
-func (c *Client) logFailure(p *plugin, err error) {
+func (c *Client) logFailure(ctx context.Context, p *plugin, err error) {
 	level := logrus.WarnLevel
-	if p.published.failing.Swap(true) || c.metadata.ctx.Err() != nil {
+	if p.published.failing.Swap(true) || errors.Is(ctx.Err(), context.Canceled) {
 		level = logrus.DebugLevel
 	}
 	c.log.WithField("plugin", p.id).WithError(err).

@@ -153,7 +153,7 @@ func (s *ruleset) checkRule(memo *otter.Cache[checkedParams, error], resourceTyp
 	err, ok := memo.GetIfPresent(key)
 	if !ok {
 		err = rule.checkParams(leaf.Params)
-		memo.Set(key, err)
+		_, _ = memo.Set(key, err)
 	}
 	if err != nil {
 		return fmt.Errorf("params of its rule %q: %w", leaf.Name, err)
