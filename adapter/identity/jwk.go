@@ -105,14 +105,19 @@ func parseKey(text jsontext.Value) *key {
 		if named && alg.String() != name {
 			continue
 		}
-		verifier, err := jws.VerifierFor(algorithms[name])
-		if err != nil {
+		if k.algorithms[name], err = verifierFor(name); err != nil {
 			return nil
 		}
-		k.algorithms[name] = verifier
 	}
 	if len(k.algorithms) == 0 {
 		return nil
 	}
 	return k
+}
+
+func verifierFor(alg string) (jws.Verifier2, error) {
+	if alg == "ES256" {
+		return es256{}, nil
+	}
+	return jws.VerifierFor(algorithms[alg])
 }
