@@ -169,7 +169,7 @@ func refusedConditions(err error) *wire.Error {
 	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return e
 	}
-	if e, ok := errors.AsType[*conditions.Unavailable](err); ok {
+	if e, ok := errors.AsType[*conditions.UnavailableError](err); ok {
 		return wire.ServiceUnavailableError(max(1, int(e.RetryAfter/time.Second)),
 			"A plugin that has to decide does not answer").Because(err)
 	}
