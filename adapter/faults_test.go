@@ -1,12 +1,12 @@
 package adapter_test
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,7 +74,7 @@ func answers(status int, contentType, body string) fault {
 func truncated(w http.ResponseWriter, r *http.Request, healthy http.Handler) {
 	recorded := httptest.NewRecorder()
 	healthy.ServeHTTP(recorded, r)
-	w.Header().Set("Content-Length", fmt.Sprint(recorded.Body.Len()))
+	w.Header().Set("Content-Length", strconv.Itoa(recorded.Body.Len()))
 	_, _ = w.Write(recorded.Body.Bytes()[:recorded.Body.Len()/2])
 }
 

@@ -33,7 +33,11 @@ type exchangeKey struct{}
 
 // exchangeOf returns the exchange of a request that passed [Server.observed].
 func exchangeOf(r *http.Request) *exchange {
-	return r.Context().Value(exchangeKey{}).(*exchange)
+	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		panic("adapter: a request came by another way than Server.observed")
+	}
+	return x
 }
 
 // observed gives a request its id and its time, and logs and counts what came of it.

@@ -3,6 +3,7 @@ package adapter_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -224,7 +225,7 @@ func recordedEntities(t testing.TB) map[string]recordedEntity {
 	entities := map[string]recordedEntity{}
 	for decoder := yaml.NewDecoder(file); ; {
 		var e recordedEntity
-		if err := decoder.Decode(&e); err == io.EOF {
+		if err := decoder.Decode(&e); errors.Is(err, io.EOF) {
 			return entities
 		} else if err != nil {
 			t.Fatal(err)

@@ -117,7 +117,8 @@ func (d document) config(opa json.RawMessage) *Config {
 	for _, e := range d.Discovery.Endpoints {
 		// An entry for the front end alone says nothing to a backend.
 		if e.Target.Internal != "" {
-			c.Discovery.Endpoints = append(c.Discovery.Endpoints, discovery.Endpoint{Target: e.Target.Internal, Plugins: e.Plugins})
+			endpoint := discovery.Endpoint{Target: e.Target.Internal, Plugins: e.Plugins}
+			c.Discovery.Endpoints = append(c.Discovery.Endpoints, endpoint)
 		}
 	}
 	for _, k := range d.Backend.Auth.PluginKeyStore.Static.Keys {

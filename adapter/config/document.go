@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -201,25 +202,25 @@ func (p *problems) addDecoding(err error) {
 	if err == nil {
 		return
 	}
-	var one *mapstructure.DecodeError
-	if direct, ok := err.(*mapstructure.DecodeError); ok {
-		one = direct
-	} else if joined, ok := errors.AsType[joinedError](err); ok {
-		for _, each := range joined.Unwrap() {
-			p.addDecoding(each)
-		}
-		return
-	}
-	if one != nil {
+	// Not errors.AsType: it would find the first of those that are joined, too.
+	switch one := err.(type) { //nolint:errorlint
+	case *mapstructure.DecodeError:
 		p.add(strings.TrimPrefix(one.Name(), "."), "%v", one.Unwrap())
 		return
+	default:
+		if joined, ok := errors.AsType[joinedError](err); ok {
+			for _, each := range joined.Unwrap() {
+				p.addDecoding(each)
+			}
+			return
+		}
 	}
 	p.add("", "%v", err)
 }
 
-func listHook(from, to reflect.Type, value any) (any, error) {
-	if to == reflect.TypeFor[oneOrMany]() && from.Kind() == reflect.String {
-		return []string{value.(string)}, nil
+func listHook(_, to reflect.Type, value any) (any, error) {
+	if text, ok := value.(string); ok && to == reflect.TypeFor[oneOrMany]() {
+		return []string{text}, nil
 	}
 	return value, nil
 }
@@ -231,11 +232,12 @@ func targetHook(from, to reflect.Type, value any) (any, error) {
 	return value, nil
 }
 
-func sizeHook(from, to reflect.Type, value any) (any, error) {
-	if to != reflect.TypeFor[byteSize]() || from.Kind() != reflect.String {
+func sizeHook(_, to reflect.Type, value any) (any, error) {
+	text, ok := value.(string)
+	if !ok || to != reflect.TypeFor[byteSize]() {
 		return value, nil
 	}
-	size, err := humanize.ParseBytes(value.(string))
+	size, err := humanize.ParseBytes(text)
 	if err != nil || size > 1<<40 {
 		return nil, fmt.Errorf("want a size such as 10MiB, have %q", value)
 	}
@@ -243,18 +245,18 @@ func sizeHook(from, to reflect.Type, value any) (any, error) {
 }
 
 // scalarHook takes what ${VAR} filled in as text for what it spells.
-func scalarHook(from, to reflect.Type, value any) (any, error) {
-	if from.Kind() != reflect.String {
+func scalarHook(_, to reflect.Type, value any) (any, error) {
+	text, ok := value.(string)
+	if !ok {
 		return value, nil
 	}
-	switch text := value.(string); {
+	switch {
 	case to.Kind() == reflect.Bool && text == "true":
 		return true, nil
 	case to.Kind() == reflect.Bool && text == "false":
 		return false, nil
 	case to.Kind() == reflect.Int:
-		var n int
-		if _, err := fmt.Sscanf(text, "%d", &n); err == nil && fmt.Sprint(n) == text {
+		if n, err := strconv.Atoi(text); err == nil {
 			return n, nil
 		}
 	}

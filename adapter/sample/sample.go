@@ -28,6 +28,7 @@ type Backstage struct {
 	permissionURL string
 	listener      net.Listener
 	server        *http.Server
+	client        http.Client
 }
 
 // New returns a sample Backstage that listens on a loopback port of its own, and
@@ -47,6 +48,7 @@ func New(ctx context.Context) (*Backstage, error) {
 	}
 	b := &Backstage{
 		URL: "http://" + listener.Addr().String(), UserKey: userKey, PluginKey: pluginKey, listener: listener,
+		client: http.Client{Timeout: 10 * time.Second},
 	}
 	b.server = &http.Server{Handler: b.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	return b, nil
@@ -69,12 +71,14 @@ func (b *Backstage) Close() {
 func (b *Backstage) routes() http.Handler {
 	userSet, pluginSet := must(b.UserKey.Set()), must(b.PluginKey.Set())
 	r := mux.NewRouter()
-	r.HandleFunc("/api/auth/.well-known/jwks.json", static(userSet)).Methods(http.MethodGet)
-	r.HandleFunc("/api/auth/v1/userinfo", b.userInfo).Methods(http.MethodGet)
-	r.HandleFunc("/api/todo/.backstage/auth/v1/jwks.json", static(pluginSet)).Methods(http.MethodGet)
-	r.HandleFunc("/api/todo/.well-known/backstage/permissions/metadata", todoMetadata).Methods(http.MethodGet)
-	r.HandleFunc("/api/todo/.well-known/backstage/permissions/apply-conditions", b.applyConditions).Methods(http.MethodPost)
-	r.HandleFunc("/api/todo/todos", b.listTodos).Methods(http.MethodGet)
+	auth := r.PathPrefix("/api/auth").Subrouter()
+	auth.HandleFunc("/.well-known/jwks.json", static(userSet)).Methods(http.MethodGet)
+	auth.HandleFunc("/v1/userinfo", b.userInfo).Methods(http.MethodGet)
+	todo := r.PathPrefix("/api/todo").Subrouter()
+	todo.HandleFunc("/.backstage/auth/v1/jwks.json", static(pluginSet)).Methods(http.MethodGet)
+	todo.HandleFunc("/.well-known/backstage/permissions/metadata", todoMetadata).Methods(http.MethodGet)
+	todo.HandleFunc("/.well-known/backstage/permissions/apply-conditions", b.applyConditions).Methods(http.MethodPost)
+	todo.HandleFunc("/todos", b.listTodos).Methods(http.MethodGet)
 	return r
 }
 

@@ -163,15 +163,21 @@ func todoMetadata(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	text := map[string]any{"type": "string"}
+	texts := map[string]any{"type": "array", "items": text}
+	permission := func(name, action string) map[string]any {
+		p := map[string]any{"type": "basic", "name": name, "attributes": map[string]string{"action": action}}
+		if action != "create" {
+			p["type"], p["resourceType"] = "resource", todoType
+		}
+		return p
+	}
 	writeJSON(w, http.StatusOK, map[string]any{
 		"permissions": []any{
-			map[string]any{"type": "resource", "name": "todo.item.read", "attributes": map[string]string{"action": "read"}, "resourceType": todoType},
-			map[string]any{"type": "resource", "name": "todo.item.update", "attributes": map[string]string{"action": "update"}, "resourceType": todoType},
-			map[string]any{"type": "basic", "name": "todo.create", "attributes": map[string]string{"action": "create"}},
+			permission("todo.item.read", "read"), permission("todo.item.update", "update"), permission("todo.create", "create"),
 		},
 		"rules": []any{
 			rule("IS_OWNER", "Allow todos of one user", map[string]any{"userId": text}, "userId"),
-			rule("HAS_STATUS", "Allow todos in some status", map[string]any{"statuses": map[string]any{"type": "array", "items": text}}, "statuses"),
+			rule("HAS_STATUS", "Allow todos in some status", map[string]any{"statuses": texts}, "statuses"),
 		},
 	})
 }
@@ -209,18 +215,20 @@ func (b *Backstage) mayRead(ctx context.Context, user string) (criteria.Criteria
 	if err != nil {
 		return criteria.Criteria{}, err
 	}
-	const question = `{"items":[{"id":"1","permission":{"type":"resource","name":"todo.item.read","attributes":{"action":"read"},"resourceType":"todo-item"}}]}`
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.permissionURL+"/authorize", bytes.NewBufferString(question))
+	const question = `{"items":[{"id":"1","permission":{"type":"resource","name":"todo.item.read",` +
+		`"attributes":{"action":"read"},"resourceType":"todo-item"}}]}`
+	url := b.permissionURL + "/authorize"
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewBufferString(question))
 	if err != nil {
 		return criteria.Criteria{}, err
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := b.client.Do(request)
 	if err != nil {
 		return criteria.Criteria{}, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	var answer struct {
 		Items []struct {
 			Result     string `json:"result"`
@@ -258,15 +266,16 @@ func (b *Backstage) verifyUser(token string) (limitedClaims, error) {
 // verifyPermissionBackend accepts a call only with a plugin token of the
 // permission backend for todo.
 func (b *Backstage) verifyPermissionBackend(r *http.Request) error {
-	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, b.permissionURL+"/.backstage/auth/v1/jwks.json", nil)
+	url := b.permissionURL + "/.backstage/auth/v1/jwks.json"
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := b.client.Do(request)
 	if err != nil {
 		return errors.New("the permission backend's keys cannot be had")
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	set, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
 		return err

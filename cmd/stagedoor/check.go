@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -30,10 +31,12 @@ func newCheck() *cobra.Command {
 				}, rego.Schemas())
 				if err != nil {
 					failed++
-					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\n", path, err)
+					cmd.PrintErrf("%s: %v\n", path, err)
 					continue
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %s\n", path, describe(state))
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %s\n", path, describe(state)); err != nil {
+					return err
+				}
 			}
 			if failed > 0 {
 				return fmt.Errorf("%d of %d policies must not serve", failed, len(paths))
@@ -41,7 +44,7 @@ func newCheck() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides; the annotated one if absent")
+	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
 	return cmd
 }
 
@@ -51,9 +54,9 @@ func describe(s *policy.State) string {
 	if s.AboutResource() {
 		style = "about the resource"
 	}
-	text := fmt.Sprintf("entrypoint %s, %s", s.Entrypoint, style)
+	parts := []string{"entrypoint " + s.Entrypoint, style}
 	for _, source := range s.Nondeterministic {
-		text += fmt.Sprintf(", never remembered because of %s at %s", source.Builtin, source.Location)
+		parts = append(parts, fmt.Sprintf("never remembered because of %s at %s", source.Builtin, source.Location))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }

@@ -49,28 +49,34 @@ func onLoopback(address string) bool {
 
 // question is one curl line of the road.
 type question struct {
-	title, user, item string
+	title, permission, ref string
 }
 
-// printRoad prints a ready curl line for each kind of answer.
+// road is a question for each kind of answer, all of alice.
+var road = []question{
+	{"ALLOW: somebody signed in reads", `"type":"basic","name":"todo.list","attributes":{"action":"read"}`, ""},
+	{"DENY: nobody said that alice may create", `"type":"basic","name":"todo.create","attributes":{"action":"create"}`, ""},
+	{"CONDITIONAL: alice may update what fulfils the criteria", updateTodo, ""},
+	{"by resourceRef: todo-1 is alice's, todo-2 is not, and the plugin says so", updateTodo, `["todo-1","todo-2"]`},
+}
+
+const updateTodo = `"type":"resource","name":"todo.item.update","attributes":{"action":"update"},"resourceType":"todo-item"`
+
+// printRoad prints a ready curl line, with a fresh token, for each question.
 func printRoad(out io.Writer, url string, backstage *sample.Backstage) error {
-	for _, q := range []question{
-		{"ALLOW: somebody signed in reads", "user:default/alice",
-			`{"id":"1","permission":{"type":"basic","name":"todo.list","attributes":{"action":"read"}}}`},
-		{"DENY: nobody said that alice may create", "user:default/alice",
-			`{"id":"1","permission":{"type":"basic","name":"todo.create","attributes":{"action":"create"}}}`},
-		{"CONDITIONAL: alice may update what fulfils the criteria", "user:default/alice",
-			`{"id":"1","permission":{"type":"resource","name":"todo.item.update","attributes":{"action":"update"},"resourceType":"todo-item"}}`},
-		{"ALLOW and DENY by resourceRef: todo-1 is alice's, todo-2 is not, and the plugin says so", "user:default/alice",
-			`{"id":"1","permission":{"type":"resource","name":"todo.item.update","attributes":{"action":"update"},"resourceType":"todo-item"},"resourceRef":["todo-1","todo-2"]}`},
-	} {
-		token, err := backstage.PluginToken(q.user)
+	var text strings.Builder
+	for _, q := range road {
+		token, err := backstage.PluginToken("user:default/alice")
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "\n# %s\ncurl -s %s/authorize -H 'content-type: application/json' -H 'authorization: Bearer %s' -d '{\"items\":[%s]}'\n",
-			q.title, strings.TrimRight(url, "/"), token, q.item)
+		item := `{"id":"1","permission":{` + q.permission + `}`
+		if q.ref != "" {
+			item += `,"resourceRef":` + q.ref
+		}
+		fmt.Fprintf(&text, "\n# %s\ncurl -s %s/authorize -H 'content-type: application/json' -H 'authorization: Bearer %s' "+
+			"-d '{\"items\":[%s}]}'\n", q.title, strings.TrimRight(url, "/"), token, item)
 	}
-	fmt.Fprintln(out)
-	return nil
+	_, err := fmt.Fprintln(out, text.String())
+	return err
 }

@@ -26,7 +26,7 @@ func TestDevRoad(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
-	lines, ended := startDev(t, ctx)
+	lines, ended := startDev(ctx, t)
 	for i := 0; i < len(want); {
 		line, ok := <-lines
 		if !ok {
@@ -50,7 +50,7 @@ func TestDevRoad(t *testing.T) {
 }
 
 // startDev runs serve --dev on free ports. Lines are what it prints.
-func startDev(t *testing.T, ctx context.Context) (lines <-chan string, ended <-chan error) {
+func startDev(ctx context.Context, t *testing.T) (lines <-chan string, ended <-chan error) {
 	t.Helper()
 	config := t.TempDir() + "/config.yaml"
 	writeConfig(t, config, `stagedoor: {listen: "127.0.0.1:0", admin: {listen: "127.0.0.1:0"}}`)

@@ -58,7 +58,7 @@ func newServe() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "config", nil, "a YAML `file`; several are merged in order")
-	cmd.Flags().BoolVar(&checkOnly, "check-config", false, "check the configuration and the policy that it names, and exit")
+	cmd.Flags().BoolVar(&checkOnly, "check-config", false, "check configuration and policy, and exit")
 	cmd.Flags().BoolVar(&dev, "dev", false, "serve on loopback with a token issuer and a sample plugin, for trying out")
 	cmd.MarkFlagsMutuallyExclusive("check-config", "dev")
 	return cmd
@@ -125,7 +125,9 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs
 	s := adapter.New(adapter.Options{
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
 		CORS: c.CORS, Version: version(),
-	}, adapter.Parts{Identity: who, Policy: decides, Conditions: asker, Audit: decides.Audit(), Log: log, Registry: registry})
+	}, adapter.Parts{
+		Identity: who, Policy: decides, Conditions: asker, Audit: decides.Audit(), Log: log, Registry: registry,
+	})
 	handler, err := s.Handler()
 	if err != nil {
 		return nil, err
@@ -155,7 +157,9 @@ func newDecider(ctx context.Context, remote *policy.RemoteOptions, o policy.Opti
 
 // serve serves until ctx is done, and then finishes what is in flight. Started is
 // called once both servers listen.
-func serve(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs.FS, started func(*server) error) error {
+func serve(
+	ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs.FS, started func(*server) error,
+) error {
 	s, err := build(ctx, c, log, fallback)
 	if err != nil {
 		return err
@@ -186,7 +190,7 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 // serveOn serves on the listener until ctx is done, and then finishes what is in flight.
 func serveOn(ctx context.Context, listener net.Listener, handler http.Handler, log *logrus.Entry) error {
 	httpLog := log.WriterLevel(logrus.DebugLevel)
-	defer httpLog.Close()
+	defer func() { _ = httpLog.Close() }()
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
