@@ -46,7 +46,30 @@ func helpers(n int) string {
 	return b.String()
 }
 
+// reasons is a set of n reasons to deny, which must be empty.
+func reasons(n int) string {
+	var b strings.Builder
+	b.WriteString(header)
+	for i := range n {
+		fmt.Fprintf(&b, "deny contains \"d%d\" if catalog.has_label(input.resource, {\"label\": \"a%d\"})\n\n", i, i)
+	}
+	b.WriteString("allow if {\n\tcatalog.is_entity_kind(input.resource, {\"kinds\": [\"API\"]})\n\tcount(deny) == 0\n}\n")
+	return b.String()
+}
+
 const (
+	everyTeam = header + `
+allow if {
+	every g in input.identity.claims {
+		not catalog.has_label(input.resource, {"label": "hidden", "value": g})
+	}
+}`
+	twoTeams = header + `
+allow if count([g |
+	some g in input.identity.claims
+	catalog.has_label(input.resource, {"label": "team", "value": g})
+]) >= 2
+`
 	teams = header + `
 allow if {
 	some g in input.identity.claims
@@ -112,6 +135,9 @@ var shapes = []shape{
 	{"50 claims", teams, input(50), 1, 50},
 	{"500 claims", teams, input(500), 1, 500},
 	{"5000 claims", teams, input(5000), 1, 5000},
+	{"5000 claims, every", everyTeam, input(5000), 5002, 5000},
+	{"20 claims, two of them", twoTeams, input(20), 0, 0},
+	{"50 reasons to deny", reasons(50), annInput, 0, 51},
 	{"500 claims and more", teamsAndMore, input(500), 0, 0},
 	{"5000 claims and more", teamsAndMore, input(5000), 0, 0},
 }

@@ -44,6 +44,7 @@ type branch struct {
 // another is not multiplied out.
 type proofs struct {
 	parts []ast.Body
+	keyed int // the part that binds resultVar, of the body of a collection
 }
 
 // literal is one of the calls that a body of proofs was given. Its operands are
@@ -60,7 +61,10 @@ type literal struct {
 	rhs   *proofs         // isAnd, isOr
 	vars  []*ast.Term     // what args are the values of, of a body
 	every *ast.Every
-	body  ast.Body // isGroup
+	body  ast.Body // isGroup; isCount: what must hold for the number
+	of    *collection
+	over  []*ast.Term // what the first args are the values of, for of
+	count *ast.Term   // the number
 }
 
 type literalKind uint8
@@ -73,19 +77,27 @@ const (
 	isOr
 	isEvery
 	isGroup // expressions that are explored
+	// Of a collection, whether
+	isSet     // it is defined: always
+	isSome    // there is an element
+	isElement // its last arg is an element
+	isEqual   // it is its last arg
+	isCount   // the number of elements is one for which the body holds
+	isEach    // there is an element that is the value of the call
 )
 
 // planner finds the documents that depend on the resource and plans how each
 // becomes known.
 type planner struct {
 	*flow
-	policy    *Policy
-	dependent map[*ast.Rule]bool
+	policy      *Policy
+	dependent   map[*ast.Rule]bool
+	collections map[string]*collection // by path; nil for what is none
 }
 
 // plan plans every document that depends on the resource.
 func (p *Policy) plan(f *flow) {
-	pl := &planner{flow: f, policy: p, dependent: make(map[*ast.Rule]bool)}
+	pl := &planner{flow: f, policy: p, dependent: make(map[*ast.Rule]bool), collections: make(map[string]*collection)}
 	pl.findDependent()
 	var docs []*document
 	for _, rule := range f.reached {
@@ -259,6 +271,10 @@ func (p *planner) clusters(body ast.Body, outer ast.VarSet) ([]*cluster, []ast.V
 		}
 		c.exprs, c.last = append(c.exprs, e), i
 		clusters[i] = c
+		if p.iteration(e) != nil && len(c.exprs) == 1 {
+			bound.Update(ownVars(e)) // A proof knows the element.
+			continue
+		}
 		for v := range ownVars(e) {
 			if !bound.Contains(v) {
 				unknown[v] = c
@@ -381,28 +397,36 @@ func parts(exprs []*ast.Expr, outer ast.VarSet, generates, isLiteral []bool) []a
 func (p *planner) literal(exprs []*ast.Expr, bound ast.VarSet) *ast.Expr {
 	l, ok := p.simple(exprs, bound)
 	if !ok {
+		l, ok = p.collected(exprs, bound)
+	}
+	if !ok {
 		l = literal{kind: isGroup, body: exprs}
-		l.over(l.body, bound)
+		l.given(l.body, bound)
 	}
 	l.at = exprs[len(exprs)-1].Location
 	number := ast.IntNumberTerm(len(p.policy.literals))
 	p.policy.literals = append(p.policy.literals, l)
-	call := ast.NewExpr([]*ast.Term{literalOperator, number, ast.ArrayTerm(l.args...)})
+	terms := []*ast.Term{literalOperator, number, ast.ArrayTerm(l.args...)}
+	if l.kind == isEach {
+		terms = append(terms, ast.ArrayTerm(l.vars...))
+	}
+	call := ast.NewExpr(terms)
 	call.Location = l.at
 	return call
 }
 
 // literalDecl is the function that stands for literals: of the literal's number
-// and the values of its args.
+// and the values of its args. Of isEach, it has a value for each element, an array
+// of the element and again the element, as iterating a set does.
 var literalDecl = &ast.Builtin{
 	Name: "stagedoor.literal",
-	Decl: types.NewFunction(types.Args(types.N, types.A), types.B),
+	Decl: types.NewFunction(types.Args(types.N, types.A), types.A),
 }
 
 var literalOperator = ast.NewTerm(literalDecl.Ref())
 
-// over makes the literal one of the values that the known variables of x have.
-func (l *literal) over(x any, bound ast.VarSet) {
+// given makes the literal one of the values that the known variables of x have.
+func (l *literal) given(x any, bound ast.VarSet) {
 	for _, v := range varsOf(x).Sorted() {
 		if bound.Contains(v) {
 			l.vars = append(l.vars, ast.NewTerm(v))
@@ -442,7 +466,7 @@ func (p *planner) simple(exprs []*ast.Expr, bound ast.VarSet) (literal, bool) {
 	default:
 		return literal{}, false
 	}
-	l.over(e, bound)
+	l.given(e, bound)
 	return l, true
 }
 
@@ -468,6 +492,6 @@ func (p *planner) every(l literal, every *ast.Every, bound ast.VarSet) (literal,
 	inner.Update(varsOf(every.Value))
 	l.kind, l.every = isEvery, every
 	l.lhs = p.proofs(every.Body, inner)
-	l.over(&ast.Expr{Terms: every}, bound)
+	l.given(&ast.Expr{Terms: every}, bound)
 	return l, true
 }

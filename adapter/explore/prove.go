@@ -16,7 +16,7 @@ var errNotProved = errors.New("not proved")
 
 // knownKey finds what is known of a document or group with some arguments.
 type knownKey struct {
-	of   any // a *document or a *literal
+	of   any // a *document, a *literal or a *collection
 	hash int
 }
 
@@ -27,13 +27,9 @@ type knownOutcomes struct {
 
 // once returns what is known, or finds it and remembers it.
 func (w *world) once(of any, args []*ast.Term, find func() ([]outcome, error)) ([]outcome, error) {
-	key := knownKey{of: of}
-	for _, arg := range args {
-		key.hash = key.hash*31 + arg.Hash()
-	}
-	same := func(a, b *ast.Term) bool { return a.Equal(b) }
+	key := hashed(of, args)
 	for _, known := range w.known[key] {
-		if slices.EqualFunc(known.args, args, same) {
+		if sameTerms(known.args, args) {
 			return known.outcomes, nil
 		}
 	}
@@ -42,6 +38,18 @@ func (w *world) once(of any, args []*ast.Term, find func() ([]outcome, error)) (
 		w.known[key] = append(w.known[key], knownOutcomes{args, outcomes})
 	}
 	return outcomes, err
+}
+
+func hashed(of any, args []*ast.Term) knownKey {
+	key := knownKey{of: of}
+	for _, arg := range args {
+		key.hash = key.hash*31 + arg.Hash()
+	}
+	return key
+}
+
+func sameTerms(a, b []*ast.Term) bool {
+	return slices.EqualFunc(a, b, func(a, b *ast.Term) bool { return a.Equal(b) })
 }
 
 // entry finds the outcomes of the entrypoint.
@@ -57,7 +65,7 @@ func (w *world) entry() ([]outcome, error) {
 func (w *world) document(doc *document, args []*ast.Term) ([]outcome, error) {
 	return w.once(doc, args, func() ([]outcome, error) {
 		if doc.proved {
-			outcomes, err := w.prove(doc, args)
+			outcomes, err := w.proveDocument(doc, args)
 			if !errors.Is(err, errNotProved) {
 				return outcomes, err
 			}
@@ -69,7 +77,9 @@ func (w *world) document(doc *document, args []*ast.Term) ([]outcome, error) {
 	})
 }
 
-var resultVar = ast.VarTerm("result")
+// resultVar is bound to what a query is for. No author can have a variable of this
+// name.
+var resultVar = ast.VarTerm("stagedoor result")
 
 // valueOf is the query for the value of a rule.
 func valueOf(ref ast.Ref) ast.Body {
@@ -82,10 +92,10 @@ func callOf(ref ast.Ref, args []*ast.Term) ast.Body {
 	return ast.NewBody(ast.NewExpr(terms))
 }
 
-// prove finds the outcomes of a document from the proofs of its bodies. A branch
+// proveDocument finds the outcomes of a document from the proofs of its bodies. A branch
 // of a rule counts where none before it does, and the fallback where no branch
 // does.
-func (w *world) prove(doc *document, args []*ast.Term) ([]outcome, error) {
+func (w *world) proveDocument(doc *document, args []*ast.Term) ([]outcome, error) {
 	none := outcome{value: doc.fallback, where: criteria.Granted}
 	var found []outcome
 	for _, c := range w.chains(doc) {
@@ -169,20 +179,33 @@ func (w *world) Resolve(ref ast.Ref) (ast.Value, error) {
 func (w *world) proofs(b *proofs, terms, values []*ast.Term) (criteria.Function, error) {
 	parts := make([]criteria.Function, len(b.parts))
 	for i, part := range b.parts {
-		r := &run{world: w}
-		var proofs []criteria.Function
-		failure, err := w.evaluate(given(terms, values, part), r, func(topdown.QueryResult) {
-			proofs = append(proofs, w.space.All(r.path...))
-		})
-		if err != nil {
+		var err error
+		if parts[i], err = w.part(part, terms, values); err != nil {
 			return criteria.Denied, err
 		}
-		if failure != nil {
-			return criteria.Denied, errNotProved
-		}
-		parts[i] = w.space.Any(proofs...)
 	}
 	return w.space.All(parts...), nil
+}
+
+// part is where a part of a body has a solution.
+func (w *world) part(part ast.Body, terms, values []*ast.Term) (criteria.Function, error) {
+	var proofs []criteria.Function
+	err := w.prove(part, terms, values, func(_ topdown.QueryResult, holds criteria.Function) {
+		proofs = append(proofs, holds)
+	})
+	return w.space.Any(proofs...), err
+}
+
+// prove finds the proofs of a part of a body: each solution, and where it is one.
+func (w *world) prove(part ast.Body, terms, values []*ast.Term, proof func(topdown.QueryResult, criteria.Function)) error {
+	r := &run{world: w}
+	failure, err := w.evaluate(given(terms, values, part), r, func(result topdown.QueryResult) {
+		proof(result, w.space.All(r.path...))
+	})
+	if err == nil && failure != nil {
+		return errNotProved
+	}
+	return err
 }
 
 // given is a body after the terms have their values.
@@ -203,21 +226,46 @@ func (p *Policy) literal(bctx topdown.BuiltinContext, operands []*ast.Term, iter
 	for i := range args {
 		args[i] = values.Elem(i)
 	}
-	holds, err := r.world.literal(&p.literals[number], args)
-	if err != nil {
-		if !errors.Is(err, errNotProved) {
-			r.fatal = err
+	if l := &p.literals[number]; l.kind != isEach {
+		holds, err := r.world.literal(l, args)
+		if err != nil {
+			return r.halt(err)
 		}
-		return topdown.Halt{Err: err}
+		return r.suppose(holds, ast.InternedTerm(true), iter)
 	}
+	elements, err := r.world.elements(p.literals[number].of, nil, nil)
+	if err != nil {
+		return r.halt(err)
+	}
+	for _, e := range elements {
+		if err := r.world.count(); err != nil {
+			return r.halt(err)
+		}
+		if err := r.suppose(e.where, ast.ArrayTerm(e.value, e.value), iter); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// halt ends a proof that cannot be completed, or the decision.
+func (r *run) halt(err error) error {
+	if !errors.Is(err, errNotProved) {
+		r.fatal = err
+	}
+	return topdown.Halt{Err: err}
+}
+
+// suppose goes on with a proof where something holds.
+func (r *run) suppose(holds criteria.Function, value *ast.Term, iter func(*ast.Term) error) error {
 	switch holds {
 	case criteria.Denied:
 		return nil
 	case criteria.Granted:
-		return iter(ast.InternedTerm(true))
+		return iter(value)
 	}
 	r.path = append(r.path, holds)
-	err = iter(ast.InternedTerm(true))
+	err := iter(value)
 	r.path = r.path[:len(r.path)-1]
 	return err
 }
@@ -263,6 +311,8 @@ func (w *world) positive(l *literal, args []*ast.Term) (criteria.Function, error
 		return w.space.Any(lhs, rhs), err
 	case isEvery:
 		return w.every(l, args)
+	case isSet, isSome, isElement, isEqual, isCount:
+		return w.collection(l, args)
 	}
 	outcomes, err := w.once(l, args, func() ([]outcome, error) {
 		return w.explore(given(l.vars, args, l.body), nil)
@@ -319,4 +369,52 @@ func (w *world) every(l *literal, args []*ast.Term) (criteria.Function, error) {
 		}
 	}
 	return w.space.All(all...), nil
+}
+
+// collection is where a literal about a collection holds. Its first args are what
+// the collection depends on.
+func (w *world) collection(l *literal, args []*ast.Term) (criteria.Function, error) {
+	elements, err := w.elements(l.of, l.over, args[:len(l.over)])
+	if err != nil {
+		return criteria.Denied, err
+	}
+	switch l.kind {
+	case isSome:
+		return w.any(elements), nil
+	case isElement:
+		return member(elements, args[len(l.over)]), nil
+	case isEqual:
+		return w.equal(elements, args[len(l.over)]), nil
+	case isCount:
+		fits, err := w.fitting(l, args[len(l.over):], len(elements))
+		if err != nil {
+			return criteria.Denied, err
+		}
+		return w.counted(elements, fits)
+	}
+	return criteria.Granted, nil
+}
+
+// fitting are the numbers up to n for which the body of a literal has a solution.
+func (w *world) fitting(l *literal, args []*ast.Term, n int) ([]bool, error) {
+	numbers := make([]*ast.Term, n+1)
+	for i := range numbers {
+		numbers[i] = ast.IntNumberTerm(i)
+	}
+	list := ast.VarTerm("stagedoor numbers")
+	body := ast.Body{
+		ast.Equality.Expr(list, ast.ArrayTerm(numbers...)),
+		ast.Equality.Expr(l.count, ast.RefTerm(list, ast.VarTerm("stagedoor number"))),
+	}
+	fits := make([]bool, n+1)
+	name := l.count.Value.(ast.Var)
+	failure, err := w.evaluate(given(l.vars, args, append(body, l.body...)), &run{world: w}, func(r topdown.QueryResult) {
+		if i, ok := r[name].Value.(ast.Number).Int(); ok {
+			fits[i] = true
+		}
+	})
+	if err == nil && failure != nil {
+		err = errNotProved
+	}
+	return fits, err
 }

@@ -130,7 +130,7 @@ func (s stock) allow(q Query, e entity) (allow bool, failure error) {
 	if err != nil {
 		return false, err
 	}
-	return len(results) > 0 && results[0]["result"].Equal(ast.BooleanTerm(true)), nil
+	return len(results) > 0 && results[0][resultVar.Value.(ast.Var)].Equal(ast.BooleanTerm(true)), nil
 }
 
 // entity is a catalog entity, as far as the rules of these tests look at it.

@@ -31,6 +31,7 @@ type world struct {
 	byParams  map[int][]askedQuestion
 	byRule    map[*document]int // the question that a document is
 	known     map[knownKey][]knownOutcomes
+	collected map[knownKey][]knownElements
 	asked     *PermissionRule // the first rule that was asked; others must be of its type
 
 	evaluations, answers, asks, proved, explored int
@@ -52,18 +53,19 @@ type outcome struct {
 // newWorld begins a decision. The function that it returns ends it.
 func newWorld(ctx context.Context, p *Policy, q Query) (*world, func() bool) {
 	w := &world{
-		ctx:      ctx,
-		policy:   p,
-		query:    q,
-		input:    ast.NewTerm(q.Input),
-		nd:       q.NDBuiltinCache,
-		rules:    topdown.NewVirtualCache(),
-		cancel:   topdown.NewCancel(),
-		metrics:  metrics.NoOp(),
-		space:    criteria.NewSpace(),
-		byParams: make(map[int][]askedQuestion),
-		byRule:   make(map[*document]int),
-		known:    make(map[knownKey][]knownOutcomes),
+		ctx:       ctx,
+		policy:    p,
+		query:     q,
+		input:     ast.NewTerm(q.Input),
+		nd:        q.NDBuiltinCache,
+		rules:     topdown.NewVirtualCache(),
+		cancel:    topdown.NewCancel(),
+		metrics:   metrics.NoOp(),
+		space:     criteria.NewSpace(),
+		byParams:  make(map[int][]askedQuestion),
+		byRule:    make(map[*document]int),
+		known:     make(map[knownKey][]knownOutcomes),
+		collected: make(map[knownKey][]knownElements),
 	}
 	if w.nd == nil {
 		w.nd = builtins.NDBCache{}
