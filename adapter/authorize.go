@@ -73,7 +73,11 @@ func (s *Server) policyCaller(ctx context.Context, caller identity.Caller) (poli
 	if err != nil {
 		return policy.Caller{}, err
 	}
-	return policy.Caller{User: caller.User, Claims: claims, Actor: caller.Actor}, nil
+	actor := ""
+	if caller.Actor != "" {
+		actor = "plugin:" + caller.Actor // as Backstage names the subject of a service
+	}
+	return policy.Caller{User: caller.User, Claims: claims, Actor: actor}, nil
 }
 
 func permissionsOf(items []wire.Item) []wire.Permission {

@@ -147,7 +147,9 @@ func (s *site) post(t testing.TB, token, body string) (int, string) {
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/authorize", strings.NewReader(body))
 	check(t, err)
 	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Authorization", "Bearer "+token)
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
 	response, err := s.client.Do(request)
 	check(t, err)
 	defer response.Body.Close()
