@@ -117,6 +117,9 @@ func TestRecordedCases(t *testing.T) {
 			compare(t, got, want)
 		})
 	}
+	if strings.Contains(site.log.String(), "eyJ") { // as every token starts
+		t.Errorf("a token in the log:\n%s", site.log)
+	}
 	if len(cases) != len(golden) || seen != len(differences) {
 		t.Errorf("%d cases, %d answers; %d of %d differences were met", len(cases), len(golden), seen, len(differences))
 	}

@@ -235,3 +235,9 @@ func recordedEntities(t testing.TB) map[string]recordedEntity {
 		entities[strings.ToLower(e.Kind)+":default/"+e.Metadata.Name] = e
 	}
 }
+
+// rewrite replaces a file of a bundle.
+func rewrite(t testing.TB, dir, name, text string) {
+	t.Helper()
+	check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+}
