@@ -1,9 +1,6 @@
 package criteria
 
-import (
-	"errors"
-	"slices"
-)
+import "slices"
 
 // edge is a boolean function in a [bdd]: a node's number, shifted left by one,
 // and in the lowest bit whether the function is the complement of the node's.
@@ -28,8 +25,8 @@ type bdd struct {
 	ands   map[[2]edge]edge
 	isops  map[[2]edge]isop
 	covers []coverNode
-	limit  int  // of nodes
-	over   bool // whether the limit was passed; every edge is meaningless then
+	work   int  // how many steps are left
+	over   bool // whether they did not suffice; every edge is meaningless then
 }
 
 // bddNode is the function that is lo where the variable is false and hi where it
@@ -41,19 +38,16 @@ type bddNode struct {
 
 const terminal = 1<<31 - 1 // the level of the terminal node, below all others
 
-func newBDD(limit int) *bdd {
+func newBDD(work int) *bdd {
 	return &bdd{
 		nodes:  []bddNode{{level: terminal}},
 		unique: make(map[bddNode]edge),
 		ands:   make(map[[2]edge]edge),
 		isops:  make(map[[2]edge]isop),
 		covers: []coverNode{{}, {}},
-		limit:  limit,
+		work:   work,
 	}
 }
-
-// errTooLarge is what a diagram or a list of products comes to that outgrew its bound.
-var errTooLarge = errors.New("too large")
 
 func (b *bdd) level(e edge) int32 { return b.nodes[e>>1].level }
 
@@ -77,10 +71,6 @@ func (b *bdd) node(level int32, lo, hi edge) edge {
 	n := bddNode{level, lo ^ complement, hi ^ complement}
 	e, ok := b.unique[n]
 	if !ok {
-		if len(b.nodes) >= b.limit {
-			b.over = true
-			return no
-		}
 		e = edge(len(b.nodes)) << 1
 		b.nodes = append(b.nodes, n)
 		b.unique[n] = e
@@ -96,7 +86,7 @@ func (b *bdd) and(x, y edge) edge {
 		return y
 	case y == yes:
 		return x
-	case b.over:
+	case !b.step(1):
 		return no
 	}
 	if x > y {
@@ -112,6 +102,13 @@ func (b *bdd) and(x, y edge) edge {
 	e := b.node(level, b.and(x0, y0), b.and(x1, y1))
 	b.ands[key] = e
 	return e
+}
+
+// step takes steps and reports whether they sufficed.
+func (b *bdd) step(n int) bool {
+	b.work -= n
+	b.over = b.over || b.work < 0
+	return !b.over
 }
 
 func (b *bdd) or(x, y edge) edge { return b.and(x.not(), y.not()).not() }
@@ -185,12 +182,15 @@ func (b *bdd) coverNode(n coverNode) int32 {
 	return int32(len(b.covers) - 1)
 }
 
-// products returns an irredundant sum of products of f, or errTooLarge where it
+// products returns an irredundant sum of products of f, or ErrTooLarge where it
 // would have more than limit literals.
 func (b *bdd) products(f edge, limit int) ([]cube, error) {
 	cover := b.isop(f, f).cover
 	if b.over {
-		return nil, errTooLarge
+		return nil, ErrTooLarge
+	}
+	if !b.step(len(b.covers)) {
+		return nil, ErrTooLarge
 	}
 	var cubes []cube
 	var path cube
@@ -215,7 +215,7 @@ func (b *bdd) products(f edge, limit int) ([]cube, error) {
 		return ok && walk(n.rest)
 	}
 	if !walk(cover) {
-		return nil, errTooLarge
+		return nil, ErrTooLarge
 	}
 	return cubes, nil
 }

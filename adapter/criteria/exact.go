@@ -24,7 +24,7 @@ func (b *bdd) leastProducts(f edge, levels []int32) ([]cube, bool) {
 	search.want = b.table(f, levels)
 	search.findPrimes()
 	search.try(0, 0, nil)
-	if search.steps > maxCovers {
+	if !b.step(search.steps) || search.steps > maxCovers {
 		return nil, false
 	}
 	cubes := make([]cube, len(search.chosen))

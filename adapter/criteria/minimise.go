@@ -2,18 +2,26 @@ package criteria
 
 import (
 	"cmp"
-	"fmt"
+	"errors"
 	"slices"
 )
 
 const (
-	// maxDiagram is how many nodes the diagram of functions that share rules may
-	// have while it is minimised.
-	maxDiagram = 200_000
+	// maxWork is how many steps a function may take to be minimised. A step is the
+	// conjunction of two nodes of a diagram, or a look at a product to factor a sum;
+	// all of them take some tenths of a second.
+	maxWork = 2_000_000
+	// treeWork is how many steps a node of the tree is worth, written without being
+	// minimised.
+	treeWork = 40
 	// maxLiterals is how many literals a sum of products may have, which is what
 	// functions that share rules are read from.
 	maxLiterals = 50_000
 )
+
+// ErrTooLarge is that a function of many rules is too intertwined to be written as
+// criteria of a sensible size.
+var ErrTooLarge = errors.New("the condition is too intertwined to be written as criteria")
 
 // Minimise writes a function as criteria: a constant where it is one, or else a
 // tree of which no branch and no leaf could be dropped, factored, with lists
@@ -24,26 +32,31 @@ const (
 // on how it was put together, up to the bounds of what is tried; the order of the
 // leaves is that of their rules.
 //
-// The error is that the tree would have more than [MaxNodes] nodes.
+// The error is [ErrTooLarge], where even that takes too long.
 func (s *Space) Minimise(f Function) (Criteria, error) {
-	m := minimiser{space: s}
+	m := minimiser{space: s, work: maxWork}
 	t, err := m.tree(f)
 	if err != nil {
 		return Criteria{}, err
+	}
+	if atomic, ok := m.atomic(f); ok {
+		if other, err := m.tree(atomic); err == nil && other.leaves() < t.leaves() {
+			t = other
+		}
 	}
 	return t.criteria(), nil
 }
 
 type minimiser struct {
 	space *Space
-	steps int
+	work  int // what is left of maxWork
 }
 
 // tree writes a function. A conjunction falls apart into groups that share no
 // rule; what is least for each is least for all.
 func (m *minimiser) tree(f Function) (tree, error) {
-	if m.steps++; m.steps > MaxNodes {
-		return tree{}, fmt.Errorf("criteria of more than %d nodes", MaxNodes)
+	if m.work -= treeWork; m.work < 0 {
+		return tree{}, ErrTooLarge
 	}
 	if f == Denied || f == Granted {
 		return constant(f == Granted), nil
@@ -91,6 +104,7 @@ func (m *minimiser) flatten(f Function) (parts []Function, possible bool) {
 			return true
 		}
 		seen[f] = true
+		m.work--
 		n := m.space.nodes[f>>1]
 		if n.variable >= 0 || f.negated() {
 			parts = append(parts, f)
@@ -143,6 +157,7 @@ func (m *minimiser) support(of ...Function) []int32 {
 			return
 		}
 		seen[f] = true
+		m.work--
 		n := m.space.nodes[f>>1]
 		if n.variable >= 0 {
 			support = append(support, n.variable)
@@ -159,7 +174,9 @@ func (m *minimiser) support(of ...Function) []int32 {
 }
 
 // shared writes the conjunction of parts that share rules. Where it is too large
-// to be looked at as one function, it is written as it was put together.
+// to be looked at as one function, it is written as it was put together, its parts
+// looked at each by itself. So that there is work left for them, no function takes
+// more than a quarter of what is left.
 func (m *minimiser) shared(parts []Function) (tree, error) {
 	asked := m.support(parts...)
 	sorted := slices.SortedFunc(slices.Values(asked), func(a, b int32) int {
@@ -168,6 +185,7 @@ func (m *minimiser) shared(parts []Function) (tree, error) {
 	for _, order := range [][]int32{sorted, asked} {
 		d := m.diagram(order)
 		t, err := d.minimal(d.conjunction(parts))
+		m.work -= m.work/4 - max(d.work, 0)
 		if err == nil {
 			return t, nil
 		}
@@ -197,7 +215,7 @@ type diagram struct {
 }
 
 func (m *minimiser) diagram(order []int32) *diagram {
-	d := &diagram{bdd: newBDD(maxDiagram), m: m, order: order, level: make(map[int32]int32, len(order)),
+	d := &diagram{bdd: newBDD(m.work / 4), m: m, order: order, level: make(map[int32]int32, len(order)),
 		built: make(map[Function]edge)}
 	for i, v := range order {
 		d.level[v] = int32(i)
@@ -237,7 +255,7 @@ func (d *diagram) build(f Function) edge {
 // not is factored.
 func (d *diagram) minimal(e edge) (tree, error) {
 	if d.over {
-		return tree{}, errTooLarge
+		return tree{}, ErrTooLarge
 	}
 	if e == no || e == yes {
 		return constant(e == yes), nil
@@ -259,17 +277,24 @@ func (d *diagram) minimal(e edge) (tree, error) {
 			return t.not(), err
 		}
 	}
-	switch {
-	case err != nil && errNots != nil:
-		return tree{}, errTooLarge
-	case err != nil:
-		return d.factor(nots).not(), nil
-	case errNots != nil:
-		return d.factor(sum), nil
+	var t, other tree
+	if err == nil {
+		t, err = d.factored(d.least(e, sum))
 	}
-	t, other := d.factor(d.least(e, sum)), d.factor(d.least(e.not(), nots)).not()
-	if other.leaves() < t.leaves() {
-		t = other
+	if errNots == nil {
+		other, errNots = d.factored(d.least(e.not(), nots))
+	}
+	if err != nil || errNots == nil && other.leaves() < t.leaves() {
+		return other.not(), errNots
+	}
+	return t, nil
+}
+
+// factored factors a sum of products, or returns ErrTooLarge.
+func (d *diagram) factored(cubes []cube) (tree, error) {
+	t := d.factor(cubes)
+	if d.over {
+		return tree{}, ErrTooLarge
 	}
 	return t, nil
 }
@@ -364,6 +389,9 @@ func components(cubes []cube) [][]cube {
 // factor writes a sum of products by algebraic factoring: no literal is written
 // more often than the sum has it.
 func (d *diagram) factor(cubes []cube) tree {
+	if !d.step(len(cubes)) {
+		return tree{}
+	}
 	if len(cubes) == 1 {
 		return d.product(cubes[0])
 	}
@@ -393,6 +421,9 @@ func (d *diagram) factor(cubes []cube) tree {
 		}
 	}
 	_, divisor := commonCube(with)
+	if !d.step(len(divisor) * len(cubes)) {
+		return tree{}
+	}
 	quotient, rest := divide(cubes, divisor)
 	t := list(AllOf, []tree{d.factor(quotient), d.factor(divisor)})
 	if len(rest) == 0 {

@@ -1,6 +1,7 @@
 package criteria
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
@@ -232,5 +233,194 @@ func TestMinimiseSmallFunctions(t *testing.T) {
 	t.Logf("%d trials, %d functions, %d larger", trials, len(least), larger)
 	if larger > 0 {
 		t.Errorf("%d functions came out larger than their least sum of products", larger)
+	}
+}
+
+// kindOf holds where the kind is one of some.
+func kindOf(t *testing.T, s *Space, kinds ...any) Function {
+	t.Helper()
+	f, err := s.Rule("IS_ENTITY_KIND", "catalog-entity", map[string]any{"kinds": kinds}, "kinds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestMinimiseLists(t *testing.T) {
+	kinds := func(list string) string {
+		return `{"rule":"IS_ENTITY_KIND","resourceType":"catalog-entity","params":{"kinds":[` + list + `]}}`
+	}
+	label := `{"rule":"HAS_LABEL","resourceType":"catalog-entity","params":{"label":"l0"}}`
+	for name, test := range map[string]struct {
+		build func(*Space) Function
+		want  string
+	}{
+		"order and repetitions": {
+			func(s *Space) Function { return kindOf(t, s, "b", "a", "b") },
+			kinds(`"a","b"`),
+		},
+		"empty": {
+			func(s *Space) Function { return kindOf(t, s) },
+			`{"anyOf":[]}`,
+		},
+		"joined": {
+			func(s *Space) Function { return s.Any(kindOf(t, s, "b"), kindOf(t, s, "a", "c")) },
+			kinds(`"a","b","c"`),
+		},
+		"joined under a not": {
+			func(s *Space) Function {
+				return s.All(kindOf(t, s, "b").Not(), ruleFunction(s, 0), kindOf(t, s, "a").Not())
+			},
+			`{"allOf":[` + label + `,{"not":` + kinds(`"a","b"`) + `}]}`,
+		},
+		"both": {
+			func(s *Space) Function { return s.All(kindOf(t, s, "b"), kindOf(t, s, "a")) },
+			`{"allOf":[` + kinds(`"a"`) + `,` + kinds(`"b"`) + `]}`,
+		},
+		"contained": {
+			func(s *Space) Function { return s.All(kindOf(t, s, "a", "b"), kindOf(t, s, "a")) },
+			kinds(`"a"`),
+		},
+		"contradicting": {
+			func(s *Space) Function { return s.All(kindOf(t, s, "a", "b").Not(), kindOf(t, s, "a")) },
+			`{"anyOf":[]}`,
+		},
+		"contained beside another rule": {
+			func(s *Space) Function {
+				return s.Any(kindOf(t, s, "a", "b"), s.All(kindOf(t, s, "a"), ruleFunction(s, 0)))
+			},
+			kinds(`"a","b"`),
+		},
+		"overlapping": {
+			func(s *Space) Function {
+				return s.Any(s.All(kindOf(t, s, "a", "b"), ruleFunction(s, 0)), s.All(kindOf(t, s, "b", "c"), ruleFunction(s, 0)))
+			},
+			`{"allOf":[` + label + `,` + kinds(`"a","b","c"`) + `]}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewSpace()
+			c, err := s.Minimise(test.build(s))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, string(c.AppendJSON(nil))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// holds evaluates a function as it was put together.
+func (s *Space) holds(f Function, answer func(Rule) bool, known map[Function]bool) bool {
+	if f == Denied || f == Granted {
+		return f == Granted
+	}
+	positive := f &^ 1
+	value, ok := known[positive]
+	if !ok {
+		if n := s.nodes[f>>1]; n.variable >= 0 {
+			value = answer(s.variables[n.variable].rule)
+		} else {
+			value = !slices.ContainsFunc(n.of, func(f Function) bool { return !s.holds(f, answer, known) })
+		}
+		known[positive] = value
+	}
+	return value != f.negated()
+}
+
+// atLeast holds where k of the first n rules do.
+func atLeast(s *Space, k, n int) Function {
+	after := make([]Function, n+1)
+	for i := k; i <= n; i++ {
+		after[i] = Granted
+	}
+	for i := n - 1; i >= 0; i-- {
+		for j := range i + 1 {
+			after[j] = s.If(ruleFunction(s, i), after[j+1], after[j])
+		}
+	}
+	return after[0]
+}
+
+// randomSum is a disjunction of conjunctions of three literals.
+func randomSum(r *rand.Rand, s *Space, rules, products int) Function {
+	of := make([]Function, products)
+	for i := range of {
+		var product []Function
+		for range 3 {
+			f := ruleFunction(s, r.IntN(rules))
+			if r.IntN(3) == 0 {
+				f = f.Not()
+			}
+			product = append(product, f)
+		}
+		of[i] = s.All(product...)
+	}
+	return s.Any(of...)
+}
+
+var largeFunctions = map[string]func(*rand.Rand, *Space) Function{
+	"3 of 10":               func(_ *rand.Rand, s *Space) Function { return atLeast(s, 3, 10) },
+	"2 of 40":               func(_ *rand.Rand, s *Space) Function { return atLeast(s, 2, 40) },
+	"3 of 40":               func(_ *rand.Rand, s *Space) Function { return atLeast(s, 3, 40) },
+	"50 of 100":             func(_ *rand.Rand, s *Space) Function { return atLeast(s, 50, 100) },
+	"20 rules, 60 products": func(r *rand.Rand, s *Space) Function { return randomSum(r, s, 20, 60) },
+	"60 rules, 60 products": func(r *rand.Rand, s *Space) Function { return randomSum(r, s, 60, 60) },
+	"parity of 20": func(_ *rand.Rand, s *Space) Function {
+		f := Denied
+		for i := range 20 {
+			f = s.If(ruleFunction(s, i), f.Not(), f)
+		}
+		return f
+	},
+	"20 of two kinds": func(_ *rand.Rand, s *Space) Function {
+		var of []Function
+		for i := range 20 { // The worst order for a diagram: all first ones before all second ones.
+			of = append(of, s.Any(ruleFunction(s, i), ruleFunction(s, 20+i)))
+		}
+		return s.All(append(of, s.Any(s.All(of[:10]...), ruleFunction(s, 40)))...)
+	},
+}
+
+func TestMinimiseLargeFunctions(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for name, build := range largeFunctions {
+		t.Run(name, func(t *testing.T) {
+			s := NewSpace()
+			f := build(r, s)
+			c, err := s.Minimise(f)
+			if errors.Is(err, ErrTooLarge) {
+				t.Log(err)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log(leaves(c), "leaves")
+			for range 300 {
+				answers := make(map[Rule]bool)
+				often := 1 + r.IntN(9)
+				for _, v := range s.variables {
+					answers[v.rule] = r.IntN(10) < often
+				}
+				answer := func(r Rule) bool { return answers[r] }
+				if c.Eval(answer) != s.holds(f, answer, make(map[Function]bool)) {
+					t.Fatal("differs")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkMinimise(b *testing.B) {
+	for name, build := range largeFunctions {
+		b.Run(name, func(b *testing.B) {
+			s := NewSpace()
+			f := build(rand.New(rand.NewPCG(1, 1)), s)
+			for b.Loop() {
+				_, _ = s.Minimise(f)
+			}
+		})
 	}
 }

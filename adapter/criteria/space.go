@@ -81,13 +81,17 @@ func (s *Space) Rule(name, resourceType string, params map[string]any, anyOf str
 		}
 		v.rule.Params = string(b)
 	}
+	return s.variable(v), nil
+}
+
+func (s *Space) variable(v variable) Function {
 	f, ok := s.byRule[v.rule]
 	if !ok {
 		f = s.add(spaceNode{variable: int32(len(s.variables))})
 		s.variables = append(s.variables, v)
 		s.byRule[v.rule] = f
 	}
-	return f, nil
+	return f
 }
 
 func (s *Space) add(n spaceNode) Function {
