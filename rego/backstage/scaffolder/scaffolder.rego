@@ -16,8 +16,9 @@
 #     of a word;
 #   - numbers beyond 2^53 are exact here, and numbers that no JavaScript program wrote (such as 1.50) can have another
 #     text;
-#   - a key finds what the input has, and the `length` of a list or text. In JavaScript it also finds the characters of
-#     a text (`owner[0]`), and what every value inherits (`constructor.name`).
+#   - a key finds what the input has, the characters of a text (`owner[0]`), and the `length` of a list or text. In
+#     JavaScript it also finds halves of characters beyond the basic plane, and what every value inherits
+#     (`constructor.name`).
 # related_resources:
 #   - description: Authorizing what templates may do
 #     ref: https://backstage.io/docs/features/software-templates/authorizing-scaffolder-template-details
@@ -188,12 +189,28 @@ _found_number(resource, key) := to_number(_canonical(found)) if {
 
 # METADATA
 # description: What the action's input has at the key.
-_found(resource, key) := _at(resource.input, _path(resource.input, key))
+_found(resource, key) := _value(resource.input, _path(resource.input, key))
 
-_found(resource, key) := _length(_at(resource.input, array.slice(path, 0, last))) if {
+_found(resource, key) := _length(_value(resource.input, array.slice(path, 0, last))) if {
 	path := _path(resource.input, key)
 	last := count(path) - 1
 	path[last] == "length"
+}
+
+_value(arguments, path) := _at(arguments, path)
+
+_value(arguments, path) := _character(_at(arguments, array.slice(path, 0, start)), places) if {
+	some start, _ in path
+	places := array.slice(path, start, count(path))
+}
+
+# METADATA
+# description: The character of a text at the place. A character is a text of one, so places after the first are 0.
+_character(text, places) := substring(text, to_number(places[0]), 1) if {
+	is_string(text)
+	every place in places { regex.match(`^(0|[1-9][0-9]{0,8})$`, place) }
+	to_number(places[0]) < count(text)
+	every place in array.slice(places, 1, count(places)) { place == "0" }
 }
 
 # METADATA

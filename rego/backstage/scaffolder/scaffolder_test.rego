@@ -34,6 +34,9 @@ test_has_string_property_passes[note] if {
 		"element": {"key": "topics[1]", "value": "go"},
 		"element as a name": {"key": "topics.1", "value": "go"},
 		"member of an element": {"key": "collaborators[0].user", "value": "ann"},
+		"character": {"key": "year[3]", "value": "6"},
+		"character of a character": {"key": "year[1][0].0", "value": "0"},
+		"character of an element": {"key": "topics[1][1]", "value": "o"},
 		"double quotes": {"key": `labels["a.b"]`, "value": "dotted"},
 		"single quotes": {"key": `labels['a.b']`, "value": "dotted"},
 		"escaped quote": {"key": `labels["a\"b"]`, "value": "quoted"},
@@ -64,6 +67,10 @@ test_has_string_property_fails[note] if {
 		"place before the start": {"key": "topics[-1]"},
 		"fraction of a place": {"key": "topics[1.5]"},
 		"hidden by the whole key": {"key": "access.level", "value": "nested"},
+		"character beyond the end": {"key": "year[4]"},
+		"second character of a character": {"key": "year[0][1]"},
+		"character at a place that is not plain": {"key": "year[01]"},
+		"character of a number": {"key": "retries[0]"},
 		"brackets that are not closed": {"key": "topics[1"},
 	}
 	not scaffolder.has_string_property(_publish, params)
@@ -122,6 +129,7 @@ test_has_number_property_passes[note] if {
 		"member called length": {"key": "box.length", "value": 7},
 		"length of a list": {"key": "topics.length", "value": 2},
 		"length of a text": {"key": "emblem.length", "value": 3},
+		"length of a character": {"key": "year[0].length", "value": 1},
 	}
 	scaffolder.has_number_property(_publish, params)
 }
