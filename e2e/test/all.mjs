@@ -7,3 +7,4 @@ import './install.test.mjs';
 import './wrapper.test.mjs';
 import './listing.test.mjs';
 import './faults.test.mjs';
+import './audit.test.mjs';

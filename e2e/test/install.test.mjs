@@ -34,15 +34,17 @@ describe('docs/install.md, in place of the permission backend', () => {
     const forBackstage = manual({ 7008: ports.ingress })['app-config.stagedoor.yaml'];
     const backstage = await startBackstage(run, {
       name: 'app-config',
-      features: ['auth', 'catalog', 'todo'],
+      features: ['auth', 'catalog', 'todo', 'permission'], // the last is what step 6 takes out, left in for the tests
       port: ports.backstage,
       baseUrl: `http://127.0.0.1:${ports.ingress}`,
       postgres,
+      permission: { opa: { baseUrl: 'http://127.0.0.1:9', policy: { policyEntryPoint: 'nobody/answers' } } },
       files: [run.write('app-config.stagedoor.yaml', forBackstage)],
     });
     for (const replica of replicas) {
       const file = run.write(`${replica.name}.yaml`, manual(replica)['stagedoor.yaml']);
-      const config = ['--config', backstage.file, '--config', file];
+      const cors = run.write(`${replica.name}.cors.yaml`, manual(replica)['stagedoor.cors.yaml']);
+      const config = [backstage.file, file, cors].flatMap(file => ['--config', file]);
       execFileSync(binary, ['serve', ...config, '--check-config'], { cwd: run.dir });
       const server = run.start(replica.name, binary, ['serve', ...config], { cwd: run.dir });
       await server.ready(async () => (await fetch(`http://127.0.0.1:${replica[7009]}/ready`)).ok);
@@ -97,6 +99,34 @@ describe('docs/install.md, in place of the permission backend', () => {
     for (const [name, expected] of [['ann', 403], ['root', 200]]) {
       assert.equal((await people[name].call('PUT todo/items/todo-1', { status: 'open' })).status, expected, name);
     }
+  });
+
+  test('step 6: a permission backend that was left in answers at the backend itself, and nobody else asks it', async () => {
+    const url = `http://127.0.0.1:${addresses[7007]}/api/permission/authorize`;
+    const headers = { authorization: `Bearer ${people.root.token}`, 'content-type': 'application/json' };
+    const body = JSON.stringify({ items: [{ id: '1', permission: permissions.create }] });
+    const local = await fetch(url, { method: 'POST', headers, body });
+    assert.equal(local.status, 500); // of the OPA server that its policy would ask there is none
+    assert.equal((await people.root.call('POST todo/items', { owner: people.root.ref })).status, 201);
+  });
+
+  test('step 7: a frontend of another origin may ask stagedoor, of yet another may not', async () => {
+    const preflight = async origin => {
+      const headers = {
+        origin,
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'authorization,content-type',
+      };
+      const url = `http://127.0.0.1:${addresses[7008]}/api/permission/authorize`;
+      return (await fetch(url, { method: 'OPTIONS', headers })).headers;
+    };
+    const granted = await preflight('http://127.0.0.1:3000');
+    assert.equal(granted.get('access-control-allow-origin'), 'http://127.0.0.1:3000');
+    assert.equal(granted.get('access-control-allow-credentials'), 'true');
+    assert.match(granted.get('access-control-allow-methods'), /POST/);
+    assert.match(granted.get('access-control-allow-headers'), /authorization/i);
+    assert.match(granted.get('access-control-allow-headers'), /content-type/i);
+    assert.equal((await preflight('http://127.0.0.1:3001')).get('access-control-allow-origin'), null);
   });
 
   test('step 7: the frontend asks {backend.baseUrl}/api/permission and reaches stagedoor', async () => {
