@@ -8,7 +8,7 @@ import { root, until } from './run.mjs';
 const entitiesFile = path.join(root, 'catalog/entities.yaml');
 
 /**
- * Starts a Backstage backend that hosts `features` (see backstage/backend.mjs) and waits until it says that it is ready.
+ * Starts a Backstage backend that hosts `features` (see backstage/backend.mjs) and waits until it is ready.
  * `endpoints` says where plugins of other processes are: {permission: 'http://…/api/permission'}. `auth` is added to
  * the section `backend.auth`, `permission` to the section of that name; `files` are configuration files merged after
  * that. `baseUrl` is where the backend is seen from outside, if not at its port.

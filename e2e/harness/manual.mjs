@@ -1,5 +1,5 @@
-// The files and commands that docs/install.md shows, so that what it says is what is run: every fenced block whose first
-// line names it, as in "```yaml stagedoor.yaml".
+// The files and commands that docs/install.md shows, so that what it says is what is run: every fenced block whose
+// first line names it, as in "```yaml stagedoor.yaml".
 
 import fs from 'node:fs';
 import path from 'node:path';

@@ -6,9 +6,10 @@ import { freePort, root } from './run.mjs';
 const binary = process.env.OPA_BIN ?? path.join(root, '../bin/opa');
 
 /** Starts an OPA server over files and folders of policy and data. */
-export async function startOpa(run, { name = 'opa', paths, args = [] }) {
+export async function startOpa(run, { name = 'opa', paths }) {
   const address = `127.0.0.1:${await freePort()}`;
-  const server = run.start(name, binary, ['run', '--server', '--addr', address, '--log-level', 'error', ...args, ...paths]);
+  const args = ['run', '--server', '--addr', address, '--log-level', 'error', ...paths];
+  const server = run.start(name, binary, args);
   await server.ready(async () => (await fetch(`http://${address}/health`)).ok, { every: 50 });
 
   /** The value of a rule for an input; undefined where OPA has none. Anything but an answer is an error. */

@@ -142,8 +142,8 @@ export class Run {
   }
 
   /**
-   * Ends everything in good order: each process must end well, and no log may have a secret. All are told at once, since
-   * a server waits for those who are connected to it, and the database last.
+   * Ends everything in good order: each process must end well, and no log may have a secret. All are told at once,
+   * since a server waits for those who are connected to it, and the database last.
    */
   async close() {
     const end = async started => {

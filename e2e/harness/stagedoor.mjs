@@ -24,8 +24,8 @@ export function staticKeys(run, ids = ['k1']) {
 }
 
 /**
- * Starts stagedoor and waits until a policy is active. `baseUrl` is where plugins are, but for those that `plugins` names:
- * {auth: 'http://…/api/auth'}; `stagedoor` and `opa` are the sections of its configuration.
+ * Starts stagedoor and waits until a policy is active. `baseUrl` is where plugins are, but for those that `plugins`
+ * names: {auth: 'http://…/api/auth'}; `stagedoor` and `opa` are the sections of its configuration.
  */
 export async function startStagedoor(run, options) {
   const { name = 'stagedoor', port, baseUrl, plugins = {}, keys, stagedoor = {}, opa = {} } = options;

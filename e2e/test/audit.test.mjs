@@ -21,8 +21,8 @@ allow := true if input.permission.name == "audited.broken"
 allow := false if input.permission.name == "audited.broken"
 `;
 
-// OPA 1.22.2 forgets its timer after the first upload of an `immediate` event buffer (cancelUpload in its eventBuffer.go is
-// never reset): what does not fill a chunk then waits for the next event, or for the shutdown.
+// OPA 1.22.2 forgets its timer after the first full chunk of an `immediate` event buffer (cancelUpload in its
+// eventBuffer.go is never reset): what does not fill another then waits for more events, or for the shutdown.
 const periodic = { trigger: 'periodic', min_delay_seconds: 1, max_delay_seconds: 2 };
 
 describe('the decision log', () => {

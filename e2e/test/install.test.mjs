@@ -68,7 +68,8 @@ describe('docs/install.md, in place of the permission backend', () => {
       .map(line => JSON.parse(line));
     assert.equal(ready.status, 'ok');
     assert.deepEqual(health, { status: 'ok' });
-    assert.deepEqual(keys.keys.map(({ kid, alg, d }) => ({ kid, alg, d })), [{ kid: 'k1', alg: 'ES256', d: undefined }]);
+    const [{ kid, alg, d }, ...more] = keys.keys;
+    assert.deepEqual({ kid, alg, d, more }, { kid: 'k1', alg: 'ES256', d: undefined, more: [] });
     assert.equal(refused.error.name, 'AuthenticationError');
   });
 
@@ -101,7 +102,7 @@ describe('docs/install.md, in place of the permission backend', () => {
     }
   });
 
-  test('step 6: a permission backend that was left in answers at the backend itself, and nobody else asks it', async () => {
+  test('step 6: a permission backend that was left in answers at the backend itself, and nobody asks it', async () => {
     const url = `http://127.0.0.1:${addresses[7007]}/api/permission/authorize`;
     const headers = { authorization: `Bearer ${people.root.token}`, 'content-type': 'application/json' };
     const body = JSON.stringify({ items: [{ id: '1', permission: permissions.create }] });
