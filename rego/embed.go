@@ -29,6 +29,9 @@
 //	opa test rego bundles/default
 //	opa check --strict --schema rego/schemas rego bundles
 //
+// Package system.log is apart: what the decision log leaves out unless a bundle
+// says otherwise, as OPA's own system packages do.
+//
 // The schemas bear the extension .jsonschema, not .json, since opa would load
 // the latter as data.
 package rego
@@ -40,9 +43,9 @@ import (
 )
 
 // Files is the tree: the modules below backstage, a folder for each plugin with
-// tests beside, and the schemas.
+// tests beside, the mask of the decision log, and the schemas.
 //
-//go:embed backstage schemas
+//go:embed backstage schemas system
 var Files embed.FS
 
 // Modules returns the library's modules without its tests: source by path, such
@@ -56,6 +59,9 @@ func Modules() map[string]string {
 	}
 	return modules
 }
+
+// Mask returns the module that masks the decision log where no bundle does.
+func Mask() string { return read("system/log", "mask.rego")["system/log/mask.rego"] }
 
 // Schemas returns the JSON Schemas by the name that METADATA knows them by:
 // input, the document that a policy sees; entity, a catalog entity as its

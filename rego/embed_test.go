@@ -32,6 +32,16 @@ func TestModulesAreThePluginsWithoutTests(t *testing.T) {
 	}
 }
 
+func TestMaskIsOfItsOwn(t *testing.T) {
+	mask := rego.Mask()
+	if !strings.Contains(mask, "\npackage system.log\n") {
+		t.Errorf("not the package that OPA asks for masks:\n%s", mask)
+	}
+	if strings.Contains(mask, "test_") {
+		t.Error("it has tests")
+	}
+}
+
 // A policy sees nothing else, so a token or a resourceRef must be refused.
 func TestInputSchema(t *testing.T) {
 	checkSchema(t, "input", []schemaCase{
