@@ -1,9 +1,9 @@
 # METADATA
 # title: The default mask of the decision log
 # description: |
-#   OPA asks `data.system.log.mask` for every event of the decision log which parts to leave out ("Masking Sensitive Data"
-#   in its documentation of decision logs). stagedoor adds this module to a policy that has none in the package
-#   `system.log`; a bundle of yours with the root `system/log` replaces it whole.
+#   OPA asks `data.system.log.mask` for every event of the decision log which parts to leave out. stagedoor adds this
+#   module to a policy that has none in the package `system.log`; a bundle of yours with the root `system/log` replaces
+#   it whole.
 package system.log
 
 # METADATA
