@@ -219,6 +219,14 @@ func TestEveryProblemIsReported(t *testing.T) {
 	}
 }
 
+func TestIncludesEnd(t *testing.T) {
+	path := write(t, "loop.yaml", minimal+"stagedoor: {policy: {$include: loop.yaml}}")
+	_, err := load([]string{path}, nil, environ())
+	if err == nil || !strings.Contains(err.Error(), "$include: files include one another more than 8 deep") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestSecretsStayOutOfErrors(t *testing.T) {
 	_, err := load([]string{write(t, "c.yaml", minimal+"stagedoor: {policy: {remote: {url: 1, token: '${TOKEN}'}}, listen: x}")},
 		nil, environ("TOKEN", "very-secret"))

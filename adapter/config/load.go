@@ -54,8 +54,12 @@ func readYAML(path string) (map[string]any, error) {
 type resolver struct {
 	env      environment
 	file     string
+	depth    int // of files that include one another
 	problems problems
 }
+
+// maxIncludes is how deep files may include one another.
+const maxIncludes = 8
 
 // missing stands for a value that is to be left out.
 type missing struct{}
@@ -175,7 +179,11 @@ func (r *resolver) include(path string, text []byte, fragment, at string) any {
 		}
 		value = next
 	}
-	inner := resolver{env: r.env, file: path}
+	if r.depth == maxIncludes {
+		r.note(at, "$include: files include one another more than %d deep", maxIncludes)
+		return missing{}
+	}
+	inner := resolver{env: r.env, file: path, depth: r.depth + 1}
 	resolved := inner.resolve(value, at)
 	r.problems = append(r.problems, inner.problems...)
 	return resolved
