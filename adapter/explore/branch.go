@@ -9,9 +9,10 @@ import (
 
 // explore finds every outcome of a query: the value of resultVar, or true where
 // there is a solution that does not bind it.
-func (w *world) explore(body ast.Body, goal *document) ([]outcome, error) {
+func (w *world) explore(body ast.Body, goal *document, at *ast.Location, text string) ([]outcome, error) {
 	w.explored++
-	x := exploration{world: w, body: body, goal: goal, choice: make(map[int]int)}
+	x := exploration{world: w, body: body, goal: goal, choice: make(map[int]int), asked: make(map[int]bool)}
+	defer w.begin(task{at, text, x.asked})()
 	return x.branch()
 }
 
@@ -20,10 +21,15 @@ type exploration struct {
 	body   ast.Body
 	goal   *document
 	choice map[int]int
+	asked  map[int]bool // all questions that were asked
+	leaves int
 }
 
 // branch explores what is left open by the choices made.
 func (x *exploration) branch() ([]outcome, error) {
+	if x.leaves++; x.leaves > x.policy.limits.Branches {
+		return nil, x.limit(x.policy.limits.Branches, "evaluations for this")
+	}
 	r := &run{world: x.world, goal: x.goal, choice: x.choice, seen: make(map[int]bool)}
 	leaf := outcome{where: criteria.Granted}
 	failure, err := x.evaluate(x.body, r, func(result topdown.QueryResult) {
@@ -40,6 +46,7 @@ func (x *exploration) branch() ([]outcome, error) {
 	}
 	for _, q := range r.open {
 		x.choice[q] = 0
+		x.asked[q] = true
 	}
 	outcomes := []outcome{leaf}
 	for i := len(r.open) - 1; i >= 0; i-- {

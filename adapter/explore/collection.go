@@ -26,7 +26,7 @@ type element struct {
 
 // collectionAt plans the partial set that is at exactly a reference, if it is one.
 func (p *planner) collectionAt(ref ast.Ref) *collection {
-	if !ref.IsGround() || !p.depends(ref) {
+	if node := p.compiler.RuleTree.Find(ref); node == nil || len(node.Values) == 0 || !p.depends(ref) {
 		return nil
 	}
 	path := ref.String()
@@ -40,7 +40,7 @@ func (p *planner) collectionAt(ref ast.Ref) *collection {
 
 func (p *planner) partialSet(ref ast.Ref) *collection {
 	node := p.compiler.RuleTree.Find(ref)
-	if node == nil || len(node.Values) == 0 || len(node.Children) > 0 {
+	if len(node.Children) > 0 {
 		return nil
 	}
 	c := &collection{}

@@ -50,21 +50,6 @@ type Options struct {
 	Limits Limits
 }
 
-// Limits bound what a decision may cost.
-type Limits struct {
-	// Evaluations is how many evaluations a decision may take.
-	Evaluations int
-	// Answers is how many times the policy may ask about the resource in all
-	// evaluations together.
-	Answers int
-}
-
-// The default [Limits]. Either is reached in some tenths of a second.
-const (
-	DefaultEvaluations = 20_000
-	DefaultAnswers     = 200_000
-)
-
 // A Policy is a compiled policy. It is immutable and safe for concurrent use.
 type Policy struct {
 	compiler   *ast.Compiler
@@ -119,16 +104,6 @@ func Compile(o Options) (*Policy, error) {
 	p.direct(f)
 	p.plan(f)
 	return p, nil
-}
-
-func (l Limits) withDefaults() Limits {
-	if l.Evaluations == 0 {
-		l.Evaluations = DefaultEvaluations
-	}
-	if l.Answers == 0 {
-		l.Answers = DefaultAnswers
-	}
-	return l
 }
 
 // AboutResource is whether the decision depends on the resource at all. Where it
@@ -234,6 +209,9 @@ func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
 		case o.value != nil && ast.Boolean(true).Equal(o.value.Value):
 			r.Criteria, err = w.space.Minimise(o.where)
 		}
+		if errors.Is(err, criteria.ErrTooLarge) {
+			err = &LimitError{fmt.Sprintf("%v: %v%s", p.entrypoint, err, w.asking())}
+		}
 		if err != nil {
 			return Result{}, err
 		}
@@ -266,46 +244,4 @@ func (w *world) failing(errs []error, o outcome) ([]error, error) {
 		return errs, err
 	}
 	return append(errs, o.err), nil
-}
-
-// selfContained adds a problem for every permission rule whose body sees more than
-// its arguments: the plugin's own rule does not.
-func (f *flow) selfContained(rules []*PermissionRule) {
-	for _, r := range rules {
-		seen := make(map[*ast.Rule]bool)
-		next := f.compiler.GetRulesExact(r.Function)
-		for len(next) > 0 {
-			rule := next[0]
-			next = next[1:]
-			if seen[rule] {
-				continue
-			}
-			seen[rule] = true
-			ast.WalkRefs(rule, func(ref ast.Ref) bool {
-				if ref[0].Equal(ast.InputRootDocument) {
-					f.problems.add(rule.Location, r.Function.String(), "a permission rule sees its arguments alone, not the input", "")
-				}
-				if ref.HasPrefix(ast.DefaultRootRef) {
-					next = append(next, f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})...)
-				}
-				return false
-			})
-		}
-	}
-}
-
-// boolean adds a problem for every rule at the entrypoint that can be seen to be
-// something else than a boolean.
-func (f *flow) boolean(entries []*ast.Rule) {
-	for _, rule := range entries {
-		for ; rule != nil; rule = rule.Else {
-			h := rule.Head
-			complete := len(h.Args) == 0 && h.RuleKind() == ast.SingleValue && h.Reference.IsGround()
-			_, truth := h.Value.Value.(ast.Boolean)
-			if !complete || ast.IsConstant(h.Value.Value) && !truth || f.aliases[path(rule)] {
-				f.problems.add(rule.Location, string(rule.Location.Text), "an entrypoint about the resource must be a boolean rule",
-					"allow if …")
-			}
-		}
-	}
 }

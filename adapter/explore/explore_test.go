@@ -46,7 +46,11 @@ type tb interface {
 var library = sync.OnceValue(func() map[string]*ast.Module {
 	modules := make(map[string]*ast.Module)
 	for name, source := range rego.Modules() {
-		modules[name] = ast.MustParseModuleWithOpts(source, ast.ParserOptions{ProcessAnnotation: true})
+		m, err := ast.ParseModuleWithOpts(name, source, ast.ParserOptions{ProcessAnnotation: true})
+		if err != nil {
+			panic(err)
+		}
+		modules[name] = m
 	}
 	return modules
 })

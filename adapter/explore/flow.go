@@ -20,6 +20,7 @@ type flow struct {
 	compiler *ast.Compiler
 	rules    map[string]*PermissionRule // by the path of their function
 	reached  []*ast.Rule                // else branches included, each once
+	entered  map[string][]*ast.Rule     // what rulesAt found
 
 	taken   map[string][]bool // arguments of functions that some call hands the resource to
 	asked   map[string][]bool // arguments of functions that a permission rule is asked about
@@ -40,6 +41,7 @@ func newFlow(compiler *ast.Compiler, rules []*PermissionRule, entrypoint ast.Ref
 	f := &flow{
 		compiler:  compiler,
 		rules:     make(map[string]*PermissionRule, len(rules)),
+		entered:   make(map[string][]*ast.Rule),
 		taken:     make(map[string][]bool),
 		asked:     make(map[string][]bool),
 		aliases:   make(map[string]bool),
@@ -99,9 +101,14 @@ func (f *flow) rulesAt(ref ast.Ref) []*ast.Rule {
 	if !ref.HasPrefix(ast.DefaultRootRef) {
 		return nil
 	}
-	rules := f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})
-	rules = slices.DeleteFunc(rules, func(r *ast.Rule) bool { return f.rules[path(r)] != nil })
-	slices.SortFunc(rules, func(a, b *ast.Rule) int { return cmp.Or(a.Location.Compare(b.Location), a.Compare(b)) })
+	key := ref.String()
+	rules, ok := f.entered[key]
+	if !ok {
+		rules = f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})
+		rules = slices.DeleteFunc(rules, func(r *ast.Rule) bool { return f.rules[path(r)] != nil })
+		slices.SortFunc(rules, func(a, b *ast.Rule) int { return cmp.Or(a.Location.Compare(b.Location), a.Compare(b)) })
+		f.entered[key] = rules
+	}
 	return rules
 }
 
@@ -200,14 +207,14 @@ func (f *flow) head(rule *ast.Rule) {
 	if h.Value == nil {
 		return
 	}
-	plain := len(h.Args) == 0 && h.RuleKind() == ast.SingleValue && h.Reference.IsGround()
+	complete := isComplete(rule)
 	switch {
-	case plain && f.isResource(h.Value):
+	case complete && f.isResource(h.Value):
 		if p := path(rule); !f.aliases[p] {
 			f.aliases[p] = true
 			f.changed = true
 		}
-	case plain && f.aliases[path(rule)]:
+	case complete && f.aliases[path(rule)]:
 		f.problem(nil, h.Value, "another rule says that this is the resource, so it can be nothing else",
 			"give the other value a name of its own")
 	default:
@@ -412,9 +419,11 @@ func (f *flow) with(e *ast.Expr, with *ast.With) {
 // withData looks at a modifier of data: a function that takes the resource, or a
 // rule that is the resource, cannot be replaced.
 func (f *flow) withData(e *ast.Expr, target ast.Ref) {
-	if f.rules[target.String()] != nil {
-		f.problem(e, nil, "a permission rule cannot be replaced", "")
-		return
+	for _, r := range f.rules {
+		if r.Function.HasPrefix(target) {
+			f.problem(e, nil, "a permission rule cannot be replaced", "")
+			return
+		}
 	}
 	for _, rule := range f.rulesAt(target) {
 		if p := path(rule); f.aliases[p] || slices.Contains(f.taken[p], true) {
@@ -463,7 +472,7 @@ func (f *flow) holdsResource(t *ast.Term) bool {
 // term looks for the resource in a term that must not hold it.
 func (f *flow) term(e *ast.Expr, t *ast.Term, message string) {
 	if f.isResource(t) {
-		f.problem(e, t, message, "")
+		f.problem(e, t, message, anyRuleHint)
 		return
 	}
 	switch v := t.Value.(type) {
@@ -585,12 +594,68 @@ func (f *flow) user(e *ast.Expr) *ast.Expr {
 	if !ok {
 		return nil
 	}
+	return f.nextUse(e, v)
+}
+
+// nextUse is the first other expression that uses a variable.
+func (f *flow) nextUse(e *ast.Expr, v ast.Var) *ast.Expr {
 	for _, user := range f.uses[v] {
 		if user != e {
 			return user
 		}
 	}
 	return nil
+}
+
+// selfContained adds a problem for every permission rule whose body sees more than
+// its arguments: the plugin's own rule does not.
+func (f *flow) selfContained(rules []*PermissionRule) {
+	for _, r := range rules {
+		seen := make(map[*ast.Rule]bool)
+		next := f.compiler.GetRulesExact(r.Function)
+		for len(next) > 0 {
+			rule := next[0]
+			next = next[1:]
+			if seen[rule] {
+				continue
+			}
+			seen[rule] = true
+			ast.WalkRefs(rule, func(ref ast.Ref) bool {
+				if ref[0].Equal(ast.InputRootDocument) {
+					f.problems.add(rule.Location, r.Function.String(), "a permission rule sees its arguments alone, not the input", "")
+				}
+				if ref.HasPrefix(ast.DefaultRootRef) {
+					next = append(next, f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})...)
+				}
+				return false
+			})
+		}
+	}
+}
+
+// boolean adds a problem for every rule at the entrypoint that can be seen to be
+// something else than a boolean.
+func (f *flow) boolean(entries []*ast.Rule) {
+	for _, rule := range entries {
+		for ; rule != nil; rule = rule.Else {
+			if !isComplete(rule) || f.aliases[path(rule)] || isOther(rule.Head.Value.Value) {
+				f.problems.add(rule.Location, string(rule.Location.Text), "an entrypoint about the resource must be a boolean rule",
+					"allow if …")
+			}
+		}
+	}
+}
+
+// isOther is whether a value is a constant, and no boolean.
+func isOther(v ast.Value) bool {
+	_, boolean := v.(ast.Boolean)
+	return ast.IsConstant(v) && !boolean
+}
+
+// isComplete is whether a rule has one value, for no arguments and no keys.
+func isComplete(rule *ast.Rule) bool {
+	h := rule.Head
+	return len(h.Args) == 0 && h.RuleKind() == ast.SingleValue && h.Reference.IsGround()
 }
 
 // classes are the variables of a rule, those that are unified with each other

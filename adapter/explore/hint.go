@@ -23,12 +23,13 @@ func (f *flow) useOf(e *ast.Expr, t *ast.Term) use {
 	if e == nil {
 		return use{}
 	}
-	if e.Generated && e.IsEquality() {
-		v := e.Operand(0)
-		if e = f.user(e); e == nil {
-			return use{}
+	if e.IsEquality() {
+		if v, ok := e.Operand(0).Value.(ast.Var); ok && f.uses[v][0] == e { // e defines v.
+			t = e.Operand(0)
+			if e = f.nextUse(e, v); e == nil {
+				return use{}
+			}
 		}
-		t = v
 	}
 	if !e.IsCall() || len(e.Operands()) != 2 {
 		return use{negated: e.Negated}
@@ -62,6 +63,9 @@ func (f *flow) text(t *ast.Term) string {
 	v, ok := t.Value.(ast.Var)
 	if !ok {
 		return t.String()
+	}
+	if name, ok := f.compiler.RewrittenVars[v]; ok && !name.IsWildcard() {
+		return string(name)
 	}
 	for _, e := range f.uses[v] {
 		if e.IsEquality() && e.Operand(0).Equal(t) {
@@ -111,11 +115,14 @@ func (f *flow) hint(path ast.Ref, u use) string {
 	if u.negated != (u.op == "neq") {
 		call = "not " + call
 	}
-	if u.op == "in" && len(u.list) > 1 && name != "IS_ENTITY_KIND" {
+	if u.several() && strings.HasPrefix(name, "HAS_") {
 		call = "some value in " + u.other + "; " + call
 	}
 	return call
 }
+
+// several is whether the part is one of several values.
+func (u use) several() bool { return u.op == "in" && len(u.list) != 1 }
 
 const anyRuleHint = "call a permission rule with input.resource, from the rule library or of your own"
 
@@ -138,7 +145,11 @@ func keyed(name string, path []string, u use) string {
 	if u.op == "" {
 		return fmt.Sprintf(`{%q: %s}`, name, key)
 	}
-	return fmt.Sprintf(`{%q: %s, "value": %s}`, name, key, u.values()[0])
+	value := u.values()[0]
+	if u.several() {
+		value = "value"
+	}
+	return fmt.Sprintf(`{%q: %s, "value": %s}`, name, key, value)
 }
 
 // values are what the part is compared with, at least one.

@@ -57,7 +57,8 @@ func (w *world) entry() ([]outcome, error) {
 	if doc := w.policy.documents.at(w.policy.entrypoint); doc != nil {
 		return w.document(doc, nil)
 	}
-	return w.explore(valueOf(w.policy.entrypoint), nil)
+	at := w.policy.compiler.GetRulesExact(w.policy.entrypoint)[0].Location
+	return w.explore(valueOf(w.policy.entrypoint), nil, at, w.policy.entrypoint.String())
 }
 
 // document finds the outcomes of a document, of a function for some arguments.
@@ -70,10 +71,11 @@ func (w *world) document(doc *document, args []*ast.Term) ([]outcome, error) {
 				return outcomes, err
 			}
 		}
+		at := w.policy.compiler.GetRulesExact(doc.ref)[0].Location
 		if doc.function {
-			return w.explore(callOf(doc.ref, args), nil)
+			return w.explore(callOf(doc.ref, args), nil, at, doc.ref.String())
 		}
-		return w.explore(valueOf(doc.ref), doc)
+		return w.explore(valueOf(doc.ref), doc, at, doc.ref.String())
 	})
 }
 
@@ -272,6 +274,7 @@ func (r *run) suppose(holds criteria.Function, value *ast.Term, iter func(*ast.T
 
 // literal is where a literal holds.
 func (w *world) literal(l *literal, args []*ast.Term) (criteria.Function, error) {
+	defer w.begin(task{at: l.at, text: string(l.at.Text)})()
 	if err := w.count(); err != nil {
 		return criteria.Denied, err
 	}
@@ -287,7 +290,10 @@ func (w *world) positive(l *literal, args []*ast.Term) (criteria.Function, error
 	switch l.kind {
 	case isQuestion:
 		q, err := w.question(l.rule, args)
+		_, limited := errors.AsType[*LimitError](err)
 		switch {
+		case limited:
+			return criteria.Denied, err
 		case err != nil:
 			return criteria.Denied, errNotProved
 		case q < 0:
@@ -315,7 +321,7 @@ func (w *world) positive(l *literal, args []*ast.Term) (criteria.Function, error
 		return w.collection(l, args)
 	}
 	outcomes, err := w.once(l, args, func() ([]outcome, error) {
-		return w.explore(given(l.vars, args, l.body), nil)
+		return w.explore(given(l.vars, args, l.body), nil, l.at, string(l.at.Text))
 	})
 	return w.truth(outcomes, err)
 }

@@ -42,29 +42,25 @@ func (r *PermissionRule) CheckParams(params map[string]any) error {
 	if r.params == nil {
 		return nil
 	}
-	err := r.params.Validate(params)
-	if err == nil {
-		return nil
-	}
-	if err, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
-		return errors.New(causes(err))
-	}
-	return err
+	return causes("params", r.params.Validate(params))
 }
 
-// causes are the innermost causes of a validation error on one line, without the
-// name of the schema.
-func causes(err *jsonschema.ValidationError) string {
+// causes is a validation error with its innermost causes on one line, without the
+// name of the schema; what was validated is called name.
+func causes(name string, err error) error {
+	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return err
+	}
 	var lines []string
-	for _, unit := range err.BasicOutput().Errors {
-		if unit.Error == nil {
-			continue
+	for _, unit := range invalid.BasicOutput().Errors {
+		if unit.Error != nil {
+			at := name + strings.ReplaceAll(unit.InstanceLocation, "/", ".")
+			lines = append(lines, at+": "+unit.Error.String())
 		}
-		at := "params" + strings.ReplaceAll(unit.InstanceLocation, "/", ".")
-		lines = append(lines, at+": "+unit.Error.String())
 	}
 	slices.Sort(lines)
-	return strings.Join(slices.Compact(lines), "; ")
+	return errors.New(strings.Join(slices.Compact(lines), "; "))
 }
 
 // annotation is what a rule's METADATA says below custom.backstage.
@@ -91,7 +87,7 @@ func Rules(modules map[string]*ast.Module) ([]*PermissionRule, error) {
 			}
 			rule, err := permissionRule(a, custom, functions)
 			if err != nil {
-				problems.add(a.Location, "custom.backstage", err.Error(), annotationHint)
+				problems.add(a.Location, "custom.backstage", oneLine(err.Error()), annotationHint)
 				continue
 			}
 			found = append(found, rule)
@@ -204,7 +200,7 @@ func compileSchema(schema any) (*jsonschema.Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("paramsSchema: %w", err)
 	}
-	const name = "params.json"
+	const name = "urn:paramsSchema"
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft7)
 	compiler.UseLoader(jsonschema.SchemeURLLoader{})
@@ -212,23 +208,30 @@ func compileSchema(schema any) (*jsonschema.Schema, error) {
 		return nil, fmt.Errorf("paramsSchema: %w", err)
 	}
 	compiled, err := compiler.Compile(name)
+	if invalid, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
+		return nil, causes("paramsSchema", invalid.Err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("paramsSchema: %w", err)
 	}
 	return compiled, nil
 }
 
-// duplicates adds a problem for every function that claims to be a rule that
-// another function is already.
+// duplicates adds a problem for each of two functions that claim to be the same
+// rule.
 func (p *problems) duplicates(rules []*PermissionRule) {
 	type id struct{ plugin, resourceType, name string }
 	seen := make(map[id]*PermissionRule)
 	for _, r := range rules {
 		id := id{r.PluginID, r.ResourceType, r.Name}
-		if first, ok := seen[id]; ok {
-			p.add(r.at, r.Function.String(), fmt.Sprintf("%s of %s is %v already", r.Name, r.ResourceType, first.Function), "")
+		first, ok := seen[id]
+		if !ok {
+			seen[id] = r
 			continue
 		}
-		seen[id] = r
+		for _, pair := range [][2]*PermissionRule{{first, r}, {r, first}} {
+			message := fmt.Sprintf("%s of %s is %v too", r.Name, r.ResourceType, pair[1].Function)
+			p.add(pair[0].at, pair[0].Function.String(), message, "")
+		}
 	}
 }

@@ -2,6 +2,7 @@ package explore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -35,11 +36,13 @@ type world struct {
 	asked     *PermissionRule // the first rule that was asked; others must be of its type
 
 	evaluations, answers, asks, proved, explored int
+	tasks                                        []task
 }
 
 // question is something that is not known while the policy is evaluated, and its
 // possible outcomes. The first is taken until another one is tried.
 type question struct {
+	name     string
 	outcomes []outcome
 }
 
@@ -90,14 +93,6 @@ func (w *world) method() Method {
 	return Composed
 }
 
-// A LimitError says that a decision would have cost more than its [Limits] allow.
-type LimitError struct {
-	Message string
-}
-
-// Error returns the message.
-func (e *LimitError) Error() string { return e.Message }
-
 // run is one evaluation, either for the outcome under some choices or for proofs.
 type run struct {
 	world *world
@@ -136,7 +131,7 @@ func (w *world) evaluate(body ast.Body, r *run, iter func(topdown.QueryResult)) 
 		return nil, err
 	}
 	if w.evaluations++; w.evaluations > w.policy.limits.Evaluations {
-		return nil, &LimitError{fmt.Sprintf("the decision takes more than %d evaluations", w.policy.limits.Evaluations)}
+		return nil, w.limit(w.policy.limits.Evaluations, "evaluations")
 	}
 	values := &frames{VirtualCache: topdown.NewVirtualCache(), run: r}
 	failure = topdown.NewQuery(body).
@@ -268,7 +263,7 @@ func (r *run) choose(doc *document) *ast.Term {
 		if !ok {
 			q = len(w.questions)
 			w.byRule[doc] = q
-			w.questions = append(w.questions, question{outcomes})
+			w.questions = append(w.questions, question{doc.ref.String(), outcomes})
 		}
 		choice, err := r.answer(q)
 		if err != nil {
@@ -298,7 +293,7 @@ func (r *run) answer(q int) (int, error) {
 // count counts an answer.
 func (w *world) count() error {
 	if w.answers++; w.answers > w.policy.limits.Answers {
-		return &LimitError{fmt.Sprintf("the decision asks more than %d times", w.policy.limits.Answers)}
+		return w.limit(w.policy.limits.Answers, "answers")
 	}
 	return nil
 }
@@ -314,8 +309,11 @@ func (p *Policy) ask(rule *PermissionRule) topdown.BuiltinFunc {
 			return nil
 		}
 		q, err := r.world.question(rule, operands)
+		if _, ok := errors.AsType[*LimitError](err); ok {
+			r.fatal = err
+		}
 		if err != nil {
-			return topdown.Halt{Err: &topdown.Error{Code: topdown.BuiltinErr, Message: err.Error(), Location: bctx.Location}}
+			return topdown.Halt{Err: fmt.Errorf("%s:%d: %w", bctx.Location.File, bctx.Location.Row, err)}
 		}
 		if q < 0 {
 			return nil
@@ -365,11 +363,13 @@ func (w *world) question(rule *PermissionRule, operands []*ast.Term) (int, error
 	}
 	number := -1
 	if is != criteria.Denied {
+		if w.asks++; w.asks > w.policy.limits.Questions {
+			return 0, w.limit(w.policy.limits.Questions, "questions")
+		}
 		number = len(w.questions)
-		w.questions = append(w.questions, question{[]outcome{
+		w.questions = append(w.questions, question{rule.Name, []outcome{
 			{where: is.Not()}, {value: ast.InternedTerm(true), where: is},
 		}})
-		w.asks++
 	}
 	w.byParams[key] = append(w.byParams[key], askedQuestion{rule, params, number})
 	return number, nil

@@ -1,0 +1,269 @@
+package explore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown/builtins"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+)
+
+func mustCompile(t tb, policy string) *Policy {
+	t.Helper()
+	p, err := compile(t, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestShapes counts what the shapes cost that are quadratic or worse when they are
+// explored naively. Counts do not depend on the machine, as the benchmark does.
+func TestShapes(t *testing.T) {
+	for _, s := range shapes {
+		t.Run(s.name, func(t *testing.T) {
+			r, err := mustCompile(t, s.policy).Decide(t.Context(), newQuery(t, s.input, "{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Evaluations > s.evaluations || leaves(r.Criteria) > s.leaves {
+				t.Errorf("%d evaluations and %d leaves, want at most %d and %d",
+					r.Evaluations, leaves(r.Criteria), s.evaluations, s.leaves)
+			}
+		})
+	}
+}
+
+// TestLimits refuses what is beyond the bounds and says of what there is too much.
+func TestLimits(t *testing.T) {
+	for name, test := range map[string]struct {
+		policy, input string
+		limits        Limits
+		want          string
+	}{
+		"branches": {
+			policy: header + `
+allow if sum([n |
+	some g, n in {"a": 1, "b": 2, "c": 3, "d": 4}
+	catalog.has_label(input.resource, {"label": g})
+]) in {3, 7}`,
+			limits: Limits{Branches: 5},
+			want: `policy.rego:6: sum([n | some g, n in {"a": 1, "b": 2, "c": 3, "d": 4} ` +
+				`catalog.has_label(input.resource, {"label": g}) ]) in {3, 7}: ` +
+				`the decision takes more than 5 evaluations for this; asked are HAS_LABEL (4)`,
+		},
+		"branches of a rule": {
+			policy: header + `
+score := n if {
+	n := sum([1 | some g in ["a", "b", "c", "d"]; catalog.has_label(input.resource, {"label": g})])
+}
+
+allow if score in {2, 4}`,
+			limits: Limits{Branches: 5},
+			want: `policy.rego:6: data.authz.score: the decision takes more than 5 evaluations for this; ` +
+				`asked are HAS_LABEL (4)`,
+		},
+		"questions": {
+			policy: teams,
+			input:  input(50),
+			limits: Limits{Questions: 40},
+			want: `policy.rego:8: catalog.has_label(input.resource, {"label": "team", "value": g}): ` +
+				`the decision takes more than 40 questions; asked are HAS_LABEL (40)`,
+		},
+		"answers": {
+			policy: teams,
+			input:  input(50),
+			limits: Limits{Answers: 40},
+			want: `policy.rego:8: catalog.has_label(input.resource, {"label": "team", "value": g}): ` +
+				`the decision takes more than 40 answers; asked are HAS_LABEL (40)`,
+		},
+		"evaluations": {
+			policy: helpers(12),
+			limits: Limits{Evaluations: 10},
+			want: `policy.rego:58: h4: the decision takes more than 10 evaluations; ` +
+				`asked are HAS_ANNOTATION (4), HAS_LABEL (5)`,
+		},
+		"criteria": {
+			policy: header + `
+allow if count([g | some g in input.identity.claims; catalog.has_label(input.resource, {"label": g})]) == 20`,
+			input: input(40),
+			want: `data.authz.allow: the condition is too intertwined to be written as criteria; ` +
+				`asked are HAS_LABEL (40)`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			modules := parse(t, test.policy)
+			p, err := Compile(Options{Modules: modules, Entrypoint: ast.MustParseRef(entrypoint), Limits: test.limits})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.input == "" {
+				test.input = annInput
+			}
+			r, err := p.Decide(t.Context(), newQuery(t, test.input, "{}"))
+			limit, ok := errors.AsType[*LimitError](err)
+			if !ok {
+				t.Fatalf("%v %s", err, outline(r.Criteria))
+			}
+			if diff := cmp.Diff(test.want, limit.Message); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestBasicPermission has no resource, so whatever asks about it is undefined.
+func TestBasicPermission(t *testing.T) {
+	for policy, want := range map[string]criteria.Op{
+		`allow if catalog.has_label(input.resource, {"label": "a"})`:                                     criteria.Never,
+		`allow if not catalog.has_label(input.resource, {"label": "a"})`:                                 criteria.Never,
+		`allow if not labelled` + "\n" + `labelled if catalog.has_label(input.resource, {"label": "a"})`: criteria.Always,
+		`allow if count(["a" | catalog.has_label(input.resource, {"label": "a"})]) == 0`:                 criteria.Always,
+		`allow if input.resource`:     criteria.Never,
+		`allow if not input.resource`: criteria.Always,
+	} {
+		q := newQuery(t, annInput, "{}")
+		q.Basic, q.ResourceType = true, ""
+		r, err := mustCompile(t, header+policy).Decide(t.Context(), q)
+		if err != nil || r.Criteria.Op != want || r.Method != Plain || r.PluginID != "" {
+			t.Errorf("%s: %+v, %v", policy, r, err)
+		}
+	}
+}
+
+// TestResourceTypeUnknown takes the type of the first rule that is asked.
+func TestResourceTypeUnknown(t *testing.T) {
+	q := newQuery(t, annInput, "{}")
+	q.ResourceType = ""
+	r, err := mustCompile(t, typical).Decide(t.Context(), q)
+	if err != nil || r.PluginID != "catalog" || r.ResourceType != "catalog-entity" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	r, err = mustCompile(t, header+`
+import data.backstage.scaffolder
+
+allow if {
+	catalog.has_label(input.resource, {"label": "a"})
+	scaffolder.has_tag(input.resource, {"tag": "b"})
+}`).Decide(t.Context(), q)
+	const want = "policy.rego:10: HAS_TAG is a rule of scaffolder about scaffolder-template, " +
+		"and HAS_LABEL one of catalog about catalog-entity"
+	if err == nil || err.Error() != want {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestContext(t *testing.T) {
+	p := mustCompile(t, teams)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r, err := p.Decide(cancelled, newQuery(t, annInput, "{}")); !errors.Is(err, context.Canceled) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	slow := mustCompile(t, header+`
+allow if {
+	catalog.has_label(input.resource, {"label": "a"})
+	count([1 | some i in numbers.range(1, 100000000)]) > 1
+}`)
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if r, err := slow.Decide(soon, newQuery(t, annInput, "{}")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestFrozenWorld sees one time, one random number and one id in all evaluations of
+// a decision, even where a branch asks for them in another order.
+func TestFrozenWorld(t *testing.T) {
+	p := mustCompile(t, header+`
+drawn := [rand.intn("a", 1000000), rand.intn("b", 1000000)] if catalog.has_label(input.resource, {"label": "a"})
+
+drawn := [a, b] if {
+	not catalog.has_label(input.resource, {"label": "a"})
+	b := rand.intn("b", 1000000)
+	a := rand.intn("a", 1000000)
+}
+
+seen contains [drawn, uuid.rfc4122("x"), time.now_ns()]
+
+allow if {
+	some [[a, b], id, now] in seen
+	catalog.has_label(input.resource, {"label": sprintf("%d-%d-%s-%d", [a, b, id, now])})
+}
+`)
+	q := newQuery(t, annInput, "{}")
+	q.NDBuiltinCache = builtins.NDBCache{}
+	r, err := p.Decide(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Criteria.Op != criteria.Leaf || len(q.NDBuiltinCache) != 3 {
+		t.Errorf("%s%v", outline(r.Criteria), q.NDBuiltinCache)
+	}
+	now := fmt.Sprint(q.Time.UnixNano())
+	if !strings.Contains(r.Criteria.Rule.Params, now) {
+		t.Errorf("%s is not of the time %s", r.Criteria.Rule.Params, now)
+	}
+}
+
+// TestConcurrentDecisions shares one policy.
+func TestConcurrentDecisions(t *testing.T) {
+	p := mustCompile(t, typicalRoles)
+	var wait sync.WaitGroup
+	for range 8 {
+		q := newQuery(t, annInput, "{}")
+		wait.Go(func() {
+			for range 20 {
+				r, err := p.Decide(t.Context(), q)
+				if err != nil || leaves(r.Criteria) != 3 {
+					t.Errorf("%+v, %v", r, err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// TestRepeatable decides alike twice, to the byte.
+func TestRepeatable(t *testing.T) {
+	for _, s := range shapes {
+		p := mustCompile(t, s.policy)
+		var first []byte
+		for range 3 {
+			r, err := p.Decide(t.Context(), newQuery(t, s.input, "{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := r.Criteria.AppendJSON(nil); first == nil {
+				first = text
+			} else if string(text) != string(first) {
+				t.Errorf("%s: %s\n%s", s.name, first, text)
+			}
+		}
+	}
+}
+
+// TestGuard refuses a first argument that is not the resource, though vetting lets
+// none through.
+func TestGuard(t *testing.T) {
+	p := mustCompile(t, typical)
+	q := newQuery(t, annInput, "{}")
+	w, stop := newWorld(t.Context(), p, q)
+	defer stop()
+	rules, err := Rules(parse(t, typical))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := []*ast.Term{ast.StringTerm("resource"), ast.ObjectTerm()}
+	if n, err := w.question(rules[0], other); err == nil {
+		t.Errorf("asked as question %d", n)
+	}
+}
