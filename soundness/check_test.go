@@ -58,8 +58,8 @@ func (c *checker) check(ctx context.Context, tr trial, seed [2]uint64) (*finding
 	if err != nil {
 		return nil, err
 	}
-	compiled, err := explore.Compile(explore.Options{Modules: modules, Entrypoint: entrypoint})
-	if f := c.loaded(tr.policy, err); f != nil || err != nil {
+	compiled, f := c.compile(tr.policy, modules)
+	if compiled == nil || f != nil {
 		return f, nil
 	}
 	var decisions []*decision
@@ -102,19 +102,20 @@ func toAny(of []map[string]any) []any {
 	return list
 }
 
-// loaded judges what Compile said of a policy.
-func (c *checker) loaded(p policy, err error) *finding {
+// compile loads the policy, and judges whether it was to be refused; refused rightly it is nil without a finding.
+func (c *checker) compile(p policy, modules map[string]*ast.Module) (*explore.Policy, *finding) {
+	compiled, err := explore.Compile(explore.Options{Modules: modules, Entrypoint: entrypoint})
 	refused, isRefusal := errors.AsType[*explore.VetError](err)
 	c.run.load(p, refused)
 	switch {
 	case err != nil && !isRefusal:
-		return &finding{kind: "compile", message: err.Error()}
+		return nil, &finding{kind: "compile", message: err.Error()}
 	case err != nil && !p.refusable:
-		return &finding{kind: "refused", message: fmt.Sprintf("refused, though every construct can be answered: %v", err)}
+		return nil, &finding{kind: "refused", message: fmt.Sprintf("refused, though every construct can be answered: %v", err)}
 	case err == nil && p.hidden:
-		return &finding{kind: "accepted", message: "accepted, though it looks at the resource beside the rules"}
+		return nil, &finding{kind: "accepted", message: "accepted, though it looks at the resource beside the rules"}
 	}
-	return nil
+	return compiled, nil
 }
 
 // decide asks stagedoor, and asks again where that is cheap, to see that the answer is the same to the byte.
@@ -224,9 +225,6 @@ func (d *decision) String() string {
 
 // eval evaluates the criteria for a resource by our own evaluator.
 func (c *checker) eval(ctx context.Context, d *decision, of criteria.Criteria, resource any) (answer, error) {
-	if d.err != nil {
-		return deny, nil
-	}
 	var failure error
 	term := ast.NewTerm(ast.MustInterfaceToValue(resource))
 	holds := of.Eval(func(rule criteria.Rule) bool {
@@ -262,9 +260,12 @@ func (c *checker) ask(ctx context.Context, p policy, decisions []*decision) (*fi
 	if len(conditions) == 0 {
 		return nil, nil
 	}
-	answers, err := c.oracle.apply(ctx, p.plugin.resourceType, all, conditions)
+	answers, refused, err := c.oracle.apply(ctx, p.plugin.resourceType, all, conditions)
 	if err != nil {
-		return &finding{kind: "oracle", message: err.Error(), input: asked[0]}, nil
+		return nil, err
+	}
+	if refused != "" {
+		return &finding{kind: "oracle", message: refused, input: asked[0]}, nil
 	}
 	for i, given := range answers {
 		d := decisions[asked[i]]

@@ -18,14 +18,12 @@ type construct struct {
 	draw              func(g *grammar, s scope, depth int) []string
 }
 
-// constructs is set by init, since they draw one another.
-var constructs []construct
-
 // simple is the number of constructs at the start of the list that closures are filled with most of the time.
 const simple = 3
 
-func init() {
-	constructs = []construct{
+// constructs returns all of them.
+func constructs() []construct {
+	return []construct{
 		{name: "a rule call", draw: func(g *grammar, s scope, _ int) []string {
 			return []string{g.ask(s)}
 		}},
@@ -337,10 +335,11 @@ func init() {
 				g.add("%s contains x if {\n\t%s\n\tx := input.resource.kind\n}", set, g.ask(scope{resource: "input.resource"}))
 				return []string{"count(" + g.prefix + set + ") == 0"}
 			}},
-		{name: "2.18 the whole input", refusable: true, hidden: true, draw: func(g *grammar, _ scope, _ int) []string {
-			return []string{g.pick(`object.get(input, ["identity", "user"], "") == "user:default/ann"`,
+		// Without a rule call the policy is not about the resource, and its input has none.
+		{name: "2.18 the whole input", refusable: true, hidden: true, draw: func(g *grammar, s scope, _ int) []string {
+			return []string{g.ask(s), g.pick(`object.get(input, ["identity", "user"], "") == "user:default/ann"`,
 				`contains(json.marshal(input), "production")`, `count(input) > 2`,
-				`some _, v in input; v.kind == "Component"`)}
+				`count([v | some v in input; v.kind == "Component"]) == 1`)}
 		}},
 		{name: "2.19 params that the rule refuses", refusable: true, draw: func(g *grammar, s scope, _ int) []string {
 			return []string{g.pick("", "not ") + map[string]string{

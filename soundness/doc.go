@@ -6,15 +6,15 @@
 // trial) it compares
 //
 //   - stock OPA over the rule library's own bodies, with the resource as input.resource;
-//   - the criteria of [github.com/stagedoor/stagedoor/adapter/explore], evaluated by the rules of the published Backstage
-//     packages behind Backstage's own apply-conditions router, under Node (oracle/oracle.mjs);
-//   - the same criteria, evaluated by [github.com/stagedoor/stagedoor/adapter/criteria], each leaf answered by stock OPA.
+//   - the criteria of package explore, evaluated by the rules of the published Backstage packages, behind Backstage's
+//     own apply-conditions router, under Node (oracle/oracle.mjs);
+//   - the same criteria, evaluated by package criteria, each leaf answered by stock OPA.
 //
 // Where stock OPA fails on a resource, as where two values for one rule meet, the answer must not be ALLOW and must say
 // that something failed. A policy that the grammar marks as answerable must not be refused.
 //
-// One node of every conditional answer is flipped, and the resources drawn must notice: that is the measure of the run's
-// own teeth. The answer is also held against an irredundant sum of products of the same function: it is never larger.
+// One node of every conditional answer is flipped, and the resources must notice: that is the measure of the run's own
+// teeth. The answer is also held against an irredundant sum of products of the same function: it is never larger.
 //
 // A run is a function of its seed. What fails is shrunk to a minimal policy and resource and printed with the seed:
 //

@@ -13,17 +13,17 @@ func TestGrammar(t *testing.T) {
 		tr := newTrial(rand.New(rand.NewPCG(*seed, i)))
 		modules, err := parse(tr.policy.source)
 		if err != nil {
-			t.Fatalf("policy %d: %v%v", i, err, tr)
+			t.Fatalf("policy %d: %v\n%s", i, err, tr.policy.source)
 		}
 		p, err := newStockPolicy(t.Context(), modules, tr.world.data)
 		if err != nil {
-			t.Fatalf("policy %d: %v%v", i, err, tr)
+			t.Fatalf("policy %d: %v\n%s", i, err, tr.policy.source)
 		}
 		for _, input := range tr.world.inputs {
 			for _, resource := range tr.world.resources {
 				a, err := p.decide(t.Context(), withResource(input, resource))
 				if a == failed && !tr.policy.failing && !tr.policy.refusable {
-					t.Fatalf("policy %d: %v%v", i, err, tr)
+					t.Fatalf("policy %d: %v\n%s", i, err, tr.policy.source)
 				}
 				answers[a]++
 			}

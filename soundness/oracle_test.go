@@ -14,13 +14,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 )
 
 // An oracle is the rules of the published Backstage packages, in a Node process of their own: see oracle/oracle.mjs.
 type oracle struct {
-	url string
+	url    string
+	client *http.Client
 }
 
 // newOracle starts the process, which ends with the test. Without Node or the packages in project it returns nil.
@@ -54,7 +56,7 @@ func newOracle(t testing.TB, project string) *oracle {
 	if err != nil {
 		t.Fatalf("oracle: %v", err)
 	}
-	return &oracle{strings.TrimSpace(line)}
+	return &oracle{strings.TrimSpace(line), &http.Client{Timeout: time.Minute}}
 }
 
 // A condition is criteria with the resources, by number, to which they are to be applied.
@@ -63,9 +65,10 @@ type condition struct {
 	resources []int
 }
 
-// apply returns what Backstage's apply-conditions answers for each condition and each of its resources.
+// apply returns what Backstage's apply-conditions answers for each condition and each of its resources, or how it refuses
+// them.
 func (o *oracle) apply(ctx context.Context, resourceType string, resources []any, conditions []condition,
-) ([][]answer, error) {
+) (answers [][]answer, refused string, err error) {
 	type item struct {
 		ID           string          `json:"id"`
 		ResourceRef  []string        `json:"resourceRef"`
@@ -88,47 +91,47 @@ func (o *oracle) apply(ctx context.Context, resourceType string, resources []any
 	}
 	body, err := json.Marshal(request)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var response struct {
 		Items []struct {
 			Result []string `json:"result"`
 		} `json:"items"`
 	}
-	if err := o.post(ctx, body, &response); err != nil {
-		return nil, err
+	status, text, err := o.post(ctx, body)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case status != http.StatusOK:
+		return nil, fmt.Sprintf("apply-conditions: %d: %s", status, text), nil
 	}
-	answers := make([][]answer, len(conditions))
+	if err := json.Unmarshal(text, &response); err != nil {
+		return nil, "", err
+	}
+	answers = make([][]answer, len(conditions))
 	for i, it := range response.Items {
 		for _, result := range it.Result {
-			a := map[string]answer{"ALLOW": allow, "DENY": deny}
-			given, ok := a[result]
+			given, ok := map[string]answer{"ALLOW": allow, "DENY": deny}[result]
 			if !ok {
-				return nil, fmt.Errorf("apply-conditions answered %q", result)
+				return nil, fmt.Sprintf("apply-conditions answered %q", result), nil
 			}
 			answers[i] = append(answers[i], given)
 		}
 	}
-	return answers, nil
+	return answers, "", nil
 }
 
-func (o *oracle) post(ctx context.Context, body []byte, response any) error {
+func (o *oracle) post(ctx context.Context, body []byte) (status int, text []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
+	res, err := o.client.Do(req)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("apply-conditions: %s: %s", res.Status, text)
-	}
-	return json.Unmarshal(text, response)
+	text, err = io.ReadAll(res.Body)
+	return res.StatusCode, text, err
 }

@@ -132,7 +132,7 @@ var taskPlugin = plugin{
 	module:       "scaffolder",
 	permissions:  []permission{{"scaffolder.task.read", "read"}, {"scaffolder.task.cancel", ""}},
 	ask: func(g *grammar, s scope) string {
-		if len(s.words) > 0 {
+		if len(s.words) > 0 && (len(s.refs) == 0 || g.yes()) {
 			return g.call(s, "is_task_owner", "createdBy", "["+g.pick(s.words...)+"]")
 		}
 		return g.call(s, "is_task_owner", "createdBy", g.claims("creator", s))

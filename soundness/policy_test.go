@@ -42,6 +42,7 @@ type permission struct{ name, action string }
 type grammar struct {
 	r *rand.Rand
 	policy
+	ways   []construct
 	v2     bool
 	prefix string // what a reference to a rule starts with: nothing, or data.authz.
 	rules  []string
@@ -85,6 +86,7 @@ var (
 func newGrammar(r *rand.Rand) *grammar {
 	g := &grammar{
 		r:      r,
+		ways:   constructs(),
 		reuse:  map[kind][]string{},
 		used:   map[string]bool{},
 		budget: 1 + r.IntN(14),
@@ -99,8 +101,8 @@ func newGrammar(r *rand.Rand) *grammar {
 func one[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
 func (g *grammar) yes() bool               { return g.r.IntN(2) == 0 }
-func (g *grammar) seldom() bool            { return g.yes() && g.yes() && g.yes() }
-func (g *grammar) rare() bool              { return g.seldom() && g.seldom() }
+func (g *grammar) seldom() bool            { return g.r.IntN(8) == 0 }
+func (g *grammar) rare() bool              { return g.r.IntN(64) == 0 }
 func (g *grammar) pick(s ...string) string { return one(g.r, s...) }
 
 // name returns a fresh name.
@@ -120,12 +122,12 @@ func (g *grammar) add(format string, args ...any) {
 func (g *grammar) draw() policy {
 	s := scope{resource: "input.resource"}
 	imports := []string{"import data.backstage." + g.plugin.module}
-	switch {
-	case g.seldom():
+	switch g.r.IntN(8) {
+	case 0:
 		g.use("import input.resource as entity")
 		imports = append(imports, "import input.resource as entity")
 		s.resource = "entity"
-	case g.seldom():
+	case 1:
 		s.resource = `input["resource"]`
 	}
 	switch {
@@ -154,11 +156,8 @@ func (g *grammar) entrypoint(s scope) {
 		g.add("allow if %s", g.inline(s, 3))
 	case 3:
 		g.use("1.6 allow with else")
-		rule := fmt.Sprintf("allow if %s", g.body(s, 2))
-		for range one(g.r, 1, 2) {
-			rule += fmt.Sprintf(" else := %s if %s", g.pick("false", "true"), g.body(s, 2))
-		}
-		g.add("%s", rule+g.pick("", " else := true", " else := false"))
+		g.add("allow if %s else := %s if %s%s", g.body(s, 2), g.pick("false", "true"), g.body(s, 2),
+			g.pick("", " else := true", " else := false", " else if "+g.body(s, 1)))
 	case 4:
 		g.use("2.8 default allow := true")
 		g.add("default allow := true")
@@ -234,7 +233,7 @@ func (g *grammar) inline(s scope, depth int) string {
 func (g *grammar) until(draw func() string, good func(string) bool) string {
 	saved := *g
 	saved.used, saved.reuse = maps.Clone(g.used), maps.Clone(g.reuse)
-	for {
+	for range 10_000 {
 		if text := draw(); good(text) {
 			return text
 		}
@@ -242,6 +241,7 @@ func (g *grammar) until(draw func() string, good func(string) bool) string {
 		*g = saved
 		g.used, g.reuse = used, reuse
 	}
+	panic("nothing that the grammar draws here is good")
 }
 
 // condition draws a construct: the literals that state one condition.
@@ -249,15 +249,15 @@ func (g *grammar) condition(s scope, depth int) []string {
 	if g.budget <= 0 {
 		depth = 0
 	}
-	c := one(g.r, constructs...)
+	c := one(g.r, g.ways...)
 	for c.depth > depth || c.v2 && !g.v2 {
-		c = one(g.r, constructs...)
+		c = one(g.r, g.ways...)
 	}
 	if s.nested > 1 || s.nested > 0 && !g.seldom() {
-		c = one(g.r, constructs[:simple]...)
+		c = one(g.r, g.ways[:simple]...)
 	}
 	if (c.refusable || c.seldom) && !g.seldom() {
-		c = constructs[0]
+		c = g.ways[0]
 	}
 	g.use(c.name)
 	g.refusable = g.refusable || c.refusable
@@ -294,15 +294,15 @@ func (g *grammar) call(s scope, rule string, members ...string) string {
 // text draws a literal of one of the strings, in another case now and then, and notes the fact.
 func (g *grammar) text(rule, key string, from ...string) (literal, value string) {
 	value = g.pick(from...)
-	switch {
-	case g.rare():
+	switch g.r.IntN(64) {
+	case 0:
 		value = strings.ToUpper(value)
-	case g.rare():
+	case 1:
 		value = strings.Repeat(value, 201)
-	case g.rare():
+	case 2:
 		// 199 to 202 UTF-16 units, not all of them code points of their own.
 		value = strings.Repeat("🎭", 99) + strings.Repeat("x", one(g.r, 1, 2, 3, 4))
-	case g.rare():
+	case 3:
 		value = "Größe-" + value
 	}
 	g.facts = append(g.facts, fact{rule, key, value})

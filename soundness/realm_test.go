@@ -144,7 +144,7 @@ func (a ask) excludes(other ask) bool {
 		return true
 	case "HAS_STRING_PROPERTY", "HAS_NUMBER_PROPERTY", "HAS_BOOLEAN_PROPERTY":
 		digits := func(s string) bool { return strings.Trim(s, `"0123456789`) == "" }
-		return a.params["key"] == other.params["key"] && !(digits(value) && digits(otherValue))
+		return a.params["key"] == other.params["key"] && (!digits(value) || !digits(otherValue))
 	}
 	return false
 }

@@ -129,9 +129,9 @@ func (r *run) String() string {
 	slowest := slices.MaxFunc(append(r.costs, cost{}), func(a, b cost) int { return cmp.Compare(a.time, b.time) })
 	fmt.Fprintf(&b, "the slowest was policy %d: %d evaluations, %v\n", slowest.policy, slowest.evaluations, slowest.time)
 	fmt.Fprintf(&b, "size: %d leaves; as irredundant sums of products %d literals\n", r.leaves, r.literals)
-	real := r.noticed + r.missed
+	apart := r.noticed + r.missed
 	fmt.Fprintf(&b, "mutants: %d, %d of them equivalent, %d that no resource can tell apart; noticed %d of %d (%.2f %%)\n",
-		r.mutants, r.equivalent, r.unreal, r.noticed, real, 100*float64(r.noticed)/float64(max(real, 1)))
+		r.mutants, r.equivalent, r.unreal, r.noticed, apart, 100*float64(r.noticed)/float64(max(apart, 1)))
 	return b.String()
 }
 
@@ -174,8 +174,8 @@ const long = 20_000
 // problems returns what makes the run prove less than it should.
 func (r *run) problems() error {
 	var errs []error
-	if real := r.noticed + r.missed; float64(r.noticed) < 0.95*float64(real) {
-		errs = append(errs, fmt.Errorf("%d of %d mutants are noticed, less than 95 %%", r.noticed, real))
+	if apart := r.noticed + r.missed; float64(r.noticed) < 0.95*float64(apart) {
+		errs = append(errs, fmt.Errorf("%d of %d mutants are noticed, less than 95 %%", r.noticed, apart))
 	}
 	if bound := r.decisions[beyondBound]; bound*200 > len(r.costs) {
 		errs = append(errs, fmt.Errorf("%d of %d decisions are beyond a bound, more than 0.5 %%", bound, len(r.costs)))
@@ -183,7 +183,7 @@ func (r *run) problems() error {
 	if r.trials < long {
 		return errors.Join(errs...)
 	}
-	for _, c := range constructs {
+	for _, c := range constructs() {
 		switch u := r.use(c.name); {
 		case c.hidden && u.refused == 0, c.refusable && u.policies == 0, !c.refusable && u.conditional == 0:
 			errs = append(errs, fmt.Errorf("%s: in %d policies, %d of them refused, and in %d conditional decisions", c.name,

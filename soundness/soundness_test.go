@@ -35,7 +35,7 @@ func TestSoundness(t *testing.T) {
 		tr := newTrial(rand.New(rand.NewPCG(*seed, i)))
 		f, err := c.check(t.Context(), tr, [2]uint64{*seed, i})
 		if err != nil {
-			t.Fatalf("policy %d: %v%v", i, err, tr)
+			t.Fatalf("seed %d, policy %d: %v\n%s", *seed, i, err, tr.policy.source)
 		}
 		if f != nil {
 			c.report(t, i, tr, f)

@@ -77,7 +77,7 @@ type worldGen struct {
 }
 
 func (w worldGen) yes() bool    { return w.r.IntN(2) == 0 }
-func (w worldGen) seldom() bool { return w.yes() && w.yes() && w.yes() }
+func (w worldGen) seldom() bool { return w.r.IntN(8) == 0 }
 
 // some returns a random part of the list, in order.
 func some[T any](w worldGen, from []T) []T {
@@ -137,7 +137,7 @@ func (w worldGen) input() map[string]any {
 	input := map[string]any{"permission": map[string]any{
 		"name": p.name, "type": "resource", "attributes": attributes, "resourceType": w.plugin.resourceType,
 	}}
-	if w.seldom() && w.seldom() {
+	if w.r.IntN(32) == 0 {
 		return input
 	}
 	user := one(w.r, refs...)
@@ -288,10 +288,10 @@ func (w worldGen) attach(of map[string]any, name string, value any, empty bool) 
 
 // variant returns the text, now and then in another case.
 func (w worldGen) variant(s string) string {
-	switch {
-	case w.seldom():
+	switch w.r.IntN(8) {
+	case 0:
 		return strings.ToUpper(s)
-	case w.seldom():
+	case 1:
 		return strings.ToLower(s)
 	}
 	return s
@@ -386,12 +386,12 @@ func (w worldGen) action() map[string]any {
 		putInput(input, key, one(w.r, oddInputs...))
 	}
 	for _, f := range some(w, w.facts) {
-		switch {
-		case f.rule == "id":
+		switch f.rule {
+		case "id":
 			r["action"] = f.value
-		case f.rule == "key":
+		case "key":
 			putInput(input, f.value, one(w.r, oddInputs...))
-		case f.rule == "string" || f.rule == "number":
+		case "string", "number":
 			putInput(input, one(w.r, properties...), typed(w, f.value))
 		}
 	}
