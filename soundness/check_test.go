@@ -25,11 +25,10 @@ type checker struct {
 	run      *run
 }
 
-// A finding is a disagreement, for one input and one resource where it is about such.
+// A finding is a disagreement, for one resource where it is about such.
 type finding struct {
 	kind     string
 	message  string
-	input    int
 	resource any
 }
 
@@ -46,9 +45,18 @@ type decision struct {
 	failures  []error // of stock
 }
 
-// check compares the answers for a trial and returns the first disagreement, or nil. The seed is that of the resources that
+// check compares the answers for a trial and returns the first disagreement, or nil; a panic is one. The seed is that of the resources that
 // are made for conditional answers, and of the mutants.
-func (c *checker) check(ctx context.Context, tr trial, seed [2]uint64) (*finding, error) {
+func (c *checker) check(ctx context.Context, tr trial, seed [2]uint64) (f *finding, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f, err = &finding{kind: "panic", message: fmt.Sprint(p)}, nil
+		}
+	}()
+	return c.compareAll(ctx, tr, seed)
+}
+
+func (c *checker) compareAll(ctx context.Context, tr trial, seed [2]uint64) (*finding, error) {
 	r := rand.New(rand.NewPCG(seed[0], seed[1]))
 	modules, err := parse(tr.policy.source)
 	if err != nil {
@@ -63,13 +71,12 @@ func (c *checker) check(ctx context.Context, tr trial, seed [2]uint64) (*finding
 		return f, nil
 	}
 	var decisions []*decision
-	for i, input := range tr.world.inputs {
+	for _, input := range tr.world.inputs {
 		d, f, err := c.decide(ctx, tr, compiled, stock, input)
 		if err != nil {
 			return nil, err
 		}
 		if f != nil {
-			f.input = i
 			return f, nil
 		}
 		d.resources, d.drawn = toAny(tr.world.resources), len(tr.world.resources)
@@ -77,9 +84,6 @@ func (c *checker) check(ctx context.Context, tr trial, seed [2]uint64) (*finding
 			d.resources = append(d.resources, critical(r, tr.policy.plugin.resourceType, d.result.Criteria, c.critical)...)
 		}
 		if f, err := c.compare(ctx, stock, d); f != nil || err != nil {
-			if f != nil {
-				f.input = i
-			}
 			return f, err
 		}
 		decisions = append(decisions, d)
@@ -265,14 +269,14 @@ func (c *checker) ask(ctx context.Context, p policy, decisions []*decision) (*fi
 		return nil, err
 	}
 	if refused != "" {
-		return &finding{kind: "oracle", message: refused, input: asked[0]}, nil
+		return &finding{kind: "oracle", message: refused}, nil
 	}
 	for i, given := range answers {
 		d := decisions[asked[i]]
 		for j, got := range given {
 			f := d.disagreement(got, d.stock[j], d.failures[j], "by the plugin's own rules")
 			if f != nil {
-				f.input, f.resource = asked[i], d.resources[j]
+				f.resource = d.resources[j]
 				return f, nil
 			}
 		}

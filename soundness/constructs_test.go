@@ -149,6 +149,18 @@ func constructs() []construct {
 		{name: "not a helper rule", depth: 1, draw: func(g *grammar, _ scope, depth int) []string {
 			return []string{"not " + g.boolean(booleans, depth)}
 		}},
+		{name: "blow-up: twelve helpers of two bodies each", depth: 1, seldom: true,
+			draw: func(g *grammar, _ scope, _ int) []string {
+				prefix, s := g.name("wide"), scope{resource: "input.resource"}
+				var literals []string
+				for i := range 12 {
+					name := fmt.Sprintf("%s_%d", prefix, i)
+					g.add("%s if %s", name, g.ask(s))
+					g.add("%s if %s", name, g.ask(s))
+					literals = append(literals, g.prefix+name)
+				}
+				return literals
+			}},
 		{name: "1.16 double negation through rules", depth: 1, draw: func(g *grammar, s scope, _ int) []string {
 			hidden, visible := g.name("hidden"), g.name("visible")
 			g.add("%s if not %s", hidden, g.ask(scope{resource: "input.resource"}))

@@ -156,8 +156,11 @@ func (g *grammar) entrypoint(s scope) {
 		g.add("allow if %s", g.inline(s, 3))
 	case 3:
 		g.use("1.6 allow with else")
-		g.add("allow if %s else := %s if %s%s", g.body(s, 2), g.pick("false", "true"), g.body(s, 2),
-			g.pick("", " else := true", " else := false", " else if "+g.body(s, 1)))
+		last := g.pick("", " else := true", " else := false", " else if ")
+		if strings.HasSuffix(last, " if ") {
+			last += g.body(s, 1)
+		}
+		g.add("allow if %s else := %s if %s%s", g.body(s, 2), g.pick("false", "true"), g.body(s, 2), last)
 	case 4:
 		g.use("2.8 default allow := true")
 		g.add("default allow := true")

@@ -9,13 +9,17 @@ import (
 // shrink returns a smaller trial that fails too: of one caller and one resource, without the rules, lines and members that
 // do not matter.
 func shrink(tr trial, f *finding, fails func(trial) bool) trial {
-	one := tr
-	one.world.inputs = tr.world.inputs[f.input : f.input+1]
-	one.world.resources = tr.world.resources[:1]
-	if resource, ok := f.resource.(map[string]any); ok {
-		one.world.resources = []map[string]any{resource}
+	resource, ok := f.resource.(map[string]any)
+	if !ok {
+		resource = tr.world.resources[0]
 	}
-	if !fails(one) {
+	one := tr
+	one.world.resources = []map[string]any{resource}
+	i := slices.IndexFunc(tr.world.inputs, func(input map[string]any) bool {
+		one.world.inputs = []map[string]any{input}
+		return fails(one)
+	})
+	if i < 0 {
 		return tr
 	}
 	for {

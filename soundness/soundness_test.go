@@ -11,7 +11,7 @@ import (
 var (
 	trialsWanted = flag.Int("trials", 2000, "how many trials (policy, caller, resource) to run at least")
 	seed         = flag.Uint64("seed", 1, "the seed of the run")
-	only         = flag.Uint64("policy", 0, "run only the policy of this number, from 1")
+	only         = flag.Uint64("policy", 0, "print and run only the policy of this number, from 1")
 	findings     = flag.Int("findings", 1, "after how many disagreements to stop")
 	project      = flag.String("project", "../e2e", "the folder whose node_modules has the Backstage packages")
 )
@@ -24,15 +24,12 @@ func TestSoundness(t *testing.T) {
 		t.Logf("no Node with the Backstage packages in %s: without the plugins' own rules", *project)
 	}
 	began := time.Now()
-	for i := uint64(1); c.run.trials < *trialsWanted; i++ {
-		if *only != 0 && i != *only {
-			if i > *only {
-				break
-			}
-			continue
-		}
+	for i := max(*only, 1); c.run.trials < *trialsWanted && (*only == 0 || i == *only); i++ {
 		c.run.policy = i
 		tr := newTrial(rand.New(rand.NewPCG(*seed, i)))
+		if *only != 0 {
+			t.Log(tr)
+		}
 		f, err := c.check(t.Context(), tr, [2]uint64{*seed, i})
 		if err != nil {
 			t.Fatalf("seed %d, policy %d: %v\n%s", *seed, i, err, tr.policy.source)

@@ -2,6 +2,7 @@ package soundness
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -144,6 +145,11 @@ func (w worldGen) input() map[string]any {
 	claims := some(w, refs)
 	if !slices.Contains(claims, user) && !w.seldom() {
 		claims = append([]string{user}, claims...)
+	}
+	if w.r.IntN(64) == 0 { // a caller with many groups
+		for i := range 40 {
+			claims = append(claims, fmt.Sprintf("group:default/g%d", i))
+		}
 	}
 	identity := map[string]any{"user": user, "claims": claims}
 	if w.seldom() {
