@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// alone is what a stagedoor with the default bundle is asked, where there are no
+// neighbours to compare it with.
+var alone = scenario{
+	name: "one",
+	items: items(1, func(int) item {
+		return item{Permission: permission{
+			Type: "basic", Name: "catalog.location.read", Attributes: map[string]string{"action": "read"},
+		}}
+	}),
+	results: map[string]int{"ALLOW": 1},
+}
+
+// buildAlone builds stagedoor and starts a Backstage for it.
+func (b *bench) buildAlone(ctx context.Context) (binary, backstage string, err error) {
+	if binary, err = b.build(ctx, b.root, "stagedoor", "./cmd/stagedoor"); err != nil {
+		return "", "", err
+	}
+	backstage, err = b.startBackstage()
+	return binary, backstage, err
+}
+
+// startToReady measures how long stagedoor takes from exec until /ready says so,
+// with the default bundle.
+func startToReady(ctx context.Context, b *bench) error {
+	const starts = 21
+	binary, backstage, err := b.buildAlone(ctx)
+	if err != nil {
+		return err
+	}
+	m := newMachine(ctx, b)
+	var all []time.Duration
+	for range starts {
+		begin, before := time.Now(), len(b.stop)
+		if _, err := b.startStagedoor(ctx, nameStagedoor, binary, backstage, ""); err != nil {
+			return err
+		}
+		all = append(all, time.Since(begin))
+		b.unwind(before)
+	}
+	slices.Sort(all)
+	text := fmt.Sprintf("%s\n\nFrom start to ready, default bundle, %d starts: median %d ms, fastest %d ms, slowest %d ms (want ≤ 150).\n",
+		m, starts, all[starts/2].Milliseconds(), all[0].Milliseconds(), all[starts-1].Milliseconds())
+	return b.publish("start", text, map[string]any{"machine": m, "starts_ns": all})
+}
+
+// mark is how a soak stood after so many requests.
+type mark struct {
+	Requests   int     `json:"requests"`
+	RSS        int64   `json:"rss_bytes"`
+	Peak       int64   `json:"peak_bytes"`
+	Throughput float64 `json:"requests_per_second"`
+}
+
+// soak sends many requests of many users over 64 connections to a stagedoor with
+// the default bundle, and watches its memory.
+func soak(ctx context.Context, b *bench) error {
+	const connections, marks = 64, 20
+	binary, backstage, err := b.buildAlone(ctx)
+	if err != nil {
+		return err
+	}
+	t, err := b.startStagedoor(ctx, nameStagedoor, binary, backstage, "")
+	if err != nil {
+		return err
+	}
+	users := slices.Max(b.users)
+	all, err := t.messages(alone, users, b.gzip)
+	if err != nil {
+		return err
+	}
+	sessions, err := b.keys.sessions(users)
+	if err != nil {
+		return err
+	}
+	gun, err := dial(ctx, t.address, connections)
+	if err != nil {
+		return err
+	}
+	defer gun.close()
+	m := newMachine(ctx, b)
+	var found []mark
+	for n := range marks {
+		tokens, err := b.keys.pool(sessions, b.requests/marks)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			if _, err := t.probe(ctx, alone, ammunition{messages: all, pool: tokens, to: 20}); err != nil {
+				return err
+			}
+		}
+		const ample = 10 * time.Minute
+		shots, err := gun.fire(ctx, ammunition{messages: all, pool: tokens, to: len(tokens.tokens)}, ample)
+		if err != nil {
+			return err
+		}
+		u, err := t.use()
+		if err != nil {
+			return err
+		}
+		found = append(found, mark{(n + 1) * len(tokens.tokens), u.RSS, u.Peak, shots.throughput()})
+		progress("%d requests, %d MB", found[n].Requests, u.RSS/1e6)
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s\n\nResident memory under `one`, %d connections, %d users, default bundle (want ≤ 60 MB, and flat).\n\n"+
+		"| requests | RSS MB | peak MB | requests/s |\n| ---: | ---: | ---: | ---: |\n", m, connections, users)
+	for _, at := range found {
+		fmt.Fprintf(&text, "| %d | %.1f | %.1f | %.0f |\n", at.Requests, float64(at.RSS)/1e6, float64(at.Peak)/1e6, at.Throughput)
+	}
+	return b.publish("soak", text.String(), map[string]any{"machine": m, "users": users, "marks": found})
+}
+
+// window is a part of the time after a start.
+type window struct {
+	Until    time.Duration `json:"until_ns"`
+	Requests int           `json:"requests"`
+	P50      time.Duration `json:"p50_ns"`
+	P99      time.Duration `json:"p99_ns"`
+	CPU      time.Duration `json:"cpu_ns_per_request"`
+}
+
+// coldCaches measures what users notice of a deployment: a process that knows no
+// key, no user and no decision, asked for `fifty` by many users at once, and again
+// once it knows them all.
+func coldCaches(ctx context.Context, b *bench) error {
+	const connections, length, windows = 16, 500 * time.Millisecond, 20
+	binary, backstage, err := b.buildAlone(ctx)
+	if err != nil {
+		return err
+	}
+	s := scenarios()[1]
+	m := newMachine(ctx, b)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s `%s` over %d connections, from the first request of a new process on.\n", m, s.name, connections)
+	found := map[int][]window{}
+	for _, users := range b.users {
+		before := len(b.stop)
+		t, err := b.startStagedoor(ctx, nameStagedoor, binary, backstage, b.root+"/bench/"+s.policy)
+		if err != nil {
+			return err
+		}
+		if found[users], err = b.warming(ctx, t, s, users, connections, length, windows); err != nil {
+			return err
+		}
+		b.unwind(before)
+		fmt.Fprintf(&text, "\n### %d users\n\n| second | requests | p50 ms | p99 ms | CPU µs |\n| ---: | ---: | ---: | ---: | ---: |\n", users)
+		for _, w := range found[users] {
+			fmt.Fprintf(&text, "| %.1f | %d | %s | %s | %s |\n", w.Until.Seconds(), w.Requests,
+				figure(w.P50.Seconds()*1e3), figure(w.P99.Seconds()*1e3), figure(w.CPU.Seconds()*1e6))
+		}
+	}
+	return b.publish("cold", text.String(), map[string]any{"machine": m, "windows": found})
+}
+
+// warming asks t in windows of time, one right after the other.
+func (b *bench) warming(ctx context.Context, t *target, s scenario, users, connections int, length time.Duration, windows int) ([]window, error) {
+	const perSecond = 8000 // more than it can
+	all, err := t.messages(s, users, b.gzip)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := b.keys.sessions(users)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := b.keys.pool(sessions, int(perSecond*length.Seconds())*windows)
+	if err != nil {
+		return nil, err
+	}
+	gun, err := dial(ctx, t.address, connections)
+	if err != nil {
+		return nil, err
+	}
+	defer gun.close()
+	var found []window
+	for from, n := 0, 1; n <= windows; n++ {
+		before, err := t.use()
+		if err != nil {
+			return nil, err
+		}
+		shots, err := gun.fire(ctx, ammunition{messages: all, pool: tokens, from: from, to: len(tokens.tokens)}, length)
+		if err != nil {
+			return nil, err
+		}
+		after, err := t.use()
+		if err != nil {
+			return nil, err
+		}
+		asked := len(shots.latencies)
+		from += asked + connections // those that were taken as the time was over
+		found = append(found, window{
+			Until: time.Duration(n) * length, Requests: asked,
+			P50: shots.percentile(50), P99: shots.percentile(99), CPU: (after.CPU - before.CPU) / time.Duration(asked),
+		})
+	}
+	return found, nil
+}
