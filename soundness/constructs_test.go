@@ -538,6 +538,8 @@ func (g *grammar) set(depth int) string {
 // object draws a partial object of booleans that has the keys team and tier.
 func (g *grammar) object(depth int) string {
 	name, s := g.name("object"), scope{resource: "input.resource"}
+	// A key that nobody asks for is not vetted, so that what is hidden may be answered.
+	defer func(hidden bool) { g.hidden = hidden }(g.hidden)
 	g.add("%s.team := %s if %s", name, g.pick("true", "false"), g.body(s, depth))
 	switch one(g.r, 0, 1, 2) {
 	case 0:
