@@ -15,6 +15,7 @@ package adapter
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -161,6 +162,7 @@ func notFound(w http.ResponseWriter, _ *http.Request) error {
 
 func writeJSON(w http.ResponseWriter, body []byte) error {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_, _ = w.Write(body) // a caller that is gone needs no answer
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // or net/http would write a longer one in chunks
+	_, _ = w.Write(body)                                      // a caller that is gone needs no answer
 	return nil
 }

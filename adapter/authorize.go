@@ -50,7 +50,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, wire.AppendAnswers(make([]byte, 0, 64*(len(answers)+1)), answers))
+	return writeJSON(w, wire.AppendAnswers(nil, answers))
 }
 
 // resourcesGiven reports whether every question about a resource says which. A

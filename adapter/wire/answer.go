@@ -1,5 +1,7 @@
 package wire
 
+import "slices"
+
 // Answer answers one [Item].
 type Answer struct {
 	// ID is the id of the item, as it came.
@@ -14,6 +16,7 @@ type Answer struct {
 // AppendAnswers appends the body that answers a request: one item for each
 // answer, in order. A result in a list that is not ALLOW is written as DENY.
 func AppendAnswers(b []byte, answers []Answer) []byte {
+	b = slices.Grow(b, sizeOf(answers))
 	b = append(b, `{"items":[`...)
 	for i := range answers {
 		if i > 0 {
@@ -22,6 +25,17 @@ func AppendAnswers(b []byte, answers []Answer) []byte {
 		b = answers[i].append(b)
 	}
 	return append(b, "]}"...)
+}
+
+// sizeOf is about how many bytes the answers take.
+func sizeOf(answers []Answer) int {
+	const frame, unconditional, inList = len(`{"items":[]}`), len(`,{"id":,"result":"ALLOW"}`), len(`,"ALLOW"`)
+	size := frame
+	for i := range answers {
+		a := &answers[i]
+		size += unconditional + len(a.ID) + len(a.Decision.json) + inList*len(a.Results)
+	}
+	return size
 }
 
 func (a *Answer) append(b []byte) []byte {

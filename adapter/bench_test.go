@@ -1,0 +1,129 @@
+package adapter_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter"
+	"github.com/stagedoor/stagedoor/adapter/conditions"
+	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/sample"
+	"github.com/stagedoor/stagedoor/bundles"
+	"github.com/stagedoor/stagedoor/rego"
+)
+
+// BenchmarkAuthorize is the whole handler without the connection: what net/http
+// adds is the same for any server. Every request has a token of its own, for 50
+// users.
+func BenchmarkAuthorize(b *testing.B) {
+	handler, tokens := benchHandler(b)
+	for _, bench := range []struct {
+		name  string
+		items []string
+	}{
+		{"one", benchItems(1, `"type":"basic","name":"catalog.location.read.%d","attributes":{"action":"read"}`)},
+		{"fifty", append(
+			benchItems(25, `"type":"basic","name":"catalog.location.read.%d","attributes":{"action":"read"}`),
+			benchItems(25, `"type":"resource","name":"catalog.entity.update.%d","attributes":{"action":"update"},"resourceType":"catalog-entity"`)...)},
+		{"fifty denied", benchItems(50, `"type":"basic","name":"nobody.may.%d","attributes":{"action":"create"}`)},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			body := `{"items":[` + strings.Join(bench.items, ",") + `]}`
+			request, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "http://stagedoor/api/permission/authorize", nil)
+			check(b, err)
+			request.Header.Set("Content-Type", "application/json")
+			request.ContentLength = int64(len(body))
+			w := &benchWriter{header: http.Header{}}
+			send := func(token []string) {
+				request.Header["Authorization"] = token
+				request.Body = io.NopCloser(strings.NewReader(body))
+				clear(w.header)
+				w.status = http.StatusOK
+				handler.ServeHTTP(w, request)
+				if w.status != http.StatusOK {
+					b.Fatal(w.status)
+				}
+			}
+			for _, token := range tokens[:50] { // until everybody is known
+				send(token)
+			}
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				send(tokens[n%len(tokens)])
+				n++
+			}
+		})
+	}
+}
+
+// benchItems are n items, with the number of each in its permission.
+func benchItems(n int, permission string) []string {
+	items := make([]string, n)
+	for i := range items {
+		items[i] = fmt.Sprintf(`{"id":"5f0c7f2e-3a57-4c1d-9d2b-%012d","permission":{`+permission+`}}`, i, i)
+	}
+	return items
+}
+
+// benchHandler is the permission API with the default bundle, and headers of
+// requests on behalf of 50 users.
+func benchHandler(b *testing.B) (http.Handler, [][]string) {
+	b.Helper()
+	backstage, err := sample.New(b.Context())
+	check(b, err)
+	b.Cleanup(backstage.Close)
+	backstage.Serve(backstage.URL)
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	log := logrus.NewEntry(logger)
+	places, err := discovery.New(discovery.Options{BaseURL: backstage.URL})
+	check(b, err)
+	who, err := identity.New(identity.Options{UserInfoTTL: 10 * time.Minute}, places, log)
+	check(b, err)
+	asker, err := conditions.New(conditions.Options{}, places, func(context.Context, string) (string, error) { return "", nil }, log)
+	check(b, err)
+	b.Cleanup(asker.Close)
+	engine, err := policy.New(b.Context(), policy.Options{Library: rego.Modules(), Default: bundles.Default(), Log: log})
+	check(b, err)
+	b.Cleanup(func() { engine.Close(context.Background()) })
+	server := adapter.New(
+		adapter.Options{BasePath: "/api/permission", Body: 10 << 20, Items: 10_000, InFlight: 1024},
+		adapter.Parts{
+			Identity: who, Policy: engine, Conditions: asker, Audit: engine.Audit(), Log: log, Registry: prometheus.NewRegistry(),
+		})
+	handler, err := server.Handler()
+	check(b, err)
+	sessions := make([]string, 50)
+	for n := range sessions {
+		sessions[n], err = backstage.LimitedToken(fmt.Sprintf("user:default/user-%d", n))
+		check(b, err)
+	}
+	tokens := make([][]string, 1000)
+	for n := range tokens {
+		token, err := backstage.OnBehalfOf(sessions[n%len(sessions)])
+		check(b, err)
+		tokens[n] = []string{"Bearer " + token}
+	}
+	return handler, tokens
+}
+
+// benchWriter takes an answer and forgets it.
+type benchWriter struct {
+	header http.Header
+	status int
+}
+
+func (w *benchWriter) Header() http.Header         { return w.header }
+func (w *benchWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (w *benchWriter) WriteHeader(status int)      { w.status = status }
