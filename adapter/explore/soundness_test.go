@@ -176,6 +176,30 @@ func holds(rule criteria.Rule, e entity) bool {
 
 const soundnessData = `{"grants": {"u1": ["a", "b"], "u2": ["c"], "u3": []}, "level": {"a": 1, "b": 2, "c": 3}}`
 
+// cleanRules do not depend on the resource, except that one is another name of it.
+const cleanRules = `entity := input.resource
+
+admin if "g1" in input.identity.claims
+
+granted contains l if some l in data.grants[input.identity.user]
+
+rank[l] := n if some l, n in data.level
+
+nested[u].labels contains l if {
+	some u, list in data.grants
+	some l in list
+}
+
+wanted(l) := true if l in granted
+
+wanted(l) := true if rank[l] > 2
+
+limit := n if {
+	n := count(granted)
+} else := 7
+
+`
+
 var (
 	labels  = []string{"a", "b", "c", "d"}
 	kinds   = []string{"api", "component"}
@@ -249,6 +273,7 @@ func (w *writer) policy() string {
 		w.b.WriteString("import rego.v2\n")
 	}
 	w.b.WriteString("import data.backstage.catalog\n\n")
+	w.b.WriteString(cleanRules)
 	for range w.n(6) {
 		w.helper()
 	}
@@ -257,7 +282,7 @@ func (w *writer) policy() string {
 }
 
 func (w *writer) entry() {
-	switch w.n(8) {
+	switch w.n(9) {
 	case 0, 1:
 		w.b.WriteString("default allow := false\n\n")
 	case 2:
@@ -267,6 +292,10 @@ func (w *writer) entry() {
 	case 3:
 		fmt.Fprintf(&w.b, "allow := %s if {\n%s} else := %s if {\n%s} else if {\n%s}\n", w.pick("true", "false"), w.body("input.resource", 1, "\t"),
 			w.pick("true", "false"), w.body("input.resource", 1, "\t"), w.body("input.resource", 1, "\t"))
+		return
+	}
+	if w.chance(10) {
+		fmt.Fprintf(&w.b, "allow := max([n | some _, n in data.level; %s]) > %d\n\n", w.question("entity", ""), w.n(4))
 		return
 	}
 	for range 1 + w.n(3) {
@@ -351,6 +380,14 @@ func (w *writer) question(resource, label string) string {
 	return fmt.Sprintf(`catalog.has_label(%s, {"label": %q})`, resource, w.pick(labels...))
 }
 
+// unlessV2 is the text, but not in rego.v2, where a set cannot be an operand of not.
+func (w *writer) unlessV2(text string) string {
+	if w.v2 {
+		return ""
+	}
+	return text
+}
+
 func (w *writer) list() string {
 	return w.pick(`["a", "b", "c"]`, `["a", "c"]`, `{"b", "d"}`, `data.grants[input.identity.user]`, `[]`)
 }
@@ -358,14 +395,16 @@ func (w *writer) list() string {
 func (w *writer) clean() string {
 	return w.pick(`input.permission.attributes.action == "delete"`, `"g1" in input.identity.claims`, `not "g2" in input.identity.claims`,
 		`"a" in data.grants[input.identity.user]`, `input.identity.user != "u3"`, `not input.identity.missing`,
-		`count(input.identity.claims) > 1`, `object.get(input.identity, "user", "") == "u1"`, `true`)
+		`count(input.identity.claims) > 1`, `object.get(input.identity, "user", "") == "u1"`, `true`,
+		`admin`, `not admin`, `admin with input.identity.claims as ["g1"]`, `limit > 1`, `"d" in granted`,
+		`count(granted) == 1 with data.grants as {"u1": ["d"], "u2": ["d"]}`)
 }
 
 // statement is one or more lines of a body.
 func (w *writer) statement(resource, indent string) []string {
 	not := w.pick("", "", "not ")
 	v := w.fresh("v")
-	switch w.n(26) {
+	switch w.n(34) {
 	case 0, 1, 2:
 		return []string{not + w.question(resource, "")}
 	case 3:
@@ -393,6 +432,23 @@ func (w *writer) statement(resource, indent string) []string {
 			return []string{w.question(resource, ""), `to_number("x") == 1`}
 		}
 		return []string{fmt.Sprintf("some %s in %s", v, w.list()), fmt.Sprintf("data.level[%s] > %d", v, w.n(3)), not + w.question(resource, v)}
+	case 16:
+		return []string{fmt.Sprintf("some %s in granted", v), not + w.question(resource, v)}
+	case 17:
+		return []string{fmt.Sprintf("some %s in nested[%q].labels", v, w.pick(users...)), fmt.Sprintf("wanted(%s)", v), not + w.question(resource, v)}
+	case 18:
+		return []string{fmt.Sprintf("%s := {l: true | some l in %s; %s%s}", v, w.list(), not, w.question(resource, "l")), fmt.Sprintf("count(%s) %s limit", v, w.pick("<", "==", ">="))}
+	case 19:
+		return []string{fmt.Sprintf("some %s, rank_%s in rank", v, v), fmt.Sprintf("rank_%s < %d", v, w.n(4)), not + w.question("entity", v)}
+	case 20:
+		return []string{fmt.Sprintf("%s := $\"{input.permission.name}-{1 + count([1 | %s])}\"", v, w.question(resource, "")), fmt.Sprintf("%s%s == \"p-%d\"", not, v, 1+w.n(2))}
+	case 21:
+		return []string{fmt.Sprintf("sum([n | some %s, n in data.level; %s%s]) %s %d", v, not, w.question(resource, v), w.pick("<", ">", "=="), w.n(6))}
+	case 22:
+		not = w.unlessV2(not)
+		return []string{fmt.Sprintf("%s{l | some l in %s; %s} %s %s", not, w.list(), w.question(resource, "l"), w.pick("==", "!="), w.pick("granted", `{"a"}`, "set()"))}
+	case 23:
+		return []string{fmt.Sprintf("%s%q in {l | some l in %s; %s}", not, w.pick(labels...), w.list(), w.question(resource, "l"))}
 	case 14, 15:
 		if w.v2 {
 			return []string{w.logical(resource, 2)}
@@ -410,7 +466,7 @@ func (w *writer) logical(resource string, depth int) string {
 	if depth == 0 {
 		switch w.n(3) {
 		case 0:
-			return w.clean()
+			return "{ " + w.clean() + " }"
 		case 1:
 			if i := slices.IndexFunc(w.rules, func(d declared) bool { return d.kind == "bool" }); i >= 0 {
 				return w.rules[i].name
@@ -428,7 +484,7 @@ func (w *writer) logical(resource string, depth int) string {
 		return fmt.Sprintf("not (%s and %s)", a, b)
 	}
 	v := w.fresh("v")
-	return fmt.Sprintf("not { some %s in %s; %s; %s }", v, w.list(), w.question(resource, v), a)
+	return fmt.Sprintf("not { some %s in %s; %s; (%s or %s) }", v, w.list(), w.question(resource, v), a, b)
 }
 
 // reference uses an earlier rule.
