@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { root, until } from './run.mjs';
+import { answers, root, until } from './run.mjs';
 
 const entitiesFile = path.join(root, 'catalog/entities.yaml');
 
@@ -44,7 +44,7 @@ export async function startBackstage(run, options) {
   const configs = [file, ...files].flatMap(file => ['--config', file]);
   const args = [path.join(root, 'backstage/backend.mjs'), ...configs, '--', ...features];
   const server = run.start(name, process.execPath, args, { env: { ...process.env, NODE_ENV: 'production' } });
-  await server.ready(async () => (await fetch(`${local}/.backstage/health/v1/readiness`)).ok);
+  await server.ready(() => answers(`${local}/.backstage/health/v1/readiness`));
   return { baseUrl, file, server, service: new Person('the service', token, baseUrl) };
 }
 

@@ -1,7 +1,7 @@
 // Stock OPA as a server: OPA_BIN, or bin/opa of the repository, built from the version that its go.mod pins.
 
 import path from 'node:path';
-import { freePort, root } from './run.mjs';
+import { answers, freePort, root } from './run.mjs';
 
 const binary = process.env.OPA_BIN ?? path.join(root, '../bin/opa');
 
@@ -10,7 +10,7 @@ export async function startOpa(run, { name = 'opa', paths }) {
   const address = `127.0.0.1:${await freePort()}`;
   const args = ['run', '--server', '--addr', address, '--log-level', 'error', ...paths];
   const server = run.start(name, binary, args);
-  await server.ready(async () => (await fetch(`http://${address}/health`)).ok, { every: 50 });
+  await server.ready(() => answers(`http://${address}/health`), { every: 50 });
 
   /** The value of a rule for an input; undefined where OPA has none. Anything but an answer is an error. */
   async function decide(entrypoint, input) {

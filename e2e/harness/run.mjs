@@ -26,8 +26,15 @@ export async function freePort() {
   return port;
 }
 
+/** Whether a URL answers, and with success, within a few seconds. */
+export async function answers(url) {
+  const response = await fetch(url, { signal: AbortSignal.timeout(5000) });
+  await response.arrayBuffer();
+  return response.ok;
+}
+
 /** Asks again and again until `ask` returns something truthy, and returns that; its last failure when time is up. */
-export async function until(what, ask, { seconds = 60, every = 100 } = {}) {
+export async function until(what, ask, { seconds = 120, every = 100 } = {}) {
   const end = Date.now() + seconds * 1000;
   for (let failure; ; await sleep(every)) {
     try {

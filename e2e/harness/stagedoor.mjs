@@ -2,7 +2,7 @@
 
 import { generateKeyPairSync } from 'node:crypto';
 import path from 'node:path';
-import { freePort, root } from './run.mjs';
+import { answers, freePort, root } from './run.mjs';
 
 export const binary = process.env.STAGEDOOR_BIN ?? path.join(root, '../bin/stagedoor');
 
@@ -39,6 +39,6 @@ export async function startStagedoor(run, options) {
     opa,
   });
   const server = run.start(name, binary, ['serve', '--config', file]);
-  await server.ready(async () => (await fetch(`http://${admin}/ready`)).ok, { every: 50 });
+  await server.ready(() => answers(`http://${admin}/ready`), { every: 50 });
   return { url: `http://127.0.0.1:${port}/api/permission`, admin: `http://${admin}`, server };
 }

@@ -11,7 +11,7 @@ import { processedCatalog, startBackstage } from '../harness/backstage.mjs';
 import { startIngress } from '../harness/ingress.mjs';
 import { manual } from '../harness/manual.mjs';
 import { startPostgres } from '../harness/postgres.mjs';
-import { freePort, Run } from '../harness/run.mjs';
+import { answers, freePort, Run } from '../harness/run.mjs';
 import { binary } from '../harness/stagedoor.mjs';
 import { everybody, people as names } from './house-rules.mjs';
 
@@ -47,7 +47,7 @@ describe('docs/install.md, in place of the permission backend', () => {
       const config = [backstage.file, file, cors].flatMap(file => ['--config', file]);
       execFileSync(binary, ['serve', ...config, '--check-config'], { cwd: run.dir });
       const server = run.start(replica.name, binary, ['serve', ...config], { cwd: run.dir });
-      await server.ready(async () => (await fetch(`http://127.0.0.1:${replica[7009]}/ready`)).ok);
+      await server.ready(() => answers(`http://127.0.0.1:${replica[7009]}/ready`));
     }
     ingress = await startIngress(ports.ingress, {
       '/api/permission': replicas.map(replica => `http://127.0.0.1:${replica[7008]}`),

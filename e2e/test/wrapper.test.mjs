@@ -9,7 +9,7 @@ import { after, before, describe, test } from 'node:test';
 import { processedCatalog, startBackstage } from '../harness/backstage.mjs';
 import { manual } from '../harness/manual.mjs';
 import { startPostgres } from '../harness/postgres.mjs';
-import { freePort, root, Run } from '../harness/run.mjs';
+import { answers, freePort, root, Run } from '../harness/run.mjs';
 import { binary } from '../harness/stagedoor.mjs';
 import { declareHouseRules, everybody } from './house-rules.mjs';
 
@@ -24,7 +24,7 @@ describe('the OPA wrapper module asks stagedoor', () => {
     fs.cpSync(path.join(root, 'policies/wrapper'), path.join(run.dir, 'policy'), { recursive: true });
     const config = run.write('stagedoor.yaml', manual(addresses)['stagedoor-opa.yaml']);
     const stagedoor = run.start('stagedoor', binary, ['serve', '--config', config], { cwd: run.dir });
-    await stagedoor.ready(async () => (await fetch(`http://127.0.0.1:${addresses[7009]}/ready`)).ok);
+    await stagedoor.ready(() => answers(`http://127.0.0.1:${addresses[7009]}/ready`));
     const { baseUrl, service } = await startBackstage(run, {
       name: 'backstage',
       features: ['auth', 'catalog', 'todo', 'permission'],
