@@ -171,6 +171,7 @@ func (p *problems) check(d document, c *Config) {
 	c.LogLevel = level
 	p.addError(c.Discovery.Validate())
 	p.addError(c.Identity.Validate())
+	p.addError(c.Policy.Validate())
 }
 
 func (p *problems) oneOf(key, value string, values ...string) {

@@ -80,7 +80,9 @@ stagedoor:
   identity: {userInfoTtl: 9s, leeway: 1s}
   audit: {required: "${YES}"}
   log: {level: debug}
-opa: {services: {s: {url: "http://logs", credentials: {bearer: {token: "$${literal}"}}}}}
+opa:
+  services: {s: {url: "http://logs", credentials: {bearer: {token: "$${literal}"}}}}
+  decision_logs: {service: s}
 `)}, nil, environ("BASE", "http://x", "SECRET", "s3cret", "MANY", "7", "YES", "true"))
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +96,8 @@ opa: {services: {s: {url: "http://logs", credentials: {bearer: {token: "$${liter
 		}},
 		Policy: policy.Options{
 			Entrypoint: "a/b", Decision: 250 * time.Millisecond, MaxAge: time.Hour, DenyStale: true, AuditRequired: true,
-			OPA: []byte(`{"services":{"s":{"credentials":{"bearer":{"token":"${literal}"}},"url":"http://logs"}}}`),
+			OPA: []byte(`{"decision_logs":{"service":"s"},` +
+				`"services":{"s":{"credentials":{"bearer":{"token":"${literal}"}},"url":"http://logs"}}}`),
 		},
 		Remote: &policy.RemoteOptions{URL: "http://opa", Token: "s3cret", Parallel: 3},
 	}
@@ -158,6 +161,16 @@ func TestEveryProblemIsReported(t *testing.T) {
 				"stagedoor.limits.body: want a size",
 				"stagedoor.lisen: unknown key; the nearest known one is stagedoor.listen",
 				"stagedoor.policy.pth: unknown key; the nearest known one is stagedoor.policy.path",
+			},
+		},
+		"unknown keys of OPA": {
+			minimal + "stagedoor: {policy: {path: x}, audit: {required: true}}\nopa: {bundels: {}, bundles: {b: {signing: {keyd: k}}}, services: {s: {ulr: 'http://x'}}}",
+			[]string{
+				"opa.bundels: unknown key; the nearest known one is opa.bundles",
+				"opa.bundles.b.signing.keyd: unknown key; the nearest known one is opa.bundles.b.signing.keyid",
+				"opa.services.s.ulr: unknown key; the nearest known one is opa.services.s.url",
+				"stagedoor.audit.required: opa.decision_logs says nowhere",
+				"stagedoor.policy.path and opa.bundles both say where the policy is",
 			},
 		},
 		"other case": {minimal + "stagedoor: {Listen: 'h:1'}", []string{"stagedoor.Listen: unknown key"}},

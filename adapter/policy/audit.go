@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/plugins/logs"
 	"github.com/open-policy-agent/opa/v1/server"
@@ -26,7 +28,8 @@ type Record struct {
 	Caller             Caller
 	Batch              Batch
 	// Permissions and Answers are those of the request, item by item. They must
-	// not share memory with its body.
+	// not share memory with its body. Without outcomes in the Batch, for a request
+	// that the policy did not look at, there are no Answers.
 	Permissions []wire.Permission
 	Answers     []RecordedAnswer
 	// Err is why the request was not answered; nil where it was.
@@ -52,28 +55,46 @@ var ErrUnrecorded = errors.New("the decision could not be recorded (stagedoor.au
 // it. It is safe for concurrent use.
 type Audit struct {
 	manager  *plugins.Manager
+	counters metrics.Metrics
 	required bool
 	errors   *logrus.Entry
-	queue    chan Record
+	queue    chan recording
 	done     sync.WaitGroup
-
-	// recording lets one request at a time into the buffer where decisions must be
-	// recorded, so that the room that it was promised is still there.
-	recording sync.Mutex
+	// rest is until when the receiver, which did not answer, is left to OPA's own
+	// schedule. It belongs to the goroutine that writes.
+	rest time.Time
 }
 
-// auditQueue is how many requests may wait to be written. When they are more,
-// requests write themselves before they are answered: nothing is dropped here.
-const auditQueue = 1024
+// recording is a record on its way. Who waits for it gets the error, or nil.
+type recording struct {
+	record Record
+	result chan<- error
+}
 
-func newAudit(manager *plugins.Manager, required bool, log *logrus.Entry) *Audit {
-	a := &Audit{manager: manager, required: required, errors: log, queue: make(chan Record, auditQueue)}
-	a.done.Go(func() {
-		for record := range a.queue {
-			a.writeOrLog(context.Background(), logs.Lookup(a.manager), record)
-		}
-	})
-	return a
+const (
+	// So many requests may wait to be written. When they are more, requests write
+	// themselves before they are answered: nothing is dropped here.
+	auditQueue = 1024
+	// So many events are written within one transaction.
+	auditSlice = 1000
+	// A receiver may take so long for one upload, and is left alone for so long
+	// when it failed.
+	uploadTimeout = 10 * time.Second
+	uploadRest    = 5 * time.Second
+)
+
+// newAudit returns an Audit over OPA's decision log plugin, which counts in
+// counters what it lost.
+func newAudit(manager *plugins.Manager, o Options, counters metrics.Metrics) (*Audit, error) {
+	if o.AuditRequired && logs.Lookup(manager) == nil {
+		return nil, errors.New("stagedoor.audit.required: opa.decision_logs names neither a service nor the console")
+	}
+	a := &Audit{
+		manager: manager, counters: counters, required: o.AuditRequired, errors: o.Log,
+		queue: make(chan recording, auditQueue),
+	}
+	a.done.Go(a.run)
+	return a, nil
 }
 
 // close writes what is queued. Record must not be called any more.
@@ -89,83 +110,160 @@ func (a *Audit) Enabled() bool { return a.required || logs.Lookup(a.manager) != 
 // returns after the log's receiver has them, or with [ErrUnrecorded]; else it
 // returns nil, at once unless very many wait.
 func (a *Audit) Record(ctx context.Context, r Record) error {
-	log := logs.Lookup(a.manager)
 	if a.required {
-		return a.insist(ctx, log, r)
-	}
-	if log == nil {
-		return nil
+		return a.insist(ctx, r)
 	}
 	select {
-	case a.queue <- r:
+	case a.queue <- recording{record: r}:
 	default:
-		a.writeOrLog(ctx, log, r)
+		a.complain(r, a.write(ctx, logs.Lookup(a.manager), r, noRoom))
 	}
 	return nil
 }
 
-func (a *Audit) writeOrLog(ctx context.Context, log *logs.Plugin, r Record) {
-	if err := a.write(ctx, log, r); err != nil {
+// insist waits until the record is received.
+func (a *Audit) insist(ctx context.Context, r Record) error {
+	result := make(chan error, 1)
+	select {
+	case a.queue <- recording{r, result}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnrecorded, ctx.Err())
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnrecorded, ctx.Err())
+	}
+}
+
+// run writes what is queued, as much at a time as is waiting.
+func (a *Audit) run() {
+	for first := range a.queue {
+		batch := []recording{first}
+		for len(batch) < auditQueue && len(a.queue) > 0 {
+			batch = append(batch, <-a.queue)
+		}
+		a.writeAll(context.Background(), batch)
+	}
+}
+
+func (a *Audit) writeAll(ctx context.Context, batch []recording) {
+	log, lost := logs.Lookup(a.manager), a.lost()
+	written := make([]error, len(batch))
+	for i, r := range batch {
+		written[i] = a.write(ctx, log, r.record, a.makeRoom)
+	}
+	if !a.required {
+		for i, r := range batch {
+			a.complain(r.record, written[i])
+		}
+		return
+	}
+	sent := a.upload(ctx, log)
+	if sent == nil && a.lost() != lost {
+		sent = errors.New("OPA's decision log lost an event, which its own log line tells more of")
+	}
+	for i, r := range batch {
+		err := cmp.Or(written[i], sent)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrUnrecorded, err)
+		}
+		r.result <- err
+	}
+}
+
+func (a *Audit) complain(r Record, err error) {
+	if err != nil {
 		a.errors.WithError(err).WithField("request_id", r.RequestID).Error("a decision was not recorded")
 	}
 }
 
-// insist records and makes sure of it.
-func (a *Audit) insist(ctx context.Context, log *logs.Plugin, r Record) error {
-	if log == nil {
-		return fmt.Errorf("%w: there is no decision log", ErrUnrecorded)
+// lost counts the events that OPA's plugin was given and lost.
+func (a *Audit) lost() (n uint64) {
+	for _, name := range []string{
+		"decision_logs_dropped_rate_limit_exceeded", "decision_logs_dropped_buffer_size_limit_exceeded",
+		"decision_logs_dropped_buffer_size_limit_bytes_exceeded", "decision_logs_encoding_failure",
+	} {
+		count, _ := a.counters.Counter(name).Value().(uint64)
+		n += count
 	}
-	if err := a.admit(ctx, log, r); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnrecorded, err)
-	}
-	if err := upload(ctx, log); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnrecorded, err)
-	}
-	return nil
-}
-
-// admit puts the record into the buffer, where OPA would drop the oldest if there
-// were no room.
-func (a *Audit) admit(ctx context.Context, log *logs.Plugin, r Record) error {
-	a.recording.Lock()
-	defer a.recording.Unlock()
-	if limit := log.Config().Reporting.BufferSizeLimitEvents; limit != nil && log.Config().Service != "" {
-		full := func() bool {
-			_, size := log.BufferSize()
-			return size+int64(len(r.Permissions)) > *limit
-		}
-		if full() {
-			if err := upload(ctx, log); err != nil {
-				return err
-			}
-			if full() {
-				return errors.New("the buffer of the decision log has no room")
-			}
-		}
-	}
-	return a.write(ctx, log, r)
+	return n
 }
 
 // upload sends what is buffered. OPA's Trigger is nil when the context ended it.
-func upload(ctx context.Context, log *logs.Plugin) error {
+func (a *Audit) upload(ctx context.Context, log *logs.Plugin) error {
+	if log == nil {
+		return errors.New("there is no decision log")
+	}
+	ctx, cancel := context.WithTimeout(ctx, uploadTimeout)
+	defer cancel()
 	return errors.Join(log.Trigger(ctx), ctx.Err())
 }
 
-// write hands one event for each item to OPA's decision log, in order.
-func (a *Audit) write(ctx context.Context, log *logs.Plugin, r Record) error {
+// makeRoom sends what is buffered where n more events would drop the oldest. Where
+// they may be dropped, that is tried once in a while.
+func (a *Audit) makeRoom(ctx context.Context, log *logs.Plugin, n int) error {
+	limit := log.Config().Reporting.BufferSizeLimitEvents
+	full := func() bool {
+		kind, size := log.BufferSize()
+		return kind == "event" && limit != nil && size+int64(n) > *limit
+	}
+	if log.Config().Service == "" || !full() || !a.required && time.Now().Before(a.rest) {
+		return nil
+	}
+	err := a.upload(ctx, log)
+	if err != nil {
+		a.rest = time.Now().Add(uploadRest)
+	}
+	if a.required && err == nil && full() {
+		err = errors.New("the buffer of the decision log has no room")
+	}
+	if !a.required {
+		return nil // OPA counts what it drops
+	}
+	return err
+}
+
+// noRoom makes no room, where there is no time for it.
+func noRoom(context.Context, *logs.Plugin, int) error { return nil }
+
+// write hands one event for each item to OPA's decision log, in order, and has
+// room made before.
+func (a *Audit) write(
+	ctx context.Context, log *logs.Plugin, r Record, room func(context.Context, *logs.Plugin, int) error,
+) error {
 	if log == nil {
 		return nil
 	}
+	batch, identity := uuid.NewString(), identityValue(r.Caller)
+	slice := auditSlice
+	if limit := log.Config().Reporting.BufferSizeLimitEvents; limit != nil {
+		slice = min(slice, int(*limit))
+	}
+	var problems []error
+	for start := 0; start < len(r.Permissions); start += slice {
+		end := min(start+slice, len(r.Permissions))
+		if err := room(ctx, log, end-start); err != nil {
+			return err
+		}
+		problems = append(problems, a.writeSlice(ctx, log, r, start, end, batch, identity))
+	}
+	return errors.Join(problems...)
+}
+
+// writeSlice writes the items from start to end, in one transaction for their masks.
+func (a *Audit) writeSlice(
+	ctx context.Context, log *logs.Plugin, r Record, start, end int, batch string, identity *ast.Term,
+) error {
 	txn, err := a.manager.Store.NewTransaction(ctx, storage.TransactionParams{})
 	if err != nil {
 		return err
 	}
 	defer a.manager.Store.Abort(ctx, txn)
-	batch := uuid.NewString()
-	identity := identityValue(r.Caller)
 	var problems []error
-	for i := range r.Permissions {
-		info, err := a.event(r, i, identity)
+	for i := start; i < end; i++ {
+		info, err := event(r, i, identity)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -177,7 +275,7 @@ func (a *Audit) write(ctx context.Context, log *logs.Plugin, r Record) error {
 }
 
 // event is the decision-log event of item i.
-func (a *Audit) event(r Record, i int, identity *ast.Term) (*server.Info, error) {
+func event(r Record, i int, identity *ast.Term) (*server.Info, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return nil, err
@@ -187,7 +285,13 @@ func (a *Audit) event(r Record, i int, identity *ast.Term) (*server.Info, error)
 	if err != nil {
 		return nil, err
 	}
-	outcome, answer := r.Batch.Outcomes[i], r.Answers[i]
+	var outcome Outcome
+	var answer RecordedAnswer
+	if i < len(r.Batch.Outcomes) {
+		outcome, answer = *r.Batch.Outcomes[i], r.Answers[i]
+	} else { // the policy did not look at the request
+		outcome.Err = r.Err
+	}
 	custom := map[string]any{"request_id": r.RequestID, "item": i, "remembered": outcome.Remembered}
 	if len(outcome.Excluded) > 0 {
 		custom["excluded_branches"] = texts(outcome.Excluded)

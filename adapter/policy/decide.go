@@ -28,23 +28,38 @@ func (e *Engine) Decide(ctx context.Context, caller Caller, permissions []wire.P
 	if err := e.fresh(s); err != nil {
 		return Batch{}, err
 	}
-	unique, index := distinct(permissions)
-	decided := make([]Outcome, len(unique))
-	world := world{now: e.now(), caller: caller, keys: newKeys(s, caller)}
-	for i, p := range unique {
+	w := world{now: e.now(), caller: caller}
+	known, key := (*remembered)(nil), ""
+	if s.Deterministic() {
+		key = callerKey(s, caller)
+		known = e.memo.of(key)
+	}
+	outcomes := make([]*Outcome, len(permissions))
+	var decided map[wire.Permission]*Outcome
+	for i, p := range permissions {
+		part := readPart(s, p)
+		if outcomes[i] = known.outcome(part); outcomes[i] != nil {
+			continue
+		}
+		if outcomes[i] = decided[part]; outcomes[i] != nil {
+			continue
+		}
 		// A cheap evaluation does not notice that its context is done.
 		if err := ctx.Err(); err != nil {
 			return Batch{}, err
 		}
-		decided[i] = e.remember(ctx, s, &world, p)
+		if decided == nil {
+			decided = make(map[wire.Permission]*Outcome)
+		}
+		outcome := e.ask(ctx, s, &w, p)
+		outcomes[i], decided[part] = &outcome, &outcome
 	}
 	// A failure because the request ran out is the request's.
 	if err := ctx.Err(); err != nil {
 		return Batch{}, err
 	}
-	outcomes := make([]Outcome, len(permissions))
-	for i, at := range index {
-		outcomes[i] = decided[at]
+	if len(decided) > 0 && s.Deterministic() {
+		e.memo.add(key, known, decided)
 	}
 	return Batch{Outcomes: outcomes, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint}, nil
 }
@@ -53,25 +68,7 @@ func (e *Engine) Decide(ctx context.Context, caller Caller, permissions []wire.P
 type world struct {
 	now      time.Time
 	caller   Caller
-	keys     keys
 	identity *ast.Term // made when the first decision needs it
-}
-
-// remember answers from the memo, or decides and, where it may, remembers.
-func (e *Engine) remember(ctx context.Context, s *State, w *world, p wire.Permission) Outcome {
-	if !s.Deterministic() {
-		return e.ask(ctx, s, w, p)
-	}
-	key := w.keys.of(p)
-	if known, ok := e.memo.cache.GetIfPresent(key); ok {
-		known.Remembered = true
-		return known
-	}
-	outcome := e.ask(ctx, s, w, p)
-	if outcome.Err == nil {
-		e.memo.cache.Set(key, outcome)
-	}
-	return outcome
 }
 
 // ask asks the policy about one permission of a batch.

@@ -3,7 +3,7 @@ package policy
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -26,7 +26,10 @@ import (
 type local struct {
 	path string // of a directory or a bundle.tar.gz; empty for the embedded bundle
 	fsys fs.FS  // the embedded bundle
-	seen string // the fingerprint of what was last read
+	seen string // the fingerprint of what was last taken in or refused
+	bad  bool   // whether that was refused
+
+	complaint string // what was logged last
 }
 
 // localBundle is the name under which a local policy is activated.
@@ -36,27 +39,32 @@ const localBundle = "local"
 // paused, and every while by looking, for what no word comes of (a network file
 // system, an exchanged symbolic link).
 const (
-	settle = 100 * time.Millisecond
-	look   = 5 * time.Second
+	settle     = 100 * time.Millisecond
+	settleMost = 2 * time.Second
+	look       = 5 * time.Second
 )
 
 // localSource returns the local source that o asks for; nil where OPA's
 // configuration brings the policy.
-func (o Options) localSource(opa map[string]any) (*local, error) {
+func (o Options) localSource(opa opaDocument) (*local, error) {
 	if o.Path != "" {
 		if _, err := os.Stat(o.Path); err != nil {
 			return nil, fmt.Errorf("stagedoor.policy.path: %w", err)
 		}
 		return &local{path: o.Path}, nil
 	}
-	if opa["bundles"] != nil || opa["discovery"] != nil {
+	if opa.has("bundles") || opa.has("discovery") {
 		return nil, nil
 	}
 	return &local{fsys: o.Default}, nil
 }
 
+// embedded reports whether the source is compiled in, and never changes.
+func (l *local) embedded() bool { return l.path == "" }
+
 // read reads the bundle. Tests are left out: they are for opa test, and what
-// they import need not be here.
+// they import need not be here. Links are followed: a mounted ConfigMap consists
+// of them.
 func (l *local) read() (*bundle.Bundle, error) {
 	reader, done, err := l.reader()
 	if err != nil {
@@ -72,77 +80,99 @@ func (l *local) read() (*bundle.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.Manifest.Revision == "" {
-		b.Manifest.Revision = l.seen
-	}
 	return &b, nil
 }
 
 func (l *local) reader() (*bundle.Reader, func(), error) {
-	if l.path == "" {
-		return bundle.NewCustomReader(bundle.NewFSLoaderWithRoot(l.fsys, ".").WithFilter(withoutTests)), func() {}, nil
-	}
-	info, err := os.Stat(l.path)
+	files, isDir, err := l.open()
 	if err != nil {
 		return nil, nil, err
 	}
-	if info.IsDir() {
-		loader := bundle.NewDirectoryLoader(l.path).WithFilter(withoutTests)
+	if isDir {
+		loader := bundle.NewFSLoaderWithRoot(files, ".").WithFilter(withoutTests).WithFollowSymlinks(true)
 		return bundle.NewCustomReader(loader).WithBaseDir(l.path), func() {}, nil
 	}
 	file, err := os.Open(l.path)
 	if err != nil {
 		return nil, nil, err
 	}
-	return bundle.NewReader(file).WithBaseDir(l.path), func() { file.Close() }, nil
+	loader := bundle.NewTarballLoaderWithBaseURL(file, "").WithFilter(withoutTests)
+	return bundle.NewCustomReader(loader).WithBaseDir(l.path), func() { file.Close() }, nil
+}
+
+// open returns the tree of a source that is a directory, or the one that an
+// archive lies in.
+func (l *local) open() (tree fs.FS, isDir bool, err error) {
+	if l.embedded() {
+		return l.fsys, true, nil
+	}
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return nil, false, err
+	}
+	if info.IsDir() {
+		return os.DirFS(l.path), true, nil
+	}
+	return os.DirFS(filepath.Dir(l.path)), false, nil
 }
 
 var withoutTests filter.LoaderFilter = func(_ string, info fs.FileInfo, _ int) bool {
-	name := info.Name()
+	return isLeftOut(info.Name())
+}
+
+// isLeftOut reports whether a file or folder of the name is no part of a bundle.
+func isLeftOut(name string) bool {
 	return strings.HasSuffix(name, "_test.rego") || strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
 }
 
 // fingerprint names the content of the source, so that equal content is equal.
 func (l *local) fingerprint() (string, error) {
-	h := sha256.New()
-	fsys, root := l.fsys, "."
-	if l.path != "" {
-		dir, name := filepath.Split(filepath.Clean(l.path))
-		if dir == "" {
-			dir = "."
-		}
-		fsys, root = os.DirFS(dir), name
-		if info, err := os.Stat(l.path); err != nil {
-			return "", err
-		} else if info.IsDir() {
-			fsys, root = os.DirFS(l.path), "."
-		}
+	tree, isDir, err := l.open()
+	if err != nil {
+		return "", err
 	}
-	err := fs.WalkDir(fsys, root, func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+	root := "."
+	if !isDir {
+		root = filepath.Base(l.path)
+	}
+	h := sha256.New()
+	err = fs.WalkDir(tree, root, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
 			return err
+		case entry.IsDir() && isLeftOut(entry.Name()):
+			return fs.SkipDir
+		case entry.IsDir() || isDir && isLeftOut(entry.Name()):
+			return nil
 		}
-		file, err := fsys.Open(name)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		if info, err := file.Stat(); err != nil || info.IsDir() {
-			return err
-		}
-		fmt.Fprintf(h, "%q", name)
-		_, err = io.Copy(h, file)
-		return err
+		return hashFile(h, tree, name)
 	})
 	if err != nil {
 		return "", err
 	}
-	return "sha256:" + hex.EncodeToString(h.Sum(nil)[:6]), nil
+	return revisionOfHash(h.Sum(nil)), nil
+}
+
+func hashFile(h io.Writer, tree fs.FS, name string) error {
+	file, err := tree.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || info.IsDir() { // a link to a folder
+		return err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return err
+	}
+	fmt.Fprintf(h, "%q %x\n", name, sum.Sum(nil))
+	return nil
 }
 
 // watch calls changed when the source may have changed, until ctx is done.
 func (l *local) watch(ctx context.Context, changed func(context.Context)) {
-	if l.path == "" {
+	if l.embedded() {
 		return
 	}
 	events, stop := l.notify()
@@ -155,7 +185,7 @@ func (l *local) watch(ctx context.Context, changed func(context.Context)) {
 			return
 		case <-ticker.C:
 		case <-events:
-			pause(ctx, settle, events)
+			pause(ctx, events)
 		}
 		changed(ctx)
 	}
@@ -164,40 +194,58 @@ func (l *local) watch(ctx context.Context, changed func(context.Context)) {
 // notify sends on the channel when the file system says that something under
 // the source, or the source itself, has changed. Where it says nothing, looking
 // has to do.
-func (l *local) notify() (<-chan fsnotify.Event, func()) {
+func (l *local) notify() (<-chan struct{}, func()) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, func() {}
 	}
 	// A directory's own entry is watched by its parent, which also sees a file
-	// that is exchanged by renaming.
+	// or a link that is exchanged by renaming.
 	_ = watcher.Add(filepath.Dir(filepath.Clean(l.path)))
 	l.addDirectories(watcher)
-	events := make(chan fsnotify.Event)
+	events := make(chan struct{}, 1)
 	go func() {
-		defer close(events)
 		for event := range watcher.Events {
+			if !l.concerns(event.Name) {
+				continue
+			}
 			if event.Has(fsnotify.Create) {
 				l.addDirectories(watcher)
 			}
-			events <- event
+			select {
+			case events <- struct{}{}:
+			default: // one is waiting already
+			}
 		}
 	}()
 	go func() {
 		for range watcher.Errors { // overflow: looking will notice
 		}
 	}()
-	return events, func() {
-		go func() {
-			for range events {
-			}
-		}()
-		watcher.Close()
+	return events, func() { watcher.Close() }
+}
+
+// concerns reports whether the path is the source's or below it.
+func (l *local) concerns(name string) bool {
+	name = filepath.Clean(name)
+	for _, path := range []string{filepath.Clean(l.path), l.target()} {
+		if name == path || strings.HasPrefix(name, path+string(filepath.Separator)) {
+			return true
+		}
 	}
+	return false
+}
+
+// target is the path without symbolic links.
+func (l *local) target() string {
+	if path, err := filepath.EvalSymlinks(l.path); err == nil {
+		return path
+	}
+	return filepath.Clean(l.path)
 }
 
 func (l *local) addDirectories(watcher *fsnotify.Watcher) {
-	_ = filepath.WalkDir(l.path, func(name string, entry fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(l.target(), func(name string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
 			_ = watcher.Add(name)
 		}
@@ -205,54 +253,88 @@ func (l *local) addDirectories(watcher *fsnotify.Watcher) {
 	})
 }
 
-// pause returns when no event has come for d.
-func pause(ctx context.Context, d time.Duration, events <-chan fsnotify.Event) {
-	timer := time.NewTimer(d)
+// pause returns when no event has come for a while, or when they will not end.
+func pause(ctx context.Context, events <-chan struct{}) {
+	timer, end := time.NewTimer(settle), time.NewTimer(settleMost)
 	defer timer.Stop()
+	defer end.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 			return
-		case _, open := <-events:
-			if !open {
-				return
-			}
-			timer.Reset(d)
+		case <-end.C:
+			return
+		case <-events:
+			timer.Reset(settle)
 		}
 	}
 }
 
 // reload loads the local policy again where it has changed. A failure leaves the
-// last good policy serving and is logged and recorded.
+// last good policy serving; it is recorded, and logged once.
 func (e *Engine) reload(ctx context.Context) {
-	if err := e.load(ctx); err != nil && ctx.Err() == nil {
+	err := e.load(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	complaint := ""
+	if err != nil {
+		complaint = err.Error()
+	}
+	if complaint != "" && complaint != e.local.complaint {
 		e.options.Log.WithError(err).Error("the changed policy is refused; the last good one goes on serving")
 	}
+	e.local.complaint = complaint
 }
 
+// errChanging is a source that is being written while it is read.
+var errChanging = errors.New("it is being written")
+
+// loadAttempts is how many times a source is read that changes meanwhile.
+const loadAttempts = 3
+
 // load activates the local policy where it has changed since it was last read.
-func (e *Engine) load(ctx context.Context) error {
+func (e *Engine) load(ctx context.Context) (err error) {
+	for range loadAttempts {
+		if err = e.loadOnce(ctx); !errors.Is(err, errChanging) {
+			break
+		}
+	}
+	return err
+}
+
+func (e *Engine) loadOnce(ctx context.Context) error {
 	fingerprint, err := e.local.fingerprint()
 	if err != nil {
-		e.record.refuse(localBundle, "", err, e.now())
+		// What comes back is looked at again, though it be the same.
+		e.local.seen, e.local.bad = "", true
+		e.record.refuse(localBundle, "", err.Error(), e.now())
 		return err
 	}
 	if fingerprint == e.local.seen {
-		e.record.confirm(e.now())
+		if !e.local.bad {
+			e.record.accept(localBundle, e.now())
+		}
 		return nil
 	}
-	e.local.seen = fingerprint
 	b, err := e.local.read()
+	if again, changed := e.local.fingerprint(); changed != nil || again != fingerprint {
+		return errChanging // and will be looked at soon
+	}
+	e.local.seen, e.local.bad = fingerprint, true
 	if err != nil {
-		e.record.refuse(localBundle, fingerprint, err, e.now())
+		e.record.refuse(localBundle, fingerprint, err.Error(), e.now())
 		return err
+	}
+	if b.Manifest.Revision == "" {
+		b.Manifest.Revision = fingerprint
 	}
 	if err := e.activateLocal(ctx, b); err != nil {
 		return err
 	}
-	e.record.confirm(e.now())
+	e.local.bad = false
 	return nil
 }
 

@@ -1,96 +1,25 @@
 package policy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
+	"regexp"
 
 	"github.com/google/uuid"
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/config"
 	"github.com/open-policy-agent/opa/v1/hooks"
 	"github.com/open-policy-agent/opa/v1/logging"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 	"github.com/sirupsen/logrus"
 )
 
-// opaConfig checks OPA's configuration for what would get past the vetting, and
-// fills in what stagedoor ships with other defaults than OPA.
-func (o Options) opaConfig() (map[string]any, error) {
-	document := map[string]any{}
-	if len(bytes.TrimSpace(o.OPA)) > 0 {
-		if err := json.Unmarshal(o.OPA, &document); err != nil {
-			return nil, fmt.Errorf("opa: %w", err)
-		}
-	}
-	_, bundles := document["bundles"]
-	if o.Path != "" && bundles {
-		return nil, errors.New("stagedoor.policy.path and opa.bundles both say where the policy is: keep one")
-	}
-	if err := refuseLegacyBundle(document["bundle"] != nil); err != nil {
-		return nil, err
-	}
-	return document, o.auditDefaults(document)
-}
-
-// auditDefaults fills in what suits decisions about people on every page load
-// better than OPA's own defaults, which are an unlimited buffer and a delay of
-// up to ten minutes. Where recording is required stagedoor itself says when to send.
-func (o Options) auditDefaults(document map[string]any) error {
-	log, configured := document["decision_logs"].(map[string]any)
-	if !configured {
-		if o.AuditRequired {
-			return errors.New("stagedoor.audit.required: opa.decision_logs says nowhere where to record decisions")
-		}
-		return nil
-	}
-	reporting, _ := log["reporting"].(map[string]any)
-	if reporting == nil {
-		reporting = map[string]any{}
-	}
-	defaults := map[string]any{"trigger": "immediate"}
-	if reporting["buffer_type"] == nil && reporting["buffer_size_limit_bytes"] == nil {
-		defaults["buffer_type"] = "event"
-	}
-	if reporting["min_delay_seconds"] == nil && reporting["max_delay_seconds"] == nil {
-		defaults["min_delay_seconds"], defaults["max_delay_seconds"] = 1, 5
-	}
-	maps.Copy(defaults, reporting)
-	if o.AuditRequired {
-		if log["plugin"] != nil || defaults["buffer_type"] != "event" {
-			return errors.New("stagedoor.audit.required: it needs opa.decision_logs without a plugin and with the event buffer")
-		}
-		defaults["trigger"] = "manual"
-		log["plugin"] = witnessName
-		document["plugins"] = map[string]any{witnessName: map[string]any{}}
-	}
-	log["reporting"] = defaults
-	return nil
-}
-
-// refuseLegacyBundle refuses the older singular key: OPA activates such a bundle
-// by a way of its own that no activator sees.
-func refuseLegacyBundle(present bool) error {
-	if present {
-		return errors.New("opa.bundle: this older key gets past the vetting of policies; name the bundle under opa.bundles")
-	}
-	return nil
-}
-
-// configHook holds configuration that arrives by discovery to the same rules.
-type configHook struct{}
-
-func (configHook) OnConfigDiscovery(_ context.Context, c *config.Config) (*config.Config, error) {
-	return c, refuseLegacyBundle(c.Bundle != nil)
-}
-
-// newManager makes OPA's plugin manager over s, with OPA's own plugins as configured.
-func newManager(document map[string]any, s *store, o Options) (*plugins.Manager, error) {
-	raw, err := json.Marshal(document)
+// newManager makes OPA's plugin manager over s, with OPA's own plugins as
+// configured. They count in m what becomes of the decision log.
+func newManager(d opaDocument, s *store, o Options, m metrics.Metrics) (*plugins.Manager, error) {
+	raw, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
@@ -98,10 +27,10 @@ func newManager(document map[string]any, s *store, o Options) (*plugins.Manager,
 	if err != nil {
 		return nil, err
 	}
-	hook := hooks.New(configHook{})
+	hook := hooks.New(discovered{})
 	options := []func(*plugins.Manager){
 		plugins.Logger(opaLogger{o.Log}),
-		plugins.ConsoleLogger(opaLogger{o.Log.WithField("type", "decision")}),
+		plugins.ConsoleLogger(consoleLogger{opaLogger{o.Log.WithField("type", "decision")}}),
 		plugins.WithParserOptions(ast.ParserOptions{ProcessAnnotation: true}),
 		plugins.GracefulShutdownPeriod(gracefulStop),
 		plugins.WithHooks(hook),
@@ -113,27 +42,62 @@ func newManager(document map[string]any, s *store, o Options) (*plugins.Manager,
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
-	d, err := discovery.New(manager, discovery.Hooks(hook), discovery.BootConfig(document),
+	for _, key := range d.idle() {
+		o.Log.Warnf("%s has no effect: it is for OPA as a server", key)
+	}
+	discover, err := discovery.New(manager, discovery.Hooks(hook), discovery.BootConfig(d), discovery.Metrics(m),
 		discovery.Factories(map[string]plugins.Factory{witnessName: witness{}}))
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
-	manager.Register(discovery.Name, d)
+	manager.Register(discovery.Name, discover)
 	return manager, nil
 }
 
-// opaLogger hands OPA's log lines to logrus.
-type opaLogger struct{ entry *logrus.Entry }
-
-func (l opaLogger) Debug(format string, args ...any) { l.entry.Debugf(format, args...) }
-func (l opaLogger) Info(format string, args ...any)  { l.entry.Infof(format, args...) }
-func (l opaLogger) Warn(format string, args ...any)  { l.entry.Warnf(format, args...) }
-func (l opaLogger) Error(format string, args ...any) { l.entry.Errorf(format, args...) }
-
-func (l opaLogger) WithFields(fields map[string]any) logging.Logger {
-	return opaLogger{l.entry.WithFields(fields)}
+// start starts the manager. OPA panics where it cannot make the folder of an OCI
+// registry's layers.
+func startManager(ctx context.Context, m *plugins.Manager) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("opa: %v", p)
+		}
+	}()
+	return m.Start(ctx)
 }
 
+// opaLogger hands OPA's log lines to logrus, without what could be a secret. What
+// OPA informs of is several lines for every poll and upload that went well, so
+// that is for debugging.
+type opaLogger struct{ entry *logrus.Entry }
+
+func (l opaLogger) Debug(format string, args ...any) { l.log(logrus.DebugLevel, format, args) }
+func (l opaLogger) Info(format string, args ...any)  { l.log(logrus.DebugLevel, format, args) }
+func (l opaLogger) Warn(format string, args ...any)  { l.log(logrus.WarnLevel, format, args) }
+func (l opaLogger) Error(format string, args ...any) { l.log(logrus.ErrorLevel, format, args) }
+
+func (l opaLogger) log(level logrus.Level, format string, args []any) {
+	if l.entry.Logger.IsLevelEnabled(level) {
+		l.entry.Log(level, withoutSecrets(fmt.Sprintf(format, args...)))
+	}
+}
+
+// WithFields returns a logger with the fields but for headers and bodies, of which
+// OPA masks those headers alone that it knows.
+func (l opaLogger) WithFields(fields map[string]any) logging.Logger {
+	safe := make(logrus.Fields, len(fields))
+	for name, value := range fields {
+		switch text, isText := value.(string); {
+		case name == "headers" || name == "response":
+		case isText:
+			safe[name] = withoutSecrets(text)
+		default:
+			safe[name] = value
+		}
+	}
+	return opaLogger{l.entry.WithFields(safe)}
+}
+
+// GetLevel returns the level of stagedoor's log.
 func (l opaLogger) GetLevel() logging.Level {
 	switch {
 	case l.entry.Logger.IsLevelEnabled(logrus.DebugLevel):
@@ -148,3 +112,27 @@ func (l opaLogger) GetLevel() logging.Level {
 
 // SetLevel does nothing: the level is stagedoor's, not a plugin's to set.
 func (opaLogger) SetLevel(logging.Level) {}
+
+// consoleLogger writes the events of the decision log and of the status, as they are.
+type consoleLogger struct{ opaLogger }
+
+// Info writes an event.
+func (l consoleLogger) Info(format string, args ...any) { l.entry.Infof(format, args...) }
+
+// WithFields returns a logger with the fields.
+func (l consoleLogger) WithFields(fields map[string]any) logging.Logger {
+	return consoleLogger{opaLogger{l.entry.WithFields(fields)}}
+}
+
+// Where a URL can hold a secret: a user's password, and the query, by which
+// stores of objects are given signatures.
+var (
+	userinfo = regexp.MustCompile(`://[^/\s"@]+@`)
+	query    = regexp.MustCompile(`(://[^\s"?]+)\?[^\s"]+`)
+)
+
+// withoutSecrets takes out of a text what a URL in it should not show.
+func withoutSecrets(text string) string {
+	text = userinfo.ReplaceAllString(text, "://…@")
+	return query.ReplaceAllString(text, "$1?…")
+}

@@ -4,34 +4,56 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/maypok86/otter/v2"
 
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
-// memo remembers the decisions of deterministic policies. A key names the state
-// that decided and holds every part of the input that this state's policy reads,
-// so that a new policy needs no clearing and an old answer is never served.
+// memo remembers the decisions of deterministic policies, by caller and then by
+// permission. The caller's key names the state that decided and holds every part
+// of the identity that this state's policy reads, so that a new policy needs no
+// clearing and an old answer is never served.
 //
 // It is bounded by bytes and safe for concurrent use.
 type memo struct {
-	cache *otter.Cache[string, Outcome]
+	cache *otter.Cache[string, *remembered]
 }
 
-// What an entry costs, roughly: so many bytes besides its key, and so many for
-// each byte of the decision's JSON, which is kept beside the tree of conditions.
+// remembered is what one policy decided for one caller. It is immutable: what is
+// decided later makes another one.
+type remembered struct {
+	outcomes map[wire.Permission]*Outcome
+	weight   uint32
+}
+
+// outcome returns what was decided about a part of a permission, or nil.
+func (r *remembered) outcome(part wire.Permission) *Outcome {
+	if r == nil {
+		return nil
+	}
+	return r.outcomes[part]
+}
+
 const (
-	memoOverhead = 256
-	treeFactor   = 4
+	// memoBytes bounds the memo as a whole.
+	memoBytes = 64 << 20
+	// memoPermissions bounds what is remembered of one caller, who can make up
+	// permissions. Backstage's plugins together have some hundreds.
+	memoPermissions = 2048
+	// What an outcome costs, roughly: so many bytes besides its texts, and so many
+	// for each byte of the decision's JSON, which is kept beside the tree of
+	// conditions.
+	memoOverhead = 400
+	treeFactor   = 3
 )
 
-func newMemo(bytes int) (*memo, error) {
-	cache, err := otter.New(&otter.Options[string, Outcome]{
-		MaximumWeight: uint64(bytes),
-		Weigher: func(key string, o Outcome) uint32 {
-			return uint32(len(key) + treeFactor*len(o.Decision.AppendJSON(nil)) + len(o.Reason) + memoOverhead)
-		},
+func newMemo() (*memo, error) {
+	cache, err := otter.New(&otter.Options[string, *remembered]{
+		MaximumWeight: memoBytes,
+		Weigher:       func(key string, r *remembered) uint32 { return r.weight + uint32(len(key)) + memoOverhead },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("memo of decisions: %w", err)
@@ -39,14 +61,41 @@ func newMemo(bytes int) (*memo, error) {
 	return &memo{cache: cache}, nil
 }
 
-// keys makes the memo keys of one batch: the state and the caller are encoded once.
-type keys struct {
-	read   parts
-	prefix []byte
+// of returns what was decided for the caller of that key; nil for nothing.
+func (m *memo) of(key string) *remembered {
+	r, _ := m.cache.GetIfPresent(key)
+	return r
 }
 
-func newKeys(s *State, c Caller) keys {
-	b := make([]byte, 0, 192)
+// add remembers what was decided beside what is known already. Of two that do so
+// for one caller at a time one may get lost, and is decided again.
+func (m *memo) add(key string, known *remembered, decided map[wire.Permission]*Outcome) {
+	r := &remembered{outcomes: make(map[wire.Permission]*Outcome, len(decided))}
+	if known != nil && len(known.outcomes)+len(decided) <= memoPermissions {
+		r.weight = known.weight
+		maps.Copy(r.outcomes, known.outcomes)
+	}
+	for p, outcome := range decided {
+		if outcome.Err != nil || len(r.outcomes) == memoPermissions {
+			continue
+		}
+		again := *outcome
+		again.Remembered = true
+		r.outcomes[p] = &again
+		r.weight += weigh(p, outcome)
+	}
+	if len(r.outcomes) > 0 {
+		m.cache.Set(key, r)
+	}
+}
+
+func weigh(p wire.Permission, o *Outcome) uint32 {
+	return uint32(memoOverhead + len(p.Name) + len(p.ResourceType) + len(o.Reason) + treeFactor*len(o.Decision.AppendJSON(nil)))
+}
+
+// callerKey is the memo's key for what a state decides for a caller.
+func callerKey(s *State, c Caller) string {
+	b := make([]byte, 0, 256)
 	b = binary.AppendUvarint(b, s.serial)
 	if s.read&partAnonymous != 0 {
 		b = appendBool(b, c.Anonymous)
@@ -60,24 +109,19 @@ func newKeys(s *State, c Caller) keys {
 	if s.read&partClaims != 0 {
 		b = appendClaims(b, c.Claims)
 	}
-	return keys{read: s.read, prefix: b}
+	return string(b)
 }
 
-func (k keys) of(p wire.Permission) string {
-	b := append(make([]byte, 0, len(k.prefix)+len(p.Name)+len(p.ResourceType)+16), k.prefix...)
-	if k.read&partName != 0 {
-		b = appendString(b, p.Name)
+// readPart is the permission as far as it matters to a state's decision: what its
+// policy reads, and what the decision is checked against.
+func readPart(s *State, p wire.Permission) wire.Permission {
+	if s.read&partName == 0 {
+		p.Name = ""
 	}
-	if k.read&partType != 0 {
-		b = appendBool(b, p.Resource)
+	if s.read&partAction == 0 {
+		p.Action = ""
 	}
-	if k.read&partAction != 0 {
-		b = appendString(b, p.Action)
-	}
-	if k.read&partResourceType != 0 {
-		b = appendString(b, p.ResourceType)
-	}
-	return string(b)
+	return p
 }
 
 // claimsVerbatim is the number of bytes up to which claims stand in a key as
@@ -85,7 +129,11 @@ func (k keys) of(p wire.Permission) string {
 const claimsVerbatim = 128
 
 func appendClaims(b []byte, claims []string) []byte {
-	start := len(b)
+	start, size := len(b), binary.MaxVarintLen64
+	for _, claim := range claims {
+		size += binary.MaxVarintLen64 + len(claim)
+	}
+	b = slices.Grow(b, size)
 	b = binary.AppendUvarint(b, uint64(len(claims)))
 	for _, claim := range claims {
 		b = appendString(b, claim)

@@ -28,14 +28,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
+	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -65,6 +69,9 @@ type Options struct {
 	OPA json.RawMessage
 	// Library is the rule library: source by path.
 	Library map[string]string
+	// Mask is the source of the module that masks the decision log unless a bundle
+	// has one in package system.log; empty for none.
+	Mask string
 	// Default is the bundle that serves where nothing else is configured.
 	Default fs.FS
 	// Log gets what the operator should know; it never sees an input.
@@ -78,7 +85,6 @@ type Options struct {
 // The defaults of Options, and what nobody has needed to set.
 const (
 	defaultDecision = time.Second
-	memoBytes       = 16 << 20
 	gracefulStop    = 10 // seconds in which OPA's plugins may flush
 )
 
@@ -94,6 +100,7 @@ type Engine struct {
 	now      func() time.Time
 	vetter   *vetter
 	manager  *plugins.Manager
+	started  bool
 	builtins struct {
 		query cache.InterQueryCache
 		value cache.InterQueryValueCache
@@ -103,7 +110,7 @@ type Engine struct {
 	local *local // nil where OPA's plugins bring the policy
 
 	state  atomic.Pointer[State]
-	serial uint64 // of the last state; written under store.commit
+	serial uint64 // of the last state; the store publishes one at a time
 	record record
 
 	stop context.CancelFunc
@@ -122,12 +129,11 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if e.now == nil {
 		e.now = time.Now
 	}
-	library, err := parseLibrary(o.Library)
-	if err != nil {
+	var err error
+	if e.vetter, err = newVetter(o); err != nil {
 		return nil, err
 	}
-	e.vetter = &vetter{library: library, entrypoint: o.Entrypoint}
-	if e.memo, err = newMemo(memoBytes); err != nil {
+	if e.memo, err = newMemo(); err != nil {
 		return nil, err
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -140,29 +146,35 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 }
 
 func (e *Engine) start(ctx, run context.Context) error {
-	config, err := e.options.opaConfig()
+	config, err := e.options.opaDocument()
 	if err != nil {
 		return err
 	}
-	if e.manager, err = newManager(config, newStore(e.activate, e.publish), e.options); err != nil {
+	if e.local, err = e.options.localSource(config); err != nil {
+		return err
+	}
+	counters := metrics.New()
+	store := newStore(storeHooks{activate: e.activate, changed: e.changed, publish: e.publish, extra: e.vetter.maskModules})
+	if e.manager, err = newManager(config, store, e.options, counters); err != nil {
 		return err
 	}
 	e.builtins.query = cache.NewInterQueryCacheWithContext(run, e.manager.InterQueryBuiltinCacheConfig())
 	e.builtins.value = cache.NewInterQueryValueCache(run, e.manager.InterQueryBuiltinCacheConfig())
 	e.watchBundles()
-	e.audit = newAudit(e.manager, e.options.AuditRequired, e.options.Log)
-	if err := e.manager.Start(ctx); err != nil {
+	if e.audit, err = newAudit(e.manager, e.options, counters); err != nil {
 		return err
 	}
-	source, err := e.options.localSource(config)
-	if err != nil || source == nil {
+	if err := startManager(ctx, e.manager); err != nil {
 		return err
 	}
-	e.local = source
+	e.started = true
+	if e.local == nil {
+		return nil
+	}
 	if err := e.load(ctx); err != nil {
 		return err
 	}
-	e.done.Go(func() { source.watch(run, e.reload) })
+	e.done.Go(func() { e.local.watch(run, e.reload) })
 	return nil
 }
 
@@ -173,7 +185,7 @@ func (e *Engine) Close(ctx context.Context) {
 	if e.audit != nil {
 		e.audit.close()
 	}
-	if e.manager != nil {
+	if e.started { // plugins that were not wait for ever when they are stopped
 		e.manager.Stop(ctx)
 	}
 }
@@ -186,17 +198,52 @@ func (e *Engine) State() *State { return e.state.Load() }
 
 // activate is called by the store inside its write transaction.
 func (e *Engine) activate(opts *bundle.ActivateOpts) (*State, error) {
-	state, err := e.vetter.activate(opts, e.awaited)
-	if err != nil {
-		for name, b := range opts.Bundles {
-			e.record.refuse(name, b.Manifest.Revision, err, e.now())
+	state, err := e.vetter.activate(opts, e.awaits)
+	for name, b := range opts.Bundles {
+		if err != nil {
+			e.record.refuse(name, b.Manifest.Revision, err.Error(), e.now())
+		} else {
+			e.record.accept(name, e.now())
 		}
-		return nil, err
 	}
-	for name := range opts.Bundles {
-		e.record.accept(name)
+	return state, err
+}
+
+// changed is called by the store before it commits what activated nothing. Where
+// OPA took bundles out, what is left must be vetted to serve without them.
+func (e *Engine) changed(ctx context.Context, w *writing) *State {
+	s := e.state.Load()
+	if s == nil || w.context == nil {
+		return nil
 	}
-	return state, nil
+	active, err := activeBundles(ctx, e.manager.Store, w.Transaction)
+	if err != nil {
+		e.options.Log.WithError(err).Error("the bundles that OPA holds cannot be read; the last good policy goes on serving")
+		return nil
+	}
+	var gone []string
+	for name := range s.Revisions {
+		if _, still := active[name]; !still {
+			gone = append(gone, name)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	e.record.forget(gone)
+	compiler := ast.NewCompiler()
+	state, err := e.vetter.activate(&bundle.ActivateOpts{
+		Ctx: ctx, Store: e.manager.Store, Txn: w.Transaction, TxnCtx: w.context,
+		Compiler: compiler, Metrics: metrics.New(), ParserOptions: e.manager.ParserOptions(),
+	}, e.awaits)
+	if err != nil {
+		for _, name := range gone {
+			e.record.refuse(name, s.Revisions[name], "it is configured no more, but still serves, since without it: "+err.Error(), e.now())
+		}
+		compiler = e.manager.GetCompiler() // for the masks of the decision log
+	}
+	plugins.SetCompilerOnContext(w.context, compiler)
+	return state
 }
 
 // publish is called by the store, one state at a time, when its transaction is committed.
@@ -205,29 +252,34 @@ func (e *Engine) publish(s *State) {
 	s.serial = e.serial
 	s.Since = e.now()
 	e.state.Store(s)
+	e.record.settle(func(name string) bool {
+		_, serves := s.Revisions[name]
+		return serves || name == discovery.Name || slices.Contains(e.configured(), name)
+	})
 	e.options.Log.WithFields(logrus.Fields{
 		"revision": s.Revision, "entrypoint": s.Entrypoint,
 		"about_resource": s.AboutResource(), "deterministic": s.Deterministic(),
 	}).Info("policy is active")
 }
 
-// awaited reports whether a configured bundle has not been activated yet, so
-// that the policy may still be incomplete. A policy that served before is
-// complete: from then on only whole ones replace it.
-func (e *Engine) awaited(active []string) bool {
-	if e.state.Load() != nil {
-		return false
-	}
-	bundles := bundleplugin.Lookup(e.manager)
-	if bundles == nil {
-		return false
-	}
-	for name := range bundles.Config().Bundles {
+// awaits reports whether a configured bundle is not among the active ones, so
+// that the policy is not whole. The one that serves goes on until it is.
+func (e *Engine) awaits(active []string) bool {
+	for _, name := range e.configured() {
 		if !slices.Contains(active, name) {
 			return true
 		}
 	}
 	return false
+}
+
+// configured are the names of the bundles that OPA's plugin is to bring, sorted.
+func (e *Engine) configured() []string {
+	bundles := bundleplugin.Lookup(e.manager)
+	if bundles == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(bundles.Config().Bundles))
 }
 
 // fresh fails for a policy that is older than it may be.

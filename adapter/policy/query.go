@@ -41,8 +41,8 @@ type Outcome struct {
 
 // Batch is the answer to all permissions of one request, by one policy.
 type Batch struct {
-	// Outcomes are in the order asked.
-	Outcomes []Outcome
+	// Outcomes are in the order asked. They are shared and must not be changed.
+	Outcomes []*Outcome
 	// Revision, Revisions and Entrypoint are those of the [State] that answered.
 	Revision   string
 	Revisions  map[string]string

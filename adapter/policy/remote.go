@@ -18,6 +18,7 @@ import (
 
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/sony/gobreaker/v2"
 	"golang.org/x/sync/errgroup"
@@ -68,7 +69,6 @@ type Remote struct {
 	breaker    *gobreaker.CircuitBreaker[any]
 	manager    *plugins.Manager
 	audit      *Audit
-	now        func() time.Time
 }
 
 // NewRemote returns a Remote. Of o it takes what concerns deciding and the
@@ -87,25 +87,33 @@ func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error)
 	if err != nil {
 		return nil, err
 	}
-	config, err := o.opaConfig()
+	config, err := o.opaDocument()
 	if err != nil {
 		return nil, err
 	}
-	if config["bundles"] != nil || config["discovery"] != nil {
+	if config.has("bundles") || config.has("discovery") {
 		return nil, errors.New("stagedoor.policy.remote and the bundles of opa both say who decides: keep one")
 	}
-	nothing := newStore(nil, nil)
-	manager, err := newManager(config, nothing, o)
+	vetter, err := newVetter(o)
 	if err != nil {
 		return nil, err
 	}
-	if err := manager.Start(ctx); err != nil {
+	counters := metrics.New()
+	manager, err := newManager(config, newStore(storeHooks{extra: vetter.maskModules}), o, counters)
+	if err != nil {
+		return nil, err
+	}
+	audit, err := newAudit(manager, o, counters)
+	if err != nil {
+		return nil, err
+	}
+	if err := startManager(ctx, manager); err != nil {
 		return nil, err
 	}
 	d := &Remote{
 		options: r, entrypoint: o.Entrypoint, decision: o.Decision, transport: transport, manager: manager,
 		url:   strings.TrimRight(r.URL, "/") + "/v1/data/" + o.Entrypoint,
-		audit: newAudit(manager, o.AuditRequired, o.Log), now: time.Now,
+		audit: audit,
 	}
 	d.http = &retryablehttp.Client{
 		HTTPClient:   &http.Client{Transport: transport, CheckRedirect: noRedirect},
@@ -132,8 +140,9 @@ func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error)
 func (r RemoteOptions) validate(o Options) error {
 	u, err := url.Parse(r.URL)
 	switch {
-	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
-		return fmt.Errorf("stagedoor.policy.remote.url: want an http or https URL, have %q", r.URL)
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.User != nil, u.RawQuery != "":
+		// Not shown, since what is too much in it can be a secret.
+		return errors.New("stagedoor.policy.remote.url: want an http or https URL without user and query")
 	case o.Path != "":
 		return errors.New("stagedoor.policy.path and stagedoor.policy.remote both say who decides: keep one")
 	case o.Entrypoint == "":
@@ -232,9 +241,9 @@ func (d *Remote) Decide(ctx context.Context, caller Caller, permissions []wire.P
 	if err := ctx.Err(); err != nil {
 		return Batch{}, err
 	}
-	outcomes := make([]Outcome, len(permissions))
+	outcomes := make([]*Outcome, len(permissions))
 	for i, at := range index {
-		outcomes[i] = decided[at]
+		outcomes[i] = &decided[at]
 	}
 	return Batch{Outcomes: outcomes, Entrypoint: d.entrypoint}, nil
 }

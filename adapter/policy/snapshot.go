@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -13,52 +14,77 @@ import (
 // an activation needs, and no activation changes what an evaluation reads.
 //
 // OPA's in-memory store changes its objects in place, but only above the roots
-// of the bundles that it replaces; below them subtrees are exchanged whole. A
-// snapshot therefore copies the objects down to the roots and shares the rest.
+// of the bundles that it replaces, and in what it keeps of its own under system;
+// below the roots subtrees are exchanged whole. A snapshot therefore copies the
+// objects down to the roots, and system, and shares the rest.
 type snapshot struct {
 	storage.WritesNotSupported
 	storage.PolicyNotSupported
 	root ast.Value
 }
 
-// takeSnapshot reads the data of store, which must return AST values on read.
-// Paths are the roots of all bundles that it holds.
-func takeSnapshot(ctx context.Context, store storage.Store, paths []storage.Path) (*snapshot, error) {
-	txn, err := store.NewTransaction(ctx)
+// readRoot returns all data of a store that returns AST values on read.
+func readRoot(ctx context.Context, store storage.Store) (ast.Object, error) {
+	root, err := storage.ReadOne(ctx, store, storage.RootPath)
 	if err != nil {
 		return nil, err
 	}
-	defer store.Abort(ctx, txn)
-	root, err := store.Read(ctx, txn, storage.RootPath)
-	if err != nil {
-		return nil, err
+	object, ok := root.(ast.Object)
+	if !ok {
+		return nil, fmt.Errorf("the data of the store is of type %T", root)
 	}
-	value, err := ast.InterfaceToValue(root)
-	if err != nil {
-		return nil, err
-	}
-	return &snapshot{root: copySpine(value, paths)}, nil
+	return object, nil
 }
 
-// copySpine copies the objects that lie on the paths, the last one included.
-func copySpine(v ast.Value, paths []storage.Path) ast.Value {
-	obj, ok := v.(ast.Object)
-	if !ok || len(paths) == 0 {
-		return v
+// sortKeys lets the objects of a document sort their keys. They do it when they
+// are first iterated, and OPA copies subtrees in its write transactions by ways
+// that must not meet with that.
+func sortKeys(v ast.Value) {
+	switch v := v.(type) {
+	case ast.Object:
+		v.Foreach(func(_, value *ast.Term) { sortKeys(value.Value) })
+	case *ast.Array:
+		v.Foreach(func(element *ast.Term) { sortKeys(element.Value) })
 	}
+}
+
+// systemDocument is the member of the root in which OPA's store keeps what it
+// knows of bundles.
+const systemDocument = "system"
+
+// copySpine copies the objects that lie above the roots, and all of system.
+func copySpine(root ast.Object, roots []storage.Path) ast.Value {
+	spine := copyAbove(root, roots)
+	return copyMembers(spine, func(name string, value ast.Value) ast.Value {
+		if system, ok := value.(ast.Object); ok && name == systemDocument {
+			return system.Copy()
+		}
+		return value
+	})
+}
+
+// copyAbove copies the objects that lie on the paths, but not what is at their ends.
+func copyAbove(object ast.Object, paths []storage.Path) ast.Object {
 	below := map[string][]storage.Path{}
 	for _, path := range paths {
-		if len(path) > 0 {
+		if len(path) > 1 {
 			below[path[0]] = append(below[path[0]], path[1:])
 		}
 	}
-	if len(below) == 0 {
-		return v
-	}
-	members := make([][2]*ast.Term, 0, obj.Len())
-	obj.Foreach(func(key, value *ast.Term) {
-		if name, ok := key.Value.(ast.String); ok && below[string(name)] != nil {
-			value = ast.NewTerm(copySpine(value.Value, below[string(name)]))
+	return copyMembers(object, func(name string, value ast.Value) ast.Value {
+		if member, ok := value.(ast.Object); ok && below[name] != nil {
+			return copyAbove(member, below[name])
+		}
+		return value
+	})
+}
+
+// copyMembers copies an object, each member as change has it.
+func copyMembers(object ast.Object, change func(string, ast.Value) ast.Value) ast.Object {
+	members := make([][2]*ast.Term, 0, object.Len())
+	object.Foreach(func(key, value *ast.Term) {
+		if name, ok := key.Value.(ast.String); ok {
+			value = ast.NewTerm(change(string(name), value.Value))
 		}
 		members = append(members, [2]*ast.Term{key, value})
 	})

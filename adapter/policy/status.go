@@ -5,10 +5,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/plugins"
 	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
+	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 )
 
 // Status tells how the policy's supply fares.
@@ -28,13 +30,18 @@ type Status struct {
 	Remote           string   `json:"remote,omitempty"`
 	AboutResource    bool     `json:"about_resource"`
 	Nondeterministic []Source `json:"nondeterministic,omitempty"`
-	// Confirmed is when the policy was last known to be the newest.
+	// Confirmed is when the policy was last known to be the newest: of its bundles
+	// the one for which that is longest ago.
 	Confirmed time.Time `json:"confirmed,omitzero"`
-	// Refused is what was refused since it last was good, by bundle.
+	// Awaited are configured bundles that have not arrived yet. Until they have, the
+	// policy that serves goes on as it is, also where others of its bundles change.
+	Awaited []string `json:"awaited,omitempty"`
+	// Refused is what went wrong last with a bundle, or with "discovery", where
+	// nothing better came since.
 	Refused []Refusal `json:"refused,omitempty"`
 }
 
-// Refusal is a bundle that must not serve, and why.
+// Refusal is a bundle that could not be had or must not serve, and why.
 type Refusal struct {
 	Bundle   string    `json:"bundle"`
 	Revision string    `json:"revision,omitempty"`
@@ -45,9 +52,9 @@ type Refusal struct {
 // Status returns how things stand now.
 func (e *Engine) Status() Status {
 	s := e.state.Load()
-	status := Status{Refused: e.record.refusals()}
+	status := Status{Refused: e.record.refusals(), Awaited: e.record.lacking(e.configured())}
 	if s == nil {
-		status.Waiting = e.waitingFor()
+		status.Waiting = e.waitingFor(status.Awaited)
 		return status
 	}
 	status.Revision, status.Revisions, status.Since = s.Revision, s.Revisions, s.Since
@@ -61,61 +68,108 @@ func (e *Engine) Status() Status {
 	return status
 }
 
-// waitingFor names the bundles that are late.
-func (e *Engine) waitingFor() string {
-	if bundles := bundleplugin.Lookup(e.manager); bundles != nil {
-		if late := bundles.NotActivated(); len(late) > 0 {
-			slices.Sort(late)
-			return "bundles " + strings.Join(late, ", ")
-		}
+// waitingFor names what a first policy waits for.
+func (e *Engine) waitingFor(late []string) string {
+	switch {
+	case len(late) > 0:
+		return "bundles: " + strings.Join(late, ", ")
+	case len(e.configured()) > 0:
+		return "a policy: all bundles have arrived, and what they make must not serve"
+	case e.manager.GetConfig().Discovery != nil:
+		return "discovery"
 	}
-	return "a policy"
+	return "a policy: opa.bundles names no bundle"
 }
 
 // confirmed is when the state was last known to be the newest.
 func (e *Engine) confirmed(s *State) time.Time {
-	if at := e.record.confirmedAt(); at.After(s.Since) {
-		return at
+	if e.local != nil && e.local.embedded() {
+		return e.now() // there will be no other
 	}
-	return s.Since
+	oldest := s.Since
+	for i, name := range slices.Sorted(maps.Keys(s.Revisions)) {
+		at := e.record.confirmedAt(name)
+		if at.IsZero() {
+			at = s.Since
+		}
+		if i == 0 || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest
 }
 
-// watchBundles follows OPA's bundle plugin, also where discovery makes it later.
+// watchBundles follows OPA's discovery and its bundle plugin, which discovery may
+// make later.
 func (e *Engine) watchBundles() {
-	var followed *bundleplugin.Plugin
-	var mutex sync.Mutex
-	e.manager.RegisterPluginStatusListener(activatorID, func(map[string]*plugins.Status) {
-		mutex.Lock()
-		defer mutex.Unlock()
-		current := bundleplugin.Lookup(e.manager)
-		if current == nil || current == followed {
-			return
+	if d := discovery.Lookup(e.manager); d != nil {
+		d.RegisterListener(activatorID, func(s bundleplugin.Status) {
+			if s.Code != "" {
+				e.record.refuse(discovery.Name, "", reason(s), e.now())
+				return
+			}
+			e.record.accept(discovery.Name, s.LastSuccessfulRequest)
+		})
+	}
+	var followed atomic.Pointer[bundleplugin.Plugin]
+	follow := func(p *bundleplugin.Plugin) {
+		if p != nil && followed.Swap(p) != p {
+			p.RegisterBulkListener(activatorID, e.follow)
 		}
-		followed = current
-		current.RegisterBulkListener(activatorID, e.follow)
+	}
+	follow(bundleplugin.Lookup(e.manager))
+	e.manager.RegisterPluginStatusListener(activatorID, func(map[string]*plugins.Status) {
+		// The plugin can be holding the lock that this takes while it tells its status.
+		go follow(bundleplugin.Lookup(e.manager))
 	})
 }
 
 // follow takes the status of every bundle into the record.
 func (e *Engine) follow(statuses map[string]*bundleplugin.Status) {
-	oldest := time.Time{}
 	for name, status := range statuses {
-		if status.Code != "" {
-			e.record.refuse(name, "", statusError(*status), e.now())
-			continue
-		}
-		e.record.accept(name)
-		if oldest.IsZero() || status.LastSuccessfulRequest.Before(oldest) {
-			oldest = status.LastSuccessfulRequest
+		switch {
+		case status.Code != "":
+			e.record.failed(name, *status, e.now())
+		case !status.LastSuccessfulRequest.IsZero():
+			e.record.accept(name, status.LastSuccessfulRequest)
 		}
 	}
-	e.record.confirm(oldest)
 }
 
-// statusError makes one error of what OPA's bundle plugin says went wrong.
-type statusError bundleplugin.Status
+// record is what was refused, and when each bundle was last known to be the newest.
+type record struct {
+	mutex     sync.Mutex
+	refused   map[string]Refusal
+	confirmed map[string]time.Time
+}
 
-func (s statusError) Error() string {
+func (r *record) refuse(name, revision, reason string, at time.Time) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.refused == nil {
+		r.refused = map[string]Refusal{}
+	}
+	r.refused[name] = Refusal{Bundle: name, Revision: revision, Reason: withoutSecrets(reason), At: at}
+}
+
+// failed takes over what OPA says went wrong with the last request for a bundle.
+func (r *record) failed(name string, s bundleplugin.Status, at time.Time) {
+	if !s.LastSuccessfulDownload.Equal(s.LastRequest) {
+		r.refuse(name, "", reason(s), at)
+		return
+	}
+	// It came, so either the activator refused it, and said why, or it serves and
+	// could not be persisted.
+	r.mutex.Lock()
+	_, refused := r.refused[name]
+	r.mutex.Unlock()
+	if !refused {
+		r.refuse(name, s.ActiveRevision, "it serves, but could not be persisted: "+reason(s), at)
+	}
+}
+
+// reason is what OPA's bundle plugin says went wrong.
+func reason(s bundleplugin.Status) string {
 	text := s.Message
 	for _, err := range s.Errors {
 		text += "\n" + err.Error()
@@ -123,43 +177,47 @@ func (s statusError) Error() string {
 	return text
 }
 
-// record is what was refused and what was confirmed.
-type record struct {
-	mutex     sync.Mutex
-	refused   map[string]Refusal
-	confirmed time.Time
-}
-
-func (r *record) refuse(name, revision string, err error, at time.Time) {
-	r.mutex.Lock()
-	defer r.mutex.Unlock()
-	if r.refused == nil {
-		r.refused = map[string]Refusal{}
-	}
-	if revision == "" {
-		revision = r.refused[name].Revision
-	}
-	r.refused[name] = Refusal{Bundle: name, Revision: revision, Reason: err.Error(), At: at}
-}
-
-func (r *record) accept(name string) {
+// accept notes that a bundle is active, and the newest at that time.
+func (r *record) accept(name string, at time.Time) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	delete(r.refused, name)
-}
-
-func (r *record) confirm(at time.Time) {
-	r.mutex.Lock()
-	defer r.mutex.Unlock()
-	if at.After(r.confirmed) {
-		r.confirmed = at
+	if r.confirmed == nil {
+		r.confirmed = map[string]time.Time{}
+	}
+	if at.After(r.confirmed[name]) {
+		r.confirmed[name] = at
 	}
 }
 
-func (r *record) confirmedAt() time.Time {
+// forget forgets bundles that OPA took out.
+func (r *record) forget(names []string) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	return r.confirmed
+	for _, name := range names {
+		delete(r.confirmed, name)
+		delete(r.refused, name)
+	}
+}
+
+// settle forgets the refusals of bundles that do not matter any more.
+func (r *record) settle(matters func(name string) bool) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	maps.DeleteFunc(r.refused, func(name string, _ Refusal) bool { return !matters(name) })
+}
+
+func (r *record) confirmedAt(name string) time.Time {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return r.confirmed[name]
+}
+
+// lacking are those of the names that were never active.
+func (r *record) lacking(names []string) []string {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return slices.DeleteFunc(names, func(name string) bool { return !r.confirmed[name].IsZero() })
 }
 
 func (r *record) refusals() []Refusal {

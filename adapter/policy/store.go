@@ -4,62 +4,115 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 )
 
 // store is the store that OPA's bundle plugin activates into. What is written
-// becomes the serving policy only when the activator has vetted it: activate
-// prepares a state inside the write transaction, and commit publishes it.
+// becomes the serving policy only when it has been vetted, inside the write
+// transaction; its commit publishes it.
+//
+// A write transaction excludes every other one until its snapshot is taken, so
+// that the snapshot is of its own data and states are published in order.
 type store struct {
 	storage.Store
-	activate func(*bundle.ActivateOpts) (*State, error)
-	publish  func(*State)
-
-	// commit makes publishing one step with committing, so that the snapshot of
-	// a state is of its own transaction and states are published in order.
-	commit  sync.Mutex
-	pending sync.Map // transaction id to *State
+	hooks  storeHooks
+	writer sync.Mutex
+	write  atomic.Pointer[writing] // the transaction that holds writer
 }
 
-func newStore(activate func(*bundle.ActivateOpts) (*State, error), publish func(*State)) *store {
+// storeHooks are what an engine does when its store changes.
+type storeHooks struct {
+	// activate vets bundles that OPA activates, inside the transaction.
+	activate func(*bundle.ActivateOpts) (*State, error)
+	// changed vets what a transaction leaves that activated nothing: OPA takes out
+	// bundles in such a one.
+	changed func(context.Context, *writing) *State
+	// publish lets a state serve.
+	publish func(*State)
+	// extra are modules that are compiled even where there is no bundle at all.
+	extra func() map[string]*ast.Module
+}
+
+// writing is a write transaction.
+type writing struct {
+	storage.Transaction
+	context *storage.Context
+	vetted  bool   // by activate
+	state   *State // nil where a further bundle is awaited
+}
+
+func newStore(hooks storeHooks) *store {
 	return &store{
 		Store: inmem.NewWithOpts(
 			inmem.OptReturnASTValuesOnRead(true),
 			inmem.OptRoundTripOnWrite(false),
 		),
-		activate: activate,
-		publish:  publish,
+		hooks: hooks,
 	}
 }
 
-// Commit commits the transaction and publishes the state that was activated in it.
+// NewTransaction begins a transaction; one that writes waits for its turn.
+func (s *store) NewTransaction(ctx context.Context, params ...storage.TransactionParams) (storage.Transaction, error) {
+	if len(params) == 0 || !params[0].Write {
+		return s.Store.NewTransaction(ctx, params...)
+	}
+	s.writer.Lock()
+	txn, err := s.Store.NewTransaction(ctx, params...)
+	if err != nil {
+		s.writer.Unlock()
+		return nil, err
+	}
+	s.write.Store(&writing{Transaction: txn, context: params[0].Context})
+	return txn, nil
+}
+
+// Commit commits the transaction and publishes the state that was vetted in it.
 func (s *store) Commit(ctx context.Context, txn storage.Transaction) error {
-	vetted, activated := s.pending.LoadAndDelete(txn.ID())
-	if !activated {
+	w := s.write.Load()
+	if w == nil || w.Transaction != txn {
 		return s.Store.Commit(ctx, txn)
 	}
-	s.commit.Lock()
-	defer s.commit.Unlock()
+	defer s.end()
+	if !w.vetted && s.hooks.changed != nil {
+		w.state = s.hooks.changed(ctx, w)
+	}
 	if err := s.Store.Commit(ctx, txn); err != nil {
 		return err
 	}
-	state := vetted.(*State)
-	snap, err := takeSnapshot(ctx, s.Store, state.roots)
+	root, err := readRoot(ctx, s.Store)
 	if err != nil {
 		return fmt.Errorf("read the data of the new policy: %w", err)
 	}
-	*state.data = *snap
-	s.publish(state)
+	sortKeys(root)
+	if w.state != nil {
+		w.state.data.root = copySpine(root, w.state.roots)
+		s.hooks.publish(w.state)
+	}
 	return nil
 }
 
-// Abort drops the transaction and what was activated in it.
+// Abort drops the transaction and what was vetted in it.
 func (s *store) Abort(ctx context.Context, txn storage.Transaction) {
-	s.pending.Delete(txn.ID())
+	if w := s.write.Load(); w != nil && w.Transaction == txn {
+		defer s.end()
+	}
 	s.Store.Abort(ctx, txn)
+}
+
+func (s *store) end() {
+	s.write.Store(nil)
+	s.writer.Unlock()
+}
+
+// MakeDir creates the objects down to path in the way of the in-memory store,
+// which does without copying what lies beside.
+func (s *store) MakeDir(ctx context.Context, txn storage.Transaction, path storage.Path) error {
+	return storage.MakeDir(ctx, s.Store, txn, path)
 }
 
 // activator is registered with OPA as the default activator of every bundle, in
@@ -78,15 +131,18 @@ var registerActivator = sync.OnceFunc(func() {
 
 func (activator) Activate(opts *bundle.ActivateOpts) error {
 	s, ours := opts.Store.(*store)
-	if !ours || len(opts.Bundles) == 0 { // none: the plugin manager prepares the empty store
+	switch {
+	case !ours:
+		return (&bundle.DefaultActivator{}).Activate(opts)
+	case len(opts.Bundles) == 0: // the plugin manager prepares the empty store
+		opts.ExtraModules = withModules(opts.ExtraModules, s.hooks.extra())
 		return (&bundle.DefaultActivator{}).Activate(opts)
 	}
-	state, err := s.activate(opts)
+	state, err := s.hooks.activate(opts)
 	if err != nil {
 		return err
 	}
-	if state != nil {
-		s.pending.Store(opts.Txn.ID(), state)
-	}
+	w := s.write.Load()
+	w.vetted, w.state = true, state
 	return nil
 }

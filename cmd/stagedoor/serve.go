@@ -115,7 +115,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	options := c.Policy
-	options.Library, options.Default = rego.Modules(), fallback
+	options.Library, options.Mask, options.Default = rego.Modules(), rego.Mask(), fallback
 	options.Log, options.Registry = log, registry
 	decides, err := newDecider(ctx, c.Remote, options)
 	if err != nil {
