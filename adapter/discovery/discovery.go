@@ -20,10 +20,11 @@ import (
 
 // Options are the keys of Backstage's configuration that name plugins' places.
 type Options struct {
-	// BaseURL is backend.baseUrl.
+	// BaseURL is backend.baseUrl. It may be empty where an endpoint names "*".
 	BaseURL string
-	// Endpoints is discovery.endpoints; the first that names a plugin serves it,
-	// and one that names "*" serves those that no other names.
+	// Endpoints is discovery.endpoints; the last that names a plugin serves it, as
+	// in HostDiscovery, and the last that names "*" serves those that no other
+	// names.
 	Endpoints []Endpoint
 }
 
@@ -65,7 +66,7 @@ func (d *Discovery) BaseURL(ctx context.Context, id string) (string, error) {
 
 func (d *Discovery) target(id string) string {
 	for _, name := range []string{id, "*"} {
-		for _, e := range d.options.Endpoints {
+		for _, e := range slices.Backward(d.options.Endpoints) {
 			if slices.Contains(e.Plugins, name) {
 				return e.Target
 			}

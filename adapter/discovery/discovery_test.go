@@ -9,8 +9,8 @@ func TestBaseURL(t *testing.T) {
 	d, err := New(Options{
 		BaseURL: "http://127.0.0.1:7007/",
 		Endpoints: []Endpoint{
+			{Target: "https://early.internal/{{ pluginId }}", Plugins: []string{"todo"}},
 			{Target: "http://todo.internal/x/{{pluginId}}/", Plugins: []string{"todo", "notes"}},
-			{Target: "https://late.internal/{{ pluginId }}", Plugins: []string{"todo"}},
 		},
 	})
 	if err != nil {
@@ -33,7 +33,7 @@ func TestBaseURL(t *testing.T) {
 }
 
 func TestCatchAllServesTheRest(t *testing.T) {
-	d, err := New(Options{BaseURL: "http://a", Endpoints: []Endpoint{
+	d, err := New(Options{Endpoints: []Endpoint{
 		{Target: "http://all/{{pluginId}}", Plugins: []string{"*"}},
 		{Target: "http://one", Plugins: []string{"todo"}},
 	}})

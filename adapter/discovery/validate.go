@@ -4,16 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
 // Validate reports everything that is wrong with o, each problem with its key path.
 func (o Options) Validate() error {
 	var problems []error
-	if o.BaseURL == "" {
+	catchAll := slices.ContainsFunc(o.Endpoints, func(e Endpoint) bool { return slices.Contains(e.Plugins, "*") })
+	switch {
+	case o.BaseURL == "" && !catchAll:
 		problems = append(problems, errors.New("backend.baseUrl: missing; it says where the plugins are"))
-	} else if err := checkTarget(o.BaseURL); err != nil {
-		problems = append(problems, fmt.Errorf("backend.baseUrl: %w", err))
+	case o.BaseURL != "":
+		if err := checkTarget(o.BaseURL); err != nil {
+			problems = append(problems, fmt.Errorf("backend.baseUrl: %w", err))
+		}
 	}
 	for i, e := range o.Endpoints {
 		path := fmt.Sprintf("discovery.endpoints[%d]", i)
