@@ -126,7 +126,7 @@ func (s *Server) answer(
 
 // decided is the decision of one outcome, held against the rules that the plugin
 // publishes.
-func (s *Server) decided(x *exchange, p wire.Permission, outcome policy.Outcome) (wire.Decision, error) {
+func (s *Server) decided(x *exchange, p wire.Permission, outcome *policy.Outcome) (wire.Decision, error) {
 	err := outcome.Err
 	if err == nil {
 		if err = s.Conditions.Check(outcome.Decision); err == nil {

@@ -1,0 +1,178 @@
+package policy
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// memoEngine decides by one module.
+func memoEngine(t testing.TB, module string) *Engine {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{".manifest": `{"roots": ["p"]}`, "p.rego": "package p\n\n" + module} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	e, err := New(t.Context(), Options{Path: dir, Log: logrus.NewEntry(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close(t.Context()) })
+	return e
+}
+
+func decideOne(t testing.TB, e *Engine, c Caller, p wire.Permission) *Outcome {
+	t.Helper()
+	batch, err := e.Decide(t.Context(), c, []wire.Permission{p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return batch.Outcomes[0]
+}
+
+const byUserAndName = `# METADATA
+# entrypoint: true
+default allow := false
+
+allow if {
+	input.identity.user == "user:default/ann"
+	input.permission.name == "a"
+}
+`
+
+// TestMemoTellsApart asks in an order in which a decision that is remembered too
+// broadly would be given to somebody else.
+func TestMemoTellsApart(t *testing.T) {
+	e := memoEngine(t, byUserAndName)
+	ann, bob := Caller{User: "user:default/ann"}, Caller{User: "user:default/bob"}
+	a, b := wire.Permission{Name: "a"}, wire.Permission{Name: "b"}
+	for round := range 2 {
+		for _, step := range []struct {
+			caller Caller
+			ask    wire.Permission
+			want   wire.Result
+		}{
+			{ann, a, wire.Allow},
+			{ann, b, wire.Deny},
+			{bob, a, wire.Deny},
+			{Caller{Anonymous: true}, a, wire.Deny},
+			// What the policy does not read makes no difference.
+			{Caller{User: ann.User, Claims: []string{"group:default/x"}, Actor: "catalog"}, a, wire.Allow},
+			{ann, wire.Permission{Name: "a", Action: "read"}, wire.Allow},
+		} {
+			got := decideOne(t, e, step.caller, step.ask)
+			if got.Err != nil || got.Decision.Result != step.want {
+				t.Errorf("round %d: %+v %+v: got %v, %v", round, step.caller, step.ask, got.Decision.Result, got.Err)
+			}
+			if round > 0 && !got.Remembered {
+				t.Errorf("%+v %+v was not remembered", step.caller, step.ask)
+			}
+		}
+	}
+}
+
+// TestMemoKnowsThePermissionsKind asks a policy that reads the name alone: what it
+// says is an answer to one kind of permission and an error for the other.
+func TestMemoKnowsThePermissionsKind(t *testing.T) {
+	e := memoEngine(t, `# METADATA
+# entrypoint: true
+decision := {
+	"result": "CONDITIONAL", "pluginId": "todo", "resourceType": "todo-item",
+	"conditions": {"rule": "R", "resourceType": "todo-item", "params": {}},
+} if input.permission.name == "a"
+`)
+	resource := wire.Permission{Name: "a", Resource: true, ResourceType: "todo-item"}
+	for range 2 {
+		if o := decideOne(t, e, Caller{}, resource); o.Err != nil || o.Decision.Result != wire.Conditional {
+			t.Errorf("got %v, %v", o.Decision.Result, o.Err)
+		}
+		for _, other := range []wire.Permission{{Name: "a"}, {Name: "a", Resource: true, ResourceType: "other"}} {
+			if o := decideOne(t, e, Caller{}, other); o.Err == nil || o.Decision.Result != wire.Deny || o.Remembered {
+				t.Errorf("%+v: got %v, %v", other, o.Decision.Result, o.Err)
+			}
+		}
+	}
+}
+
+// TestBatchDecidesOnce holds repetitions in a batch together, remembered or not.
+func TestBatchDecidesOnce(t *testing.T) {
+	for name, module := range map[string]string{
+		"remembered": byUserAndName,
+		"not remembered": `# METADATA
+# entrypoint: true
+default allow := false
+
+allow if rand.intn(input.permission.name, 1000000) >= 0
+`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := memoEngine(t, module)
+			a, b := wire.Permission{Name: "a"}, wire.Permission{Name: "b"}
+			batch, err := e.Decide(t.Context(), Caller{User: "user:default/ann"}, []wire.Permission{a, b, a, a})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := batch.Outcomes
+			if o[0] != o[2] || o[0] != o[3] || o[0] == o[1] {
+				t.Errorf("got the outcomes %p %p %p %p", o[0], o[1], o[2], o[3])
+			}
+		})
+	}
+}
+
+// TestMemoIsBoundedByCaller has one caller make up permissions.
+func TestMemoIsBoundedByCaller(t *testing.T) {
+	e := memoEngine(t, byUserAndName)
+	ann := Caller{User: "user:default/ann"}
+	key := callerKey(e.State(), ann)
+	for start := 0; start < 3*memoPermissions; start += 1000 {
+		var all []wire.Permission
+		for n := range 1000 {
+			all = append(all, wire.Permission{Name: fmt.Sprint("made-up-", start+n)})
+		}
+		if _, err := e.Decide(t.Context(), ann, all); err != nil {
+			t.Fatal(err)
+		}
+		known := e.memo.of(key)
+		if n := len(known.outcomes); n == 0 || n > memoPermissions || known.weight < uint32(n*memoOverhead) {
+			t.Fatalf("after %d: %d outcomes of weight %d", start+1000, n, known.weight)
+		}
+	}
+	if o := decideOne(t, e, ann, wire.Permission{Name: "a"}); o.Decision.Result != wire.Allow {
+		t.Errorf("got %v, %v", o.Decision.Result, o.Err)
+	}
+}
+
+// TestMemoUnderConcurrency has many ask about one caller at a time, each of them
+// adding to what is remembered.
+func TestMemoUnderConcurrency(t *testing.T) {
+	e := memoEngine(t, byUserAndName)
+	ann := Caller{User: "user:default/ann"}
+	var group sync.WaitGroup
+	for w := range 8 {
+		group.Go(func() {
+			for n := range 200 {
+				p := wire.Permission{Name: fmt.Sprint("p-", (n*7+w)%50)}
+				if n%3 == 0 {
+					p.Name = "a"
+				}
+				batch, err := e.Decide(t.Context(), ann, []wire.Permission{p})
+				if err != nil || (batch.Outcomes[0].Decision.Result == wire.Allow) != (p.Name == "a") {
+					t.Errorf("%s: got %v, %v", p.Name, batch.Outcomes, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
