@@ -47,12 +47,7 @@ func tableOf(c Criteria) table {
 	var t table
 	for a := range 1 << vars {
 		if c.Eval(func(r Rule) bool {
-			for v := range vars {
-				if r == ruleNo(v) {
-					return a>>v&1 != 0
-				}
-			}
-			panic("unknown rule")
+			return a>>ruleIndex[r]&1 != 0
 		}) {
 			t |= 1 << a
 		}
@@ -424,3 +419,101 @@ func BenchmarkMinimise(b *testing.B) {
 		})
 	}
 }
+
+// randomRules is how many rules the functions of TestMinimiseRandomFunctions have,
+// more than those for which the least sum is looked for.
+const randomRules = 8
+
+// literalsInOrder is how many literals the irredundant sum of products of c has, with
+// the variables in the order of its leaves.
+func literalsInOrder(t *testing.T, c Criteria) int {
+	t.Helper()
+	b := newBDD(maxWork)
+	levels := make(map[Rule]int32)
+	var build func(Criteria) edge
+	build = func(c Criteria) edge {
+		switch c.Op {
+		case Leaf:
+			if _, ok := levels[c.Rule]; !ok {
+				levels[c.Rule] = int32(len(levels))
+			}
+			return b.variable(levels[c.Rule])
+		case Not:
+			return build(c.Of[0]).not()
+		}
+		of := make([]edge, len(c.Of))
+		for i, child := range c.Of {
+			if of[i] = build(child); c.Op == AnyOf {
+				of[i] = of[i].not()
+			}
+		}
+		if c.Op == AnyOf {
+			return b.all(of).not()
+		}
+		return b.all(of)
+	}
+	cubes, err := b.products(build(c), maxLiterals)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, cube := range cubes {
+		n += len(cube)
+	}
+	return n
+}
+
+func TestMinimiseRandomFunctions(t *testing.T) {
+	r := rand.New(rand.NewPCG(2, 0))
+	trials := 2_000
+	if testing.Short() {
+		trials = 200
+	}
+	tableOf := func(c Criteria) (table [1 << randomRules]bool) {
+		for a := range table {
+			table[a] = c.Eval(func(r Rule) bool { return a>>ruleIndex[r]&1 != 0 })
+		}
+		return table
+	}
+	for trial := range trials {
+		s := NewSpace()
+		f := randomSum(r, s, randomRules, 2+r.IntN(7))
+		if r.IntN(2) == 0 {
+			f = s.If(ruleFunction(s, r.IntN(randomRules)), f, randomSum(r, s, randomRules, 3))
+		}
+		c, err := s.Minimise(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			var a [randomRules]bool
+			for v := range a {
+				a[v] = r.IntN(2) == 0
+			}
+			answer := func(r Rule) bool { return a[ruleIndex[r]] }
+			if c.Eval(answer) != s.holds(f, answer, make(map[Function]bool)) {
+				t.Fatalf("trial %d: %s differs", trial, c.AppendJSON(nil))
+			}
+		}
+		if c.Op <= Always {
+			continue
+		}
+		if n := literalsInOrder(t, c); leaves(c) > n {
+			t.Errorf("trial %d: %s has %d leaves, a sum of products %d", trial, c.AppendJSON(nil), leaves(c), n)
+		}
+		want := tableOf(c)
+		drops(c, func(less Criteria) {
+			if tableOf(less) == want {
+				t.Fatalf("trial %d: %s could be %s", trial, c.AppendJSON(nil), less.AppendJSON(nil))
+			}
+		})
+	}
+}
+
+var ruleIndex = func() map[Rule]int {
+	index := make(map[Rule]int)
+	for v := range randomRules {
+		index[ruleNo(v)] = v
+	}
+	return index
+}()
