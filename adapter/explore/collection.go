@@ -26,7 +26,7 @@ type element struct {
 
 // collectionAt plans the partial set that is at exactly a reference, if it is one.
 func (p *planner) collectionAt(ref ast.Ref) *collection {
-	if node := p.compiler.RuleTree.Find(ref); node == nil || len(node.Values) == 0 || !p.depends(ref) {
+	if !alone(p.compiler, ref) || !p.depends(ref) {
 		return nil
 	}
 	path := ref.String()
@@ -39,12 +39,8 @@ func (p *planner) collectionAt(ref ast.Ref) *collection {
 }
 
 func (p *planner) partialSet(ref ast.Ref) *collection {
-	node := p.compiler.RuleTree.Find(ref)
-	if len(node.Children) > 0 {
-		return nil
-	}
 	c := &collection{}
-	for _, rule := range node.Values {
+	for _, rule := range p.compiler.GetRulesExact(ref) {
 		if rule.Head.RuleKind() != ast.MultiValue || len(rule.Ref()) != len(ref) || rule.Else != nil {
 			return nil
 		}

@@ -207,7 +207,7 @@ func (f *flow) head(rule *ast.Rule) {
 	if h.Value == nil {
 		return
 	}
-	complete := isComplete(rule)
+	complete := isComplete(rule) && alone(f.compiler, rule.Ref())
 	switch {
 	case complete && f.isResource(h.Value):
 		if p := path(rule); !f.aliases[p] {

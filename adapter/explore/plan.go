@@ -149,14 +149,22 @@ func (p *planner) depends(x any) bool {
 	return found
 }
 
-// separate is whether a rule is a document of its own: complete, or a function,
-// and without rules below it.
+// separate is whether a rule is a document of its own: complete, or a function, and
+// all that there is at its path.
 func (p *planner) separate(rule *ast.Rule) bool {
-	if rule.Head.RuleKind() != ast.SingleValue || !rule.Head.Reference.IsGround() {
-		return false
+	return rule.Head.RuleKind() == ast.SingleValue && rule.Head.Reference.IsGround() && alone(p.compiler, rule.Ref())
+}
+
+// alone is whether what is at a path comes from the rules at exactly this path, not
+// from rules below it or from one above it, such as p[x] for p.a.
+func alone(compiler *ast.Compiler, ref ast.Ref) bool {
+	node := compiler.RuleTree
+	for i, part := range ref {
+		if node = node.Child(part.Value); node == nil || i < len(ref)-1 && len(node.Values) > 0 {
+			return false
+		}
 	}
-	node := p.compiler.RuleTree.Find(rule.Ref())
-	return node != nil && len(node.Children) == 0
+	return len(node.Values) > 0 && len(node.Children) == 0
 }
 
 func (p *planner) document(doc *document) {

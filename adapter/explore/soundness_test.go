@@ -339,6 +339,9 @@ func (w *writer) helper() {
 		for range 1 + w.n(2) {
 			fmt.Fprintf(&w.b, "%s[%q] := %d if {\n%s}\n\n", name, w.pick(labels...), 1+w.n(2), body("input.resource"))
 		}
+		if w.chance(50) { // one rule above and below another one
+			fmt.Fprintf(&w.b, "%s[l] := %d if {\n\tsome l in %s\n%s}\n\n", name, 1+w.n(2), w.list(), w.n4())
+		}
 	case "function":
 		for range 1 + w.n(2) {
 			fmt.Fprintf(&w.b, "%s(r, l) if {\n%s%s}\n\n", name, w.n3(), body("r"))
@@ -352,6 +355,11 @@ func (w *writer) helper() {
 // n3 is at times a condition on the function's own argument.
 func (w *writer) n3() string {
 	return w.pick("", "\tcatalog.has_label(r, {\"label\": l})\n", "\tl != \"a\"\n", "\tnot catalog.has_label(r, {\"label\": l})\n")
+}
+
+// n4 is at times a condition on an element.
+func (w *writer) n4() string {
+	return w.pick("", "\tcatalog.has_label(input.resource, {\"label\": l})\n", "\tl != \"a\"\n")
 }
 
 func (w *writer) body(resource string, most int, indent string) string {
