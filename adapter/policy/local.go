@@ -170,13 +170,9 @@ func hashFile(h io.Writer, tree fs.FS, name string) error {
 	return nil
 }
 
-// watch calls changed when the source may have changed, until ctx is done.
-func (l *local) watch(ctx context.Context, changed func(context.Context)) {
-	if l.embedded() {
-		return
-	}
-	events, stop := l.notify()
-	defer stop()
+// watch calls changed when the source may have changed, as the events tell and
+// else by looking, until ctx is done.
+func (l *local) watch(ctx context.Context, events <-chan struct{}, changed func(context.Context)) {
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
 	for {

@@ -168,13 +168,22 @@ func (e *Engine) start(ctx, run context.Context) error {
 		return err
 	}
 	e.started = true
-	if e.local == nil {
+	switch {
+	case e.local == nil:
 		return nil
+	case e.local.embedded():
+		return e.load(ctx)
 	}
+	// Listening comes first, so that no change is missed.
+	events, stop := e.local.notify()
 	if err := e.load(ctx); err != nil {
+		stop()
 		return err
 	}
-	e.done.Go(func() { e.local.watch(run, e.reload) })
+	e.done.Go(func() {
+		defer stop()
+		e.local.watch(run, events, e.reload)
+	})
 	return nil
 }
 

@@ -1,0 +1,169 @@
+package policy
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestOPADocumentIsChecked(t *testing.T) {
+	tests := map[string]struct {
+		options Options
+		want    []string // lines, none where it is in order
+	}{
+		"nothing": {Options{}, nil},
+		"everything that stagedoor uses": {Options{OPA: json.RawMessage(`{
+			"labels": {"region": "eu"},
+			"services": {"acme": {"url": "http://b", "credentials": {"bearer": {"token_path": "t"}}, "headers": {"x": "y"}, "tls": {"ca_cert": "c"}}},
+			"keys": {"k": {"key": "pem", "algorithm": "ES256", "scope": "read"}},
+			"bundles": {"authz": {"service": "acme", "resource": "b.tar.gz", "persist": true, "trigger": "periodic", "size_limit_bytes": 5,
+				"polling": {"min_delay_seconds": 1, "max_delay_seconds": 2, "long_polling_timeout_seconds": 3, "superseded_etag_ttl_seconds": 4},
+				"signing": {"keyid": "k", "scope": "read", "exclude_files": ["x"], "allow_unsigned_delta_bundles": false}}},
+			"decision_logs": {"service": "acme", "console": true, "mask_decision": "/a", "request_context": {"http": {"headers": ["x"]}},
+				"reporting": {"max_decisions_per_second": 1}},
+			"caching": {"inter_query_builtin_cache": {"max_size_bytes": 1}},
+			"persistence_directory": "p"}`)}, nil},
+		"services as a list": {Options{OPA: json.RawMessage(`{"services": [{"name": "acme", "url": "http://b", "typ": "oci"}]}`)},
+			[]string{"opa.services.0.typ: unknown key; the nearest known one is opa.services.0.type"}},
+		"unknown keys": {Options{OPA: json.RawMessage(`{
+			"decisionlogs": {}, "bundles": {"a": {"polling": {"min_delay": 1}, "signing": {"key_id": "k"}}},
+			"decision_logs": {"reporting": {"buffer_typ": "event"}}, "status": {"promtheus": true},
+			"discovery": {"decison": "x"}, "keys": {"k": {"algoritm": "x"}}, "caching": {"inter_query_builtin_cache": {"max_size": 1}},
+			"services": {"s": {"credentials": {"berer": {}}}}}`)},
+			[]string{
+				"opa.bundles.a.polling.min_delay: unknown key; the nearest known one is opa.bundles.a.polling.min_delay_seconds",
+				"opa.bundles.a.signing.key_id: unknown key; the nearest known one is opa.bundles.a.signing.keyid",
+				"opa.decision_logs.reporting.buffer_typ: unknown key; the nearest known one is opa.decision_logs.reporting.buffer_type",
+				"opa.decisionlogs: unknown key; the nearest known one is opa.decision_logs",
+				"opa.discovery.decison: unknown key; the nearest known one is opa.discovery.decision",
+				"opa.keys.k.algoritm: unknown key; the nearest known one is opa.keys.k.algorithm",
+				"opa.services.s.credentials.berer: unknown key; the nearest known one is opa.services.s.credentials.bearer",
+				"opa.status.promtheus: unknown key; the nearest known one is opa.status.prometheus",
+				"opa.caching.inter_query_builtin_cache.max_size: unknown key",
+			}},
+		"singular bundle": {Options{OPA: json.RawMessage(`{"bundle": {"name": "b"}}`)}, []string{"opa.bundle: this older key gets past the vetting"}},
+		"two sources": {Options{Path: "p", OPA: json.RawMessage(`{"bundles": {"a": {}}, "discovery": {"resource": "d"}}`)}, []string{
+			"stagedoor.policy.path and opa.bundles both say", "stagedoor.policy.path and opa.discovery both say",
+		}},
+		"audit without a log": {Options{AuditRequired: true}, []string{"stagedoor.audit.required: opa.decision_logs says nowhere"}},
+		"audit with what it excludes": {Options{AuditRequired: true, OPA: json.RawMessage(`{"decision_logs": {"plugin": "p", "reporting": {
+			"buffer_type": "size", "buffer_size_limit_bytes": 5, "trigger": "immediate", "max_decisions_per_second": 1}}}`)}, []string{
+			"opa.decision_logs.plugin: not with stagedoor.audit.required",
+			"opa.decision_logs.reporting.trigger: not with", "opa.decision_logs.reporting.max_decisions_per_second: not with",
+			"opa.decision_logs.reporting.buffer_size_limit_bytes: not with", "opa.decision_logs.reporting.buffer_type: stagedoor.audit.required needs",
+		}},
+		"no JSON": {Options{OPA: json.RawMessage(`{`)}, []string{"opa: "}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := test.options.Validate()
+			if test.want == nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			lines := strings.Split(err.Error(), "\n")
+			if len(lines) != len(test.want) {
+				t.Fatalf("%d problems, want %d:\n%v", len(lines), len(test.want), err)
+			}
+			for i, line := range lines {
+				if !strings.HasPrefix(line, test.want[i]) {
+					t.Errorf("%q\nwant %q", line, test.want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestShippedDefaults(t *testing.T) {
+	tests := map[string]struct{ given, want string }{
+		"nothing": {`{}`, `{}`},
+		"all": {
+			`{"bundles": {"a": {"resource": "a"}}, "decision_logs": {"service": "s"}}`,
+			`{"bundles": {"a": {"resource": "a", "size_limit_bytes": 67108864}}, "decision_logs": {"service": "s", "reporting": {
+				"buffer_type": "event", "buffer_size_limit_events": 4096, "upload_size_limit_bytes": 131072,
+				"min_delay_seconds": 1, "max_delay_seconds": 2}}, "status": {"prometheus": true}}`,
+		},
+		"what is said stays": {
+			`{"bundles": {"a": {"size_limit_bytes": 5}}, "decision_logs": {"reporting": {"buffer_size_limit_bytes": 9, "min_delay_seconds": 3,
+				"max_delay_seconds": 4, "upload_size_limit_bytes": 100}}, "status": {"console": true, "prometheus": false}}`,
+			`{"bundles": {"a": {"size_limit_bytes": 5}}, "decision_logs": {"reporting": {"buffer_size_limit_bytes": 9, "min_delay_seconds": 3,
+				"max_delay_seconds": 4, "upload_size_limit_bytes": 100}}, "status": {"console": true, "prometheus": false}}`,
+		},
+		// Then OPA sends it to the first service, which it would not with prometheus.
+		"a status that says nothing": {`{"discovery": {"resource": "d"}, "status": {}}`, `{"discovery": {"resource": "d"}, "status": {}}`},
+		"a status with a service":    {`{"status": {"service": "s"}}`, `{"status": {"service": "s", "prometheus": true}}`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			document, err := Options{OPA: json.RawMessage(test.given)}.opaDocument()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got, want any
+			if err := json.Unmarshal(toJSON(t, document), &got); err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal([]byte(test.want), &want); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestKeysWithoutEffectAreToldOf(t *testing.T) {
+	log, text := newTestLog()
+	newEngine(t, Options{Log: log, Default: bundleFS(allowing("1", "x")), OPA: json.RawMessage(`{"server": {}, "nd_builtin_cache": true}`)})
+	mustContain(t, text.String(), "opa.server has no effect", "opa.nd_builtin_cache has no effect")
+}
+
+func TestMetricsOfOPAAreExported(t *testing.T) {
+	s := newBundleServer(t)
+	s.put("authz", archive(t, allowing("rev-7", "x")))
+	registry := prometheus.NewRegistry()
+	e := newEngine(t, Options{OPA: opaFor(t, s, nil, "authz"), Registry: registry})
+	e.mustFetch(t, "authz")
+	eventually(t, "the revision in OPA's metrics", func() bool {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if family.GetName() == "last_success_bundle_activation" {
+				return strings.Contains(family.String(), "rev-7")
+			}
+		}
+		return false
+	})
+}
+
+func TestSecretsStayOutOfOPAsLines(t *testing.T) {
+	for text, want := range map[string]string{
+		`Get "https://store/c/b.tar.gz?sv=1&sig=SECRET": dial tcp`: `Get "https://store/c/b.tar.gz?…": dial tcp`,
+		`http://user:SECRET@host/x failed`:                         `http://…@host/x failed`,
+		`see https://a/b and https://c/d?x=SECRET next`:            `see https://a/b and https://c/d?… next`,
+		`what? nothing`: `what? nothing`,
+	} {
+		if got := withoutSecrets(text); got != want {
+			t.Errorf("%q\nwant %q", got, want)
+		}
+	}
+	log, text := newTestLog()
+	opaLogger{log}.WithFields(map[string]any{
+		"headers": map[string][]string{"Private-Token": {"SECRET"}}, "response": "SECRET", "url": "http://x?k=SECRET", "name": "authz", "n": 1,
+	}).Error("no %s", "http://x?k=SECRET")
+	if strings.Contains(text.String(), "SECRET") {
+		t.Errorf("a secret in %s", text)
+	}
+	mustContain(t, text.String(), `"name":"authz"`, `"n":1`, `"url":"http://x?…"`, "no http://x?…")
+}
