@@ -40,7 +40,9 @@ func (p *planner) collectionAt(ref ast.Ref) *collection {
 
 func (p *planner) partialSet(ref ast.Ref) *collection {
 	c := &collection{}
+	defer func(rule *ast.Rule) { p.rule = rule }(p.rule)
 	for _, rule := range p.compiler.GetRulesExact(ref) {
+		p.rule = rule
 		if rule.Head.RuleKind() != ast.MultiValue || len(rule.Ref()) != len(ref) || rule.Else != nil {
 			return nil
 		}

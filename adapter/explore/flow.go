@@ -540,18 +540,19 @@ const wholeInputHint = "name a member: input.identity, input.permission, object.
 // that an expression of the compiler's was taken out of, or else of the term.
 func (f *flow) problem(e *ast.Expr, t *ast.Term, message, hint string) {
 	where := f.rule.Location
-	if written, operand := f.written(e); written != nil {
+	written, operand := f.written(e)
+	switch {
+	case written != nil && written.Location != nil:
 		where = written.Location
-		if f.rules[written.Operator().String()] != nil && written != e {
-			message, hint = asParams, ""
-			if operand == 0 {
-				message = notFirst
-			}
-		}
-	} else if e != nil {
+	case e != nil && e.Location != nil:
 		where = e.Location
-	} else if t != nil && t.Location != nil {
+	case t != nil && t.Location != nil:
 		where = t.Location
+	}
+	if written != nil && written != e && f.rules[written.Operator().String()] != nil {
+		if message, hint = asParams, ""; operand == 0 {
+			message = notFirst
+		}
 	}
 	f.problems.add(where, string(where.Text), message, hint)
 }

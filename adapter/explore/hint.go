@@ -68,7 +68,7 @@ func (f *flow) text(t *ast.Term) string {
 		return string(name)
 	}
 	for _, e := range f.uses[v] {
-		if e.IsEquality() && e.Operand(0).Equal(t) {
+		if e.IsEquality() && e.Operand(0).Equal(t) && e.Location != nil {
 			return string(e.Location.Text)
 		}
 	}

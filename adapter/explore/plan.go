@@ -184,6 +184,7 @@ func (p *planner) document(doc *document) {
 				doc.proved = false
 				return
 			}
+			p.rule = r
 			bound := ast.NewVarSet()
 			for _, arg := range r.Head.Args {
 				bound.Update(varsOf(arg))
@@ -411,7 +412,9 @@ func (p *planner) literal(exprs []*ast.Expr, bound ast.VarSet) *ast.Expr {
 		l = literal{kind: isGroup, body: exprs}
 		l.given(l.body, bound)
 	}
-	l.at = exprs[len(exprs)-1].Location
+	if l.at = exprs[len(exprs)-1].Location; l.at == nil { // an operand of rego.v2
+		l.at = p.rule.Location
+	}
 	number := ast.IntNumberTerm(len(p.policy.literals))
 	p.policy.literals = append(p.policy.literals, l)
 	terms := []*ast.Term{literalOperator, number, ast.ArrayTerm(l.args...)}

@@ -313,7 +313,7 @@ func (p *Policy) ask(rule *PermissionRule) topdown.BuiltinFunc {
 			r.fatal = err
 		}
 		if err != nil {
-			return topdown.Halt{Err: fmt.Errorf("%s:%d: %w", bctx.Location.File, bctx.Location.Row, err)}
+			return topdown.Halt{Err: located(bctx.Location, err)}
 		}
 		if q < 0 {
 			return nil
@@ -332,6 +332,14 @@ func (p *Policy) ask(rule *PermissionRule) topdown.BuiltinFunc {
 		}
 		return iter(ast.InternedTerm(true))
 	}
+}
+
+// located is an error with its place, where that is known.
+func located(at *ast.Location, err error) error {
+	if at == nil {
+		return err
+	}
+	return fmt.Errorf("%s:%d: %w", at.File, at.Row, err)
 }
 
 // askedQuestion is a question that was asked about the resource, with its number,
