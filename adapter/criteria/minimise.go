@@ -47,6 +47,17 @@ func (s *Space) Minimise(f Function) (Criteria, error) {
 	return t.criteria(), nil
 }
 
+// Possible is whether a function holds under some answers. Where that takes too long
+// to find out, it says that it does.
+func (s *Space) Possible(f Function) bool {
+	if f == Denied || f == Granted {
+		return f == Granted
+	}
+	m := minimiser{space: s, work: maxWork}
+	d := m.diagram(m.support(f))
+	return d.build(f) != no || d.over
+}
+
 type minimiser struct {
 	space *Space
 	work  int // what is left of maxWork

@@ -517,3 +517,14 @@ var ruleIndex = func() map[Rule]int {
 	}
 	return index
 }()
+
+func TestPossible(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 0))
+	for range 2_000 {
+		s := NewSpace()
+		f, want := randomFunction(r, s, 1+r.IntN(5))
+		if got := s.Possible(f); got != (want != 0) {
+			t.Fatalf("says %v of %x", got, want)
+		}
+	}
+}

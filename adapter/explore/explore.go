@@ -204,8 +204,8 @@ func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
 			o.err = p.odd(o.value)
 		}
 		switch {
-		case o.err != nil:
-			r.Errors, err = w.failing(r.Errors, o)
+		case o.err != nil && w.space.Possible(o.where): // Questions of different rules can exclude each other.
+			r.Errors = append(r.Errors, o.err)
 		case o.value != nil && ast.Boolean(true).Equal(o.value.Value):
 			r.Criteria, err = w.space.Minimise(o.where)
 		}
@@ -234,14 +234,4 @@ func (p *Policy) odd(value *ast.Term) error {
 		return nil
 	}
 	return fmt.Errorf("%v is %v, not a boolean", p.entrypoint, value)
-}
-
-// failing adds the error of a branch, unless there is no resource that takes the
-// branch: the questions of one rule may exclude what another one asks.
-func (w *world) failing(errs []error, o outcome) ([]error, error) {
-	where, err := w.space.Minimise(o.where)
-	if err != nil || where.Op == criteria.Never {
-		return errs, err
-	}
-	return append(errs, o.err), nil
 }
