@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // fastPlugin answers as quickly as it can be done: ALLOW for 25 refs, asked about
@@ -133,7 +134,7 @@ func BenchmarkCheck(b *testing.B) {
 	p.published.fetched.set(time.Now().Add(time.Hour))
 	p.published.tried.set(time.Now().Add(time.Hour))
 	d := fifty(false)[0].Decision
-	d.PluginID = "todo"
+	d = wire.NewConditional("todo", d.ResourceType, d.Conditions)
 	b.Run("20leaves/remembered", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -24,14 +24,16 @@ const (
 	againAfter = 30 * time.Second
 	// fetchesAtOnce bounds the fetches under way; more wait for another Check.
 	fetchesAtOnce = 4
-	// maxMemo bounds what is remembered of checked params, in bytes.
-	maxMemo = 4 << 20
+	// maxMemo bounds what is remembered of checked params, and of checked
+	// decisions, in bytes.
+	maxMemo = 16 << 20
 )
 
 // metadata fetches what plugins publish, in the background.
 type metadata struct {
-	service TokenSource
-	memo    *otter.Cache[checkedParams, error]
+	service   TokenSource
+	params    *otter.Cache[checkedParams, error]
+	decisions *otter.Cache[checkedDecision, error]
 
 	mu       sync.Mutex
 	stopped  bool
@@ -60,16 +62,31 @@ type checkedParams struct {
 	params string
 }
 
-func (m *metadata) init(service TokenSource) error {
-	memo, err := otter.New(&otter.Options[checkedParams, error]{
-		MaximumWeight: maxMemo,
-		Weigher:       func(key checkedParams, _ error) uint32 { return uint32(min(len(key.params), maxMemo)) + 128 },
-	})
-	if err != nil {
-		return fmt.Errorf("conditions: memo of params: %w", err)
+// checkedDecision is a decision, as JSON, held against the rules of its plugin. They
+// are compared by address, too.
+type checkedDecision struct {
+	rules    *ruleset
+	decision string
+}
+
+func (m *metadata) init(service TokenSource) (err error) {
+	m.service, m.underWay = service, map[*plugin]context.CancelFunc{}
+	m.params, err = newMemo(func(key checkedParams) int { return len(key.params) })
+	if err == nil {
+		m.decisions, err = newMemo(func(key checkedDecision) int { return len(key.decision) })
 	}
-	m.service, m.memo, m.underWay = service, memo, map[*plugin]context.CancelFunc{}
+	if err != nil {
+		return fmt.Errorf("conditions: memo of what was checked: %w", err)
+	}
 	return nil
+}
+
+// newMemo makes a cache of what came of checks, within maxMemo.
+func newMemo[K comparable](size func(K) int) (*otter.Cache[K, error], error) {
+	return otter.New(&otter.Options[K, error]{
+		MaximumWeight: maxMemo,
+		Weigher:       func(key K, _ error) uint32 { return uint32(min(size(key), maxMemo)) + 128 },
+	})
 }
 
 func (m *metadata) stop() {
@@ -97,7 +114,7 @@ func (c *Client) Check(d wire.Decision) error {
 		return nil
 	}
 	p := c.plugin(d.PluginID)
-	err := p.published.check(c.metadata.memo, d)
+	err := c.metadata.check(p, d)
 	now := time.Now()
 	stale := p.published.fetched.before(now.Add(-freshFor))
 	if (stale || err != nil) && p.published.tried.before(now.Add(-againAfter)) {
@@ -106,15 +123,23 @@ func (c *Client) Check(d wire.Decision) error {
 	return err
 }
 
-func (p *published) check(memo *otter.Cache[checkedParams, error], d wire.Decision) error {
-	rules := p.rules.Load()
+// check holds d against what the plugin publishes. Decisions are remembered where
+// they are made and come again and again, so what came of it is remembered too.
+func (m *metadata) check(p *plugin, d wire.Decision) error {
+	rules := p.published.rules.Load()
 	if rules == nil {
 		return nil
 	}
-	if err := rules.check(memo, d.ResourceType, d.Conditions); err != nil {
-		return fmt.Errorf("plugin %q: %w", d.PluginID, err)
+	key := checkedDecision{rules, d.Text()}
+	if err, ok := m.decisions.GetIfPresent(key); ok {
+		return err
 	}
-	return nil
+	err := rules.check(m.params, d.ResourceType, d.Conditions)
+	if err != nil {
+		err = fmt.Errorf("plugin %q: %w", d.PluginID, err)
+	}
+	_, _ = m.decisions.Set(key, err)
+	return err
 }
 
 // fetchSoon starts a fetch unless one is under way, or too many are.

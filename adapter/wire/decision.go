@@ -112,6 +112,15 @@ func (d Decision) AppendJSON(b []byte) []byte {
 	return append(d.Conditions.AppendJSON(b), '}')
 }
 
+// Text returns what [Decision.AppendJSON] appends. It costs nothing where
+// [NewConditional] made the decision.
+func (d Decision) Text() string {
+	if d.json != "" {
+		return d.json
+	}
+	return string(d.AppendJSON(nil))
+}
+
 // MarshalJSON returns what [Decision.AppendJSON] appends. It returns no error.
 func (d Decision) MarshalJSON() ([]byte, error) { return d.AppendJSON(nil), nil }
 
