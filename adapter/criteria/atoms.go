@@ -12,7 +12,7 @@ import (
 // with overlapping lists are not independent of each other.
 func (m *minimiser) atomic(f Function) (Function, bool) {
 	type alike struct{ name, resourceType, before, after string }
-	lists := make(map[alike][]int32)
+	lists := make(map[alike][]int)
 	for _, v := range m.support(f) {
 		if r := m.space.variables[v]; r.list != nil {
 			k := alike{r.rule.Name, r.rule.ResourceType, r.list.before, r.list.after}
@@ -31,8 +31,8 @@ func (m *minimiser) atomic(f Function) (Function, bool) {
 
 // split adds what the variables are made of, of rules that differ only in their
 // lists, where their lists overlap.
-func (m *minimiser) split(variables []int32, atoms map[Function]Function) {
-	in := make(map[string][]int32) // the variables that have an element
+func (m *minimiser) split(variables []int, atoms map[Function]Function) {
+	in := make(map[string][]int) // the variables that have an element
 	overlap := false
 	for _, v := range variables {
 		for _, element := range m.space.variables[v].list.elements {
@@ -64,7 +64,7 @@ func (m *minimiser) split(variables []int32, atoms map[Function]Function) {
 }
 
 // part is the rule of a variable with a part of its list.
-func (m *minimiser) part(v int32, elements []string) Function {
+func (m *minimiser) part(v int, elements []string) Function {
 	whole := m.space.variables[v]
 	list := &anyList{whole.list.before, whole.list.after, slices.Sorted(slices.Values(elements))}
 	return m.space.variable(variable{Rule{whole.rule.Name, whole.rule.ResourceType, list.params()}, list})

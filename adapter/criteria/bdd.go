@@ -1,10 +1,13 @@
 package criteria
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // edge is a boolean function in a [bdd]: a node's number, shifted left by one,
 // and in the lowest bit whether the function is the complement of the node's.
-type edge uint32
+type edge int
 
 const (
 	no  edge = 0 // the terminal node
@@ -32,11 +35,11 @@ type bdd struct {
 // bddNode is the function that is lo where the variable is false and hi where it
 // is true. Its lo is never a complement.
 type bddNode struct {
-	level  int32
+	level  int
 	lo, hi edge
 }
 
-const terminal = 1<<31 - 1 // the level of the terminal node, below all others
+const terminal = math.MaxInt // the level of the terminal node, below all others
 
 func newBDD(work int) *bdd {
 	return &bdd{
@@ -49,11 +52,11 @@ func newBDD(work int) *bdd {
 	}
 }
 
-func (b *bdd) level(e edge) int32 { return b.nodes[e>>1].level }
+func (b *bdd) level(e edge) int { return b.nodes[e>>1].level }
 
 // cofactors are the functions that e is where the variable at level is false and
 // where it is true.
-func (b *bdd) cofactors(e edge, level int32) (lo, hi edge) {
+func (b *bdd) cofactors(e edge, level int) (lo, hi edge) {
 	n := &b.nodes[e>>1]
 	if n.level != level {
 		return e, e
@@ -61,9 +64,9 @@ func (b *bdd) cofactors(e edge, level int32) (lo, hi edge) {
 	return n.lo ^ e&1, n.hi ^ e&1
 }
 
-func (b *bdd) variable(level int32) edge { return b.node(level, no, yes) }
+func (b *bdd) variable(level int) edge { return b.node(level, no, yes) }
 
-func (b *bdd) node(level int32, lo, hi edge) edge {
+func (b *bdd) node(level int, lo, hi edge) edge {
 	if lo == hi {
 		return lo
 	}
@@ -128,7 +131,7 @@ func (b *bdd) all(of []edge) edge {
 
 // literal is a variable's level, shifted left by one, and in the lowest bit
 // whether it is negated.
-type literal int32
+type literal int
 
 // cube is a product of literals in ascending order.
 type cube []literal
@@ -137,13 +140,13 @@ type cube []literal
 // those of pos times the variable, and those of rest. Of the first two, number 0
 // is the empty set and number 1 the set of the empty cube.
 type coverNode struct {
-	level          int32
-	neg, pos, rest int32
+	level          int
+	neg, pos, rest int
 }
 
 // isop is an irredundant sum of products and the function that it is.
 type isop struct {
-	cover int32
+	cover int
 	is    edge
 }
 
@@ -174,17 +177,18 @@ func (b *bdd) isop(lower, upper edge) isop {
 	return found
 }
 
-func (b *bdd) coverNode(n coverNode) int32 {
+func (b *bdd) coverNode(n coverNode) int {
 	if n.neg == 0 && n.pos == 0 {
 		return n.rest
 	}
 	b.covers = append(b.covers, n)
-	return int32(len(b.covers) - 1)
+	return len(b.covers) - 1
 }
 
 // products returns an irredundant sum of products of f, or ErrTooLarge where it
-// would have more than limit literals.
-func (b *bdd) products(f edge, limit int) ([]cube, error) {
+// would have more than maxLiterals literals.
+func (b *bdd) products(f edge) ([]cube, error) {
+	limit := maxLiterals
 	cover := b.isop(f, f).cover
 	if b.over {
 		return nil, ErrTooLarge
@@ -194,8 +198,8 @@ func (b *bdd) products(f edge, limit int) ([]cube, error) {
 	}
 	var cubes []cube
 	var path cube
-	var walk func(int32) bool
-	walk = func(cover int32) bool {
+	var walk func(int) bool
+	walk = func(cover int) bool {
 		switch cover {
 		case 0:
 			return true

@@ -16,7 +16,7 @@ const maxCovers = 20_000
 // leastProducts returns a sum of products of f with the least literals, where f
 // depends on few variables and the search ends soon; otherwise false. The first
 // such sum in a fixed order is returned, so that equal functions have equal sums.
-func (b *bdd) leastProducts(f edge, levels []int32) ([]cube, bool) {
+func (b *bdd) leastProducts(f edge, levels []int) ([]cube, bool) {
 	if len(levels) > maxExact {
 		return nil, false
 	}
@@ -36,7 +36,7 @@ func (b *bdd) leastProducts(f edge, levels []int32) ([]cube, bool) {
 
 // table is the truth table of f: bit i is its value where the bits of i are the
 // values of the levels.
-func (b *bdd) table(f edge, levels []int32) uint32 {
+func (b *bdd) table(f edge, levels []int) uint32 {
 	var table uint32
 	for i := range 1 << len(levels) {
 		e := f
@@ -46,14 +46,16 @@ func (b *bdd) table(f edge, levels []int32) uint32 {
 				e = hi
 			}
 		}
-		table |= uint32(e) << i
+		if e == yes {
+			table |= 1 << i
+		}
 	}
 	return table
 }
 
 // leastSum looks for the least sum of prime products with the truth table want.
 type leastSum struct {
-	levels []int32
+	levels []int
 	want   uint32
 	primes []prime
 	chosen []prime
@@ -79,7 +81,7 @@ func (s *leastSum) findPrimes() {
 		}
 		extend(v+1, p)
 		for sign := range literal(2) {
-			c := append(p.cube, literal(s.levels[v]<<1)|sign)
+			c := slices.Concat(p.cube, cube{literal(s.levels[v]<<1) | sign})
 			extend(v+1, prime{c, p.table & s.literalTable(v, sign)})
 		}
 	}
@@ -106,7 +108,7 @@ func (s *leastSum) isPrime(p prime) bool {
 		table := s.everything()
 		for i, l := range p.cube {
 			if i != skip {
-				table &= s.literalTable(slices.Index(s.levels, int32(l>>1)), l&1)
+				table &= s.literalTable(slices.Index(s.levels, int(l>>1)), l&1)
 			}
 		}
 		if table&^s.want == 0 {

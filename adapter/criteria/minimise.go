@@ -100,7 +100,7 @@ func (m *minimiser) tree(f Function) (tree, error) {
 	return t, nil
 }
 
-func (m *minimiser) leaf(variable int32, negated bool) tree {
+func (m *minimiser) leaf(variable int, negated bool) tree {
 	v := m.space.variables[variable]
 	return tree{op: Leaf, rule: v.rule, list: v.list, negated: negated}
 }
@@ -134,7 +134,7 @@ func (m *minimiser) flatten(f Function) (parts []Function, possible bool) {
 
 // groups are the parts that share rules, directly or by way of other parts.
 func (m *minimiser) groups(parts []Function) [][]Function {
-	owner := make(map[int32]int) // the part that first had the variable
+	owner := make(map[int]int) // the part that first had the variable
 	of := newPartition(len(parts))
 	for i, part := range parts {
 		for _, v := range m.support(part) {
@@ -158,8 +158,8 @@ func (m *minimiser) groups(parts []Function) [][]Function {
 
 // support are the variables that a function is put together from, in ascending
 // order.
-func (m *minimiser) support(of ...Function) []int32 {
-	var support []int32
+func (m *minimiser) support(of ...Function) []int {
+	var support []int
 	seen := make(map[Function]bool)
 	var visit func(Function)
 	visit = func(f Function) {
@@ -190,10 +190,10 @@ func (m *minimiser) support(of ...Function) []int32 {
 // more than a quarter of what is left.
 func (m *minimiser) shared(parts []Function) (tree, error) {
 	asked := m.support(parts...)
-	sorted := slices.SortedFunc(slices.Values(asked), func(a, b int32) int {
+	sorted := slices.SortedFunc(slices.Values(asked), func(a, b int) int {
 		return m.space.variables[a].rule.compare(m.space.variables[b].rule)
 	})
-	for _, order := range [][]int32{sorted, asked} {
+	for _, order := range [][]int{sorted, asked} {
 		d := m.diagram(order)
 		t, err := d.minimal(d.conjunction(parts))
 		m.work -= m.work/4 - max(d.work, 0)
@@ -220,16 +220,16 @@ func (r Rule) compare(other Rule) int {
 type diagram struct {
 	*bdd
 	m     *minimiser
-	order []int32         // the variable of each level
-	level map[int32]int32 // and back
+	order []int       // the variable of each level
+	level map[int]int // and back
 	built map[Function]edge
 }
 
-func (m *minimiser) diagram(order []int32) *diagram {
-	d := &diagram{bdd: newBDD(m.work / 4), m: m, order: order, level: make(map[int32]int32, len(order)),
+func (m *minimiser) diagram(order []int) *diagram {
+	d := &diagram{bdd: newBDD(m.work / 4), m: m, order: order, level: make(map[int]int, len(order)),
 		built: make(map[Function]edge)}
 	for i, v := range order {
-		d.level[v] = int32(i)
+		d.level[v] = i
 	}
 	return d
 }
@@ -275,16 +275,16 @@ func (d *diagram) minimal(e edge) (tree, error) {
 		t, err := d.minimal(e.not())
 		return t.not(), err
 	}
-	sum, err := d.products(e, maxLiterals)
+	sum, err := d.products(e)
 	if err == nil {
 		if groups := components(sum); len(groups) > 1 {
-			return d.split(AnyOf, groups)
+			return d.split(groups)
 		}
 	}
-	nots, errNots := d.products(e.not(), maxLiterals)
+	nots, errNots := d.products(e.not())
 	if errNots == nil {
 		if groups := components(nots); len(groups) > 1 {
-			t, err := d.split(AnyOf, groups)
+			t, err := d.split(groups)
 			return t.not(), err
 		}
 	}
@@ -299,10 +299,8 @@ func (d *diagram) minimal(e edge) (tree, error) {
 		other = other.not()
 	}
 	switch {
-	case err != nil && errNots != nil:
-		return tree{}, ErrTooLarge
-	case err != nil:
-		return d.reordered(nots, other.not()).not(), nil
+	case err != nil: // The complement can do.
+		return d.reordered(nots, other.not()).not(), errNots
 	case errNots == nil && other.leaves() < t.leaves():
 		t = other
 	}
@@ -334,7 +332,7 @@ func (d *diagram) reordered(cubes []cube, t tree) tree {
 
 // factoredProducts factors an irredundant sum of products of e.
 func (d *diagram) factoredProducts(e edge) (tree, error) {
-	sum, err := d.products(e, maxLiterals)
+	sum, err := d.products(e)
 	if err != nil {
 		return tree{}, err
 	}
@@ -342,10 +340,10 @@ func (d *diagram) factoredProducts(e edge) (tree, error) {
 }
 
 // met are the variables of the diagram in the order in which a tree has them.
-func (d *diagram) met(t tree) []int32 {
-	order := make([]int32, 0, len(d.order))
-	seen := make(map[int32]bool)
-	add := func(v int32) {
+func (d *diagram) met(t tree) []int {
+	order := make([]int, 0, len(d.order))
+	seen := make(map[int]bool)
+	add := func(v int) {
 		if !seen[v] {
 			seen[v] = true
 			order = append(order, v)
@@ -364,7 +362,7 @@ func (d *diagram) met(t tree) []int32 {
 	return order
 }
 
-func (d *diagram) has(variable int32) bool {
+func (d *diagram) has(variable int) bool {
 	_, ok := d.level[variable]
 	return ok
 }
@@ -397,10 +395,10 @@ func (d *diagram) least(e edge, sum []cube) []cube {
 	if !d.mixed(sum) {
 		return sum
 	}
-	var levels []int32
+	var levels []int
 	for _, c := range sum {
 		for _, l := range c {
-			levels = append(levels, int32(l>>1))
+			levels = append(levels, int(l>>1))
 		}
 	}
 	slices.Sort(levels)
@@ -424,7 +422,7 @@ func (d *diagram) mixed(sum []cube) bool {
 }
 
 // split writes the disjunction of groups of cubes that share no variable.
-func (d *diagram) split(op Op, groups [][]cube) (tree, error) {
+func (d *diagram) split(groups [][]cube) (tree, error) {
 	of := make([]tree, len(groups))
 	for i, group := range groups {
 		if len(group) == 1 {
@@ -436,7 +434,7 @@ func (d *diagram) split(op Op, groups [][]cube) (tree, error) {
 			return tree{}, err
 		}
 	}
-	return list(op, of), nil
+	return list(AnyOf, of), nil
 }
 
 // sum is the function that is the disjunction of the cubes.
@@ -445,7 +443,7 @@ func (d *diagram) sum(cubes []cube) edge {
 	for i, c := range cubes {
 		literals := make([]edge, len(c))
 		for j, l := range c {
-			literals[j] = d.variable(int32(l>>1)) ^ edge(l&1)
+			literals[j] = d.variable(int(l>>1)) ^ edge(l&1)
 		}
 		nots[i] = d.all(literals).not()
 	}
@@ -587,7 +585,7 @@ func divide(cubes, divisor []cube) (quotient, rest []cube) {
 			if len(q) != len(c)-len(by) {
 				continue
 			}
-			k := key(q)
+			k := keyOf(q)
 			if count[k]++; count[k] == 1 {
 				byKey[k] = q
 				order = append(order, k)
@@ -604,23 +602,15 @@ func divide(cubes, divisor []cube) (quotient, rest []cube) {
 		for _, by := range divisor {
 			whole := slices.Concat(q, by)
 			slices.Sort(whole)
-			product[key(whole)] = true
+			product[keyOf(whole)] = true
 		}
 	}
 	for _, c := range cubes {
-		if !product[key(c)] {
+		if !product[keyOf(c)] {
 			rest = append(rest, c)
 		}
 	}
 	return quotient, rest
-}
-
-func key(c cube) string {
-	b := make([]byte, 0, 4*len(c))
-	for _, l := range c {
-		b = append(b, byte(l), byte(l>>8), byte(l>>16), byte(l>>24))
-	}
-	return string(b)
 }
 
 // partition is a set of numbers that fall into groups.

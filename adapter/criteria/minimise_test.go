@@ -429,13 +429,13 @@ const randomRules = 8
 func literalsInOrder(t *testing.T, c Criteria) int {
 	t.Helper()
 	b := newBDD(maxWork)
-	levels := make(map[Rule]int32)
+	levels := make(map[Rule]int)
 	var build func(Criteria) edge
 	build = func(c Criteria) edge {
 		switch c.Op {
 		case Leaf:
 			if _, ok := levels[c.Rule]; !ok {
-				levels[c.Rule] = int32(len(levels))
+				levels[c.Rule] = len(levels)
 			}
 			return b.variable(levels[c.Rule])
 		case Not:
@@ -452,7 +452,7 @@ func literalsInOrder(t *testing.T, c Criteria) int {
 		}
 		return b.all(of)
 	}
-	cubes, err := b.products(build(c), maxLiterals)
+	cubes, err := b.products(build(c))
 	if err != nil {
 		t.Fatal(err)
 	}

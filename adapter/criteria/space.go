@@ -1,7 +1,7 @@
 package criteria
 
 import (
-	"hash/maphash"
+	"encoding/binary"
 	"slices"
 )
 
@@ -9,16 +9,15 @@ import (
 // decision is put together before it is written as criteria. Not safe for
 // concurrent use.
 type Space struct {
-	nodes     []spaceNode // the first is the constant
-	index     map[uint64][]Function
+	nodes     []spaceNode         // the first is the constant
+	index     map[string]Function // conjunctions by their key
 	variables []variable
 	byRule    map[Rule]Function
-	seed      maphash.Seed
 }
 
 // A Function is a boolean function in a [Space]; [Denied] and [Granted] are the
 // constants of every Space. Functions that are == are equal; others may still be.
-type Function uint32
+type Function int
 
 const (
 	// Denied is the function that never holds. It is the zero Function.
@@ -35,7 +34,7 @@ func (f Function) negated() bool { return f&1 != 0 }
 // spaceNode is a variable, or the conjunction of functions; a disjunction is the
 // complement of a conjunction.
 type spaceNode struct {
-	variable int32 // -1 where it is a conjunction
+	variable int // -1 where it is a conjunction
 	of       []Function
 }
 
@@ -48,9 +47,8 @@ type variable struct {
 func NewSpace() *Space {
 	return &Space{
 		nodes:  []spaceNode{{variable: -1}},
-		index:  make(map[uint64][]Function),
+		index:  make(map[string]Function),
 		byRule: make(map[Rule]Function),
-		seed:   maphash.MakeSeed(),
 	}
 }
 
@@ -87,7 +85,7 @@ func (s *Space) Rule(name, resourceType string, params map[string]any, anyOf str
 func (s *Space) variable(v variable) Function {
 	f, ok := s.byRule[v.rule]
 	if !ok {
-		f = s.add(spaceNode{variable: int32(len(s.variables))})
+		f = s.add(spaceNode{variable: len(s.variables)})
 		s.variables = append(s.variables, v)
 		s.byRule[v.rule] = f
 	}
@@ -124,24 +122,22 @@ func (s *Space) All(of ...Function) Function {
 	case 1:
 		return kept[0]
 	}
-	key := s.hash(kept)
-	for _, f := range s.index[key] {
-		if slices.Equal(s.nodes[f>>1].of, kept) {
-			return f
-		}
+	key := keyOf(kept)
+	f, ok := s.index[key]
+	if !ok {
+		f = s.add(spaceNode{variable: -1, of: kept})
+		s.index[key] = f
 	}
-	f := s.add(spaceNode{variable: -1, of: kept})
-	s.index[key] = append(s.index[key], f)
 	return f
 }
 
-func (s *Space) hash(of []Function) uint64 {
-	var h maphash.Hash
-	h.SetSeed(s.seed)
-	for _, f := range of {
-		h.Write([]byte{byte(f), byte(f >> 8), byte(f >> 16), byte(f >> 24)})
+// keyOf is the same for equal lists of numbers and for no others.
+func keyOf[T ~int](list []T) string {
+	b := make([]byte, 0, 3*len(list))
+	for _, n := range list {
+		b = binary.AppendVarint(b, int64(n))
 	}
-	return h.Sum64()
+	return string(b)
 }
 
 // Any is the function that holds where some of them does.

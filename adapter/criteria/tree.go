@@ -206,5 +206,6 @@ func (t tree) listed() Criteria {
 func sortCriteria(of []Criteria) { slices.SortFunc(of, Criteria.compare) }
 
 func (c Criteria) compare(other Criteria) int {
-	return cmp.Or(cmp.Compare(c.Op, other.Op), c.Rule.compare(other.Rule), slices.CompareFunc(c.Of, other.Of, Criteria.compare))
+	return cmp.Or(cmp.Compare(c.Op, other.Op), c.Rule.compare(other.Rule),
+		slices.CompareFunc(c.Of, other.Of, Criteria.compare))
 }

@@ -34,7 +34,7 @@ func (x *exploration) branch() ([]outcome, error) {
 	leaf := outcome{where: criteria.Granted}
 	failure, err := x.evaluate(x.body, r, func(result topdown.QueryResult) {
 		var bound bool
-		if leaf.value, bound = result[resultVar.Value.(ast.Var)]; !bound {
+		if leaf.value, bound = result[varOf(resultVar)]; !bound {
 			leaf.value = ast.InternedTerm(true)
 		}
 	})

@@ -127,7 +127,7 @@ func iterated(e *ast.Expr) (ref ast.Ref, x, y *ast.Term) {
 	if !isData(set) {
 		return nil, nil, nil
 	}
-	whole := set.Value.(ast.Ref)
+	whole := refOf(set)
 	last := len(whole) - 1
 	if x == nil {
 		x = whole[last]
@@ -376,7 +376,7 @@ func (w *world) keyed(b *proofs, terms, values []*ast.Term) ([]element, error) {
 		}
 		others[i] = criteria.Granted
 		err := w.prove(part, terms, values, func(r topdown.QueryResult, holds criteria.Function) {
-			elements = append(elements, element{r[resultVar.Value.(ast.Var)], holds})
+			elements = append(elements, element{r[varOf(resultVar)], holds})
 		})
 		if err != nil {
 			return nil, err
@@ -443,11 +443,11 @@ func (w *world) counted(elements []element, fits []bool) (criteria.Function, err
 	case !slices.Contains(fits, false):
 		return criteria.Granted, nil
 	case !slices.Contains(fits[1:], fits[0]): // none, or any
-		any := w.any(elements)
+		some := w.any(elements)
 		if fits[0] {
-			return any.Not(), nil
+			return some.Not(), nil
 		}
-		return any, nil
+		return some, nil
 	case n > maxCounted:
 		return criteria.Denied, errNotProved
 	}

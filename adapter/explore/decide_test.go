@@ -3,7 +3,7 @@ package explore
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -208,7 +208,7 @@ allow if {
 	if r.Criteria.Op != criteria.Leaf || len(q.NDBuiltinCache) != 3 {
 		t.Errorf("%s%v", outline(r.Criteria), q.NDBuiltinCache)
 	}
-	now := fmt.Sprint(q.Time.UnixNano())
+	now := strconv.FormatInt(q.Time.UnixNano(), 10)
 	if !strings.Contains(r.Criteria.Rule.Params, now) {
 		t.Errorf("%s is not of the time %s", r.Criteria.Rule.Params, now)
 	}

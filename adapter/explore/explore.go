@@ -122,7 +122,9 @@ func (p *Policy) direct(f *flow) {
 			names[rule] = name
 			p.builtins[decl.Name] = &topdown.Builtin{Decl: decl, Func: p.ask(rule)}
 		}
-		e.Terms.([]*ast.Term)[0] = ast.NewTerm(name)
+		if terms, ok := e.Terms.([]*ast.Term); ok {
+			terms[0] = ast.NewTerm(name)
+		}
 	}
 }
 

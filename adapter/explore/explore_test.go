@@ -187,7 +187,8 @@ func writeWant(t *testing.T, file string, archive *txtar.Archive, got string) {
 			files = append(files, f)
 		}
 	}
-	archive.Files = append(files, txtar.File{Name: "want", Data: []byte(got)})
+	files = append(files, txtar.File{Name: "want", Data: []byte(got)})
+	archive.Files = files
 	if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
 		t.Fatal(err)
 	}

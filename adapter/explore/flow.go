@@ -274,7 +274,7 @@ func (f *flow) call(e *ast.Expr, terms []*ast.Term) {
 		f.equality(e, args[0], args[1])
 		return
 	}
-	function := terms[0].Value.(ast.Ref)
+	function := refOf(terms[0])
 	if rule := f.rules[function.String()]; rule != nil {
 		f.question(e, rule, args)
 		return
@@ -283,7 +283,7 @@ func (f *flow) call(e *ast.Expr, terms []*ast.Term) {
 		for _, arg := range args {
 			f.term(e, arg, kept)
 		}
-		f.wholeInput(e, args)
+		f.wholeInput(args)
 		return
 	}
 	f.function(e, function.String(), f.compiler.GetArity(function), args)
@@ -370,7 +370,7 @@ func at(marks []bool, i int) bool { return i < len(marks) && marks[i] }
 // wholeInput notices a call that picks the resource out of the whole input by its
 // name, such as object.get(input, "resource", {}): a policy whose only use of the
 // resource it is is still about the resource.
-func (f *flow) wholeInput(e *ast.Expr, args []*ast.Term) {
+func (f *flow) wholeInput(args []*ast.Term) {
 	var input, name bool
 	for _, arg := range args {
 		if v, ok := arg.Value.(ast.Var); ok {

@@ -489,7 +489,7 @@ func (p *planner) call(l literal, e *ast.Expr, terms []*ast.Term) (literal, bool
 		l.kind, l.rule = isQuestion, rule
 		return l, len(l.args) == 2
 	}
-	function := terms[0].Value.(ast.Ref)
+	function := refOf(terms[0])
 	l.kind, l.doc = isDocument, p.policy.documents.at(function)
 	return l, l.doc != nil && len(l.args) == p.compiler.GetArity(function)
 }

@@ -172,7 +172,7 @@ func (w *world) Resolve(ref ast.Ref) (ast.Value, error) {
 	}
 	v, err := w.input.Value.Find(ref[1:])
 	if err != nil {
-		return nil, nil
+		v = nil // undefined
 	}
 	return v, nil
 }
@@ -199,7 +199,9 @@ func (w *world) part(part ast.Body, terms, values []*ast.Term) (criteria.Functio
 }
 
 // prove finds the proofs of a part of a body: each solution, and where it is one.
-func (w *world) prove(part ast.Body, terms, values []*ast.Term, proof func(topdown.QueryResult, criteria.Function)) error {
+func (w *world) prove(
+	part ast.Body, terms, values []*ast.Term, proof func(topdown.QueryResult, criteria.Function),
+) error {
 	r := &run{world: w}
 	failure, err := w.evaluate(given(terms, values, part), r, func(result topdown.QueryResult) {
 		proof(result, w.space.All(r.path...))
@@ -221,12 +223,11 @@ func given(terms, values []*ast.Term, body ast.Body) ast.Body {
 
 // literal notes a literal of a proof and goes on as if it held.
 func (p *Policy) literal(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-	r := bctx.Context.Value(runKey{}).(*run)
-	number, _ := operands[0].Value.(ast.Number).Int()
-	values := operands[1].Value.(*ast.Array)
-	args := make([]*ast.Term, values.Len())
-	for i := range args {
-		args[i] = values.Elem(i)
+	r := runOf(bctx)
+	number := intOf(operands[0])
+	var args []*ast.Term
+	if values, ok := operands[1].Value.(*ast.Array); ok {
+		values.Foreach(func(t *ast.Term) { args = append(args, t) })
 	}
 	if l := &p.literals[number]; l.kind != isEach {
 		holds, err := r.world.literal(l, args)
@@ -358,7 +359,7 @@ func (w *world) every(l *literal, args []*ast.Term) (criteria.Function, error) {
 	generator := ast.Equality.Expr(ast.RefTerm(l.every.Domain, key), value)
 	var elements [][]*ast.Term
 	failure, err := w.evaluate(given(l.vars, args, ast.Body{generator}), &run{world: w}, func(r topdown.QueryResult) {
-		element := []*ast.Term{r[key.Value.(ast.Var)], r[value.Value.(ast.Var)]}
+		element := []*ast.Term{r[varOf(key)], r[varOf(value)]}
 		elements = append(elements, slices.Concat(args, element))
 	})
 	if err != nil {
@@ -413,11 +414,8 @@ func (w *world) fitting(l *literal, args []*ast.Term, n int) ([]bool, error) {
 		ast.Equality.Expr(l.count, ast.RefTerm(list, ast.VarTerm("stagedoor number"))),
 	}
 	fits := make([]bool, n+1)
-	name := l.count.Value.(ast.Var)
 	failure, err := w.evaluate(given(l.vars, args, append(body, l.body...)), &run{world: w}, func(r topdown.QueryResult) {
-		if i, ok := r[name].Value.(ast.Number).Int(); ok {
-			fits[i] = true
-		}
+		fits[intOf(r[varOf(l.count)])] = true
 	})
 	if err == nil && failure != nil {
 		err = errNotProved

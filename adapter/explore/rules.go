@@ -98,8 +98,8 @@ func Rules(modules map[string]*ast.Module) ([]*PermissionRule, error) {
 	return found, problems.err()
 }
 
-const annotationHint = "custom: {backstage: {pluginId: catalog, resourceType: catalog-entity, rule: IS_ENTITY_OWNER}}," +
-	" with scope document, above a function of the resource and the params"
+const annotationHint = "custom: {backstage: {pluginId: catalog, resourceType: catalog-entity, " +
+	"rule: IS_ENTITY_OWNER}}, with scope document, above a function of the resource and the params"
 
 func functionsByPath(modules map[string]*ast.Module) map[string][]*ast.Rule {
 	functions := make(map[string][]*ast.Rule)

@@ -511,12 +511,12 @@ func (w *writer) reference(d declared, resource, not, v string) []string {
 			fmt.Sprintf(`{"a": %s, "b": true}[%q]`, d.name, w.pick("a", "b")))}
 	case "level":
 		return []string{w.pick(fmt.Sprintf("%s%s == %d%s", not, d.name, 1+w.n(3), with), fmt.Sprintf("%s%s in {1, 3}", not, d.name),
-			fmt.Sprintf("%s >= 2", d.name), not+d.name+with, fmt.Sprintf("%s := %s\n\tdata.level[%q] == %s", v, d.name, label, v))}
+			d.name+" >= 2", not+d.name+with, fmt.Sprintf("%s := %s\n\tdata.level[%q] == %s", v, d.name, label, v))}
 	case "set":
 		return []string{w.pick(fmt.Sprintf("%scount(%s) == %d%s", not, d.name, w.n(3), with), fmt.Sprintf("%s%s == set()", not, d.name),
-			fmt.Sprintf("%s != set()", d.name), fmt.Sprintf("%s%s[%q]", not, d.name, label), fmt.Sprintf("%s%q in %s", not, label, d.name),
-			not+d.name, fmt.Sprintf("some %s in %s\n\t%s", v, d.name, w.question(resource, v)), fmt.Sprintf("some _ in %s", d.name),
-			fmt.Sprintf("%s == {%q}", d.name, label), fmt.Sprintf("%s[_]", d.name), fmt.Sprintf("count(%s) > %d", d.name, w.n(2)),
+			d.name+" != set()", fmt.Sprintf("%s%s[%q]", not, d.name, label), fmt.Sprintf("%s%q in %s", not, label, d.name),
+			not+d.name, fmt.Sprintf("some %s in %s\n\t%s", v, d.name, w.question(resource, v)), "some _ in "+d.name,
+			fmt.Sprintf("%s == {%q}", d.name, label), d.name+"[_]", fmt.Sprintf("count(%s) > %d", d.name, w.n(2)),
 			fmt.Sprintf("every %s in %s { %s }", v, d.name, w.question(resource, v)))}
 	case "object":
 		return []string{w.pick(fmt.Sprintf("%s%s[%q] == %d%s", not, d.name, label, 1+w.n(2), with), fmt.Sprintf("some %s, 1 in %s\n\t%s", v, d.name, w.question(resource, v)),

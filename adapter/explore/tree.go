@@ -53,3 +53,22 @@ func nameAt(ref ast.Ref, i int) (string, bool) {
 	}
 	return "", false
 }
+
+// refOf is the reference that a term is, or nil.
+func refOf(t *ast.Term) ast.Ref {
+	ref, _ := t.Value.(ast.Ref)
+	return ref
+}
+
+// varOf is the variable that a term is, or the empty one.
+func varOf(t *ast.Term) ast.Var {
+	v, _ := t.Value.(ast.Var)
+	return v
+}
+
+// intOf is the number that a term is, or 0.
+func intOf(t *ast.Term) int {
+	n, _ := t.Value.(ast.Number)
+	i, _ := n.Int()
+	return i
+}

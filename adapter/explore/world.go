@@ -17,7 +17,7 @@ import (
 // world is one decision: what every evaluation of it has in common. It belongs to
 // one goroutine.
 type world struct {
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // A world is one decision and ends with it.
 	policy  *Policy
 	query   Query
 	input   *ast.Term
@@ -111,6 +111,12 @@ type run struct {
 }
 
 type runKey struct{}
+
+// runOf is the run that a builtin is called in.
+func runOf(bctx topdown.BuiltinContext) *run {
+	r, _ := bctx.Context.Value(runKey{}).(*run) // Evaluations come from evaluate alone.
+	return r
+}
 
 // Cancel does nothing: a run is cancelled with its world, or stops for an error.
 func (r *run) Cancel() {}
@@ -304,7 +310,7 @@ var askType = types.NewFunction(types.Args(types.A, types.A), types.B)
 // ask answers a permission rule about the resource with what the run tries.
 func (p *Policy) ask(rule *PermissionRule) topdown.BuiltinFunc {
 	return func(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
-		r := bctx.Context.Value(runKey{}).(*run)
+		r := runOf(bctx)
 		if r.Cancelled() {
 			return nil
 		}
