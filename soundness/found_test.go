@@ -10,6 +10,12 @@ func TestFound(t *testing.T) {
 		policy   policy
 		resource map[string]any
 	}{
+		{"two values for a key that is asked for by itself", policy{plugin: catalogPlugin, failing: true, source: `package authz
+import data.backstage.catalog
+object.team := false if not catalog.has_label(input.resource, {"label": "team"})
+object[w] := true if some w in ["tier", "team"]
+allow if object.team
+`}, map[string]any{"kind": "Component", "metadata": map[string]any{"name": "x"}}},
 		{"the character of a text", policy{plugin: actionPlugin, source: `package authz
 import data.backstage.scaffolder
 allow if scaffolder.has_string_property(input.resource, {"key": "a.b[0]", "value": "W"})

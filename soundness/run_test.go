@@ -21,6 +21,7 @@ type run struct {
 
 	decisions map[string]int // by kind of answer
 	told      int            // so many that are answers have errors beside
+	beyond    []uint64       // the policies with decisions beyond a bound
 	methods   map[explore.Method]int
 	costs     []cost
 	// Of all conditional answers: leaves, and literals of irredundant sums of products of the same functions.
@@ -90,6 +91,7 @@ func (r *run) decide(p policy, d *decision, took time.Duration) {
 	switch {
 	case bound:
 		r.decisions[beyondBound]++
+		r.beyond = slices.Compact(append(r.beyond, r.policy))
 	case d.err != nil:
 		r.decisions["error"]++
 	case d.conditional():
@@ -122,6 +124,7 @@ func (r *run) String() string {
 		fmt.Fprintf(&b, "  refused %5d: %s\n", r.refused[reason], reason)
 	}
 	fmt.Fprintf(&b, "decisions: %d: %s; %d of them with errors told\n", len(r.costs), counts(r.decisions), r.told)
+	fmt.Fprintf(&b, "%s: policies %v\n", beyondBound, r.beyond)
 	fmt.Fprintf(&b, "methods: %s\n", counts(r.methods))
 	fmt.Fprintf(&b, "a decision: evaluations %s; time %s\n",
 		percentiles(r.costs, func(c cost) int { return c.evaluations }),
