@@ -4,20 +4,46 @@
 // A resource-style policy is a boolean rule that looks at the resource only by
 // handing it to permission rules, functions that are annotated with the rule of a
 // Backstage plugin that they mean ([PermissionRule]). So its decision is a boolean
-// function of the answers to those calls, and stock evaluation can be asked for
-// that function: it is evaluated with every answer false, then with the first
-// question answered true, and so on until no question is open.
+// function of the answers to those calls, and OPA's own evaluation can be asked for
+// that function.
 //
-// [Compile] proves the premise: it follows the resource through the compiled
-// modules and refuses every other use of it ([VetError]). The calls that ask about
-// the resource are directed to a function of ours then; everything else is
-// evaluated by OPA as it stands. [Policy.Decide] explores and writes the criteria.
+// # The premise
 //
-// One decision is one frozen world: every evaluation has the same transaction,
-// time, seed and cache of nondeterministic builtins. A branch in which evaluation
-// fails, by two values for one rule, a builtin error or a rule of another resource
-// type, is never part of the criteria and is told in [Result.Errors]; where nothing
-// else could allow, it is the error of the decision.
+// [Compile] follows the resource through the compiled modules and refuses every use
+// of it but one, as the first argument of a permission rule ([VetError]). Those calls
+// are directed to a builtin of ours then, which only this compiler knows; everything
+// else is evaluated as it stands. The builtin checks the premise again: a first
+// argument that is not the very resource is an error, and so are params that the
+// rule's schema refuses.
+//
+// # The function
+//
+// [Policy.Decide] takes every rule and function that depends on the resource for a
+// function of its own, and finds it in one of two ways, both exact.
+//
+// Exploration: evaluate with every answer false, take the first question that is
+// open, and explore both of its answers, until no question is open. What the policy
+// does with the answers does not matter. References to other rules are questions too,
+// with as many answers as those have values.
+//
+// Proofs: where the values of a rule are constants, all proofs of its bodies are
+// enumerated in one evaluation. Each expression that depends on the resource is
+// replaced by a call that notes it and goes on as if it held: a call of a permission
+// rule, a reference to another rule, a not, an every, a question about a set, or some
+// expressions that are explored by themselves. Long alternatives, independent rules
+// and sets of reasons to deny cost what they are long.
+//
+// # Failure
+//
+// One decision is one frozen world: every evaluation has the same transaction, time,
+// seed and cache of nondeterministic builtins. A branch in which the evaluation fails
+// is never part of the criteria and is told in [Result.Errors]: two values for one
+// rule, any builtin error (OPA's strict mode), a rule about another type of resource,
+// params that do not fit. Where nothing else could allow, that is the error of the
+// decision. Proofs that come to a failure are given up, and the rule is explored,
+// since only the order of evaluation says which answers fail.
+//
+// What a decision may cost is bounded ([Limits]).
 package explore
 
 import (
