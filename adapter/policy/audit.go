@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,7 +58,8 @@ type Audit struct {
 	required bool
 	errors   *logrus.Entry
 	queue    chan recording
-	done     sync.WaitGroup
+	stop     context.CancelFunc
+	stopped  chan struct{} // closed when nothing is written any more
 	// rest is until when the receiver, which did not answer, is left to OPA's own
 	// schedule. It belongs to the goroutine that writes.
 	rest time.Time
@@ -86,21 +86,23 @@ const (
 // newAudit returns an Audit over OPA's decision log plugin, which counts in
 // counters what it lost.
 func newAudit(manager *plugins.Manager, o Options, counters metrics.Metrics) (*Audit, error) {
-	if o.AuditRequired && logs.Lookup(manager) == nil {
+	if log := logs.Lookup(manager); o.AuditRequired && (log == nil || log.Config().Service == "" && !log.Config().ConsoleLogs) {
 		return nil, errors.New("stagedoor.audit.required: opa.decision_logs names neither a service nor the console")
 	}
 	a := &Audit{
 		manager: manager, counters: counters, required: o.AuditRequired, errors: o.Log,
-		queue: make(chan recording, auditQueue),
+		queue: make(chan recording, auditQueue), stopped: make(chan struct{}),
 	}
-	a.done.Go(a.run)
+	ctx, stop := context.WithCancel(context.Background())
+	a.stop = stop
+	go a.run(ctx)
 	return a, nil
 }
 
-// close writes what is queued. Record must not be called any more.
+// close writes what is queued. What is recorded later is not.
 func (a *Audit) close() {
-	close(a.queue)
-	a.done.Wait()
+	a.stop()
+	<-a.stopped
 }
 
 // Enabled reports whether there is a decision log, so that a Record is worth making.
@@ -134,18 +136,35 @@ func (a *Audit) insist(ctx context.Context, r Record) error {
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnrecorded, ctx.Err())
+	case <-a.stopped:
+		return fmt.Errorf("%w: stagedoor stops", ErrUnrecorded)
 	}
 }
 
-// run writes what is queued, as much at a time as is waiting.
-func (a *Audit) run() {
-	for first := range a.queue {
-		batch := []recording{first}
-		for len(batch) < auditQueue && len(a.queue) > 0 {
-			batch = append(batch, <-a.queue)
+// run writes what is queued, as much at a time as is waiting, until it is stopped
+// and the queue is empty.
+func (a *Audit) run(ctx context.Context) {
+	defer close(a.stopped)
+	for {
+		select {
+		case first := <-a.queue:
+			a.writeAll(context.WithoutCancel(ctx), a.waiting(first))
+		case <-ctx.Done():
+			if len(a.queue) == 0 {
+				return
+			}
+			a.writeAll(context.WithoutCancel(ctx), a.waiting(<-a.queue))
 		}
-		a.writeAll(context.Background(), batch)
 	}
+}
+
+// waiting returns first and what waits behind it.
+func (a *Audit) waiting(first recording) []recording {
+	batch := []recording{first}
+	for len(batch) < auditQueue && len(a.queue) > 0 {
+		batch = append(batch, <-a.queue)
+	}
+	return batch
 }
 
 func (a *Audit) writeAll(ctx context.Context, batch []recording) {

@@ -151,6 +151,8 @@ func (r RemoteOptions) validate(o Options) error {
 		return errors.New("stagedoor.policy.remote: token and tokenFile are both given")
 	case (r.CertFile == "") != (r.KeyFile == ""):
 		return errors.New("stagedoor.policy.remote: certFile and keyFile go together")
+	case r.Parallel < 0:
+		return errors.New("stagedoor.policy.remote.parallel: want more than 0")
 	}
 	return nil
 }

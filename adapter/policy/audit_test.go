@@ -1,0 +1,405 @@
+package policy
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/plugins/logs"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/rego"
+)
+
+// receiver takes decision logs in, as OPA sends them. It is safe for concurrent use.
+type receiver struct {
+	*httptest.Server
+	down   atomic.Bool
+	mutex  sync.Mutex
+	events []loggedEvent
+	raw    strings.Builder
+}
+
+// loggedEvent is an event of OPA's decision log as far as tests look at it.
+type loggedEvent struct {
+	DecisionID      string `json:"decision_id"`
+	BatchDecisionID string `json:"batch_decision_id"`
+	TraceID         string `json:"trace_id"`
+	Path            string
+	Bundles         map[string]struct{ Revision string }
+	Input           struct {
+		Permission struct{ Name, Type string }
+		Identity   *struct {
+			User   string
+			Claims []string
+			Actor  string
+		}
+	}
+	Result       any
+	MappedResult any `json:"mapped_result"`
+	Error        *struct{ Code, Message string }
+	Erased       []string
+	RuleLabels   []map[string]any `json:"rule_labels"`
+	Custom       struct {
+		RequestID  string `json:"request_id"`
+		Item       int
+		Remembered bool
+		Reason     string
+		Unanswered string
+	}
+}
+
+func newReceiver(t testing.TB) *receiver {
+	r := &receiver{}
+	r.Server = httptest.NewServer(r)
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	if r.down.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	zip, err := gzip.NewReader(request.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	var raw []json.RawMessage
+	if err := json.NewDecoder(zip).Decode(&raw); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	for _, text := range raw {
+		var e loggedEvent
+		if err := json.Unmarshal(text, &e); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.events = append(r.events, e)
+		r.raw.Write(text)
+	}
+}
+
+func (r *receiver) received() []loggedEvent {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return append([]loggedEvent(nil), r.events...)
+}
+
+// logTo is OPA's configuration for a decision log with the receiver.
+func logTo(t testing.TB, r *receiver, reporting map[string]any) json.RawMessage {
+	t.Helper()
+	return toJSON(t, map[string]any{
+		"services":      map[string]any{"log": map[string]any{"url": r.URL}},
+		"decision_logs": map[string]any{"service": "log", "reporting": reporting},
+	})
+}
+
+// audited is an engine with an embedded policy that allows x.
+func audited(t testing.TB, opa json.RawMessage, required bool, more files) *Engine {
+	t.Helper()
+	f := allowing("rev", "x")
+	if len(more) > 0 {
+		f = f.with(more)
+		f[".manifest"] = manifest("rev", "a", "system/log")
+	}
+	return newEngine(t, Options{OPA: opa, AuditRequired: required, Default: bundleFS(f), Mask: rego.Mask()})
+}
+
+// record decides about the permissions and records that for ann.
+func (e *Engine) recordAll(t testing.TB, request string, names ...string) error {
+	t.Helper()
+	permissions := make([]wire.Permission, len(names))
+	for i, name := range names {
+		permissions[i] = basic(name)
+	}
+	batch, err := e.Decide(t.Context(), ann, permissions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := make([]RecordedAnswer, len(names))
+	for i, outcome := range batch.Outcomes {
+		answers[i].Final = outcome.Decision.Result
+	}
+	return e.Audit().Record(t.Context(), Record{
+		RequestID: request, TraceID: "trace-" + request, Time: time.Now(), Caller: ann, Batch: batch,
+		Permissions: permissions, Answers: answers,
+	})
+}
+
+func TestEveryItemIsRecordedInOrder(t *testing.T) {
+	r := newReceiver(t)
+	e := audited(t, logTo(t, r, nil), false, nil)
+	for n := range 3 {
+		mustDo(t, e.recordAll(t, fmt.Sprint("r", n), "x", "y", "x"))
+	}
+	eventually(t, "all events", func() bool { return len(r.received()) == 9 })
+	ids := map[string]bool{}
+	for i, event := range r.received() {
+		n := i / 3
+		type seen struct {
+			Request, Trace, Name, Path, Revision, User string
+			Item                                       int
+			Result, Mapped                             any
+			Remembered                                 bool
+		}
+		allowed := "ALLOW"
+		if i%3 == 1 {
+			allowed = "DENY"
+		}
+		want := seen{
+			fmt.Sprint("r", n), fmt.Sprint("trace-r", n), []string{"x", "y", "x"}[i%3], "a/allow", "rev", ann.User,
+			i % 3, map[string]any{"result": allowed}, allowed, n > 0,
+		}
+		got := seen{
+			event.Custom.RequestID, event.TraceID, event.Input.Permission.Name, event.Path, event.Bundles["local"].Revision,
+			event.Input.Identity.User, event.Custom.Item, event.Result, event.MappedResult, event.Custom.Remembered,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("event %d (-want +got):\n%s", i, diff)
+		}
+		if event.Input.Identity.Claims != nil || !cmp.Equal(event.Erased, []string{"/input/identity/claims"}) {
+			t.Errorf("event %d: claims %v, erased %v", i, event.Input.Identity.Claims, event.Erased)
+		}
+		if first := r.received()[n*3]; event.BatchDecisionID != first.BatchDecisionID || ids[event.DecisionID] {
+			t.Errorf("event %d: ids %s of %s", i, event.DecisionID, event.BatchDecisionID)
+		}
+		ids[event.DecisionID] = true
+	}
+}
+
+func TestFailuresAreRecorded(t *testing.T) {
+	r := newReceiver(t)
+	e := audited(t, logTo(t, r, nil), false, nil)
+	failure := &Failure{Kind: FailureAnswer, Cause: errors.New("odd")}
+	mustDo(t, e.Audit().Record(t.Context(), Record{
+		RequestID: "one", Caller: Caller{Anonymous: true}, Permissions: []wire.Permission{basic("x")}, Err: errors.New("failed"),
+		Batch: Batch{Outcomes: []*Outcome{{Err: failure}}, Entrypoint: "a/allow"}, Answers: make([]RecordedAnswer, 1),
+	}))
+	mustDo(t, e.Audit().Record(t.Context(), Record{
+		RequestID: "two", Caller: ann, Permissions: []wire.Permission{basic("x"), basic("y")}, Err: ErrNoPolicy,
+	}))
+	eventually(t, "all events", func() bool { return len(r.received()) == 3 })
+	events := r.received()
+	if e := events[0]; e.Error == nil || e.Error.Code != "answer" || e.Result != nil || e.MappedResult != nil || e.Custom.Unanswered != "failed" || e.Input.Identity != nil {
+		t.Errorf("failure of an item: %+v", e)
+	}
+	for _, e := range events[1:] {
+		if e.Error == nil || e.Error.Message != ErrNoPolicy.Error() || e.Result != nil || e.Custom.Unanswered == "" || e.Path != "" {
+			t.Errorf("failure of a request: %+v", e)
+		}
+	}
+}
+
+// A mask of the policy's own replaces the default, and a drop rule drops.
+func TestMaskAndDropOfThePolicy(t *testing.T) {
+	own := files{"log.rego": `package system.log
+
+mask contains {"op": "upsert", "path": "/input/identity/user", "value": "somebody"}
+
+drop if input.input.permission.name == "y"
+`}
+	r := newReceiver(t)
+	e := audited(t, logTo(t, r, nil), false, own)
+	mustDo(t, e.recordAll(t, "r", "y", "x"))
+	eventually(t, "the event", func() bool { return len(r.received()) == 1 })
+	got := r.received()[0]
+	if got.Input.Permission.Name != "x" || got.Input.Identity.User != "somebody" || len(got.Input.Identity.Claims) != 2 {
+		t.Errorf("event %+v", got)
+	}
+	// Where recording is required, what is dropped is not recorded.
+	required := audited(t, logTo(t, r, nil), true, own)
+	if err := required.recordAll(t, "r", "x", "y"); !errors.Is(err, ErrUnrecorded) {
+		t.Errorf("dropped: error %v", err)
+	}
+	mustDo(t, required.recordAll(t, "r", "x"))
+	broken := audited(t, logTo(t, r, nil), true, files{"log.rego": "package system.log\n\nmask := 1 if true\n\nmask := 2 if true\n"})
+	if err := broken.recordAll(t, "r", "x"); !errors.Is(err, ErrUnrecorded) {
+		t.Errorf("mask that fails: error %v", err)
+	}
+	// Where it is not, an event that cannot be masked is not sent either.
+	before := len(r.received())
+	lenient := audited(t, logTo(t, r, nil), false, files{"log.rego": "package system.log\n\nmask := 1 if true\n\nmask := 2 if true\n"})
+	mustDo(t, lenient.recordAll(t, "r", "x"))
+	lenient.Close(context.Background())
+	if after := len(r.received()); after != before {
+		t.Errorf("%d events were sent unmasked", after-before)
+	}
+}
+
+func TestRequiredRecordIsReceivedBeforeItReturns(t *testing.T) {
+	r := newReceiver(t)
+	e := audited(t, logTo(t, r, nil), true, nil)
+	var group sync.WaitGroup
+	for n := range 20 {
+		group.Go(func() {
+			request := fmt.Sprint("r", n)
+			if err := e.recordAll(t, request, "x", "y", "z"); err != nil {
+				t.Error(err)
+			}
+			var items []int
+			for _, event := range r.received() {
+				if event.Custom.RequestID == request {
+					items = append(items, event.Custom.Item)
+				}
+			}
+			if !cmp.Equal(items, []int{0, 1, 2}) {
+				t.Errorf("%s: received items %v when it returned", request, items)
+			}
+		})
+	}
+	group.Wait()
+}
+
+func TestRequiredRecordFailsWithoutReceiver(t *testing.T) {
+	r := newReceiver(t)
+	e := audited(t, logTo(t, r, map[string]any{"buffer_size_limit_events": 8}), true, nil)
+	mustDo(t, e.recordAll(t, "before", "x"))
+	r.down.Store(true)
+	for n := range 20 { // more than the buffer takes
+		if err := e.recordAll(t, fmt.Sprint("down", n), "x", "y"); !errors.Is(err, ErrUnrecorded) {
+			t.Fatalf("receiver down: error %v", err)
+		}
+	}
+	r.down.Store(false)
+	mustDo(t, e.recordAll(t, "after", "x", "y"))
+	seen := map[string]int{}
+	for _, event := range r.received() {
+		seen[event.Custom.RequestID]++
+	}
+	if seen["before"] != 1 || seen["after"] != 2 {
+		t.Errorf("received %v", seen)
+	}
+	if lost := e.Audit().lost(); lost != 0 {
+		t.Errorf("%d events lost of decisions that were refused", lost)
+	}
+	// A request that will not wait is told so.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := e.Audit().Record(ctx, Record{}); !errors.Is(err, ErrUnrecorded) || !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// More items than the buffer holds, and one that is larger than a chunk may be.
+func TestLargeRecords(t *testing.T) {
+	for name, required := range map[string]bool{"required": true, "not required": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newReceiver(t)
+			e := audited(t, logTo(t, r, map[string]any{"buffer_size_limit_events": 300}), required, nil)
+			names := make([]string, 1200)
+			for i := range names {
+				names[i] = fmt.Sprint("p", i)
+			}
+			mustDo(t, e.recordAll(t, "r", names...))
+			eventually(t, "all events", func() bool { return len(r.received()) == len(names) })
+			for i, event := range r.received() {
+				if event.Custom.Item != i || event.BatchDecisionID != r.received()[0].BatchDecisionID {
+					t.Fatalf("event %d is of item %d, batch %s", i, event.Custom.Item, event.BatchDecisionID)
+				}
+			}
+			if lost := e.Audit().lost(); lost != 0 {
+				t.Errorf("%d lost", lost)
+			}
+		})
+	}
+	r := newReceiver(t)
+	e := audited(t, logTo(t, r, map[string]any{"upload_size_limit_bytes": 600}), true, nil)
+	if err := e.recordAll(t, "r", strings.Repeat("0123456789abcdefghijklmnopqrstuvwxyz", 1)+randomText(2000)); !errors.Is(err, ErrUnrecorded) {
+		t.Errorf("larger than a chunk: error %v", err)
+	}
+	mustDo(t, e.recordAll(t, "r", "x"))
+}
+
+// randomText does not compress.
+func randomText(n int) string {
+	var b strings.Builder
+	state := uint32(1)
+	for range n {
+		state = state*1664525 + 1013904223
+		b.WriteByte("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"[state>>26])
+	}
+	return b.String()
+}
+
+// With the receiver down nothing waits for the log, what it has no room for is
+// counted, and what it has room for arrives in the end.
+func TestReceiverDownAndBack(t *testing.T) {
+	r := newReceiver(t)
+	r.down.Store(true)
+	e := audited(t, logTo(t, r, map[string]any{"buffer_size_limit_events": 50}), false, nil)
+	const requests = 3000
+	started := time.Now()
+	for n := range requests {
+		mustDo(t, e.recordAll(t, fmt.Sprint(n), "x"))
+	}
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("%d records took %v", requests, took)
+	}
+	eventually(t, "everything is written", func() bool { return len(e.Audit().queue) == 0 })
+	log := logs.Lookup(e.manager)
+	if _, size := log.BufferSize(); size > 50 {
+		t.Errorf("%d events wait, more than the limit", size)
+	}
+	if e.Audit().lost() == 0 {
+		t.Error("what was dropped is not counted")
+	}
+	r.down.Store(false)
+	eventually(t, "the newest event", func() bool {
+		events := r.received()
+		return len(events) > 0 && events[len(events)-1].Custom.RequestID == fmt.Sprint(requests-1)
+	})
+	eventually(t, "an event of afterwards", func() bool {
+		mustDo(t, e.recordAll(t, "afterwards", "x"))
+		events := r.received()
+		return events[len(events)-1].Custom.RequestID == "afterwards"
+	})
+}
+
+func TestWhatWaitsIsSentAtTheEnd(t *testing.T) {
+	r := newReceiver(t)
+	e := audited(t, logTo(t, r, map[string]any{"min_delay_seconds": 60, "max_delay_seconds": 60}), false, nil)
+	for n := range 500 {
+		mustDo(t, e.recordAll(t, fmt.Sprint(n), "x"))
+	}
+	e.Close(context.Background())
+	if n := len(r.received()); n != 500 {
+		t.Errorf("%d events received, want 500", n)
+	}
+}
+
+func TestConsole(t *testing.T) {
+	log, text := newTestLog()
+	e := newEngine(t, Options{
+		Default: bundleFS(allowing("rev", "x")), Mask: rego.Mask(), Log: log, AuditRequired: true,
+		OPA: json.RawMessage(`{"decision_logs": {"console": true}}`),
+	})
+	mustDo(t, e.recordAll(t, "r", "x"))
+	mustContain(t, text.String(), `"type":"openpolicyagent.org/decision_logs"`, `"request_id":"r"`, `"user":"user:default/ann"`)
+	if strings.Contains(text.String(), "group:default/web") {
+		t.Error("claims are not masked on the console")
+	}
+}
+
+func TestRequiredWithoutReceiverConfigured(t *testing.T) {
+	_, err := tryEngine(t, Options{
+		Default: bundleFS(allowing("rev", "x")), AuditRequired: true, OPA: json.RawMessage(`{"decision_logs": {}}`),
+	})
+	if err == nil || !strings.Contains(err.Error(), "names neither a service nor the console") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,300 @@
+package policy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/rego"
+)
+
+func newRemote(t testing.TB, r RemoteOptions, o Options) *Remote {
+	t.Helper()
+	if o.Log == nil {
+		o.Log, _ = newTestLog()
+	}
+	if o.Entrypoint == "" {
+		o.Entrypoint = "a/decision"
+	}
+	d, err := NewRemote(t.Context(), r, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close(context.Background()) })
+	return d
+}
+
+// remoteServer answers every question with the function.
+func remoteServer(t testing.TB, answer http.HandlerFunc) string {
+	s := httptest.NewServer(answer)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func decideRemote(t testing.TB, d *Remote) *Outcome {
+	t.Helper()
+	batch, err := d.Decide(t.Context(), ann, []wire.Permission{{Name: "x", Resource: true, ResourceType: "todo-item"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return batch.Outcomes[0]
+}
+
+func TestRemoteAnswersAreHeldToTheirShape(t *testing.T) {
+	const conditional = `{"result":"CONDITIONAL","pluginId":"todo","resourceType":"todo-item","conditions":{"rule":"IS_OWNER","resourceType":"todo-item","params":{"userId":"u"}}}`
+	tests := map[string]struct {
+		status int
+		body   string
+		want   wire.Result
+		failed FailureKind
+	}{
+		"allow":                 {200, `{"result":{"result":"ALLOW","reason":"so"},"decision_id":"d"}`, wire.Allow, ""},
+		"true":                  {200, `{"result":true}`, wire.Allow, ""},
+		"false":                 {200, `{"result":false}`, wire.Deny, ""},
+		"undefined":             {200, `{}`, wire.Deny, ""},
+		"conditional":           {200, `{"result":` + conditional + `}`, wire.Conditional, ""},
+		"null":                  {200, `{"result":null}`, wire.Deny, FailureRemote},
+		"a shape of no meaning": {200, `{"result":{"allow":true}}`, wire.Deny, FailureAnswer},
+		"no JSON":               {200, `<html>`, wire.Deny, FailureRemote},
+		"something follows":     {200, `{"result":true} {}`, wire.Deny, FailureRemote},
+		"a list":                {200, `[{"result":true}]`, wire.Deny, FailureRemote},
+		"an error":              {500, `{"result":true}`, wire.Deny, FailureRemote},
+		"unauthorized":          {401, `{"result":true}`, wire.Deny, FailureRemote},
+		"a redirect":            {302, `{"result":true}`, wire.Deny, FailureRemote},
+		"created":               {201, `{"result":true}`, wire.Deny, FailureRemote},
+		"unavailable for good":  {503, `{"result":true}`, wire.Deny, FailureRemote},
+		"too long":              {200, `{"result":"` + strings.Repeat("x", maxRemoteAnswer) + `"}`, wire.Deny, FailureRemote},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			url := remoteServer(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/v1/data/a/decision" {
+					t.Errorf("path %s", r.URL.Path)
+				}
+				w.Header().Set("Location", "/elsewhere")
+				w.WriteHeader(test.status)
+				_, _ = w.Write([]byte(test.body))
+			})
+			outcome := decideRemote(t, newRemote(t, RemoteOptions{URL: url + "/"}, Options{}))
+			if outcome.Decision.Result != test.want {
+				t.Errorf("result %v, want %v", outcome.Decision.Result, test.want)
+			}
+			kind := FailureKind("")
+			if f, ok := errors.AsType[*Failure](outcome.Err); ok {
+				kind = f.Kind
+			}
+			if kind != test.failed {
+				t.Errorf("failure %q, want %q: %v", kind, test.failed, outcome.Err)
+			}
+		})
+	}
+}
+
+func TestRemoteInputIsTheSame(t *testing.T) {
+	var seen atomic.Value
+	url := remoteServer(t, func(w http.ResponseWriter, r *http.Request) {
+		var body any
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Error(err)
+		}
+		seen.Store(toJSON(t, body))
+		_, _ = w.Write([]byte(`{"result":true}`))
+	})
+	decideRemote(t, newRemote(t, RemoteOptions{URL: url}, Options{}))
+	const want = `{"input":{"identity":{"claims":["user:default/ann","group:default/web"],"user":"user:default/ann"},` +
+		`"permission":{"attributes":{},"name":"x","resourceType":"todo-item","type":"resource"}}}`
+	if got := string(seen.Load().(json.RawMessage)); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestRemoteItemsGoSideBySideWithinBounds(t *testing.T) {
+	var running, most, asked atomic.Int64
+	url := remoteServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		now := running.Add(1)
+		defer running.Add(-1)
+		for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
+		}
+		asked.Add(1)
+		time.Sleep(20 * time.Millisecond)
+		_, _ = w.Write([]byte(`{"result":true}`))
+	})
+	d := newRemote(t, RemoteOptions{URL: url, Parallel: 4}, Options{})
+	permissions := make([]wire.Permission, 40)
+	for i := range permissions {
+		permissions[i] = basic([]string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}[i%10])
+	}
+	batch, err := d.Decide(t.Context(), ann, permissions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, o := range batch.Outcomes {
+		if o.Decision.Result != wire.Allow {
+			t.Errorf("item %d: %v, %v", i, o.Decision.Result, o.Err)
+		}
+	}
+	if most.Load() < 2 || most.Load() > 4 || asked.Load() != 10 {
+		t.Errorf("%d at a time, %d questions; want up to 4, 10", most.Load(), asked.Load())
+	}
+}
+
+func TestRemoteIsAskedAgainAndLeftAlone(t *testing.T) {
+	var asked atomic.Int64
+	var failures atomic.Int64
+	failures.Store(2)
+	url := remoteServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		if failures.Add(-1) >= 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(`{"result":true}`))
+	})
+	d := newRemote(t, RemoteOptions{URL: url}, Options{})
+	if o := decideRemote(t, d); o.Decision.Result != wire.Allow || asked.Load() != 3 {
+		t.Errorf("%v, %v after %d questions", o.Decision.Result, o.Err, asked.Load())
+	}
+	failures.Store(1 << 30)
+	for range breakerFailures {
+		if o := decideRemote(t, d); o.Err == nil {
+			t.Error("no failure")
+		}
+	}
+	if status := d.Status(); status.Ready || status.Waiting == "" {
+		t.Errorf("status %+v", status)
+	}
+	before := asked.Load()
+	if o := decideRemote(t, d); o.Err == nil || asked.Load() != before {
+		t.Errorf("asked though it is to be left alone, %v", o.Err)
+	}
+	failures.Store(0)
+	eventually(t, "it is asked again", func() bool { return decideRemote(t, d).Decision.Result == wire.Allow })
+	if !d.Status().Ready {
+		t.Error("not ready again")
+	}
+}
+
+func TestRemoteDeadline(t *testing.T) {
+	release := make(chan struct{})
+	url := remoteServer(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(release)
+	d := newRemote(t, RemoteOptions{URL: url}, Options{Decision: 50 * time.Millisecond})
+	started := time.Now()
+	o := decideRemote(t, d)
+	if took := time.Since(started); o.Err == nil || took > 2*time.Second {
+		t.Errorf("%v after %v", o.Err, took)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.Decide(ctx, ann, []wire.Permission{basic("x")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestRemoteCredentials(t *testing.T) {
+	dir := t.TempDir()
+	tokenFile := filepath.Join(dir, "token")
+	mustDo(t, os.WriteFile(tokenFile, []byte("first\n"), 0o600))
+	var header atomic.Value
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header.Store(r.Header.Get("Authorization"))
+		if len(r.TLS.PeerCertificates) == 0 {
+			t.Error("no client certificate")
+		}
+		_, _ = w.Write([]byte(`{"result":true}`))
+	}))
+	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	caFile, certFile, keyFile := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writePEM(t, caFile, "CERTIFICATE", s.Certificate().Raw)
+	writePEM(t, certFile, "CERTIFICATE", s.TLS.Certificates[0].Certificate[0])
+	key, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
+	mustDo(t, err)
+	writePEM(t, keyFile, "PRIVATE KEY", key)
+
+	log, text := newTestLog()
+	d := newRemote(t, RemoteOptions{URL: s.URL, TokenFile: tokenFile, CAFile: caFile, CertFile: certFile, KeyFile: keyFile}, Options{Log: log})
+	for _, token := range []string{"first", "second"} {
+		mustDo(t, os.WriteFile(tokenFile, []byte(token+"\n"), 0o600))
+		if o := decideRemote(t, d); o.Err != nil || header.Load() != "Bearer "+token {
+			t.Errorf("header %v, %v", header.Load(), o.Err)
+		}
+	}
+	// Without the authority the server is nobody, and without the token file nothing is asked.
+	stranger := newRemote(t, RemoteOptions{URL: s.URL, Token: "secret-token", CertFile: certFile, KeyFile: keyFile}, Options{Log: log})
+	if o := decideRemote(t, stranger); o.Err == nil || strings.Contains(o.Err.Error(), "secret-token") {
+		t.Errorf("error %v", o.Err)
+	}
+	mustDo(t, os.Remove(tokenFile))
+	if o := decideRemote(t, d); o.Err == nil {
+		t.Error("asked without the token")
+	}
+	if strings.Contains(text.String(), "secret-token") || strings.Contains(text.String(), "second") {
+		t.Error("a token in the log")
+	}
+}
+
+func writePEM(t testing.TB, path, kind string, der []byte) {
+	t.Helper()
+	mustDo(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+}
+
+func TestRemoteOptionsAreChecked(t *testing.T) {
+	tests := map[string]struct {
+		remote  RemoteOptions
+		options Options
+		want    string
+	}{
+		"no URL":             {RemoteOptions{}, Options{Entrypoint: "a/b"}, "stagedoor.policy.remote.url"},
+		"a secret in it":     {RemoteOptions{URL: "http://me:secret@opa"}, Options{Entrypoint: "a/b"}, "without user and query"},
+		"no entrypoint":      {RemoteOptions{URL: "http://opa"}, Options{}, "stagedoor.policy.entrypoint: required"},
+		"a path":             {RemoteOptions{URL: "http://opa"}, Options{Entrypoint: "a/b", Path: "p"}, "stagedoor.policy.path and stagedoor.policy.remote"},
+		"bundles":            {RemoteOptions{URL: "http://opa"}, Options{Entrypoint: "a/b", OPA: json.RawMessage(`{"services":{"s":{"url":"http://s"}},"bundles":{"b":{}}}`)}, "bundles of opa"},
+		"two tokens":         {RemoteOptions{URL: "http://opa", Token: "a", TokenFile: "b"}, Options{Entrypoint: "a/b"}, "token and tokenFile"},
+		"half a certificate": {RemoteOptions{URL: "http://opa", CertFile: "b"}, Options{Entrypoint: "a/b"}, "certFile and keyFile"},
+		"no authority":       {RemoteOptions{URL: "http://opa", CAFile: "none.pem"}, Options{Entrypoint: "a/b"}, "stagedoor.policy.remote.caFile"},
+		"less than nothing":  {RemoteOptions{URL: "http://opa", Parallel: -1}, Options{Entrypoint: "a/b"}, "stagedoor.policy.remote.parallel"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			test.options.Log, _ = newTestLog()
+			_, err := NewRemote(t.Context(), test.remote, test.options)
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestRemoteDecisionsAreRecordedMasked(t *testing.T) {
+	r := newReceiver(t)
+	url := remoteServer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"result":true}`)) })
+	d := newRemote(t, RemoteOptions{URL: url}, Options{OPA: logTo(t, r, nil), AuditRequired: true, Mask: rego.Mask()})
+	batch, err := d.Decide(t.Context(), ann, []wire.Permission{basic("x")})
+	mustDo(t, err)
+	mustDo(t, d.Audit().Record(t.Context(), Record{
+		RequestID: "r", Caller: ann, Batch: batch, Permissions: []wire.Permission{basic("x")}, Answers: []RecordedAnswer{{Final: wire.Allow}},
+	}))
+	events := r.received()
+	if len(events) != 1 || events[0].Path != "a/decision" || events[0].Input.Identity.User != ann.User || events[0].Input.Identity.Claims != nil {
+		t.Errorf("events %+v", events)
+	}
+}
