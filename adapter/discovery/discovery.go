@@ -52,10 +52,14 @@ func New(o Options) (*Discovery, error) {
 
 var pluginID = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
+// ValidID reports whether id could be that of a plugin: letters, digits, hyphen
+// and underscore, and at least one.
+func ValidID(id string) bool { return pluginID.MatchString(id) }
+
 // BaseURL returns the base URL of the plugin, without a trailing slash. It fails
 // for an id that could not be one, and for a target by DNS SRV record whose look-up fails.
 func (d *Discovery) BaseURL(ctx context.Context, id string) (string, error) {
-	if !pluginID.MatchString(id) {
+	if !ValidID(id) {
 		return "", fmt.Errorf("%q cannot be the id of a plugin", id)
 	}
 	target := d.target(id)

@@ -24,10 +24,16 @@ func TestBaseURL(t *testing.T) {
 		if got, err := d.BaseURL(t.Context(), id); err != nil || got != want {
 			t.Errorf("BaseURL(%q) = %q, %v; want %q", id, got, err, want)
 		}
+		if !ValidID(id) {
+			t.Errorf("%q is the id of a plugin", id)
+		}
 	}
 	for _, id := range []string{"", "../todo", "a/b", "todo?x", "a.b", "ü"} {
 		if got, err := d.BaseURL(t.Context(), id); err == nil {
 			t.Errorf("BaseURL(%q) = %q; want an error", id, got)
+		}
+		if ValidID(id) {
+			t.Errorf("%q is no id of a plugin", id)
 		}
 	}
 }

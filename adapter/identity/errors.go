@@ -10,12 +10,11 @@ import (
 const invalidToken = "Invalid token"
 
 func unauthenticated(public string, cause error) error {
-	return &wire.Error{Name: "AuthenticationError", Status: 401, Public: public, Cause: cause}
+	return wire.AuthenticationError("%s", public).Because(cause)
 }
 
 func unavailable(cause error) error {
-	return &wire.Error{Name: "ServiceUnavailableError", Status: 503, RetryAfter: 1,
-		Public: "The auth backend does not answer", Cause: cause}
+	return wire.ServiceUnavailableError(1, "The auth backend does not answer").Because(cause)
 }
 
 // refused passes on the status of the auth backend, as ResponseError of
@@ -28,5 +27,5 @@ func refused(status int, cause error) error {
 // undetermined is the error of a user whose claims are not to be had, which in
 // the reference is a plain Error.
 func undetermined(cause error) error {
-	return &wire.Error{Name: "Error", Status: 500, Public: "The user's claims cannot be determined", Cause: cause}
+	return wire.InternalError("The user's claims cannot be determined").Because(cause)
 }

@@ -47,7 +47,7 @@ func (i *Identity) PluginToken(pluginID string, c Caller) (string, error) {
 	case c.Kind == None:
 		return "", nil
 	case c.token == nil:
-		return "", &wire.Error{Name: "NotAllowedError", Status: 403, Public: "Services cannot be spoken for"}
+		return "", wire.NotAllowedError("Services cannot be spoken for")
 	}
 	u, now := c.token, time.Now()
 	u.mu.Lock()
@@ -86,7 +86,7 @@ func (i *Identity) issue(pluginID string, now time.Time, expires int64, more ...
 	}, more...)
 	token, err := i.ownKeys.current().signing.sign(object(members...))
 	if err != nil {
-		return "", &wire.Error{Name: "Error", Status: 500, Public: "No token for the plugin could be made", Cause: err}
+		return "", wire.InternalError("No token for the plugin could be made").Because(err)
 	}
 	return token, nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -15,10 +14,9 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/maypok86/otter/v2"
-)
 
-// pluginIDs are the subs that a plugin's token may have.
-var pluginIDs = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	"github.com/stagedoor/stagedoor/adapter/discovery"
+)
 
 // pluginToken verifies a plugin's token and returns the plugin's id. What costs
 // nothing comes first.
@@ -27,7 +25,7 @@ func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
 		return "", err
 	}
 	id, _ := text(t.Sub)
-	if !pluginIDs.MatchString(id) {
+	if !discovery.ValidID(id) {
 		return "", errors.New("sub cannot be the id of a plugin")
 	}
 	if !audience(t.Aud, ownPluginID) {
