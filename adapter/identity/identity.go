@@ -59,7 +59,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/maypok86/otter/v2"
 	"github.com/sirupsen/logrus"
@@ -148,8 +147,6 @@ type Caller struct {
 	Actor string
 	// Direct is whether a user asks in person, with the user's own token.
 	Direct bool
-	// Expires is when the user's token does; zero unless Kind is User.
-	Expires time.Time
 
 	token *userToken
 }
@@ -207,7 +204,7 @@ func (i *Identity) Authenticate(ctx context.Context, authorization string) (Call
 	if u.limited {
 		return Caller{}, unauthenticated(invalidToken, errors.New("a limited user token was sent directly"))
 	}
-	return Caller{Kind: User, User: u.user, Direct: true, Expires: u.expires(), token: u}, nil
+	return Caller{Kind: User, User: u.user, Direct: true, token: u}, nil
 }
 
 // pluginCaller verifies a plugin's token and the user's token within.
@@ -227,7 +224,7 @@ func (i *Identity) pluginCaller(ctx context.Context, t *token) (Caller, error) {
 	if err != nil {
 		return Caller{}, unauthenticated(invalidToken, fmt.Errorf("obo in a plugin token of %s: %w", id, err))
 	}
-	return Caller{Kind: User, User: u.user, Actor: id, Expires: u.expires(), token: u}, nil
+	return Caller{Kind: User, User: u.user, Actor: id, token: u}, nil
 }
 
 // bearer takes the token out of an Authorization header, as
