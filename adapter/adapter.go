@@ -73,16 +73,25 @@ type Parts struct {
 
 // Server answers authorize requests. It is safe for concurrent use.
 type Server struct {
-	Parts
-	options  Options
-	metrics  *metrics
-	inFlight atomic.Int64
+	options    Options
+	identity   *identity.Identity
+	policy     Decider
+	conditions *conditions.Client
+	audit      *policy.Audit
+	log        *logrus.Entry
+	registry   *prometheus.Registry
+	metrics    *metrics
+	inFlight   atomic.Int64 // requests
+	reading    atomic.Int64 // bytes of large bodies, held until their requests end
 }
 
 // New returns a Server.
 func New(o Options, p Parts) *Server {
-	o.BasePath = "/" + strings.Trim(o.BasePath, "/")
-	return &Server{Parts: p, options: o, metrics: newMetrics(p.Registry)}
+	o.BasePath = strings.TrimRight("/"+strings.Trim(o.BasePath, "/"), "/")
+	return &Server{
+		options: o, identity: p.Identity, policy: p.Policy, conditions: p.Conditions, audit: p.Audit,
+		log: p.Log, registry: p.Registry, metrics: newMetrics(p.Registry),
+	}
 }
 
 // The routes of the permission API, relative to the base path.
@@ -103,27 +112,36 @@ func (s *Server) Handler() (http.Handler, error) {
 	}
 	router := mux.NewRouter().SkipClean(true)
 	router.NewRoute().MatcherFunc(at(routeAuthorize)).Methods(http.MethodPost).
-		Handler(s.route(s.admitted(s.authenticated(s.withBody(s.authorize)))))
+		Handler(s.route(s.authenticated(s.withBody(s.admitted(s.authorize)))))
 	router.NewRoute().MatcherFunc(at(routeHealth)).Methods(http.MethodGet, http.MethodHead).
 		Handler(s.route(s.withBody(bodyInOrder(s.health))))
 	router.NewRoute().MatcherFunc(at(routeKeySet)).Methods(http.MethodGet, http.MethodHead).
 		Handler(s.route(s.withBody(bodyInOrder(s.keySet))))
-	router.NotFoundHandler = s.route(s.admitted(s.unless(s.open, s.authenticated, s.withBody(bodyInOrder(notFound)))))
+	router.NotFoundHandler = s.route(s.elsewhere)
 	router.MethodNotAllowedHandler = router.NotFoundHandler
 
 	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.CompressionLevel(1))
 	if err != nil {
 		return nil, err
 	}
-	handler := s.observed(compress(router))
+	handler := s.observed(compress(router), s.metrics.observe)
 	if s.options.CORS != nil {
 		handler = cors.New(*s.options.CORS).Handler(handler)
 	}
 	return handler, nil
 }
 
-// open reports whether the path needs no credentials: health and key set, and
-// what would lie below them.
+// elsewhere is any other path, or an unknown method. What would lie below health
+// and key set needs no credentials either.
+func (s *Server) elsewhere(w http.ResponseWriter, r *http.Request) error {
+	h := s.withBody(bodyInOrder(notFound))
+	if !s.open(r) {
+		h = s.authenticated(h)
+	}
+	return h(w, r)
+}
+
+// open reports whether the path needs no credentials.
 func (s *Server) open(r *http.Request) bool {
 	path := strings.ToLower(s.relative(r.URL.Path))
 	for _, route := range []string{routeHealth, routeKeySet} {
@@ -151,7 +169,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (s *Server) keySet(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, s.Identity.JWKS())
+	return writeJSON(w, s.identity.JWKS())
 }
 
 // notFound answers as the reference does: with nothing.

@@ -1,10 +1,11 @@
 package adapter
 
 import (
+	"bytes"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -32,15 +33,15 @@ func (s *Server) AdminHandler() http.Handler {
 	get("/ready", s.ready)
 	get("/version", s.version)
 	get("/status", s.status)
-	router.Handle("/metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
-	router.Handle("/v1/data/{entrypoint:.+}", s.route(s.admitted(s.withBody(s.data)))).Methods(http.MethodPost)
+	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
+	router.Handle("/v1/data/{entrypoint:.+}", routed(s.withBody(s.admitted(s.data)), writeOPAError)).Methods(http.MethodPost)
 	router.NotFoundHandler = s.route(notFound)
 	router.MethodNotAllowedHandler = router.NotFoundHandler
-	return s.observed(router)
+	return s.observed(router, nil)
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) error {
-	status := s.Policy.Status()
+	status := s.policy.Status()
 	if !status.Ready {
 		return wire.ServiceUnavailableError(1, "waiting for %s", status.Waiting)
 	}
@@ -52,7 +53,7 @@ func (s *Server) version(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
-	return writeValue(w, s.Policy.Status())
+	return writeValue(w, s.policy.Status())
 }
 
 func writeValue(w http.ResponseWriter, v any) error {
@@ -64,44 +65,76 @@ func writeValue(w http.ResponseWriter, v any) error {
 }
 
 // data answers as OPA's POST /v1/data/{path} does: {"result": …}, without a
-// result for a path at which there is none, and {"code", "message"} for an error.
+// result for a path at which there is none.
 func (s *Server) data(w http.ResponseWriter, r *http.Request) error {
-	var request struct {
-		Input map[string]any `json:"input"`
-	}
-	if err := json.Unmarshal(exchangeOf(r).body, &request); err != nil {
-		return writeOPAError(w, http.StatusBadRequest, "invalid_parameter", "the body is no object with an object as input")
-	}
-	engine, ok := s.Policy.(*policy.Engine)
+	engine, ok := s.policy.(*policy.Engine)
 	if !ok {
-		return wire.NotFoundError("The policy is decided by a remote OPA server: ask that")
+		return wire.NotFoundError("the policy is decided by a remote OPA server: ask that")
 	}
-	state := engine.State()
-	if state != nil && strings.Trim(mux.Vars(r)["entrypoint"], "/") != state.Entrypoint {
+	x := exchangeOf(r)
+	document, err := inputDocument(x.body)
+	if err != nil {
+		return err
+	}
+	batch, permission, err := engine.DecideDocument(r.Context(), document)
+	if err != nil {
+		return undecided(err)
+	}
+	if strings.Trim(mux.Vars(r)["entrypoint"], "/") != batch.Entrypoint {
 		return writeValue(w, struct{}{})
 	}
-	outcome, err := engine.DecideDocument(r.Context(), request.Input)
-	if err == nil {
-		err = s.Conditions.Check(outcome.Decision)
+	outcome := batch.Outcomes[0]
+	if err = outcome.Err; err == nil {
+		err = s.conditions.Check(outcome.Decision)
 	}
 	if err != nil {
-		exchangeOf(r).err = err
-		status := http.StatusInternalServerError
-		if errors.Is(err, policy.ErrNoPolicy) || errors.Is(err, policy.ErrStale) {
-			status = http.StatusServiceUnavailable
+		s.metrics.failures.Inc()
+		err = policyFailed(err)
+	}
+	if s.audit.Enabled() {
+		record := policy.Record{
+			RequestID: x.id, TraceID: x.traceID, Time: time.Now(), Batch: batch, Err: err,
+			Permissions: []wire.Permission{permission},
+			Answers:     []policy.RecordedAnswer{{Final: outcome.Decision.Result}},
 		}
-		return writeOPAError(w, status, "internal_error", "the permission policy failed")
+		if unrecorded := s.audit.Record(r.Context(), record); unrecorded != nil && err == nil {
+			err = unrecordedError(unrecorded)
+		}
+	}
+	if err != nil {
+		return err
 	}
 	return writeValue(w, map[string]wire.Decision{"result": outcome.Decision})
 }
 
-func writeOPAError(w http.ResponseWriter, status int, code, message string) error {
-	body, err := json.Marshal(map[string]string{"code": code, "message": message})
-	if err != nil {
-		return err
+// inputDocument is the input of a request of the data API, its numbers as they
+// were written.
+func inputDocument(body []byte) (map[string]any, error) {
+	var request struct {
+		Input map[string]any `json:"input"`
 	}
+	if len(body) > 0 {
+		decoder := json.NewDecoder(bytes.NewReader(body))
+		decoder.UseNumber()
+		if err := decoder.Decode(&request); err != nil {
+			return nil, wire.InputError("the body is no object with an object as input")
+		}
+	}
+	return request.Input, nil
+}
+
+// writeOPAError answers with an error in the form of OPA's REST API.
+func writeOPAError(w http.ResponseWriter, _ *http.Request, err error) {
+	failed := wire.AsError(err)
+	code := "internal_error"
+	switch failed.Status {
+	case http.StatusBadRequest:
+		code = "invalid_parameter"
+	case http.StatusNotFound:
+		code = "resource_not_found"
+	}
+	body, _ := json.Marshal(map[string]string{"code": code, "message": failed.Public}) // texts can be written
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(status)
+	w.WriteHeader(failed.Status)
 	_, _ = w.Write(body)
-	return nil
 }

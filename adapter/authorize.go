@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -36,15 +37,16 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	permissions := permissionsOf(request.Items)
-	batch, err := s.Policy.Decide(ctx, caller, permissions)
+	batch, err := s.policy.Decide(ctx, caller, permissions)
 	if err != nil {
 		return undecided(err)
 	}
 	answers, applied, err := s.answer(ctx, x, request.Items, batch)
-	if s.Audit.Enabled() {
+	x.denied.log(s.logOf(x))
+	if s.audit.Enabled() {
 		record := newRecord(x, caller, permissions, batch, answers, applied, request.Items, err)
-		if unrecorded := s.Audit.Record(ctx, record); unrecorded != nil && err == nil {
-			err = wire.ServiceUnavailableError(1, "The decision could not be recorded").Because(unrecorded)
+		if unrecorded := s.audit.Record(ctx, record); unrecorded != nil && err == nil {
+			err = unrecordedError(unrecorded)
 		}
 	}
 	if err != nil {
@@ -69,7 +71,7 @@ func (s *Server) policyCaller(ctx context.Context, caller identity.Caller) (poli
 	if caller.Kind == identity.None {
 		return policy.Caller{Anonymous: true}, nil
 	}
-	claims, err := s.Identity.UserInfo(ctx, caller)
+	claims, err := s.identity.UserInfo(ctx, caller)
 	if err != nil {
 		return policy.Caller{}, err
 	}
@@ -116,7 +118,7 @@ func (s *Server) answer(
 		return answers, nil, failed
 	}
 	applied := make(map[int]conditions.Outcome, len(questions))
-	for q, outcome := range s.Conditions.Apply(ctx, s.pluginCaller(x.caller), questions) {
+	for q, outcome := range s.conditions.Apply(ctx, s.pluginCaller(x.caller), questions) {
 		i := asked[q]
 		applied[i] = outcome
 		failed = cmp.Or(failed, s.applied(x, &answers[i], items[i], outcome))
@@ -124,16 +126,32 @@ func (s *Server) answer(
 	return answers, applied, failed
 }
 
-// decided is the decision of one outcome, held against the rules that the plugin
-// publishes.
+// decided is the decision of one outcome, held against what was asked and against
+// the rules that the plugin publishes.
 func (s *Server) decided(x *exchange, p wire.Permission, outcome *policy.Outcome) (wire.Decision, error) {
-	err := outcome.Err
+	err := cmp.Or(outcome.Err, fits(p, outcome.Decision))
 	if err == nil {
-		if err = s.Conditions.Check(outcome.Decision); err == nil {
-			return outcome.Decision, nil
-		}
+		err = s.conditions.Check(outcome.Decision)
 	}
-	return wire.Decision{}, s.failed(x, p, err, policyFailed(err))
+	if err != nil {
+		return wire.Decision{}, s.failed(x, p, err, policyFailed(err))
+	}
+	return outcome.Decision, nil
+}
+
+// fits is nil where the decision can be the answer for the permission. Conditions
+// are for a resource, and of the type that was asked about.
+func fits(p wire.Permission, d wire.Decision) error {
+	switch {
+	case d.Result != wire.Conditional:
+		return nil
+	case !p.Resource:
+		return &policy.Failure{Kind: policy.FailureAnswer, Cause: errors.New("conditions for a basic permission")}
+	case d.ResourceType != p.ResourceType:
+		return &policy.Failure{Kind: policy.FailureAnswer, Cause: fmt.Errorf(
+			"conditions on resource type %q for a permission on %q", d.ResourceType, p.ResourceType)}
+	}
+	return nil
 }
 
 // policyFailed is the public error of a policy that did not come to a decision.
@@ -164,7 +182,7 @@ func (s *Server) failed(x *exchange, p wire.Permission, err error, public *wire.
 	if !s.options.DenyOnError || public.Name == "AuthenticationError" {
 		return public
 	}
-	s.logOf(x).WithError(err).WithField("permission", p.Name).Warn("denied because of a failure")
+	x.denied.note(p.Name, err)
 	return nil
 }
 
@@ -183,6 +201,11 @@ func refusedConditions(err error) *wire.Error {
 	return wire.InternalError("A plugin refused the conditions of the permission policy").Because(err)
 }
 
+// unrecordedError is the public error of a decision that had to be recorded.
+func unrecordedError(err error) error {
+	return wire.ServiceUnavailableError(1, "The decision could not be recorded").Because(err)
+}
+
 // undecided is the public error of a batch that the policy did not look at.
 func undecided(err error) error {
 	switch {
@@ -199,7 +222,7 @@ func (s *Server) pluginCaller(caller identity.Caller) conditions.Caller {
 	return conditions.Caller{
 		Subject: caller.Fingerprint(),
 		Token: func(_ context.Context, pluginID string) (string, error) {
-			return s.Identity.PluginToken(pluginID, caller)
+			return s.identity.PluginToken(pluginID, caller)
 		},
 	}
 }

@@ -27,6 +27,28 @@ type exchange struct {
 	caller  identity.Caller
 	body    []byte
 	err     error
+	denied  denials
+}
+
+// denials are the items that were denied because something failed, for one line
+// of log however many they are.
+type denials struct {
+	items      int
+	permission string // of the first
+	err        error  // of the first
+}
+
+func (d *denials) note(permission string, err error) {
+	if d.items++; d.items == 1 {
+		d.permission, d.err = permission, err
+	}
+}
+
+func (d *denials) log(entry *logrus.Entry) {
+	if d.items > 0 {
+		entry.WithError(d.err).WithFields(logrus.Fields{"permission": d.permission, "items": d.items}).
+			Warn("denied because of a failure, of which this is the first")
+	}
 }
 
 type exchangeKey struct{}
@@ -40,8 +62,9 @@ func exchangeOf(r *http.Request) *exchange {
 	return x
 }
 
-// observed gives a request its id and its time, and logs and counts what came of it.
-func (s *Server) observed(next http.Handler) http.Handler {
+// observed gives a request its id and its time, logs what came of it, and hands
+// status and time to count, if there is one.
+func (s *Server) observed(next http.Handler, count func(status int, took time.Duration)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
 		x := &exchange{id: requestID(r), traceID: traceID(r)}
@@ -51,20 +74,31 @@ func (s *Server) observed(next http.Handler) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		out := &recorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(out, r.WithContext(ctx))
-		s.finish(r, x, out, time.Since(started))
+		took := time.Since(started)
+		if count != nil {
+			count(out.status, took)
+		}
+		s.logRequest(r, x, out, took)
 	})
 }
 
-// route makes an http.Handler of h. It is the one place that answers with errors.
-func (s *Server) route(h handler) http.Handler {
+// route makes an http.Handler of h, whose errors are answered as Backstage does.
+func (s *Server) route(h handler) http.Handler { return routed(h, s.writeError) }
+
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	url := s.relative(r.URL.Path)
+	if r.URL.RawQuery != "" {
+		url += "?" + r.URL.RawQuery
+	}
+	wire.WriteError(w, r, url, err)
+}
+
+// routed makes an http.Handler of h. It is the one place that answers with errors.
+func routed(h handler, write func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r)
 		if x.err = recovered(h)(w, r); x.err != nil {
-			url := s.relative(r.URL.Path)
-			if r.URL.RawQuery != "" {
-				url += "?" + r.URL.RawQuery
-			}
-			wire.WriteError(w, r, url, x.err)
+			write(w, r, x.err)
 		}
 	})
 }
@@ -97,7 +131,7 @@ func (s *Server) admitted(next handler) handler {
 // read.
 func (s *Server) authenticated(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		caller, err := s.Identity.Authenticate(r.Context(), r.Header.Get("Authorization"))
+		caller, err := s.identity.Authenticate(r.Context(), r.Header.Get("Authorization"))
 		if err != nil {
 			return err
 		}
@@ -106,9 +140,28 @@ func (s *Server) authenticated(next handler) handler {
 	}
 }
 
-// withBody reads the body.
+// Of the memory for bodies, those up to smallBody take what they need; all larger
+// ones together may take bodyBudget.
+const (
+	smallBody  = 64 << 10
+	bodyBudget = 256 << 20
+)
+
+// withBody reads the body. A slow one holds no place among the requests in flight,
+// and many large ones at once are turned away.
 func (s *Server) withBody(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
+		size := r.ContentLength
+		if size < 0 || r.Header.Get("Content-Encoding") != "" {
+			size = s.options.Body // of unknown length
+		}
+		if size = min(size, s.options.Body); size > smallBody {
+			defer s.reading.Add(-size)
+			if s.reading.Add(size) > max(bodyBudget, s.options.Body) {
+				return wire.ServiceUnavailableError(1, "Too many large requests at once, try again").
+					Because(errors.New("the memory for large bodies is taken"))
+			}
+		}
 		body, err := wire.ReadBody(r, s.options.Body)
 		if err != nil {
 			return err
@@ -125,17 +178,6 @@ func bodyInOrder(next handler) handler {
 			return err
 		}
 		return next(w, r)
-	}
-}
-
-// unless runs next within the guard, except where open says that there is none.
-func (s *Server) unless(open func(*http.Request) bool, guard func(handler) handler, next handler) handler {
-	guarded := guard(next)
-	return func(w http.ResponseWriter, r *http.Request) error {
-		if open(r) {
-			return next(w, r)
-		}
-		return guarded(w, r)
 	}
 }
 
@@ -158,9 +200,8 @@ func (r *recorder) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// finish counts a request and logs it. Success is worth a line only when debugging.
-func (s *Server) finish(r *http.Request, x *exchange, out *recorder, took time.Duration) {
-	s.metrics.observe(out.status, took)
+// logRequest logs a request. Success is worth a line only when debugging.
+func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took time.Duration) {
 	level := logrus.DebugLevel
 	switch {
 	case out.status >= http.StatusInternalServerError:
@@ -168,11 +209,11 @@ func (s *Server) finish(r *http.Request, x *exchange, out *recorder, took time.D
 	case out.status >= http.StatusBadRequest:
 		level = logrus.InfoLevel
 	}
-	if !s.Log.Logger.IsLevelEnabled(level) {
+	if !s.log.Logger.IsLevelEnabled(level) {
 		return
 	}
 	entry := s.logOf(x).WithFields(logrus.Fields{
-		"method": r.Method, "path": r.URL.Path, "status": out.status,
+		"method": r.Method, "path": loggable(r.URL.Path), "status": out.status,
 		"bytes": out.size, "duration_ms": float64(took.Microseconds()) / 1000,
 	})
 	if x.err != nil {
@@ -190,7 +231,19 @@ func (s *Server) logOf(x *exchange) *logrus.Entry {
 	if x.traceID != "" {
 		fields["trace_id"] = x.traceID
 	}
-	return s.Log.WithFields(fields)
+	return s.log.WithFields(fields)
+}
+
+// tokenLike is what looks like a token, or a part of one.
+var tokenLike = regexp.MustCompile(`[A-Za-z0-9_-]{24,}|eyJ[A-Za-z0-9_.-]*`)
+
+// loggable is the start of a path from outside, without what could be a token.
+func loggable(path string) string {
+	const most = 200
+	if len(path) > most {
+		path = path[:most] + "…"
+	}
+	return tokenLike.ReplaceAllLiteralString(path, "[…]")
 }
 
 // usableID is a request id from outside that may stand in a log.

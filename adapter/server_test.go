@@ -63,7 +63,7 @@ func TestDataAPI(t *testing.T) {
 			`{"result":{"result":"CONDITIONAL","pluginId":"todo","resourceType":"todo-item","conditions":` +
 				`{"rule":"IS_OWNER","resourceType":"todo-item","params":{"userId":"u"}}}}`},
 		{"peer/authz/decision", `{"input":{"permission":{"name":"test.maybe"}}}`, 500,
-			`{"code":"internal_error","message":"the permission policy failed"}`},
+			`{"code":"internal_error","message":"The permission policy failed"}`},
 		{"peer/other", `{"input":{}}`, 200, `{}`},
 		{"peer/authz/decision", `{"input":7}`, 400, `"invalid_parameter"`},
 	} {
@@ -111,8 +111,10 @@ func TestInFlight(t *testing.T) {
 	}})
 	release := make(chan struct{})
 	auth.set(func(w http.ResponseWriter, r *http.Request, healthy http.Handler) {
-		entered <- struct{}{}
-		<-release
+		if strings.HasSuffix(r.URL.Path, "/userinfo") {
+			entered <- struct{}{}
+			<-release
+		}
 		healthy.ServeHTTP(w, r)
 	})
 	token, err := site.backstage.PluginToken("user:default/alice")

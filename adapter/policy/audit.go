@@ -299,7 +299,10 @@ func event(r Record, i int, identity *ast.Term) (*server.Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	input := inputValue(r.Permissions[i], identity)
+	input := r.Batch.document
+	if input == nil {
+		input = inputValue(r.Permissions[i], identity)
+	}
 	document, err := ast.JSON(input)
 	if err != nil {
 		return nil, err

@@ -91,7 +91,7 @@ func (e *Engine) decide(ctx context.Context, s *State, w *world, p wire.Permissi
 		outcome, err = e.evaluate(ctx, s, w, input)
 	}
 	if err == nil {
-		err = checkConditions(s.rules, p, outcome.Decision)
+		err = checkConditions(s.rules, outcome.Decision)
 	}
 	if err != nil {
 		return Outcome{Err: failure(err)}
@@ -148,29 +148,16 @@ func (e *Engine) explore(ctx context.Context, s *State, w *world, p wire.Permiss
 	}, nil
 }
 
-// checkConditions holds a conditional decision against the permission that it
-// answers and against the rules that the policy's modules declare. A rule that
-// they do not declare may still exist in the plugin.
-func checkConditions(rules map[ruleKey]*explore.PermissionRule, p wire.Permission, d wire.Decision) error {
-	if d.Result != wire.Conditional {
-		return nil
-	}
-	odd := func(format string, args ...any) error {
-		return &Failure{Kind: FailureAnswer, Cause: fmt.Errorf("permission %s: "+format, append([]any{p.Name}, args...)...)}
-	}
-	if !p.Resource {
-		return odd("a basic permission is answered with conditions")
-	}
-	if p.ResourceType != "" && d.ResourceType != p.ResourceType {
-		return odd("conditions on resource type %q for a permission on %q", d.ResourceType, p.ResourceType)
-	}
+// checkConditions holds a conditional decision against the rules that the policy's
+// modules declare. A rule that they do not declare may still exist in the plugin.
+func checkConditions(rules map[ruleKey]*explore.PermissionRule, d wire.Decision) error {
 	for leaf := range d.Conditions.Rules() {
 		rule, known := rules[ruleKey{d.PluginID, leaf.Name}]
 		if !known {
 			continue
 		}
 		if err := checkParams(rule, leaf.Params); err != nil {
-			return odd("rule %s of %s: %w", leaf.Name, d.PluginID, err)
+			return &Failure{Kind: FailureAnswer, Cause: fmt.Errorf("rule %s of %s: %w", leaf.Name, d.PluginID, err)}
 		}
 	}
 	return nil

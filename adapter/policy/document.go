@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -14,32 +16,33 @@ import (
 // expects an OPA server. A member resource is ignored, since a decision is made
 // before the resource is known. Nothing is remembered.
 //
-// The error is [ErrNoPolicy], [ErrStale], a [*Failure], or that of an input that
-// is no object.
-func (e *Engine) DecideDocument(ctx context.Context, document map[string]any) (Outcome, error) {
+// The Batch has one outcome, whose error it is where the policy fails; beside it
+// is the permission as far as the document says. The error is [ErrNoPolicy],
+// [ErrStale], the context's, or that of an input that is none.
+func (e *Engine) DecideDocument(ctx context.Context, document map[string]any) (Batch, wire.Permission, error) {
+	p := statedPermission(document)
 	s := e.state.Load()
 	if s == nil {
-		return Outcome{}, ErrNoPolicy
+		return Batch{}, p, ErrNoPolicy
 	}
-	if err := e.fresh(s); err != nil {
-		return Outcome{}, err
+	if err := cmp.Or(e.fresh(s), ctx.Err()); err != nil {
+		return Batch{}, p, err
 	}
-	if err := ctx.Err(); err != nil {
-		return Outcome{}, err
-	}
-	members := make(map[string]any, len(document))
-	for name, value := range document {
-		if name != "resource" {
-			members[name] = value
-		}
-	}
+	members := maps.Clone(document)
+	delete(members, "resource")
 	value, err := ast.InterfaceToValue(members)
 	if err != nil {
-		return Outcome{}, fmt.Errorf("input: %w", err)
+		return Batch{}, p, fmt.Errorf("input: %w", err)
 	}
-	input, _ := value.(ast.Object)
-	outcome := e.decide(ctx, s, &world{now: e.now()}, statedPermission(document), input)
-	return outcome, outcome.Err
+	input, ok := value.(ast.Object)
+	if !ok {
+		input = ast.NewObject()
+	}
+	outcome := e.decide(ctx, s, &world{now: e.now()}, p, input)
+	return Batch{
+		Outcomes: []*Outcome{&outcome}, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint,
+		document: input,
+	}, p, nil
 }
 
 // statedPermission is the permission of an input document as far as it says. The

@@ -47,6 +47,8 @@ type Batch struct {
 	Revision   string
 	Revisions  map[string]string
 	Entrypoint string
+
+	document ast.Object // the input, where the caller made it
 }
 
 var (

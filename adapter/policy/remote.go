@@ -261,9 +261,6 @@ func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Te
 		return Outcome{}
 	}
 	decision, reason, err := wire.ParseDecision(answer)
-	if err == nil {
-		err = checkConditions(nil, p, decision)
-	}
 	if err != nil {
 		return Outcome{Err: &Failure{Kind: FailureAnswer, Cause: err}}
 	}

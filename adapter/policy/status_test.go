@@ -38,7 +38,7 @@ func TestMaxAge(t *testing.T) {
 				if errors.Is(err, ErrStale) != (want && denies) {
 					t.Errorf("error %v", err)
 				}
-				_, err = e.DecideDocument(t.Context(), map[string]any{})
+				_, _, err = e.DecideDocument(t.Context(), map[string]any{})
 				if errors.Is(err, ErrStale) != (want && denies) {
 					t.Errorf("of a document: error %v", err)
 				}
