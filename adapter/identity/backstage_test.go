@@ -163,7 +163,6 @@ func (b *backstage) listening(t testing.TB, o Options) (*Identity, *httptest.Ser
 	server := httptest.NewServer(b)
 	t.Cleanup(server.Close)
 	i := newIdentity(t, o, server.URL)
-	t.Cleanup(i.client.CloseIdleConnections)
 	return i, server
 }
 
@@ -179,10 +178,7 @@ func newIdentity(t testing.TB, o Options, baseURL string) *Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		i.tokens.StopAllGoroutines()
-		i.claims.StopAllGoroutines()
-	})
+	t.Cleanup(i.Close)
 	return i
 }
 

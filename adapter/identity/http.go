@@ -7,7 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 const (
@@ -15,8 +18,54 @@ const (
 	maxUserInfoBody = 4 << 20
 )
 
-// errTooLong is that an answer is longer than it may be.
-var errTooLong = errors.New("the answer is longer than is accepted")
+var (
+	// errTooLong is that an answer is longer than it may be.
+	errTooLong = errors.New("the answer is longer than is accepted")
+	// errClosed is that nothing is fetched any more.
+	errClosed = errors.New("closed")
+)
+
+// calls are the calls under way. It is safe for concurrent use.
+type calls struct {
+	mu       sync.Mutex
+	stopped  bool
+	begun    int
+	underWay map[int]context.CancelCauseFunc
+	ended    sync.WaitGroup // grows only under mu and before stopped
+}
+
+// begin returns the context for a call, which ends with ctx or by stop, and what
+// to call at its end.
+func (c *calls) begin(ctx context.Context) (context.Context, func(), error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return nil, nil, errClosed
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	c.begun++
+	number := c.begun
+	c.underWay[number] = cancel
+	c.ended.Add(1)
+	return ctx, func() {
+		cancel(nil)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.underWay, number)
+		c.ended.Done()
+	}, nil
+}
+
+// stop ends all calls, waits until they have ended, and lets no more begin.
+func (c *calls) stop() {
+	c.mu.Lock()
+	c.stopped = true
+	for _, cancel := range c.underWay {
+		cancel(errClosed)
+	}
+	c.mu.Unlock()
+	c.ended.Wait()
+}
 
 // newClient makes a client that asks the hosts of the configuration and no other:
 // it follows no redirect and, as Backstage's own, uses no proxy.
@@ -37,6 +86,11 @@ func newClient() *http.Client {
 // get fetches path of the plugin, with the bearer token where it is not empty. A
 // body longer than limit is an error.
 func (i *Identity) get(ctx context.Context, plugin, path, bearer string, limit int64) (int, []byte, error) {
+	ctx, end, err := i.calls.begin(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer end()
 	base, err := i.discovery.BaseURL(ctx, plugin)
 	if err != nil {
 		return 0, nil, err
@@ -49,19 +103,27 @@ func (i *Identity) get(ctx context.Context, plugin, path, bearer string, limit i
 	if bearer != "" {
 		request.Header.Set("Authorization", "Bearer "+bearer)
 	}
+	status, body, err := i.read(request, limit)
+	switch {
+	case errors.Is(context.Cause(ctx), errClosed):
+		return 0, nil, errClosed
+	case err != nil:
+		return 0, nil, wire.CallError(err)
+	case int64(len(body)) > limit:
+		return 0, nil, fmt.Errorf("GET %s of plugin %s: %w, %d bytes", path, plugin, errTooLong, limit)
+	}
+	return status, body, nil
+}
+
+// read makes a call and reads a little more of the body than limit.
+func (i *Identity) read(request *http.Request, limit int64) (int, []byte, error) {
 	response, err := i.client.Do(request)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
-	if err != nil {
-		return 0, nil, err
-	}
-	if int64(len(body)) > limit {
-		return 0, nil, fmt.Errorf("GET %s of plugin %s: %w, %d bytes", path, plugin, errTooLong, limit)
-	}
-	return response.StatusCode, body, nil
+	return response.StatusCode, body, err
 }
 
 // fetchKeys returns what fetches the key set of the plugin at path.

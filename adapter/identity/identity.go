@@ -83,6 +83,7 @@ type Identity struct {
 	discovery *discovery.Discovery
 	log       *logrus.Entry
 	client    *http.Client
+	calls     calls
 	userKeys  *keySet
 	plugins   *pluginKeys
 	tokens    *otter.Cache[fingerprint, *userToken]
@@ -107,6 +108,7 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 		o.UserInfoTTL = defaultUserInfoTTL
 	}
 	i := &Identity{options: o, discovery: d, log: log, client: newClient(), ownKeys: keys}
+	i.calls.underWay = map[int]context.CancelCauseFunc{}
 	i.userKeys = newKeySet("the users' key set", i.fetchKeys("auth", "/.well-known/jwks.json"), log)
 	i.userKeys.proven.Store(true)
 	if i.plugins, err = newPluginKeys(i); err != nil {
@@ -119,6 +121,16 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 		return nil, fmt.Errorf("identity: cache of user info: %w", err)
 	}
 	return i, nil
+}
+
+// Close ends the calls under way, waits until they have ended, stops what the
+// caches run in the background, and closes idle connections. An Identity that is
+// closed makes no more calls: who would need one to be verified is refused.
+func (i *Identity) Close() {
+	i.calls.stop()
+	i.tokens.StopAllGoroutines()
+	i.claims.StopAllGoroutines()
+	i.client.CloseIdleConnections()
 }
 
 // Kind is what a [Caller] is.

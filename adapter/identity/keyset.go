@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // How key sets age, as in jose 6 and JwksClient of @backstage/backend-defaults
@@ -218,9 +220,9 @@ func (s *keySet) run(f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
 	begun := time.Now()
-	all, err := s.fetch(ctx)
+	all, err := s.fetchRecovered(ctx)
 	last := s.current.Load() // which only this flight may replace
-	if err != nil && last != nil {
+	if err != nil && last != nil && !errors.Is(err, errClosed) {
 		s.log.WithError(err).Warnf("%s could not be renewed; the last one is used until it is %v old", s.name, keysMaxAge)
 	}
 
@@ -236,6 +238,17 @@ func (s *keySet) run(f *flight) {
 	s.tried = time.Now()
 	s.flight = nil
 	close(f.done)
+}
+
+// fetchRecovered fetches, and makes an error of a panic: what is read there comes
+// from outside.
+func (s *keySet) fetchRecovered(ctx context.Context) (all []*key, err error) {
+	defer func() {
+		if panicked := wire.PanicError(recover()); panicked != nil {
+			all, err = nil, panicked
+		}
+	}()
+	return s.fetch(ctx)
 }
 
 // keep returns the keys of a newer set, as those that they were in k where they

@@ -64,8 +64,14 @@ func (i *Identity) UserInfo(ctx context.Context, c Caller) ([]string, error) {
 	return claims, err
 }
 
-// askUserInfo asks the auth backend whose token it is.
-func (i *Identity) askUserInfo(ctx context.Context, token string) ([]string, error) {
+// askUserInfo asks the auth backend whose token it is. The cache may call it in a
+// goroutine of its own.
+func (i *Identity) askUserInfo(ctx context.Context, token string) (claims []string, err error) {
+	defer func() {
+		if panicked := wire.PanicError(recover()); panicked != nil {
+			claims, err = nil, undetermined(panicked)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	const path = "/v1/userinfo"
