@@ -110,6 +110,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs
 	service := func(_ context.Context, pluginID string) (string, error) { return who.ServiceToken(pluginID) }
 	asker, err := conditions.New(conditions.Options{}, places, service, log)
 	if err != nil {
+		who.Close()
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
@@ -120,6 +121,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs
 	decides, err := newDecider(ctx, c.Remote, options)
 	if err != nil {
 		asker.Close()
+		who.Close()
 		return nil, err
 	}
 	s := adapter.New(adapter.Options{
@@ -136,6 +138,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs
 		handler: handler, adminHandler: s.AdminHandler(),
 		close: func(ctx context.Context) {
 			asker.Close()
+			who.Close()
 			decides.Close(ctx)
 		},
 	}, nil
