@@ -269,7 +269,7 @@ func (c *checker) ask(ctx context.Context, p policy, decisions []*decision) (*fi
 		return nil, err
 	}
 	if refused != "" {
-		return &finding{kind: "oracle", message: refused}, nil
+		return &finding{kind: "oracle: " + refused, message: refused}, nil
 	}
 	for i, given := range answers {
 		d := decisions[asked[i]]

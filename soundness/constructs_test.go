@@ -177,6 +177,18 @@ func constructs() []construct {
 				"not false in {%s, %s}", "[%s, %s][_]"), g.boolean(k, depth),
 				g.boolean(k, depth))}
 		}},
+		{name: "a helper of another package", depth: 1, draw: func(g *grammar, s scope, _ int) []string {
+			name, prefix := g.name("other"), g.prefix
+			g.prefix = "data.authz."
+			if g.yes() {
+				g.other = append(g.other, fmt.Sprintf("%s if %s", name, g.body(scope{resource: "input.resource"}, 0)))
+			} else {
+				g.other = append(g.other, fmt.Sprintf("%s(r) if %s", name, g.body(scope{resource: "r"}, 0)))
+				name += "(" + s.resource + ")"
+			}
+			g.prefix = prefix
+			return []string{g.pick("", "not ") + "data.authz.other." + name}
+		}},
 		{name: "1.7 a helper function", depth: 1, draw: func(g *grammar, s scope, depth int) []string {
 			return []string{g.pick("", "", "not ") + g.function(depth) + "(" + s.resource + ")"}
 		}},
@@ -363,6 +375,14 @@ func constructs() []construct {
 		}},
 		{name: "with the whole input", refusable: true, depth: 1, draw: func(g *grammar, _ scope, depth int) []string {
 			return []string{g.boolean(booleans, depth) + ` with input as {"identity": {"claims": []}}`}
+		}},
+		// In stock OPA it changes what the library's own bodies say.
+		{name: "with a builtin", refusable: true, depth: 1, draw: func(g *grammar, s scope, depth int) []string {
+			return []string{g.pick(g.ask(s), g.ask(s)) + " with " + g.pick("count as 2", `lower as "team"`, `concat as "spec.team"`)}
+		}},
+		{name: "with a part of the library, or of the resource", refusable: true, draw: func(g *grammar, s scope, _ int) []string {
+			return []string{g.ask(s) + " with " + g.pick("data.backstage as {}", "data.backstage."+g.plugin.module+" as {}",
+				"data.backstage.catalog._value_asked_for as true", "input.resource.spec as {}")}
 		}},
 		{name: "with a rule of the library", refusable: true, depth: 1, draw: func(g *grammar, _ scope, depth int) []string {
 			f := map[string]string{"catalog-entity": "catalog.has_label", "scaffolder-action": "scaffolder.has_action_id",

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// A policy is a drawn Rego module, package authz, whose entrypoint is data.authz.allow.
+// A policy is a drawn policy, whose entrypoint is data.authz.allow.
 type policy struct {
+	// source is one or more modules, one after the other.
 	source string
 	plugin plugin
 	// constructs are the ways of writing that it has, see the table of constructs.
@@ -46,6 +47,7 @@ type grammar struct {
 	v2     bool
 	prefix string // what a reference to a rule starts with: nothing, or data.authz.
 	rules  []string
+	other  []string // the rules of package authz.other
 	reuse  map[kind][]string
 	names  int
 	budget int // rule calls to go before the policy is large enough
@@ -137,9 +139,16 @@ func (g *grammar) draw() policy {
 		imports = append(imports, "import rego.v1")
 	}
 	g.entrypoint(s)
-	g.source = "package authz\n\n" + strings.Join(imports, "\n") + "\n\n" + strings.Join(g.rules, "\n\n") + "\n"
+	g.source = module("authz", imports, g.rules)
+	if len(g.other) > 0 {
+		g.source += "\n" + module("authz.other", imports, g.other)
+	}
 	g.constructs = slices.Sorted(maps.Keys(g.used))
 	return g.policy
+}
+
+func module(name string, imports, rules []string) string {
+	return "package " + name + "\n\n" + strings.Join(imports, "\n") + "\n\n" + strings.Join(rules, "\n\n") + "\n"
 }
 
 // entrypoint draws the rule allow.
@@ -318,7 +327,7 @@ func (g *grammar) term(rule string, variables []string, from ...string) string {
 		v := g.pick(variables...)
 		if g.rare() {
 			g.use("params built by a builtin")
-			return g.pick(fmt.Sprintf("lower(%s)", v), fmt.Sprintf("concat(\"\", [%s])", v))
+			return fmt.Sprintf(g.pick("lower(%s)", `concat("", [%s])`, `sprintf("%%s", [%s])`, `$"{%s}"`), v)
 		}
 		return v
 	}

@@ -180,8 +180,8 @@ func (r *run) problems() error {
 	if apart := r.noticed + r.missed; float64(r.noticed) < 0.95*float64(apart) {
 		errs = append(errs, fmt.Errorf("%d of %d mutants are noticed, less than 95 %%", r.noticed, apart))
 	}
-	if bound := r.decisions[beyondBound]; bound*200 > len(r.costs) {
-		errs = append(errs, fmt.Errorf("%d of %d decisions are beyond a bound, more than 0.5 %%", bound, len(r.costs)))
+	if bound := r.decisions[beyondBound]; bound*100 > len(r.costs) {
+		errs = append(errs, fmt.Errorf("%d of %d decisions are beyond a bound, more than 1 %%", bound, len(r.costs)))
 	}
 	if r.trials < long {
 		return errors.Join(errs...)

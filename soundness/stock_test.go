@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -27,13 +28,17 @@ var parsedLibrary = sync.OnceValue(func() map[string]*ast.Module {
 	return modules
 })
 
-// parse returns the library and the policy.
+// parse returns the library and the modules of the policy.
 func parse(source string) (map[string]*ast.Module, error) {
-	m, err := ast.ParseModuleWithOpts("policy.rego", source, ast.ParserOptions{ProcessAnnotation: true})
-	if err != nil {
-		return nil, err
+	modules := map[string]*ast.Module{}
+	for i, text := range strings.Split("\n"+source, "\npackage ")[1:] {
+		name := fmt.Sprintf("policy_%d.rego", i)
+		m, err := ast.ParseModuleWithOpts(name, "package "+text, ast.ParserOptions{ProcessAnnotation: true})
+		if err != nil {
+			return nil, err
+		}
+		modules[name] = m
 	}
-	modules := map[string]*ast.Module{"policy.rego": m}
 	for path, module := range parsedLibrary() {
 		modules[path] = module
 	}

@@ -349,7 +349,10 @@ func place(of, labels, annotations map[string]any, key string, value any) {
 // casing reports whether two search keys of the entity differ only in case: there the catalog's HAS_METADATA and HAS_SPEC
 // throw, while Rego answers.
 func casing(entity map[string]any) bool {
-	keys := map[string]string{"metadata.uid": "metadata.uid", "metadata.namespace": "metadata.namespace"}
+	keys := map[string]string{}
+	for _, always := range []string{"metadata.name", "metadata.namespace", "metadata.uid"} {
+		keys[always] = always
+	}
 	differ := false
 	add := func(key string) {
 		lower := strings.ToLower(key)
