@@ -53,6 +53,9 @@ type Outcome struct {
 func (c *Client) Apply(ctx context.Context, caller Caller, questions []Question) []Outcome {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	if caller.Log != nil {
+		ctx = context.WithValue(ctx, logKey{}, caller.Log)
+	}
 	b := newBatch(questions)
 	c.askAll(ctx, caller, b.inquiries)
 	return b.outcomes()
@@ -103,7 +106,7 @@ func (c *Client) put(ctx context.Context, caller Caller, to endpoint, spans []sp
 			return err
 		}
 		to.plugin.singlyUntil.set(time.Now().Add(singlyFor))
-		c.log.WithContext(ctx).WithField("plugin", to.plugin.id).
+		c.logOf(ctx).WithField("plugin", to.plugin.id).
 			Info("a plugin takes no arrays of resource refs, so it is asked about one by one for a while")
 		return nil
 	})
@@ -121,13 +124,22 @@ func (c *Client) make(ctx context.Context, caller Caller, to endpoint, call call
 	return nil
 }
 
-// post makes one call and reads the answer, the results of its spans in order.
-func (c *Client) post(ctx context.Context, token TokenSource, to endpoint, call call) ([]wire.Result, error) {
+// post makes one call and reads the answer, the results of its spans in order. It
+// may run in a goroutine of its own, so a panic over what the plugin sent ends
+// here.
+func (c *Client) post(
+	ctx context.Context, token TokenSource, to endpoint, call call,
+) (results []wire.Result, err error) {
+	defer func() {
+		if panicked := wire.PanicError(recover()); panicked != nil {
+			results, err = nil, &UnavailableError{PluginID: to.plugin.id, Cause: panicked}
+		}
+	}()
 	answer, err := c.do(ctx, token, to, http.MethodPost, call.body)
 	if err != nil {
 		return nil, err
 	}
-	results, err := readAnswer(answer, call.spans)
+	results, err = readAnswer(answer, call.spans)
 	if err != nil {
 		err = fmt.Errorf("answer of apply-conditions: %w", err)
 		return nil, &UnavailableError{PluginID: to.plugin.id, Status: http.StatusOK, Cause: err}

@@ -20,6 +20,7 @@
 package conditions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,17 +44,10 @@ const (
 
 // Options are the settings of a [Client].
 type Options struct {
-	// Timeout bounds one [Client.Apply], retries included, and one fetch of
-	// metadata; a context that ends earlier bounds it further. Zero is 10 seconds.
+	// Timeout is how long one [Client.Apply] may take, retries included, and one
+	// fetch of metadata; a context that ends earlier bounds it further. Zero is 10
+	// seconds.
 	Timeout time.Duration
-}
-
-// Validate reports what is wrong with o, with its key path.
-func (o Options) Validate() error {
-	if o.Timeout < 0 {
-		return fmt.Errorf("stagedoor.conditions.timeout: want a positive duration, have %v", o.Timeout)
-	}
-	return nil
 }
 
 // TokenSource returns the bearer token for one call of the plugin, or "" for a
@@ -69,6 +63,21 @@ type Caller struct {
 	Subject string
 	// Token gives the tokens; nil sends none.
 	Token TokenSource
+	// Log takes what there is to say of the calls, such as that they are tried
+	// again; nil is the [Client]'s own. A call that is shared keeps to the log of who
+	// came first.
+	Log *logrus.Entry
+}
+
+// logKey is the key of the caller's log in the context of an Apply.
+type logKey struct{}
+
+// logOf returns the log of the Apply that ctx belongs to, or else the client's.
+func (c *Client) logOf(ctx context.Context) *logrus.Entry {
+	if log, ok := ctx.Value(logKey{}).(*logrus.Entry); ok {
+		return log
+	}
+	return c.log
 }
 
 // Client asks plugins. It is safe for concurrent use.
@@ -86,21 +95,15 @@ type Client struct {
 // New returns a Client. Metadata is fetched with the tokens of service, which
 // speaks for stagedoor itself: plugins let nobody read it without one.
 func New(o Options, d *discovery.Discovery, service TokenSource, log *logrus.Entry) (*Client, error) {
-	if err := o.Validate(); err != nil {
-		return nil, err
-	}
 	if d == nil || log == nil {
 		return nil, errors.New("conditions: discovery and log are required")
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
 	}
 	plugins, err := otter.New(&otter.Options[string, *plugin]{MaximumSize: maxPlugins})
 	if err != nil {
 		return nil, fmt.Errorf("conditions: cache of plugins: %w", err)
 	}
-	c := &Client{discovery: d, log: log, timeout: o.Timeout, transport: newTransport(), plugins: plugins}
-	c.http = newHTTPClient(c.transport, log)
+	c := &Client{discovery: d, log: log, timeout: cmp.Or(o.Timeout, defaultTimeout), transport: newTransport(), plugins: plugins}
+	c.http = newHTTPClient(c.transport, c.logOf)
 	c.flights = flights{seed: maphash.MakeSeed(), m: map[flightKey]*flight{}}
 	if err := c.metadata.init(service); err != nil {
 		return nil, err

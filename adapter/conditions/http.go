@@ -1,6 +1,7 @@
 package conditions
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 const (
@@ -57,6 +60,8 @@ func newTransport() *http.Transport {
 		IdleConnTimeout:     30 * time.Second,
 		DisableCompression:  true,
 		ForceAttemptHTTP2:   true,
+
+		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 
@@ -65,7 +70,7 @@ func newTransport() *http.Transport {
 // not cost the others theirs.
 type roundTripper struct{ http.RoundTripper }
 
-func newHTTPClient(transport http.RoundTripper, log *logrus.Entry) *retryablehttp.Client {
+func newHTTPClient(transport http.RoundTripper, logOf func(context.Context) *logrus.Entry) *retryablehttp.Client {
 	return &retryablehttp.Client{
 		HTTPClient: &http.Client{
 			Transport:     roundTripper{transport},
@@ -73,7 +78,7 @@ func newHTTPClient(transport http.RoundTripper, log *logrus.Entry) *retryablehtt
 		},
 		RetryMax: math.MaxInt, // the deadline ends it
 		CheckRetry: func(ctx context.Context, resp *http.Response, err error) (bool, error) {
-			return retry(ctx, log, resp, err), nil
+			return retry(ctx, logOf(ctx), resp, err), nil
 		},
 		Backoff:      backoff,
 		RetryWaitMin: firstWait,
@@ -93,7 +98,7 @@ func retry(ctx context.Context, log *logrus.Entry, resp *http.Response, err erro
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return false
 		}
-		fields[logrus.ErrorKey] = err
+		fields[logrus.ErrorKey] = wire.CallError(err)
 	default:
 		switch resp.StatusCode {
 		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -105,7 +110,7 @@ func retry(ctx context.Context, log *logrus.Entry, resp *http.Response, err erro
 	if timeLeft(ctx) <= retryAfter(resp) {
 		return false
 	}
-	log.WithContext(ctx).WithFields(fields).Debug("a plugin cannot be asked yet, trying again")
+	log.WithFields(fields).Debug("a plugin cannot be asked yet, trying again")
 	return true
 }
 
@@ -131,7 +136,8 @@ func retryAfter(resp *http.Response) time.Duration {
 }
 
 // do makes a call, again where that may help, and returns the body of a 2xx
-// answer.
+// answer. An answer that has the token in it is refused: parts of answers go into
+// errors and logs.
 func (c *Client) do(ctx context.Context, source TokenSource, to endpoint, method string, body []byte) ([]byte, error) {
 	token := ""
 	if source != nil {
@@ -146,15 +152,20 @@ func (c *Client) do(ctx context.Context, source TokenSource, to endpoint, method
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, broken(ctx, to.plugin.id, 0, err)
+		return nil, broken(ctx, to.plugin.id, 0, wire.CallError(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, failure(to.plugin.id, token, resp)
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(answer) > maxAnswer {
+	switch {
+	case err != nil:
+		err = wire.CallError(err)
+	case len(answer) > maxAnswer:
 		err = fmt.Errorf("the answer has more than %d bytes", maxAnswer)
+	case token != "" && bytes.Contains(answer, []byte(token)):
+		err = errors.New("the answer repeats the token of the call")
 	}
 	if err != nil {
 		return nil, broken(ctx, to.plugin.id, resp.StatusCode, err)
@@ -228,8 +239,11 @@ func reasonOf(resp *http.Response, token string) string {
 	if token != "" {
 		text = strings.ReplaceAll(text, token, "[token]")
 	}
-	return shorten(tokens.ReplaceAllString(text, "[token]"))
+	return shorten(withoutTokens(text))
 }
+
+// withoutTokens returns text with nothing in it that may be a token.
+func withoutTokens(text string) string { return tokens.ReplaceAllString(text, "[token]") }
 
 // shorten cuts a foreign text down to what an error has room for.
 func shorten(text string) string {

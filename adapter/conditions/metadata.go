@@ -169,14 +169,22 @@ func (c *Client) fetch(ctx context.Context, p *plugin) {
 		return
 	}
 	for _, problem := range rules.problems {
-		c.log.WithField("plugin", p.id).WithError(problem).Warn("the params of a permission rule cannot be checked")
+		c.log.WithField("plugin", p.id).WithField(logrus.ErrorKey, withoutTokens(problem.Error())).
+			Warn("the params of a permission rule cannot be checked")
 	}
 	p.published.failing.Store(false)
 	p.published.rules.Store(rules)
 	p.published.fetched.set(time.Now())
 }
 
-func (c *Client) fetchRules(ctx context.Context, p *plugin) (*ruleset, error) {
+// fetchRules fetches what the plugin publishes. A panic over that ends here, as
+// no request waits for it.
+func (c *Client) fetchRules(ctx context.Context, p *plugin) (rules *ruleset, err error) {
+	defer func() {
+		if panicked := wire.PanicError(recover()); panicked != nil {
+			rules, err = nil, panicked
+		}
+	}()
 	base, err := c.discovery.BaseURL(ctx, p.id)
 	if err != nil {
 		return nil, err
