@@ -118,7 +118,7 @@ func (s *Server) answer(
 		return answers, nil, failed
 	}
 	applied := make(map[int]conditions.Outcome, len(questions))
-	for q, outcome := range s.conditions.Apply(ctx, s.pluginCaller(x.caller), questions) {
+	for q, outcome := range s.conditions.Apply(ctx, s.pluginCaller(x), questions) {
 		i := asked[q]
 		applied[i] = outcome
 		failed = cmp.Or(failed, s.applied(x, &answers[i], items[i], outcome))
@@ -218,9 +218,11 @@ func undecided(err error) error {
 }
 
 // pluginCaller is on whose behalf plugins are asked.
-func (s *Server) pluginCaller(caller identity.Caller) conditions.Caller {
+func (s *Server) pluginCaller(x *exchange) conditions.Caller {
+	caller := x.caller
 	return conditions.Caller{
 		Subject: caller.Fingerprint(),
+		Log:     s.logOf(x),
 		Token: func(_ context.Context, pluginID string) (string, error) {
 			return s.identity.PluginToken(pluginID, caller)
 		},
