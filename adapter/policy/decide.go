@@ -71,8 +71,19 @@ type world struct {
 	identity *ast.Term // made when the first decision needs it
 }
 
-// ask asks the policy about one permission of a batch.
+// ask asks the policy about one permission of a batch. A policy that waits for
+// nothing is asked by as many requests at a time as there are processors. All at
+// once they would take longer together and, with many that nothing is remembered
+// for, each of them could outlast the time for one decision.
 func (e *Engine) ask(ctx context.Context, s *State, w *world, p wire.Permission) Outcome {
+	if s.Deterministic() {
+		select {
+		case e.turns <- struct{}{}:
+			defer func() { <-e.turns }()
+		case <-ctx.Done():
+			return Outcome{Err: failure(ctx.Err())}
+		}
+	}
 	if w.identity == nil {
 		w.identity = identityValue(w.caller)
 	}

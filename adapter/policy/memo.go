@@ -113,7 +113,7 @@ func callerKey(s *State, c Caller) string {
 }
 
 // readPart is the permission as far as it matters to a state's decision: what its
-// policy reads, and what the decision is checked against.
+// policy reads, and the kind of resource, which conditions have to fit.
 func readPart(s *State, p wire.Permission) wire.Permission {
 	if s.read&partName == 0 {
 		p.Name = ""

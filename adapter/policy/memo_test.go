@@ -1,12 +1,15 @@
 package policy
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -82,29 +85,6 @@ func TestMemoTellsApart(t *testing.T) {
 	}
 }
 
-// TestMemoKnowsThePermissionsKind asks a policy that reads the name alone: what it
-// says is an answer to one kind of permission and an error for the other.
-func TestMemoKnowsThePermissionsKind(t *testing.T) {
-	e := memoEngine(t, `# METADATA
-# entrypoint: true
-decision := {
-	"result": "CONDITIONAL", "pluginId": "todo", "resourceType": "todo-item",
-	"conditions": {"rule": "R", "resourceType": "todo-item", "params": {}},
-} if input.permission.name == "a"
-`)
-	resource := wire.Permission{Name: "a", Resource: true, ResourceType: "todo-item"}
-	for range 2 {
-		if o := decideOne(t, e, Caller{}, resource); o.Err != nil || o.Decision.Result != wire.Conditional {
-			t.Errorf("got %v, %v", o.Decision.Result, o.Err)
-		}
-		for _, other := range []wire.Permission{{Name: "a"}, {Name: "a", Resource: true, ResourceType: "other"}} {
-			if o := decideOne(t, e, Caller{}, other); o.Err == nil || o.Decision.Result != wire.Deny || o.Remembered {
-				t.Errorf("%+v: got %v, %v", other, o.Decision.Result, o.Err)
-			}
-		}
-	}
-}
-
 // TestBatchDecidesOnce holds repetitions in a batch together, remembered or not.
 func TestBatchDecidesOnce(t *testing.T) {
 	for name, module := range map[string]string{
@@ -175,4 +155,27 @@ func TestMemoUnderConcurrency(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// TestDecisionsTakeTurns lets others evaluate and not come to an end: what is
+// remembered is answered meanwhile, and what is not waits until its request gives up.
+func TestDecisionsTakeTurns(t *testing.T) {
+	e := memoEngine(t, byUserAndName)
+	ann, a, b := Caller{User: "user:default/ann"}, wire.Permission{Name: "a"}, wire.Permission{Name: "b"}
+	decideOne(t, e, ann, a)
+	for range cap(e.turns) {
+		e.turns <- struct{}{}
+	}
+	if o := decideOne(t, e, ann, a); o.Decision.Result != wire.Allow || !o.Remembered {
+		t.Errorf("got %v, %v", o.Decision.Result, o.Err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := e.Decide(ctx, ann, []wire.Permission{b}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got the error %v", err)
+	}
+	<-e.turns
+	if o := decideOne(t, e, ann, b); o.Err != nil || o.Decision.Result != wire.Deny || o.Remembered {
+		t.Errorf("got %v, %v", o.Decision.Result, o.Err)
+	}
 }

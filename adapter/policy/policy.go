@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,7 @@ type Engine struct {
 		value cache.InterQueryValueCache
 	}
 	memo  *memo
+	turns chan struct{} // held by who evaluates; see ask
 	audit *Audit
 	local *local // nil where OPA's plugins bring the policy
 
@@ -136,6 +138,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if e.memo, err = newMemo(); err != nil {
 		return nil, err
 	}
+	e.turns = make(chan struct{}, runtime.GOMAXPROCS(0))
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	e.stop = stop
 	if err := e.start(ctx, run); err != nil {
