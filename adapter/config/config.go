@@ -15,6 +15,7 @@ package config
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -22,6 +23,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gobwas/glob"
 	"github.com/knadh/koanf/maps"
 	rscors "github.com/rs/cors"
 	"github.com/sirupsen/logrus"
@@ -115,11 +117,8 @@ func (d document) config(opa json.RawMessage) *Config {
 		c.Remote = &remote
 	}
 	for _, e := range d.Discovery.Endpoints {
-		// An entry for the front end alone says nothing to a backend.
-		if e.Target.Internal != "" {
-			endpoint := discovery.Endpoint{Target: e.Target.Internal, Plugins: e.Plugins}
-			c.Discovery.Endpoints = append(c.Discovery.Endpoints, endpoint)
-		}
+		endpoint := discovery.Endpoint{Target: e.Target.Internal, Plugins: e.Plugins}
+		c.Discovery.Endpoints = append(c.Discovery.Endpoints, endpoint)
 	}
 	for _, k := range d.Backend.Auth.PluginKeyStore.Static.Keys {
 		c.Identity.PluginKeyStore.Keys = append(c.Identity.PluginKeyStore.Keys, identity.KeyFiles(k))
@@ -127,13 +126,21 @@ func (d document) config(opa json.RawMessage) *Config {
 	return c
 }
 
+// options are those of a CORS handler that does what Backstage's makes of the same
+// keys (readCorsOptions of @backstage/backend-defaults 0.19.0).
 func (c *cors) options() *rscors.Options {
 	if c == nil {
 		return nil
 	}
 	o := &rscors.Options{
-		AllowedOrigins: c.Origin, AllowedMethods: c.Methods, AllowedHeaders: c.AllowedHeaders,
-		ExposedHeaders: c.ExposedHeaders, AllowCredentials: c.Credentials, MaxAge: c.MaxAge,
+		AllowedMethods: c.Methods.split(), AllowedHeaders: c.AllowedHeaders.split(),
+		ExposedHeaders: c.ExposedHeaders.split(), AllowCredentials: c.Credentials, MaxAge: c.MaxAge,
+	}
+	o.AllowOriginFunc = func(origin string) bool {
+		return slices.ContainsFunc(c.Origin, func(pattern string) bool {
+			g, err := glob.Compile(pattern, '/')
+			return err == nil && g.Match(origin)
+		})
 	}
 	if len(o.AllowedMethods) == 0 {
 		o.AllowedMethods = []string{http.MethodPost, http.MethodGet, http.MethodHead}
@@ -142,6 +149,17 @@ func (c *cors) options() *rscors.Options {
 		o.AllowedHeaders = []string{"*"}
 	}
 	return o
+}
+
+// split takes lists apart that are written as one text with commas.
+func (list oneOrMany) split() []string {
+	var all []string
+	for _, element := range list {
+		for one := range strings.SplitSeq(element, ",") {
+			all = append(all, strings.TrimSpace(one))
+		}
+	}
+	return all
 }
 
 // check adds what is wrong with values that are of the right type.
@@ -154,6 +172,18 @@ func (p *problems) check(d document, c *Config) {
 	}
 	if u, err := url.Parse(s.BasePath); err != nil || u.Path != s.BasePath || !strings.HasPrefix(s.BasePath, "/") {
 		p.add("stagedoor.basePath", "want a path such as /api/permission, have %q", s.BasePath)
+	}
+	for i, e := range d.Discovery.Endpoints {
+		if e.Target.Internal == "" && e.Target.External == "" {
+			p.add(fmt.Sprintf("discovery.endpoints[%d].target", i), "missing")
+		}
+	}
+	if d.Backend.CORS != nil {
+		for _, pattern := range d.Backend.CORS.Origin {
+			if _, err := glob.Compile(pattern, '/'); err != nil {
+				p.add("backend.cors.origin", "not a pattern: %q", pattern)
+			}
+		}
 	}
 	p.oneOf("stagedoor.policy.onError", s.Policy.OnError, "fail", "deny")
 	p.oneOf("stagedoor.policy.onStale", s.Policy.OnStale, "serve", "fail")

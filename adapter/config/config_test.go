@@ -61,7 +61,7 @@ permission: {enabled: true}
 integrations: {github: [{token: "${NOT_SET}"}]}
 backend:
   baseUrl: ${BASE}
-  cors: {origin: "http://localhost:3000", methods: [POST], credentials: true, maxAge: 60}
+  cors: {origin: ["http://localhost:3000", "https://*.{one,two}.org"], methods: "GET, POST", credentials: true, maxAge: 60}
   auth: {dangerouslyDisableDefaultAuthPolicy: true}
   database: {client: pg}
 discovery:
@@ -93,6 +93,7 @@ opa:
 		Discovery: discovery.Options{BaseURL: "http://x", Endpoints: []discovery.Endpoint{
 			{Target: "http://a/{{pluginId}}", Plugins: []string{"catalog"}},
 			{Target: "http+srv://b/todo", Plugins: []string{"todo"}},
+			{Plugins: []string{"app"}},
 		}},
 		Policy: policy.Options{
 			Entrypoint: "a/b", Decision: 250 * time.Millisecond, MaxAge: time.Hour, DenyStale: true, AuditRequired: true,
@@ -103,9 +104,16 @@ opa:
 	}
 	want.Identity.UserInfoTTL, want.Identity.Leeway = 9*time.Second, time.Second
 	want.Identity.DangerouslyDisableDefaultAuthPolicy = true
-	if c.CORS == nil || c.CORS.AllowedOrigins[0] != "http://localhost:3000" || c.CORS.AllowedMethods[0] != "POST" ||
-		!c.CORS.AllowCredentials || c.CORS.MaxAge != 60 {
+	if c.CORS == nil || c.CORS.AllowedMethods[1] != "POST" || !c.CORS.AllowCredentials || c.CORS.MaxAge != 60 {
 		t.Errorf("CORS %+v", c.CORS)
+	}
+	for origin, want := range map[string]bool{
+		"http://localhost:3000": true, "https://a.one.org": true, "https://b.two.org": true,
+		"http://localhost:3001": false, "https://evil.org/.one.org": false, "https://one.org.evil": false, "": false,
+	} {
+		if got := c.CORS.AllowOriginFunc(origin); got != want {
+			t.Errorf("origin %q: %v", origin, got)
+		}
 	}
 	c.CORS = nil
 	if diff := cmp.Diff(want, c); diff != "" {
@@ -197,9 +205,17 @@ func TestEveryProblemIsReported(t *testing.T) {
 			minimal + "stagedoor: {policy: {entrypoint: a/b, remote: {url: 'http://o', token: '${TOKEN}'}}}",
 			[]string{"stagedoor.policy.remote.token: the environment variable TOKEN is not set"},
 		},
-		"keys": {
-			minimal + "  \n" + "stagedoor: {}\n",
-			nil,
+		"nothing": {minimal + "stagedoor: {}\n", nil},
+		"no unit": {
+			minimal + "stagedoor: {limits: {decision: 5}, identity: {userInfoTtl: 5}}",
+			[]string{"stagedoor.identity.userInfoTtl: ", "stagedoor.limits.decision: "},
+		},
+		"endpoints": {
+			minimal + "discovery: {endpoints: [{target: {external: 'https://x'}, plugins: [a]}, {target: 'ftp://u:s3cret@h', plugins: [b]}, {plugins: [c]}]}",
+			[]string{
+				`discovery.endpoints[1].target: want an http or https URL, have "ftp://u:xxxxx@h"`,
+				"discovery.endpoints[2].target: missing",
+			},
 		},
 		"no base URL": {"stagedoor: {}", []string{"backend.baseUrl: missing"}},
 		"not YAML":    {"a: [", []string{"", "backend.baseUrl: missing"}},

@@ -141,7 +141,7 @@ func decode(raw map[string]any, d *document) problems {
 		MatchName:        func(key, field string) bool { return key == field },
 		WeaklyTypedInput: false,
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			mapstructure.StringToTimeDurationHookFunc(), listHook, targetHook, sizeHook, scalarHook),
+			durationHook, mapstructure.StringToTimeDurationHookFunc(), listHook, targetHook, sizeHook, scalarHook),
 	})
 	if err != nil {
 		found.add("", "%v", err)
@@ -228,6 +228,13 @@ func listHook(_, to reflect.Type, value any) (any, error) {
 func targetHook(from, to reflect.Type, value any) (any, error) {
 	if to == reflect.TypeFor[target]() && from.Kind() == reflect.String {
 		return map[string]any{"internal": value, "external": value}, nil
+	}
+	return value, nil
+}
+
+func durationHook(from, to reflect.Type, value any) (any, error) {
+	if to == reflect.TypeFor[time.Duration]() && from.Kind() != reflect.String && from != to {
+		return nil, fmt.Errorf("want a duration with its unit, such as 5s, have %v", value)
 	}
 	return value, nil
 }

@@ -43,9 +43,20 @@ func readYAML(path string) (map[string]any, error) {
 	}
 	var document map[string]any
 	if err := yaml.Unmarshal(text, &document); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %s", path, where(err))
 	}
 	return document, nil
+}
+
+var lineNumber = regexp.MustCompile(`line \d+`)
+
+// where says where a text is not what it should be, without quoting it: it may hold
+// secrets.
+func where(err error) string {
+	if line := lineNumber.FindString(err.Error()); line != "" {
+		return line + ": not valid"
+	}
+	return "not valid"
 }
 
 // resolver fills in what a configuration file leaves to its surroundings:
@@ -164,7 +175,7 @@ func (r *resolver) include(path string, text []byte, fragment, at string) any {
 		parse = json.Unmarshal
 	}
 	if err := parse(text, &value); err != nil {
-		r.note(at, "$include: %s: %v", path, err)
+		r.note(at, "$include: %s: %s", path, where(err))
 		return missing{}
 	}
 	for step := range strings.SplitSeq(fragment, ".") {

@@ -1,6 +1,7 @@
-// Package discovery finds the base URL of a Backstage plugin from its id, as
-// HostDiscovery of @backstage/backend-defaults 0.19.0 does: from
-// discovery.endpoints first, else {backend.baseUrl}/api/{pluginId}.
+// Package discovery finds the base URL of a Backstage plugin from its id: from
+// discovery.endpoints, as HostDiscovery of @backstage/backend-defaults 0.19.0
+// does, else {backend.baseUrl}/api/{pluginId}. HostDiscovery's last resort is the
+// address that its own backend listens on, which is not stagedoor's.
 //
 // URLs come from configuration alone, never from a token or a policy; an id only
 // selects or fills in a template, and only an id of letters, digits, hyphen and
@@ -31,7 +32,7 @@ type Options struct {
 // Endpoint is one entry of discovery.endpoints.
 type Endpoint struct {
 	// Target is the internal target, in which {{pluginId}} stands for the plugin's
-	// id. Its scheme may be http+srv or https+srv, whose host is looked up as a
+	// id. An endpoint without one is for front ends alone and says nothing. Its scheme may be http+srv or https+srv, whose host is looked up as a
 	// DNS SRV record at each call.
 	Target  string
 	Plugins []string
@@ -56,6 +57,9 @@ var pluginID = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 // and underscore, and at least one.
 func ValidID(id string) bool { return pluginID.MatchString(id) }
 
+// placeholder stands for the plugin's id in a target.
+var placeholder = regexp.MustCompile(`\{\{\s*pluginId\s*\}\}`)
+
 // BaseURL returns the base URL of the plugin, without a trailing slash. It fails
 // for an id that could not be one, and for a target by DNS SRV record whose look-up fails.
 func (d *Discovery) BaseURL(ctx context.Context, id string) (string, error) {
@@ -63,15 +67,14 @@ func (d *Discovery) BaseURL(ctx context.Context, id string) (string, error) {
 		return "", fmt.Errorf("%q cannot be the id of a plugin", id)
 	}
 	target := d.target(id)
-	target = strings.ReplaceAll(target, "{{pluginId}}", id)
-	target = strings.ReplaceAll(target, "{{ pluginId }}", id)
+	target = placeholder.ReplaceAllLiteralString(target, id)
 	return resolveSRV(ctx, strings.TrimRight(target, "/"))
 }
 
 func (d *Discovery) target(id string) string {
 	for _, name := range []string{id, "*"} {
 		for _, e := range slices.Backward(d.options.Endpoints) {
-			if slices.Contains(e.Plugins, name) {
+			if e.Target != "" && slices.Contains(e.Plugins, name) {
 				return e.Target
 			}
 		}

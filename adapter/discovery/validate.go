@@ -11,7 +11,9 @@ import (
 // Validate reports everything that is wrong with o, each problem with its key path.
 func (o Options) Validate() error {
 	var problems []error
-	catchAll := slices.ContainsFunc(o.Endpoints, func(e Endpoint) bool { return slices.Contains(e.Plugins, "*") })
+	catchAll := slices.ContainsFunc(o.Endpoints, func(e Endpoint) bool {
+		return e.Target != "" && slices.Contains(e.Plugins, "*")
+	})
 	switch {
 	case o.BaseURL == "" && !catchAll:
 		problems = append(problems, errors.New("backend.baseUrl: missing; it says where the plugins are"))
@@ -22,6 +24,9 @@ func (o Options) Validate() error {
 	}
 	for i, e := range o.Endpoints {
 		path := fmt.Sprintf("discovery.endpoints[%d]", i)
+		if e.Target == "" {
+			continue
+		}
 		if err := checkTarget(e.Target); err != nil {
 			problems = append(problems, fmt.Errorf("%s.target: %w", path, err))
 		}
@@ -32,19 +37,20 @@ func (o Options) Validate() error {
 	return errors.Join(problems...)
 }
 
+// checkTarget says what is wrong with a target. It shows no password in it.
 func checkTarget(target string) error {
-	u, err := url.Parse(strings.NewReplacer("{{pluginId}}", "id", "{{ pluginId }}", "id").Replace(target))
+	u, err := url.Parse(placeholder.ReplaceAllLiteralString(target, "id"))
 	if err != nil {
-		return fmt.Errorf("not a URL: %q", target)
+		return errors.New("not a URL")
 	}
 	scheme, srv := strings.CutSuffix(u.Scheme, "+srv")
 	switch {
 	case scheme != "http" && scheme != "https":
-		return fmt.Errorf("want an http or https URL, have %q", target)
+		return fmt.Errorf("want an http or https URL, have %q", u.Redacted())
 	case u.Hostname() == "":
-		return fmt.Errorf("no host in %q", target)
+		return fmt.Errorf("no host in %q", u.Redacted())
 	case srv && u.Port() != "":
-		return fmt.Errorf("a +srv target takes no port, its record names one: %q", target)
+		return fmt.Errorf("a +srv target takes no port, its record names one: %q", u.Redacted())
 	}
 	return nil
 }

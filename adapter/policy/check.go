@@ -26,6 +26,30 @@ func Check(ctx context.Context, o Options, schemas map[string]string) (*State, e
 	return e.State(), nil
 }
 
+// Vet checks everything about o that can be checked without being seen from
+// outside: OPA's configuration, and the policy where that is a local one. What
+// bundles of OPA's will bring is not known.
+func Vet(ctx context.Context, o Options) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	document, err := o.opaDocument()
+	if err != nil {
+		return err
+	}
+	source, err := o.localSource(document)
+	if err != nil || source == nil {
+		return err
+	}
+	o.OPA, o.AuditRequired = nil, false // nothing is fetched, sent or recorded
+	e, err := New(ctx, o)
+	if err != nil {
+		return err
+	}
+	e.Close(ctx)
+	return nil
+}
+
 // typeCheck compiles the local bundle once more, strictly and with the schemas.
 func (e *Engine) typeCheck(schemas map[string]string) error {
 	b, err := e.local.read()

@@ -80,7 +80,7 @@ func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error)
 	if r.Parallel == 0 {
 		r.Parallel = defaultParallel
 	}
-	if err := r.validate(o); err != nil {
+	if err := r.Validate(o); err != nil {
 		return nil, err
 	}
 	transport, err := r.transport()
@@ -137,7 +137,8 @@ func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error)
 	return d, nil
 }
 
-func (r RemoteOptions) validate(o Options) error {
+// Validate reports what is wrong with r, or with r beside o, with its key path.
+func (r RemoteOptions) Validate(o Options) error {
 	u, err := url.Parse(r.URL)
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.User != nil, u.RawQuery != "":

@@ -101,8 +101,8 @@ type pluginClaims struct {
 	OnBehalf string `json:"obo,omitempty"`
 }
 
-// Lifetime is how long the sample's tokens are good for, as Backstage's are.
-const Lifetime = time.Hour
+// tokenLifetime is how long the sample's tokens are good for, as Backstage's are.
+const tokenLifetime = time.Hour
 
 // LimitedToken issues the limited token of a user.
 func (b *Backstage) LimitedToken(user string) (string, error) {
@@ -151,7 +151,7 @@ func (b *Backstage) OnBehalfOf(limited string) (string, error) {
 
 func (b *Backstage) lifetime() (iat, exp int64) {
 	now := time.Now()
-	return now.Unix(), now.Add(Lifetime).Unix()
+	return now.Unix(), now.Add(tokenLifetime).Unix()
 }
 
 func must[T any](v T, err error) T {

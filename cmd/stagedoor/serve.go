@@ -29,10 +29,11 @@ import (
 // The timeouts of both servers, and how long a shutdown lets requests finish.
 const (
 	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 30 * time.Second
+	readTimeout       = 15 * time.Second
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
 	drainTimeout      = 25 * time.Second
+	maxHeaderBytes    = 128 << 10
 )
 
 func newServe() *cobra.Command {
@@ -50,10 +51,10 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := newLog(c.LogLevel)
 			if checkOnly {
-				return checkConfig(cmd.Context(), c, log)
+				return checkConfig(cmd.Context(), c)
 			}
+			log := newLog(c.LogLevel)
 			return serve(cmd.Context(), c, log, bundles.Default(), func(*server) error { return nil })
 		},
 	}
@@ -85,15 +86,15 @@ func (s *server) URL() string { return "http://" + s.listener.Addr().String() }
 // AdminURL is where the operator's API is.
 func (s *server) AdminURL() string { return "http://" + s.admin.Addr().String() }
 
-// checkConfig starts all that can be started without being seen from outside.
-func checkConfig(ctx context.Context, c *config.Config, log *logrus.Entry) error {
-	log.Logger.SetLevel(logrus.ErrorLevel)
-	p, err := build(ctx, c, log, bundles.Default())
-	if err != nil {
-		return err
+// checkConfig checks all that can be checked without being seen from outside.
+func checkConfig(ctx context.Context, c *config.Config) error {
+	log := newLog(logrus.ErrorLevel)
+	if c.Remote != nil {
+		return c.Remote.Validate(c.Policy)
 	}
-	p.close(ctx)
-	return nil
+	options := c.Policy
+	options.Library, options.Default, options.Log = rego.Modules(), bundles.Default(), log
+	return policy.Vet(ctx, options)
 }
 
 // build puts the server together; it does not listen yet. The bundle fallback
@@ -192,7 +193,7 @@ func listen(ctx context.Context, key, address string) (net.Listener, error) {
 
 // serveOn serves on the listener until ctx is done, and then finishes what is in flight.
 func serveOn(ctx context.Context, listener net.Listener, handler http.Handler, log *logrus.Entry) error {
-	httpLog := log.WriterLevel(logrus.DebugLevel)
+	httpLog := log.WriterLevel(logrus.WarnLevel)
 	defer func() { _ = httpLog.Close() }()
 	server := &http.Server{
 		Handler:           handler,
@@ -200,6 +201,7 @@ func serveOn(ctx context.Context, listener net.Listener, handler http.Handler, l
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          stdlog.New(httpLog, "", 0),
 	}
 	done := make(chan error, 1)
@@ -211,5 +213,8 @@ func serveOn(ctx context.Context, listener net.Listener, handler http.Handler, l
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	return server.Shutdown(drain)
+	if err := server.Shutdown(drain); err != nil {
+		return errors.Join(fmt.Errorf("requests were cut off after %v: %w", drainTimeout, err), server.Close())
+	}
+	return nil
 }
