@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -105,16 +106,26 @@ func readInflated(r *http.Request, limit int64) ([]byte, error) {
 	return readAll(http.MaxBytesReader(nil, inflated, limit), r.ContentLength)
 }
 
-// readAll reads to the end. It makes room for size bytes at first, but not for any
-// size that a caller may claim.
+// readAll reads to the end. A caller may claim any size: there is room for a little
+// of it at first, and then for a few times what has come.
 func readAll(body io.Reader, size int64) ([]byte, error) {
-	const most = 64 << 10
-	var b bytes.Buffer
-	b.Grow(int(min(max(size, 0), most)) + bytes.MinRead)
-	if _, err := b.ReadFrom(body); err != nil {
-		return nil, err
+	const first, times = 64 << 10, 4
+	b := make([]byte, 0, min(max(size, 0), first)+bytes.MinRead)
+	for {
+		n, err := body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		switch {
+		case err == io.EOF:
+			return b, nil
+		case err != nil:
+			return nil, err
+		case len(b) < cap(b):
+		case int64(len(b)) < size:
+			b = slices.Grow(b, int(min(size-int64(len(b)), (times-1)*int64(len(b))))+bytes.MinRead)
+		default:
+			b = slices.Grow(b, len(b))
+		}
 	}
-	return b.Bytes(), nil
 }
 
 // unreadable is the answer to a body that did not come whole.

@@ -278,3 +278,30 @@ func TestReadBodyClaimedLength(t *testing.T) {
 		t.Errorf("allocated %d bytes", allocated)
 	}
 }
+
+// What a request of 10 MiB allocates on its way, garbage included, stays within
+// three times its size: room is made as the body comes, up to the length announced.
+func TestRequestMemory(t *testing.T) {
+	const size = 10 << 20
+	body := `{"items":[]` + strings.Repeat(" ", size-len(`{"items":[]}`)) + `}`
+	for name, length := range map[string]int64{"announced": size, "not announced": -1} {
+		r := httptest.NewRequest(http.MethodPost, "/authorize", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		r.ContentLength = length
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		text, err := ReadBody(r, size)
+		if err == nil {
+			_, err = DecodeRequest(text, usual)
+		}
+		runtime.ReadMemStats(&after)
+		if err != nil || len(text) != size {
+			t.Fatalf("%d bytes, %v", len(text), err)
+		}
+		allocated := after.TotalAlloc - before.TotalAlloc
+		t.Logf("%s: %.1f MiB", name, float64(allocated)/(1<<20))
+		if length > 0 && allocated > 3*size {
+			t.Errorf("%s: allocated %d bytes for %d", name, allocated, size)
+		}
+	}
+}

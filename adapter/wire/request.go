@@ -91,26 +91,25 @@ func newDecoder(body []byte, limits Limits) *decoder {
 	if len(body) == 0 {
 		body = []byte("{}")
 	}
-	text := string(body)
-	if !utf8.ValidString(text) {
-		body = wellFormed(text)
-		text = string(body)
+	if !utf8.Valid(body) {
+		body = wellFormed(body)
 	}
 	return &decoder{
 		// Ill-formed UTF-8 is gone by now; what the second option lets pass is half a
 		// surrogate pair in an escape.
 		Decoder: jsontext.NewDecoder(bytes.NewBuffer(body),
 			jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)),
-		text:   text,
+		text:   string(body), // a copy, so that the request is its own
 		limits: limits,
 	}
 }
 
-// wellFormed returns text with U+FFFD in place of every byte that is no UTF-8.
-func wellFormed(text string) []byte {
-	b := make([]byte, 0, len("\uFFFD")*len(text))
-	for _, r := range text {
-		b = utf8.AppendRune(b, r)
+// wellFormed returns body with U+FFFD in place of every byte that is no UTF-8.
+func wellFormed(body []byte) []byte {
+	b := make([]byte, 0, len("\uFFFD")*len(body))
+	for len(body) > 0 {
+		r, size := utf8.DecodeRune(body)
+		b, body = utf8.AppendRune(b, r), body[size:]
 	}
 	return b
 }
