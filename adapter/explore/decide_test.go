@@ -3,6 +3,7 @@ package explore
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -266,4 +267,34 @@ func TestGuard(t *testing.T) {
 	if n, err := w.question(rules[0], other); err == nil {
 		t.Errorf("asked as question %d", n)
 	}
+}
+
+// FuzzPolicy compiles and decides whatever can be parsed.
+func FuzzPolicy(f *testing.F) {
+	for _, file := range cases(f) {
+		for _, part := range file.archive.Files {
+			if part.Name == "policy.rego" {
+				f.Add(string(part.Data))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, policy string) {
+		m, err := ast.ParseModuleWithOpts("policy.rego", policy, ast.ParserOptions{ProcessAnnotation: true})
+		if err != nil || m == nil {
+			return
+		}
+		modules := maps.Clone(library())
+		modules["policy.rego"] = m
+		p, err := Compile(Options{
+			Modules:    modules,
+			Entrypoint: ast.MustParseRef(entrypoint),
+			Limits:     Limits{Evaluations: 500, Branches: 100},
+		})
+		if err != nil || !p.AboutResource() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _ = p.Decide(ctx, newQuery(t, annInput, "{}"))
+	})
 }

@@ -152,24 +152,16 @@ func answer(t *testing.T, policy, input, data string) string {
 // TestCases decides the policies in testdata. Each file has a policy, perhaps an
 // input and data, and what must come of it.
 func TestCases(t *testing.T) {
-	files, err := filepath.Glob("testdata/*/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no cases", err)
-	}
-	for _, file := range files {
-		name := strings.TrimSuffix(strings.TrimPrefix(file, "testdata/"), ".txtar")
+	for _, file := range cases(t) {
+		name := strings.TrimSuffix(strings.TrimPrefix(file.name, "testdata/"), ".txtar")
 		t.Run(name, func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
 			parts := map[string]string{"input.json": annInput, "data.json": "{}"}
-			for _, f := range archive.Files {
+			for _, f := range file.archive.Files {
 				parts[f.Name] = string(f.Data)
 			}
 			got := answer(t, parts["policy.rego"], parts["input.json"], parts["data.json"])
 			if *update {
-				writeWant(t, file, archive, got)
+				writeWant(t, file.name, file.archive, got)
 				return
 			}
 			if diff := cmp.Diff(parts["want"], got); diff != "" {
@@ -177,6 +169,28 @@ func TestCases(t *testing.T) {
 			}
 		})
 	}
+}
+
+type caseFile struct {
+	name    string
+	archive *txtar.Archive
+}
+
+func cases(t tb) []caseFile {
+	t.Helper()
+	names, err := filepath.Glob("testdata/*/*.txtar")
+	if err != nil || len(names) == 0 {
+		t.Fatal("no cases", err)
+	}
+	files := make([]caseFile, len(names))
+	for i, name := range names {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[i] = caseFile{name, archive}
+	}
+	return files
 }
 
 func writeWant(t *testing.T, file string, archive *txtar.Archive, got string) {

@@ -74,7 +74,9 @@ func newWorld(ctx context.Context, p *Policy, q Query) (*world, func() bool) {
 		w.nd = builtins.NDBCache{}
 	}
 	if !q.Basic {
-		input, _ := q.Input.Merge(ast.NewObject(ast.Item(resourceKey, p.resource)))
+		input := ast.NewObject()
+		q.Input.Foreach(input.Insert)
+		input.Insert(resourceKey, p.resource)
 		w.input = ast.NewTerm(input)
 	}
 	return w, context.AfterFunc(ctx, w.cancel.Cancel)
