@@ -24,7 +24,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		}
 		return wire.NotAllowedError("This endpoint answers users, and plugins on behalf of a user")
 	}
-	request, err := wire.DecodeRequest(x.body, wire.Limits{Items: s.options.Items})
+	request, err := wire.DecodeRequest(x.body, s.options.Items)
 	if err != nil {
 		return err
 	}

@@ -37,25 +37,6 @@ func (r Result) String() string {
 	}
 }
 
-// MarshalText returns [Result.String]. It returns no error.
-func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
-
-// UnmarshalText reads what String returns, exactly so; anything else is an error
-// and leaves Deny.
-func (r *Result) UnmarshalText(text []byte) error {
-	*r = Deny
-	switch string(text) {
-	case "DENY":
-	case "ALLOW":
-		*r = Allow
-	case "CONDITIONAL":
-		*r = Conditional
-	default:
-		return fmt.Errorf("result must be ALLOW, DENY or CONDITIONAL, is %s", excerpt(string(text)))
-	}
-	return nil
-}
-
 // Decision is a policy's answer for one permission and caller, already checked
 // and in canonical form. It is immutable and safe for concurrent use.
 type Decision struct {
@@ -87,12 +68,6 @@ func NewConditional(pluginID, resourceType string, conditions criteria.Criteria)
 	return d
 }
 
-// Equal reports whether both decisions say the same in the same words.
-func (d Decision) Equal(other Decision) bool {
-	return d.Result == other.Result && d.PluginID == other.PluginID && d.ResourceType == other.ResourceType &&
-		d.Conditions.Equal(other.Conditions)
-}
-
 // AppendJSON appends the decision to b as an object: result and, if that is
 // CONDITIONAL, pluginId, resourceType and conditions.
 func (d Decision) AppendJSON(b []byte) []byte {
@@ -120,9 +95,6 @@ func (d Decision) Text() string {
 	}
 	return string(d.AppendJSON(nil))
 }
-
-// MarshalJSON returns what [Decision.AppendJSON] appends. It returns no error.
-func (d Decision) MarshalJSON() ([]byte, error) { return d.AppendJSON(nil), nil }
 
 // ParseDecision checks a policy's answer, decoded JSON as [criteria.Parse] takes
 // it: a boolean, or an object whose member result is ALLOW, DENY or CONDITIONAL,

@@ -16,15 +16,10 @@ import (
 // levels; members that nobody reads may be deeper.
 const MaxDepth = 64
 
-// Limits bounds a request. Its bytes are bounded by [ReadBody].
-type Limits struct {
-	// Items is the most items in a request, and the most resourceRefs in all.
-	Items int
-}
-
-// DecodeRequest reads the body of an authorize request. An empty body counts as
-// {}, a byte order mark before it is skipped, and ill-formed UTF-8 reads as
-// U+FFFD.
+// DecodeRequest reads the body of an authorize request. It may hold most items
+// and as many resourceRefs in all; [ReadBody] bounds its bytes. An empty body
+// counts as {}, a byte order mark before it is skipped, and ill-formed UTF-8 reads
+// as U+FFFD.
 //
 // Like the reference's own parser and schema it takes member names as they are
 // written, takes the last of duplicate members, whatever the earlier ones were,
@@ -35,8 +30,8 @@ type Limits struct {
 // The error is an [*Error]: SyntaxError for what is not JSON, or neither object
 // nor array, PayloadTooLargeError beyond the limits, and else InputError, which
 // names the first place that is wrong. Any one is the answer to the whole batch.
-func DecodeRequest(body []byte, limits Limits) (Request, error) {
-	d := newDecoder(body, limits)
+func DecodeRequest(body []byte, most int) (Request, error) {
+	d := newDecoder(body, most)
 	wrong, err := d.request()
 	switch {
 	case err != nil:
@@ -51,7 +46,7 @@ func DecodeRequest(body []byte, limits Limits) (Request, error) {
 // to /health: it must be an object or array and within [MaxDepth]. An empty one
 // is fine. The error is as that of [DecodeRequest].
 func CheckBody(body []byte) error {
-	d := newDecoder(body, Limits{})
+	d := newDecoder(body, 0)
 	if err := d.document(d.skip); err != nil {
 		return refusal(err)
 	}
@@ -75,18 +70,18 @@ func refusal(err error) error {
 // member of the same name may replace it.
 type decoder struct {
 	*jsontext.Decoder
-	text   string // the body: values are cut out of it, not copied
-	limits Limits
-	items  []Item   // of the last member items so far; made once, however many come
-	refs   []string // behind every Ref.Of of the request
-	names  []string // the first few names met, to share; see maxNames
+	text  string // the body: values are cut out of it, not copied
+	most  int    // items, and resourceRefs
+	items []Item   // of the last member items so far; made once, however many come
+	refs  []string // behind every Ref.Of of the request
+	names []string // the first few names met, to share; see maxNames
 }
 
 // maxNames is how many different names of permissions and resource types the
 // items of a request share. More are fine and cost a copy each time.
 const maxNames = 16
 
-func newDecoder(body []byte, limits Limits) *decoder {
+func newDecoder(body []byte, most int) *decoder {
 	body = bytes.TrimPrefix(body, []byte("\uFEFF"))
 	if len(body) == 0 {
 		body = []byte("{}")
@@ -99,8 +94,8 @@ func newDecoder(body []byte, limits Limits) *decoder {
 		// surrogate pair in an escape.
 		Decoder: jsontext.NewDecoder(bytes.NewBuffer(body),
 			jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)),
-		text:   string(body), // a copy, so that the request is its own
-		limits: limits,
+		text: string(body), // a copy, so that the request is its own
+		most: most,
 	}
 }
 
@@ -193,11 +188,11 @@ func (d *decoder) list() (wrong problem, err error) {
 	}
 	if d.items == nil {
 		const usual = 160 // bytes of an item
-		d.items = make([]Item, 0, min(d.limits.Items, len(d.text)/usual+1))
+		d.items = make([]Item, 0, min(d.most, len(d.text)/usual+1))
 	}
 	d.items = d.items[:0]
 	err = d.array(func() error {
-		if len(d.items) == d.limits.Items {
+		if len(d.items) == d.most {
 			return d.tooMany("items")
 		}
 		item, itemWrong, err := d.item()
@@ -336,7 +331,7 @@ func (d *decoder) refList() (ref Ref, wrong problem, err error) {
 }
 
 func (d *decoder) appendRef() (problem, error) {
-	if len(d.refs) == d.limits.Items {
+	if len(d.refs) == d.most {
 		return problem{}, d.tooMany("resourceRefs")
 	}
 	ref, wrong, err := d.unquoted()
@@ -345,7 +340,7 @@ func (d *decoder) appendRef() (problem, error) {
 }
 
 func (d *decoder) tooMany(what string) error {
-	return PayloadTooLargeError("more than %d %s in one request", d.limits.Items, what)
+	return PayloadTooLargeError("more than %d %s in one request", d.most, what)
 }
 
 // name reads a string that outlives the request, in policies' caches: it must not

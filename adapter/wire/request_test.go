@@ -13,7 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var usual = Limits{Items: 10000}
+// usual is how many items a request may have.
+const usual = 10000
 
 // basic and resource are permissions as plugins send them.
 const (
@@ -437,7 +438,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, err := DecodeRequest(body, fuzzLimits)
+		got, err := DecodeRequest(body, fuzzItems)
 		want, wantErr := decodeSlowly(body)
 		if err != nil {
 			e, ok := errors.AsType[*Error](err)
@@ -459,7 +460,7 @@ func FuzzDecodeRequest(f *testing.F) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		written := encode(got)
-		again, err := DecodeRequest(written, fuzzLimits)
+		again, err := DecodeRequest(written, fuzzItems)
 		if err != nil {
 			t.Fatalf("wrote %s: %v", written, err)
 		}
@@ -469,7 +470,7 @@ func FuzzDecodeRequest(f *testing.F) {
 	})
 }
 
-var fuzzLimits = Limits{Items: 8}
+const fuzzItems = 8
 
 // strictness reports whether e is one of the refusals that the slow decoder does
 // not know, for a body that gives cause for it.
@@ -480,7 +481,7 @@ func strictness(e *Error, body string) bool {
 	case e.Public == "the body is nested deeper than 64":
 		return strings.Count(body, "[")+strings.Count(body, "{") > MaxDepth
 	case e.Name == "PayloadTooLargeError": // in a duplicate member, or with wrong syntax after it
-		return strings.Count(body, ",") >= fuzzLimits.Items
+		return strings.Count(body, ",") >= fuzzItems
 	}
 	return false
 }
@@ -509,7 +510,7 @@ func decodeSlowly(body []byte) (Request, string) {
 	if !ok {
 		return Request{}, "InputError"
 	}
-	if len(list) > fuzzLimits.Items {
+	if len(list) > fuzzItems {
 		return Request{}, "PayloadTooLargeError"
 	}
 	items, refs := make([]Item, len(list)), 0
@@ -521,7 +522,7 @@ func decodeSlowly(body []byte) (Request, string) {
 		refs += refsSlowly(v)
 	}
 	switch {
-	case refs > fuzzLimits.Items:
+	case refs > fuzzItems:
 		return Request{}, "PayloadTooLargeError"
 	case !valid:
 		return Request{}, "InputError"
