@@ -21,6 +21,7 @@ type flow struct {
 	rules    map[string]*PermissionRule // by the path of their function
 	reached  []*ast.Rule                // else branches included, each once
 	entered  map[string][]*ast.Rule     // what rulesAt found
+	bodyRefs []ast.Ref                  // what the bodies of permission rules read and call
 
 	taken   map[string][]bool // arguments of functions that some call hands the resource to
 	asked   map[string][]bool // arguments of functions that a permission rule is asked about
@@ -49,6 +50,7 @@ func newFlow(compiler *ast.Compiler, rules []*PermissionRule, entrypoint ast.Ref
 	}
 	for _, r := range rules {
 		f.rules[r.Function.String()] = r
+		f.eachBodyRef(r, func(_ *ast.Rule, ref ast.Ref) { f.bodyRefs = append(f.bodyRefs, ref) })
 	}
 	f.reach(entrypoint)
 	for f.changed = true; f.changed; {
@@ -408,12 +410,26 @@ func (f *flow) with(e *ast.Expr, with *ast.With) {
 	case isInputResource(target):
 		f.aboutResource = true
 		f.problem(e, nil, "the resource cannot be replaced", "")
+	case f.inside(target) && f.comesTo(e, f.isRule):
+		f.problem(e, nil, "the bodies of permission rules use "+target.String()+" too, so that it cannot be replaced here", "")
 	case target.HasPrefix(ast.DefaultRootRef):
 		f.withData(e, target)
 	}
 	if value, ok := with.Value.Value.(ast.Ref); ok && f.rules[value.String()] != nil {
 		f.problem(e, nil, "a permission rule cannot stand in for another function", "")
 	}
+}
+
+// inside is whether the body of a permission rule reads or calls the target of a
+// modifier. In stock evaluation the rule would mean something else under it, and
+// for the plugin it does not.
+func (f *flow) inside(target ast.Ref) bool {
+	for _, ref := range f.bodyRefs {
+		if ref.HasPrefix(target) || target.HasPrefix(ref.GroundPrefix()) {
+			return true
+		}
+	}
+	return false
 }
 
 // withData looks at a modifier of data: a function that takes the resource, or a
@@ -435,25 +451,32 @@ func (f *flow) withData(e *ast.Expr, target ast.Ref) {
 // asksUnder is whether the evaluation of an expression can come to a reference to
 // the resource or to a permission rule.
 func (f *flow) asksUnder(e *ast.Expr) bool {
+	return f.comesTo(e, func(ref ast.Ref) bool { return isInputResource(ref) || f.isRule(ref) })
+}
+
+func (f *flow) isRule(ref ast.Ref) bool { return f.rules[ref.String()] != nil }
+
+// comesTo is whether the evaluation of an expression can come to such a reference.
+func (f *flow) comesTo(e *ast.Expr, such func(ast.Ref) bool) bool {
 	seen := make(map[*ast.Rule]bool)
-	var about func(x any) bool
-	about = func(x any) bool {
+	var comes func(x any) bool
+	comes = func(x any) bool {
 		found := false
 		ast.WalkRefs(x, func(ref ast.Ref) bool {
-			if found = found || isInputResource(ref) || f.rules[ref.String()] != nil; found {
+			if found = found || such(ref); found {
 				return true
 			}
 			for _, rule := range f.rulesAt(ref) {
 				if !seen[rule] {
 					seen[rule] = true
-					found = found || about(rule)
+					found = found || comes(rule)
 				}
 			}
 			return found
 		})
 		return found
 	}
-	return about(e)
+	return comes(e)
 }
 
 // holdsResource is whether the resource, or a part of it, is somewhere in a term.
@@ -612,25 +635,33 @@ func (f *flow) nextUse(e *ast.Expr, v ast.Var) *ast.Expr {
 // its arguments: the plugin's own rule does not.
 func (f *flow) selfContained(rules []*PermissionRule) {
 	for _, r := range rules {
-		seen := make(map[*ast.Rule]bool)
-		next := f.compiler.GetRulesExact(r.Function)
-		for len(next) > 0 {
-			rule := next[0]
-			next = next[1:]
-			if seen[rule] {
-				continue
+		f.eachBodyRef(r, func(rule *ast.Rule, ref ast.Ref) {
+			if ref[0].Equal(ast.InputRootDocument) {
+				f.problems.add(rule.Location, r.Function.String(), "a permission rule sees its arguments alone, not the input", "")
 			}
-			seen[rule] = true
-			ast.WalkRefs(rule, func(ref ast.Ref) bool {
-				if ref[0].Equal(ast.InputRootDocument) {
-					f.problems.add(rule.Location, r.Function.String(), "a permission rule sees its arguments alone, not the input", "")
-				}
-				if ref.HasPrefix(ast.DefaultRootRef) {
-					next = append(next, f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})...)
-				}
-				return false
-			})
+		})
+	}
+}
+
+// eachBodyRef visits the references, functions that are called included, in the
+// bodies of a permission rule and of all that these enter.
+func (f *flow) eachBodyRef(r *PermissionRule, visit func(*ast.Rule, ast.Ref)) {
+	seen := make(map[*ast.Rule]bool)
+	next := f.compiler.GetRulesExact(r.Function)
+	for len(next) > 0 {
+		rule := next[0]
+		next = next[1:]
+		if seen[rule] {
+			continue
 		}
+		seen[rule] = true
+		ast.WalkRefs(rule, func(ref ast.Ref) bool {
+			visit(rule, ref)
+			if ref.HasPrefix(ast.DefaultRootRef) {
+				next = append(next, f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})...)
+			}
+			return false
+		})
 	}
 }
 
