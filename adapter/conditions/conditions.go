@@ -102,7 +102,8 @@ func New(o Options, d *discovery.Discovery, service TokenSource, log *logrus.Ent
 	if err != nil {
 		return nil, fmt.Errorf("conditions: cache of plugins: %w", err)
 	}
-	c := &Client{discovery: d, log: log, timeout: cmp.Or(o.Timeout, defaultTimeout), transport: newTransport(), plugins: plugins}
+	c := &Client{discovery: d, log: log, transport: newTransport(), plugins: plugins}
+	c.timeout = cmp.Or(o.Timeout, defaultTimeout)
 	c.http = newHTTPClient(c.transport, c.logOf)
 	c.flights = flights{seed: maphash.MakeSeed(), m: map[flightKey]*flight{}}
 	if err := c.metadata.init(service); err != nil {

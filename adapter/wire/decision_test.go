@@ -164,7 +164,11 @@ func TestDecisionJSON(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, string(test.of.AppendJSON(nil))); diff != "" {
+			got, err := json.Marshal(test.of)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, string(got)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(test.want, test.of.Text()); diff != "" {

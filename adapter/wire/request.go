@@ -70,8 +70,8 @@ func refusal(err error) error {
 // member of the same name may replace it.
 type decoder struct {
 	*jsontext.Decoder
-	text  string // the body: values are cut out of it, not copied
-	most  int    // items, and resourceRefs
+	text  string   // the body: values are cut out of it, not copied
+	most  int      // items, and resourceRefs
 	items []Item   // of the last member items so far; made once, however many come
 	refs  []string // behind every Ref.Of of the request
 	names []string // the first few names met, to share; see maxNames
