@@ -410,26 +410,26 @@ func (f *flow) with(e *ast.Expr, with *ast.With) {
 	case isInputResource(target):
 		f.aboutResource = true
 		f.problem(e, nil, "the resource cannot be replaced", "")
-	case f.inside(target) && f.comesTo(e, f.isRule):
-		f.problem(e, nil, "the bodies of permission rules use "+target.String()+" too, so that it cannot be replaced here", "")
 	case target.HasPrefix(ast.DefaultRootRef):
 		f.withData(e, target)
+	default:
+		f.withInside(e, target)
 	}
 	if value, ok := with.Value.Value.(ast.Ref); ok && f.rules[value.String()] != nil {
 		f.problem(e, nil, "a permission rule cannot stand in for another function", "")
 	}
 }
 
-// inside is whether the body of a permission rule reads or calls the target of a
-// modifier. In stock evaluation the rule would mean something else under it, and
-// for the plugin it does not.
-func (f *flow) inside(target ast.Ref) bool {
-	for _, ref := range f.bodyRefs {
-		if ref.HasPrefix(target) || target.HasPrefix(ref.GroundPrefix()) {
-			return true
-		}
+// withInside looks at a modifier of what the bodies of permission rules read or
+// call. In stock evaluation the rules would mean something else under it, and for
+// the plugin they do not.
+func (f *flow) withInside(e *ast.Expr, target ast.Ref) {
+	inside := slices.ContainsFunc(f.bodyRefs, func(ref ast.Ref) bool {
+		return ref.HasPrefix(target) || target.HasPrefix(ref.GroundPrefix())
+	})
+	if inside && f.comesTo(e, f.isRule) {
+		f.problem(e, nil, fmt.Sprintf("the bodies of permission rules use %v too, so that it cannot be replaced here", target), "")
 	}
-	return false
 }
 
 // withData looks at a modifier of data: a function that takes the resource, or a
@@ -441,6 +441,7 @@ func (f *flow) withData(e *ast.Expr, target ast.Ref) {
 			return
 		}
 	}
+	f.withInside(e, target)
 	for _, rule := range f.rulesAt(target) {
 		if p := path(rule); f.aliases[p] || slices.Contains(f.taken[p], true) {
 			f.problem(e, nil, p+" has to do with the resource and cannot be replaced", "")
