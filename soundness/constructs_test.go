@@ -377,10 +377,10 @@ func constructs() []construct {
 			return []string{g.boolean(booleans, depth) + ` with input as {"identity": {"claims": []}}`}
 		}},
 		// In stock OPA it changes what the library's own bodies say.
-		{name: "with a builtin", refusable: true, depth: 1, draw: func(g *grammar, s scope, depth int) []string {
+		{name: "with a builtin", refusable: true, hidden: true, depth: 1, draw: func(g *grammar, s scope, depth int) []string {
 			return []string{g.pick(g.ask(s), g.ask(s)) + " with " + g.pick("count as 2", `lower as "team"`, `concat as "spec.team"`)}
 		}},
-		{name: "with a part of the library, or of the resource", refusable: true, draw: func(g *grammar, s scope, _ int) []string {
+		{name: "with a part of the library, or of the resource", refusable: true, hidden: true, draw: func(g *grammar, s scope, _ int) []string {
 			return []string{g.ask(s) + " with " + g.pick("data.backstage as {}", "data.backstage."+g.plugin.module+" as {}",
 				"data.backstage.catalog._value_asked_for as true", "input.resource.spec as {}")}
 		}},
