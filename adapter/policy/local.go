@@ -125,6 +125,16 @@ func isLeftOut(name string) bool {
 	return strings.HasSuffix(name, "_test.rego") || strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
 }
 
+// isTakenIn reports whether OPA takes a file of the name into a bundle. What else
+// lies in a folder does not make it another policy.
+func isTakenIn(name string) bool {
+	switch name {
+	case "data.json", "data.yaml", "data.yml", ".manifest", "patch.json", "policy.wasm":
+		return true
+	}
+	return strings.HasSuffix(name, ".rego") && !isLeftOut(name)
+}
+
 // fingerprint names the content of the source, so that equal content is equal.
 func (l *local) fingerprint() (string, error) {
 	tree, isDir, err := l.open()
@@ -142,7 +152,7 @@ func (l *local) fingerprint() (string, error) {
 			return err
 		case entry.IsDir() && isLeftOut(entry.Name()):
 			return fs.SkipDir
-		case entry.IsDir() || isDir && isLeftOut(entry.Name()):
+		case entry.IsDir() || isDir && !isTakenIn(entry.Name()):
 			return nil
 		}
 		return hashFile(h, tree, name)

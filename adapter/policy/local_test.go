@@ -64,6 +64,14 @@ func TestDirectoryIsWatched(t *testing.T) {
 	e.eventuallyAllows(t, "b")
 	e.wantAnswer(t, "a", wire.Deny)
 
+	// What is no part of it does not make it another one.
+	revision := e.Status().Revision
+	writeFiles(t, policy, files{"README.md": "#", "a_test.rego": "package a_test"})
+	time.Sleep(3 * settle)
+	if got := e.Status().Revision; got != revision {
+		t.Errorf("revision %s, was %s", got, revision)
+	}
+
 	// A folder that is made later is watched too.
 	writeFiles(t, policy, files{"more/m.rego": "package a\n\nallow if input.permission.name == \"c\"\n"})
 	e.eventuallyAllows(t, "c")
@@ -76,8 +84,10 @@ func TestDirectoryIsWatched(t *testing.T) {
 	e.wantAnswer(t, "d", wire.Allow)
 	mustContain(t, e.Status().refusal(localBundle), "m.rego:3", "rego_parse_error")
 	confirmed := e.Status().Confirmed
-	e.reload(t.Context())
-	e.reload(t.Context())
+	for range 2 {
+		writeFiles(t, policy, files{"more/m.rego": "package a\n\nallow if"})
+		time.Sleep(3 * settle)
+	}
 	if n := strings.Count(text.String(), "the changed policy is refused"); n != 1 {
 		t.Errorf("told %d times", n)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -35,20 +36,15 @@ func allowedBy(revision, permission int) bool {
 	return (uint32(revision)*2654435761>>uint32(permission))&1 == 1
 }
 
-func swapBundle(t testing.TB, revision int) *bundle.Bundle {
-	t.Helper()
+func swapBundle(module *ast.Module, revision int) *bundle.Bundle {
 	bits := map[string]any{}
 	for p := range swapPermissions {
 		bits["p"+strconv.Itoa(p)] = allowedBy(revision, p)
 	}
-	module, err := parseModule("a.rego", swapPolicy, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	roots := []string{"a"}
 	return &bundle.Bundle{
 		Manifest: bundle.Manifest{Revision: strconv.Itoa(revision), Roots: &roots},
-		Modules:  []bundle.ModuleFile{{Path: "a.rego", URL: "a.rego", Raw: []byte(swapPolicy), Parsed: module}},
+		Modules:  []bundle.ModuleFile{{Path: "a.rego", URL: "a.rego", Raw: []byte(swapPolicy), Parsed: module.Copy()}},
 		Data:     map[string]any{"a": map[string]any{"bits": bits}},
 	}
 }
@@ -58,7 +54,9 @@ func swapBundle(t testing.TB, revision int) *bundle.Bundle {
 // none that was exchanged before it was asked for.
 func TestHotReloadUnderLoad(t *testing.T) {
 	e := newEngine(t, Options{Default: bundleFS(allowing("0", "x")), Library: map[string]string{}})
-	mustDo(t, e.activateLocal(t.Context(), swapBundle(t, 0)))
+	module, err := parseModule("a.rego", swapPolicy, ast.DefaultRegoVersion)
+	mustDo(t, err)
+	mustDo(t, e.activateLocal(t.Context(), swapBundle(module, 0)))
 	var newest, answers, remembered atomic.Int64
 	var done atomic.Bool
 	var group sync.WaitGroup
@@ -90,7 +88,7 @@ func TestHotReloadUnderLoad(t *testing.T) {
 		})
 	}
 	for n := 1; n <= swaps; n++ {
-		mustDo(t, e.activateLocal(t.Context(), swapBundle(t, n)))
+		mustDo(t, e.activateLocal(t.Context(), swapBundle(module, n)))
 		newest.Store(int64(n))
 	}
 	done.Store(true)
