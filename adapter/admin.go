@@ -34,7 +34,8 @@ func (s *Server) AdminHandler() http.Handler {
 	get("/version", s.version)
 	get("/status", s.status)
 	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
-	router.Handle("/v1/data/{entrypoint:.+}", routed(s.withBody(s.admitted(s.data)), writeOPAError)).Methods(http.MethodPost)
+	data := routed(s.withBody(s.admitted(s.data)), writeOPAError)
+	router.Handle("/v1/data/{entrypoint:.+}", data).Methods(http.MethodPost)
 	router.NotFoundHandler = s.route(notFound)
 	router.MethodNotAllowedHandler = router.NotFoundHandler
 	return s.observed(router, nil)

@@ -203,7 +203,7 @@ func (p *problems) addDecoding(err error) {
 		return
 	}
 	// Not errors.AsType: it would find the first of those that are joined, too.
-	switch one := err.(type) { //nolint:errorlint
+	switch one := err.(type) { //nolint:errorlint // see above
 	case *mapstructure.DecodeError:
 		p.add(strings.TrimPrefix(one.Name(), "."), "%v", one.Unwrap())
 		return

@@ -32,8 +32,9 @@ type Options struct {
 // Endpoint is one entry of discovery.endpoints.
 type Endpoint struct {
 	// Target is the internal target, in which {{pluginId}} stands for the plugin's
-	// id. An endpoint without one is for front ends alone and says nothing. Its scheme may be http+srv or https+srv, whose host is looked up as a
-	// DNS SRV record at each call.
+	// id. An endpoint without one is for front ends alone and says nothing. Its
+	// scheme may be http+srv or https+srv, whose host is looked up as a DNS SRV
+	// record at each call.
 	Target  string
 	Plugins []string
 }

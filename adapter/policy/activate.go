@@ -117,7 +117,9 @@ func (v *vetter) maskModules() map[string]*ast.Module {
 
 // state makes the state of a compiled policy. Its data is filled in when the
 // transaction commits.
-func (v *vetter) state(ctx context.Context, c *ast.Compiler, entrypoint string, active map[string]activeBundle) (*State, error) {
+func (v *vetter) state(
+	ctx context.Context, c *ast.Compiler, entrypoint string, active map[string]activeBundle,
+) (*State, error) {
 	ref := entrypointRef(entrypoint)
 	rules := reachable(c, ref)
 	s := &State{

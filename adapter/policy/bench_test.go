@@ -131,7 +131,7 @@ func boundBundle(b *testing.B, n int) string {
 	b.Helper()
 	files := map[string]string{}
 	for _, name := range []string{".manifest", "policy.rego", "data.json"} {
-		text, err := os.ReadFile(filepath.Join("../../bundles/rbac", name))
+		text, err := os.ReadFile(filepath.Join("..", "..", "bundles", "rbac", name))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -20,24 +20,28 @@ import (
 // acceptable refuses bundles that OPA would take and that would do harm.
 func (v *vetter) acceptable(name string, b *bundle.Bundle) error {
 	if b.Type() == bundle.DeltaBundleType {
-		return fmt.Errorf("bundle %s is a delta bundle; stagedoor takes whole bundles only, since each policy serves its own immutable data", name)
+		return fmt.Errorf("bundle %s is a delta bundle; stagedoor takes whole bundles only, "+
+			"since each policy serves its own immutable data", name)
 	}
 	if len(b.WasmModules) > 0 {
 		return fmt.Errorf("bundle %s holds WebAssembly, and stagedoor evaluates Rego: build it without -t wasm", name)
 	}
 	if b.Manifest.Roots == nil || slices.Contains(*b.Manifest.Roots, "") {
-		return fmt.Errorf("bundle %s declares no roots, so it would own all data and erase every other bundle: write a file .manifest beside its policies that says {\"roots\": [%s]}",
+		return fmt.Errorf("bundle %s declares no roots, so it would own all data and erase every other bundle: "+
+			"write a file .manifest beside its policies that says {\"roots\": [%s]}",
 			name, strings.Join(suggestRoots(b), ", "))
 	}
 	for _, root := range *b.Manifest.Roots {
 		if ownedByOPA(root) {
-			return fmt.Errorf("bundle %s: the root %s covers what OPA itself keeps of all bundles; the mask of the decision log is at system/log", name, root)
+			return fmt.Errorf("bundle %s: the root %s covers what OPA itself keeps of all bundles; "+
+				"the mask of the decision log is at system/log", name, root)
 		}
 	}
 	for _, file := range b.Modules {
 		for _, library := range v.library {
 			if file.Parsed.Package.Path.Equal(library.Package.Path) {
-				return fmt.Errorf("%s: package %s is of the rule library, which stagedoor brings itself: leave it out of the bundle",
+				return fmt.Errorf("%s: package %s is of the rule library, which stagedoor brings itself: "+
+					"leave it out of the bundle",
 					file.Path, trimData(library.Package.Path.String()))
 			}
 		}
@@ -144,7 +148,7 @@ func annotate(b *bundle.Bundle) error {
 		if len(m.Parsed.Annotations) > 0 || !bytes.Contains(m.Raw, []byte("METADATA")) {
 			continue
 		}
-		module, err := parseModule(m.Path, string(m.Raw), m.Parsed.RegoVersion())
+		module, err := parseModule(m.Path, string(m.Raw), m.Parsed.RegoVersion()) //nolint:staticcheck // as OPA parsed it
 		if err != nil {
 			return err
 		}
@@ -158,7 +162,7 @@ func contentRevision(b *bundle.Bundle) string {
 	h := sha256.New()
 	add := func(name string, content []byte) {
 		sum := sha256.Sum256(content)
-		fmt.Fprintf(h, "%q %x\n", name, sum)
+		_, _ = fmt.Fprintf(h, "%q %x\n", name, sum) // a hash takes everything
 	}
 	for _, m := range sortedBy(b.Modules, func(m bundle.ModuleFile) string { return m.Path }) {
 		add(m.Path, m.Raw)

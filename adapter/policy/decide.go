@@ -135,7 +135,9 @@ func (e *Engine) evaluate(ctx context.Context, s *State, w *world, input ast.Val
 }
 
 // explore asks a policy about the resource for the conditions under which it allows.
-func (e *Engine) explore(ctx context.Context, s *State, w *world, p wire.Permission, input ast.Object) (Outcome, error) {
+func (e *Engine) explore(
+	ctx context.Context, s *State, w *world, p wire.Permission, input ast.Object,
+) (Outcome, error) {
 	result, err := s.explorer.Decide(ctx, explore.Query{
 		Store:                       s.data,
 		Txn:                         readTransaction{},

@@ -27,14 +27,16 @@ func (v *vetter) findEntrypoint(c *ast.Compiler) (string, error) {
 			return entrypoint, checkEntrypoint(c, entrypoint, ", annotated at "+at+",")
 		}
 	case 0:
-		return "", fmt.Errorf("no rule decides: annotate the rule that decides with `# METADATA` and `# entrypoint: true`, or name it in stagedoor.policy.entrypoint%s",
+		return "", fmt.Errorf("no rule decides: annotate the rule that decides with `# METADATA` and "+
+			"`# entrypoint: true`, or name it in stagedoor.policy.entrypoint%s",
 			nearestRules(c))
 	}
 	var places []string
 	for _, entrypoint := range slices.Sorted(maps.Keys(found)) {
 		places = append(places, fmt.Sprintf("%s (%s)", entrypoint, found[entrypoint]))
 	}
-	return "", fmt.Errorf("several rules are annotated as entrypoint: %s; name the one that decides in stagedoor.policy.entrypoint",
+	return "", fmt.Errorf("several rules are annotated as entrypoint: %s; "+
+		"name the one that decides in stagedoor.policy.entrypoint",
 		strings.Join(places, ", "))
 }
 
@@ -43,7 +45,8 @@ func checkEntrypoint(c *ast.Compiler, entrypoint, from string) error {
 	rules := c.GetRulesExact(entrypointRef(entrypoint))
 	switch {
 	case len(rules) == 0:
-		return fmt.Errorf("no rule decides: the entrypoint %s%s is no rule of the policy%s", entrypoint, from, nearestRules(c))
+		return fmt.Errorf("no rule decides: the entrypoint %s%s is no rule of the policy%s",
+			entrypoint, from, nearestRules(c))
 	case len(rules[0].Head.Args) > 0:
 		return fmt.Errorf("no rule decides: the entrypoint %s%s is a function%s", entrypoint, from, nearestRules(c))
 	}

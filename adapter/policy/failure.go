@@ -3,7 +3,7 @@ package policy
 // Failure is a decision that the policy did not come to: it erred, answered a
 // shape that means nothing, or overran its deadline. It never allows; the
 // adapter's onError says whether it denies the item or fails the request.
-type Failure struct {
+type Failure struct { //nolint:errname // it is what onError is about: a failure of the policy
 	// Kind is a stable word for metrics and the decision log.
 	Kind FailureKind
 	// Cause says what happened, with file and line where there is one. It is for

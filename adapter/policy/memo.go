@@ -53,7 +53,7 @@ const (
 func newMemo() (*memo, error) {
 	cache, err := otter.New(&otter.Options[string, *remembered]{
 		MaximumWeight: memoBytes,
-		Weigher:       func(key string, r *remembered) uint32 { return r.weight + uint32(len(key)) + memoOverhead },
+		Weigher:       func(key string, r *remembered) uint32 { return r.weight + weight(len(key)) + memoOverhead },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("memo of decisions: %w", err)
@@ -90,7 +90,14 @@ func (m *memo) add(key string, known *remembered, decided map[wire.Permission]*O
 }
 
 func weigh(p wire.Permission, o *Outcome) uint32 {
-	return uint32(memoOverhead + len(p.Name) + len(p.ResourceType) + len(o.Reason) + treeFactor*len(o.Decision.AppendJSON(nil)))
+	texts := len(p.Name) + len(p.ResourceType) + len(o.Reason)
+	return memoOverhead + weight(texts+treeFactor*len(o.Decision.AppendJSON(nil)))
+}
+
+// weight is a number of bytes as the cache takes it; what is over its bound is
+// kept out all the same.
+func weight(bytes int) uint32 {
+	return uint32(min(bytes, 2*memoBytes)) //nolint:gosec // it is bounded
 }
 
 // callerKey is the memo's key for what a state decides for a caller.

@@ -60,7 +60,8 @@ func (o Options) opaDocument() (opaDocument, error) {
 	problems := []error{d.unknownKeys(parsed.Warnings), d.refuseBundle(), o.refuseRequired(d)}
 	for _, key := range []string{"bundles", "discovery"} {
 		if o.Path != "" && d.has(key) {
-			problems = append(problems, fmt.Errorf("stagedoor.policy.path and opa.%s both say where the policy is: keep one", key))
+			problems = append(problems, fmt.Errorf(
+				"stagedoor.policy.path and opa.%s both say where the policy is: keep one", key))
 		}
 	}
 	if err := errors.Join(problems...); err != nil {
@@ -105,11 +106,13 @@ func (o Options) refuseRequired(d opaDocument) error {
 	}
 	for _, key := range []string{"trigger", "max_decisions_per_second", "buffer_size_limit_bytes"} {
 		if reporting[key] != nil {
-			problems = append(problems, fmt.Errorf("opa.decision_logs.reporting.%s: not with stagedoor.audit.required, which sends each decision before it is answered", key))
+			problems = append(problems, fmt.Errorf("opa.decision_logs.reporting.%s: "+
+				"not with stagedoor.audit.required, which sends each decision before it is answered", key))
 		}
 	}
 	if kind := reporting["buffer_type"]; kind != nil && kind != "event" {
-		problems = append(problems, errors.New("opa.decision_logs.reporting.buffer_type: stagedoor.audit.required needs the event buffer"))
+		problems = append(problems, errors.New(
+			"opa.decision_logs.reporting.buffer_type: stagedoor.audit.required needs the event buffer"))
 	}
 	return errors.Join(problems...)
 }
@@ -163,9 +166,9 @@ func (d opaDocument) statusDefaults() {
 // witness lets stagedoor see what gets through the decision log's mask and drop
 // rules, and say when to send.
 func (d opaDocument) witness() {
-	log := d["decision_logs"].(map[string]any)
-	log["plugin"] = witnessName
-	log["reporting"].(map[string]any)["trigger"] = "manual"
+	log, _ := d["decision_logs"].(map[string]any) // refuseRequired and logDefaults have seen to both
+	reporting, _ := log["reporting"].(map[string]any)
+	log["plugin"], reporting["trigger"] = witnessName, "manual"
 	plugins, _ := d["plugins"].(map[string]any)
 	if plugins == nil {
 		plugins = map[string]any{}
@@ -211,7 +214,9 @@ func (discovered) OnConfigDiscovery(_ context.Context, c *config.Config) (*confi
 	d.bundleDefaults()
 	d.logDefaults()
 	changed := *c
-	for key, section := range map[string]*json.RawMessage{"bundles": &changed.Bundles, "decision_logs": &changed.DecisionLogs} {
+	for key, section := range map[string]*json.RawMessage{
+		"bundles": &changed.Bundles, "decision_logs": &changed.DecisionLogs,
+	} {
 		if d[key] == nil {
 			continue
 		}

@@ -31,14 +31,14 @@ func TestOPADocumentIsChecked(t *testing.T) {
 		"unknown keys": {Options{OPA: json.RawMessage(`{
 			"decisionlogs": {}, "bundles": {"a": {"polling": {"min_delay": 1}, "signing": {"key_id": "k"}}},
 			"decision_logs": {"reporting": {"buffer_typ": "event"}}, "status": {"promtheus": true},
-			"discovery": {"decison": "x"}, "keys": {"k": {"algoritm": "x"}}, "caching": {"inter_query_builtin_cache": {"max_size": 1}},
+			"discovery": {"decisio": "x"}, "keys": {"k": {"algoritm": "x"}}, "caching": {"inter_query_builtin_cache": {"max_size": 1}},
 			"services": {"s": {"credentials": {"berer": {}}}}}`)},
 			[]string{
 				"opa.bundles.a.polling.min_delay: unknown key; the nearest known one is opa.bundles.a.polling.min_delay_seconds",
 				"opa.bundles.a.signing.key_id: unknown key; the nearest known one is opa.bundles.a.signing.keyid",
 				"opa.decision_logs.reporting.buffer_typ: unknown key; the nearest known one is opa.decision_logs.reporting.buffer_type",
 				"opa.decisionlogs: unknown key; the nearest known one is opa.decision_logs",
-				"opa.discovery.decison: unknown key; the nearest known one is opa.discovery.decision",
+				"opa.discovery.decisio: unknown key; the nearest known one is opa.discovery.decision",
 				"opa.keys.k.algoritm: unknown key; the nearest known one is opa.keys.k.algorithm",
 				"opa.services.s.credentials.berer: unknown key; the nearest known one is opa.services.s.credentials.bearer",
 				"opa.status.promtheus: unknown key; the nearest known one is opa.status.prometheus",

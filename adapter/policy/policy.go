@@ -157,7 +157,9 @@ func (e *Engine) start(ctx, run context.Context) error {
 		return err
 	}
 	counters := metrics.New()
-	store := newStore(storeHooks{activate: e.activate, changed: e.changed, publish: e.publish, extra: e.vetter.maskModules})
+	store := newStore(storeHooks{
+		activate: e.activate, changed: e.changed, publish: e.publish, extra: e.vetter.maskModules,
+	})
 	if e.manager, err = newManager(config, store, e.options, counters); err != nil {
 		return err
 	}
@@ -250,7 +252,8 @@ func (e *Engine) changed(ctx context.Context, w *writing) *State {
 	}, e.awaits)
 	if err != nil {
 		for _, name := range gone {
-			e.record.refuse(name, s.Revisions[name], "it is configured no more, but still serves, since without it: "+err.Error(), e.now())
+			why := "it is configured no more, but still serves, since without it: " + err.Error()
+			e.record.refuse(name, s.Revisions[name], why, e.now())
 		}
 		compiler = e.manager.GetCompiler() // for the masks of the decision log
 	}

@@ -28,7 +28,9 @@ func reachable(c *ast.Compiler, entrypoint ast.Ref) []*ast.Rule {
 		seen[r] = true
 		order = append(order, r)
 		for dependency := range c.Graph.Dependencies(r) {
-			visit(dependency.(*ast.Rule))
+			if rule, ok := dependency.(*ast.Rule); ok { // they all are
+				visit(rule)
+			}
 		}
 	}
 	for _, r := range c.GetRules(entrypoint) {

@@ -44,6 +44,7 @@ type RemoteOptions struct {
 // How the remote server is asked.
 const (
 	defaultParallel   = 16
+	maxParallel       = 1024
 	remoteRetries     = 3
 	remoteRetryLeast  = 20 * time.Millisecond
 	remoteRetryMost   = 200 * time.Millisecond
@@ -127,7 +128,7 @@ func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error)
 	d.breaker = gobreaker.NewCircuitBreaker[any](gobreaker.Settings{
 		Name:        "policy.remote",
 		Timeout:     breakerPause,
-		MaxRequests: uint32(r.Parallel),
+		MaxRequests: uint32(min(r.Parallel, maxParallel)),
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
 		IsSuccessful: func(err error) bool {
 			return err == nil || errors.Is(err, context.Canceled) // a caller who left says nothing of the server
@@ -290,7 +291,7 @@ func (d *Remote) ask(ctx context.Context, input ast.Object) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxRemoteAnswer+1))
 	switch {
 	case err != nil:

@@ -35,7 +35,7 @@ allow if {
 // side is a bundle of data beside others under the same parent; with every other n
 // it has none there but a policy.
 func side(name string, n int) files {
-	f := files{".manifest": manifest(fmt.Sprint(n), "a/"+name)}
+	f := files{".manifest": manifest(strconv.Itoa(n), "a/"+name)}
 	if n%2 == 0 {
 		f["a/"+name+"/data.json"] = fmt.Sprintf(`{"n": %d, "again": [{"n": %d, "z": {"y": 1, "x": {"b": 1, "a": 2}}}]}`, n, n)
 	} else {

@@ -170,11 +170,11 @@ func (r *record) failed(name string, s bundleplugin.Status, at time.Time) {
 
 // reason is what OPA's bundle plugin says went wrong.
 func reason(s bundleplugin.Status) string {
-	text := s.Message
+	lines := []string{s.Message}
 	for _, err := range s.Errors {
-		text += "\n" + err.Error()
+		lines = append(lines, err.Error())
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
 
 // accept notes that a bundle is active, and the newest at that time.

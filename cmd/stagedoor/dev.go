@@ -55,12 +55,14 @@ type question struct {
 // road is a question for each kind of answer, all of alice.
 var road = []question{
 	{"ALLOW: somebody signed in reads", `"type":"basic","name":"todo.list","attributes":{"action":"read"}`, ""},
-	{"DENY: nobody said that alice may create", `"type":"basic","name":"todo.create","attributes":{"action":"create"}`, ""},
+	{"DENY: nobody said that alice may create",
+		`"type":"basic","name":"todo.create","attributes":{"action":"create"}`, ""},
 	{"CONDITIONAL: alice may update what fulfils the criteria", updateTodo, ""},
 	{"by resourceRef: todo-1 is alice's, todo-2 is not, and the plugin says so", updateTodo, `["todo-1","todo-2"]`},
 }
 
-const updateTodo = `"type":"resource","name":"todo.item.update","attributes":{"action":"update"},"resourceType":"todo-item"`
+const updateTodo = `"type":"resource","name":"todo.item.update","attributes":{"action":"update"},` +
+	`"resourceType":"todo-item"`
 
 // printRoad prints a ready curl line, with a fresh token, for each question.
 func printRoad(out io.Writer, url string, backstage *sample.Backstage) error {
