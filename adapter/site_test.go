@@ -79,6 +79,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 	check(t, err)
 	who, err := identity.New(o.identity, places, log)
 	check(t, err)
+	t.Cleanup(who.Close)
 	asker, err := conditions.New(o.conditions, places, func(_ context.Context, pluginID string) (string, error) {
 		return who.ServiceToken(pluginID)
 	}, log)
