@@ -38,10 +38,13 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	}
 	permissions := permissionsOf(request.Items)
 	batch, err := s.policy.Decide(ctx, caller, permissions)
+	var answers []wire.Answer
+	var applied map[int]conditions.Outcome
 	if err != nil {
-		return undecided(err)
+		err = undecided(err)
+	} else {
+		answers, applied, err = s.answer(ctx, x, request.Items, batch)
 	}
-	answers, applied, err := s.answer(ctx, x, request.Items, batch)
 	x.denied.log(s.logOf(x))
 	if s.audit.Enabled() {
 		record := newRecord(x, caller, permissions, batch, answers, applied, request.Items, err)
@@ -102,11 +105,12 @@ func (s *Server) answer(
 	var failed error
 	for i := range items {
 		answers[i].ID = items[i].ID
-		decision, err := s.decided(x, items[i].Permission, batch.Outcomes[i])
-		if err != nil {
-			failed = cmp.Or(failed, err)
+		batch.Outcomes[i] = s.checked(items[i].Permission, batch.Outcomes[i])
+		if err := batch.Outcomes[i].Err; err != nil {
+			failed = cmp.Or(failed, s.failed(x, items[i].Permission, err, policyFailed(err)))
 			continue
 		}
+		decision := batch.Outcomes[i].Decision
 		if decision.Result == wire.Conditional && items[i].Ref.Given() {
 			questions = append(questions, conditions.Question{Decision: decision, Refs: items[i].Ref.Of})
 			asked = append(asked, i)
@@ -126,17 +130,22 @@ func (s *Server) answer(
 	return answers, applied, failed
 }
 
-// decided is the decision of one outcome, held against what was asked and against
-// the rules that the plugin publishes.
-func (s *Server) decided(x *exchange, p wire.Permission, outcome *policy.Outcome) (wire.Decision, error) {
-	err := cmp.Or(outcome.Err, fits(p, outcome.Decision))
+// checked is the outcome, held against what was asked and against the rules that
+// the plugin publishes: as it is, or as a failure.
+func (s *Server) checked(p wire.Permission, outcome *policy.Outcome) *policy.Outcome {
+	if outcome.Err != nil {
+		return outcome
+	}
+	err := fits(p, outcome.Decision)
 	if err == nil {
 		err = s.conditions.Check(outcome.Decision)
 	}
-	if err != nil {
-		return wire.Decision{}, s.failed(x, p, err, policyFailed(err))
+	if err == nil {
+		return outcome
 	}
-	return outcome.Decision, nil
+	failed := *outcome // which may be remembered
+	failed.Err = &policy.Failure{Kind: policy.FailureAnswer, Cause: err}
+	return &failed
 }
 
 // fits is nil where the decision can be the answer for the permission. Conditions
@@ -146,10 +155,9 @@ func fits(p wire.Permission, d wire.Decision) error {
 	case d.Result != wire.Conditional:
 		return nil
 	case !p.Resource:
-		return &policy.Failure{Kind: policy.FailureAnswer, Cause: errors.New("conditions for a basic permission")}
+		return errors.New("conditions for a basic permission")
 	case d.ResourceType != p.ResourceType:
-		return &policy.Failure{Kind: policy.FailureAnswer, Cause: fmt.Errorf(
-			"conditions on resource type %q for a permission on %q", d.ResourceType, p.ResourceType)}
+		return fmt.Errorf("conditions on resource type %q for a permission on %q", d.ResourceType, p.ResourceType)
 	}
 	return nil
 }

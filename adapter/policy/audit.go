@@ -43,8 +43,10 @@ type RecordedAnswer struct {
 	Results []wire.Result
 	// Err is why the plugin did not answer.
 	Err error
-	// Final is the answer to the item where there are no Refs.
-	Final wire.Result
+	// Final is what the caller was told, or FinalList where it asked about a list of
+	// resources and was told of each.
+	Final     wire.Result
+	FinalList []wire.Result
 }
 
 // ErrUnrecorded is the error of a decision that had to be recorded and was not.
@@ -86,7 +88,8 @@ const (
 // newAudit returns an Audit over OPA's decision log plugin, which counts in
 // counters what it lost.
 func newAudit(manager *plugins.Manager, o Options, counters metrics.Metrics) (*Audit, error) {
-	if log := logs.Lookup(manager); o.AuditRequired && (log == nil || log.Config().Service == "" && !log.Config().ConsoleLogs) {
+	log := logs.Lookup(manager)
+	if o.AuditRequired && (log == nil || log.Config().Service == "" && !log.Config().ConsoleLogs) {
 		return nil, errors.New("stagedoor.audit.required: opa.decision_logs names neither a service nor the console")
 	}
 	a := &Audit{
@@ -108,11 +111,11 @@ func (a *Audit) close() {
 // Enabled reports whether there is a decision log, so that a Record is worth making.
 func (a *Audit) Enabled() bool { return a.required || logs.Lookup(a.manager) != nil }
 
-// Record records the decisions of a request. Where recording is required it
-// returns after the log's receiver has them, or with [ErrUnrecorded]; else it
-// returns nil, at once unless very many wait.
+// Record records the decisions of a request. Where recording is required, and the
+// request is to be answered, it returns after the log's receiver has them, or with
+// [ErrUnrecorded]; else it returns nil, at once unless very many wait.
 func (a *Audit) Record(ctx context.Context, r Record) error {
-	if a.required {
+	if a.required && r.Err == nil {
 		return a.insist(ctx, r)
 	}
 	select {
@@ -187,6 +190,10 @@ func (a *Audit) writeAll(ctx context.Context, batch []recording) {
 		err := cmp.Or(written[i], sent)
 		if err != nil {
 			err = fmt.Errorf("%w: %w", ErrUnrecorded, err)
+		}
+		if r.result == nil {
+			a.complain(r.record, err)
+			continue
 		}
 		r.result <- err
 	}
@@ -344,11 +351,12 @@ func event(r Record, i int, identity *ast.Term) (*server.Info, error) {
 	for name, revision := range r.Batch.Revisions {
 		info.Bundles[name] = server.BundleInfo{Revision: revision}
 	}
-	if outcome.Err == nil {
+	// A decision that stagedoor held to be a failure has both.
+	if outcome.Err == nil || outcome.Decision.Result == wire.Conditional {
 		info.Results = pointerTo(decisionDocument(outcome.Decision))
-		if r.Err == nil {
-			info.MappedResults = pointerTo(finalDocument(answer))
-		}
+	}
+	if r.Err == nil {
+		info.MappedResults = pointerTo(finalDocument(answer))
 	}
 	return info, nil
 }
@@ -422,10 +430,10 @@ func decisionDocument(d wire.Decision) any {
 
 // finalDocument is what the caller was told.
 func finalDocument(a RecordedAnswer) any {
-	if a.Refs == nil {
-		return a.Final.String()
+	if a.FinalList != nil {
+		return resultTexts(a.FinalList)
 	}
-	return resultTexts(a.Results)
+	return a.Final.String()
 }
 
 func resultTexts(results []wire.Result) []any {
