@@ -175,7 +175,8 @@ func (c *contest) run(ctx context.Context) (outcome, error) {
 			at := (round + i) % len(loaded) // nobody is always first
 			m, err := c.measure(ctx, loaded[at], tokens)
 			if err != nil {
-				return o, fmt.Errorf("%s, %s: %w", loaded[at].target.name, o.Scenario, err)
+				failed := loaded[at].target
+				return o, fmt.Errorf("%s, %s: %w\n%s", failed.name, o.Scenario, err, failed.process.tail())
 			}
 			o.Series[at].Rounds = append(o.Series[at].Rounds, m)
 			c.fastest = max(c.fastest, m.Throughput)

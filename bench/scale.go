@@ -33,7 +33,8 @@ type sized struct {
 	ask   wire.Permission
 }
 
-// sizes returns what is measured.
+// sizes returns what is measured, for callers with so many groups of those that
+// there are.
 func sizes() []sized {
 	read := wire.Permission{Name: "catalog.entity.refresh", Action: "update", Resource: true, ResourceType: "catalog-entity"}
 	return []sized{
@@ -43,12 +44,12 @@ func sizes() []sized {
 	}
 }
 
-// Each caller has so many groups, of which the first are the same for all. So many
-// rules are about these and the permission that is asked for.
-const (
-	groupsOfCaller = 500
-	rulesAsked     = 10
-)
+// groupsOfCallers are how many groups callers have, a usual one and one with many.
+var groupsOfCallers = []int{10, 500}
+
+// rulesAsked is how many rules are about the permission that is asked for and one of
+// the first groups, which every caller has.
+const rulesAsked = 2
 
 // figures are what one policy costs.
 type figures struct {
@@ -60,7 +61,13 @@ type figures struct {
 	Heap int64 `json:"heap_bytes"`
 	RSS  int64 `json:"rss_bytes"`
 	Peak int64 `json:"peak_bytes"`
-	// Miss is the median of decisions for callers never seen before, Hit of the same again.
+	// Times are those of decisions, as groupsOfCallers.
+	Times []times `json:"times"`
+}
+
+// times are the medians of decisions for callers never seen before, and of the same
+// again.
+type times struct {
 	Miss time.Duration `json:"miss_p50_ns"`
 	Hit  time.Duration `json:"hit_p50_ns"`
 }
@@ -91,9 +98,10 @@ func scale(ctx context.Context, b *bench) error {
 		}
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s Median of %d processes each; callers with %d groups.\n\n"+
-		"| policy | activation ms | heap MB | RSS MB | peak MB | miss µs | hit µs |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-		m, b.rounds, groupsOfCaller)
+	fmt.Fprintf(&text, "%s Median of %d processes each; callers with %d and with %d groups.\n\n"+
+		"| policy | activation ms | heap MB | RSS MB | peak MB | miss µs | hit µs | miss µs, many groups | hit µs, many groups |\n"+
+		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+		m, b.rounds, groupsOfCallers[0], groupsOfCallers[1])
 	for _, name := range order {
 		of := func(field func(figures) float64) string {
 			var all []float64
@@ -102,13 +110,15 @@ func scale(ctx context.Context, b *bench) error {
 			}
 			return figure(median(all))
 		}
-		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %s | %s |\n", name,
+		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", name,
 			of(func(f figures) float64 { return f.Activation.Seconds() * 1e3 }),
 			of(func(f figures) float64 { return float64(f.Heap) / 1e6 }),
 			of(func(f figures) float64 { return float64(f.RSS) / 1e6 }),
 			of(func(f figures) float64 { return float64(f.Peak) / 1e6 }),
-			of(func(f figures) float64 { return f.Miss.Seconds() * 1e6 }),
-			of(func(f figures) float64 { return f.Hit.Seconds() * 1e6 }))
+			of(func(f figures) float64 { return f.Times[0].Miss.Seconds() * 1e6 }),
+			of(func(f figures) float64 { return f.Times[0].Hit.Seconds() * 1e6 }),
+			of(func(f figures) float64 { return f.Times[1].Miss.Seconds() * 1e6 }),
+			of(func(f figures) float64 { return f.Times[1].Hit.Seconds() * 1e6 }))
 	}
 	return b.publish("scale", text.String(), map[string]any{"machine": m, "policies": rows})
 }
@@ -155,31 +165,35 @@ func measurePolicy(ctx context.Context, args []string) error {
 		return err
 	}
 	f.RSS = used.RSS
-	if f.Miss, f.Hit, err = decisionTimes(ctx, engine, s.ask, n); err != nil {
-		return err
+	for _, groups := range groupsOfCallers {
+		t, err := decisionTimes(ctx, engine, s.ask, n, groups)
+		if err != nil {
+			return err
+		}
+		f.Times = append(f.Times, t)
 	}
 	return json.NewEncoder(os.Stdout).Encode(f)
 }
 
-// decisionTimes are the medians of a miss and of a hit.
-func decisionTimes(ctx context.Context, engine *policy.Engine, ask wire.Permission, groups int) (miss, hit time.Duration, err error) {
+// decisionTimes asks for callers with so many of all the groups.
+func decisionTimes(ctx context.Context, engine *policy.Engine, ask wire.Permission, all, groups int) (t times, err error) {
 	const callers = 400
-	random := rand.New(rand.NewPCG(1, 2))
-	all := make([]policy.Caller, callers)
-	for i := range all {
-		user := userRef(i)
+	random := rand.New(rand.NewPCG(1, uint64(groups)))
+	asking := make([]policy.Caller, callers)
+	for i := range asking {
+		user := fmt.Sprintf("user:default/user-%d-%d", groups, i)
 		claims := []string{user}
-		for g := range groupsOfCaller {
+		for g := range groups {
 			if g >= rulesAsked {
-				g = random.IntN(groups)
+				g = random.IntN(all)
 			}
 			claims = append(claims, groupRef(g))
 		}
-		all[i] = policy.Caller{User: user, Claims: claims, Actor: askingPlugin}
+		asking[i] = policy.Caller{User: user, Claims: claims, Actor: askingPlugin}
 	}
-	round := func() (time.Duration, error) {
+	median := func() (time.Duration, error) {
 		var took []time.Duration
-		for _, caller := range all {
+		for _, caller := range asking {
 			begin := time.Now()
 			batch, err := engine.Decide(ctx, caller, []wire.Permission{ask})
 			took = append(took, time.Since(begin))
@@ -190,14 +204,15 @@ func decisionTimes(ctx context.Context, engine *policy.Engine, ask wire.Permissi
 				return 0, fmt.Errorf("the policy answers %v: %w", o.Decision.Result, o.Err)
 			}
 		}
-		slices.Sort(took[callers/10:]) // the first ones warm up
-		return took[callers/10:][callers*9/20], nil
+		const warm = callers / 10
+		slices.Sort(took[warm:])
+		return took[warm+(callers-warm)/2], nil
 	}
-	if miss, err = round(); err != nil {
-		return 0, 0, err
+	if t.Miss, err = median(); err != nil {
+		return t, err
 	}
-	hit, err = round()
-	return miss, hit, err
+	t.Hit, err = median()
+	return t, err
 }
 
 func groupRef(n int) string { return fmt.Sprintf("group:default/g-%d", n) }

@@ -24,9 +24,10 @@ type target struct {
 	address string // host:port
 	path    string // of authorize; empty for an OPA server, whose path depends on what is asked
 	metrics string // URL of Go's metrics; empty where it is not a Go program
-	pids    []int  // whose CPU time and memory count
-	calls   bool   // whether it asks plugins
-	policy  bool   // whether it has one
+	process *process
+	pids    []int // whose CPU time and memory count
+	calls   bool  // whether it asks plugins
+	policy  bool  // whether it has one
 }
 
 // names of targets.
@@ -105,7 +106,7 @@ func (b *bench) startFloor() (*target, error) {
 	}
 	return &target{
 		name: nameFloor, address: strings.TrimPrefix(base, "http://"), path: "/api/permission/authorize",
-		metrics: base + "/metrics", pids: []int{p.cmd.Process.Pid},
+		metrics: base + "/metrics", process: p, pids: []int{p.cmd.Process.Pid},
 	}, nil
 }
 
@@ -144,7 +145,7 @@ func (b *bench) startStagedoor(ctx context.Context, name, binary, backstage, pol
 	}
 	return &target{
 		name: name, address: base.Host, path: base.Path + "/authorize", metrics: at.Admin + "/metrics",
-		pids: []int{p.cmd.Process.Pid}, calls: true, policy: true,
+		process: p, pids: []int{p.cmd.Process.Pid}, calls: true, policy: true,
 	}, nil
 }
 
@@ -180,7 +181,8 @@ func (b *bench) startOPA(ctx context.Context, binary, policy string) (*target, e
 	}
 	base := "http://" + address
 	return &target{
-		name: nameOPA, address: address, metrics: base + "/metrics", pids: []int{p.cmd.Process.Pid}, policy: true,
+		name: nameOPA, address: address, metrics: base + "/metrics",
+		process: p, pids: []int{p.cmd.Process.Pid}, policy: true,
 	}, p.ready(ctx, base+"/health")
 }
 
@@ -225,7 +227,7 @@ func (b *bench) startReference(backstage string, opa *target) (*target, error) {
 	}
 	return &target{
 		name: nameReference, address: base.Host, path: base.Path + "/authorize",
-		pids: append(children, opa.pids...), calls: true, policy: true,
+		process: p, pids: append(children, opa.pids...), calls: true, policy: true,
 	}, nil
 }
 
