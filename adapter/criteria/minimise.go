@@ -50,12 +50,52 @@ func (s *Space) Minimise(f Function) (Criteria, error) {
 // Possible is whether a function holds under some answers. Where that takes too long
 // to find out, it says that it does.
 func (s *Space) Possible(f Function) bool {
+	d, e := s.whole(f)
+	return e != no || d.over
+}
+
+// Model returns answers under which a function holds: whether other functions do.
+// It returns false where there are none, or finding them takes too long.
+func (s *Space) Model(f Function) (answers func(Function) bool, ok bool) {
+	d, e := s.whole(f)
+	if e == no || d.over {
+		return nil, false
+	}
+	known := make(map[Function]bool)
+	for e != yes {
+		level := d.bdd.level(e)
+		lo, hi := d.cofactors(e, level)
+		variable := s.byRule[s.variables[d.order[level]].rule]
+		known[variable] = lo == no
+		if e = lo; lo == no {
+			e = hi
+		}
+	}
+	return func(f Function) bool { return s.holds(f, known) }, true
+}
+
+// whole is a function as a diagram.
+func (s *Space) whole(f Function) (*diagram, edge) {
+	m := minimiser{space: s, work: maxWork}
+	d := m.diagram(m.support(f))
+	return d, d.build(f)
+}
+
+// holds is whether a function holds, given where some do. Rules that are not among
+// those do not.
+func (s *Space) holds(f Function, known map[Function]bool) bool {
 	if f == Denied || f == Granted {
 		return f == Granted
 	}
-	m := minimiser{space: s, work: maxWork}
-	d := m.diagram(m.support(f))
-	return d.build(f) != no || d.over
+	positive := f &^ 1
+	value, ok := known[positive]
+	if !ok {
+		if n := s.nodes[f>>1]; n.of != nil {
+			value = !slices.ContainsFunc(n.of, func(f Function) bool { return !s.holds(f, known) })
+		}
+		known[positive] = value
+	}
+	return value != f.negated()
 }
 
 type minimiser struct {

@@ -306,24 +306,6 @@ func TestMinimiseLists(t *testing.T) {
 	}
 }
 
-// holds evaluates a function as it was put together.
-func (s *Space) holds(f Function, answer func(Rule) bool, known map[Function]bool) bool {
-	if f == Denied || f == Granted {
-		return f == Granted
-	}
-	positive := f &^ 1
-	value, ok := known[positive]
-	if !ok {
-		if n := s.nodes[f>>1]; n.variable >= 0 {
-			value = answer(s.variables[n.variable].rule)
-		} else {
-			value = !slices.ContainsFunc(n.of, func(f Function) bool { return !s.holds(f, answer, known) })
-		}
-		known[positive] = value
-	}
-	return value != f.negated()
-}
-
 // atLeast holds where k of the first n rules do.
 func atLeast(s *Space, k, n int) Function {
 	after := make([]Function, n+1)
@@ -400,7 +382,7 @@ func TestMinimiseLargeFunctions(t *testing.T) {
 					answers[v.rule] = r.IntN(10) < often
 				}
 				answer := func(r Rule) bool { return answers[r] }
-				if c.Eval(answer) != s.holds(f, answer, make(map[Function]bool)) {
+				if c.Eval(answer) != s.holds(f, s.known(answer)) {
 					t.Fatal("differs")
 				}
 			}
@@ -491,7 +473,7 @@ func TestMinimiseRandomFunctions(t *testing.T) {
 				a[v] = r.IntN(2) == 0
 			}
 			answer := func(r Rule) bool { return a[ruleIndex[r]] }
-			if c.Eval(answer) != s.holds(f, answer, make(map[Function]bool)) {
+			if c.Eval(answer) != s.holds(f, s.known(answer)) {
 				t.Fatalf("trial %d: %s differs", trial, c.AppendJSON(nil))
 			}
 		}
@@ -518,6 +500,15 @@ var ruleIndex = func() map[Rule]int {
 	return index
 }()
 
+// known are the rules that hold.
+func (s *Space) known(answer func(Rule) bool) map[Function]bool {
+	known := make(map[Function]bool)
+	for rule, f := range s.byRule {
+		known[f] = answer(rule)
+	}
+	return known
+}
+
 func TestPossible(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 0))
 	for range 2_000 {
@@ -525,6 +516,10 @@ func TestPossible(t *testing.T) {
 		f, want := randomFunction(r, s, 1+r.IntN(5))
 		if got := s.Possible(f); got != (want != 0) {
 			t.Fatalf("says %v of %x", got, want)
+		}
+		answers, ok := s.Model(f)
+		if ok != (want != 0) || ok && !answers(f) {
+			t.Fatalf("has no answers for %x", want)
 		}
 	}
 }

@@ -96,18 +96,6 @@ func (p *planner) keyed(body ast.Body, key *ast.Term, bound ast.VarSet, counted 
 	return nil
 }
 
-// iteration is the partial set whose elements an expression iterates over, as
-// x = s[y] or s[y] does.
-func (p *planner) iteration(e *ast.Expr) *collection {
-	if len(e.With) > 0 || e.Negated {
-		return nil
-	}
-	if ref, _, _ := iterated(e); ref != nil {
-		return p.collectionAt(ref)
-	}
-	return nil
-}
-
 // iterated is the reference in x = ref[y], and x and y; of ref[y], x is y.
 func iterated(e *ast.Expr) (ref ast.Ref, x, y *ast.Term) {
 	var set *ast.Term
@@ -195,13 +183,10 @@ func (p *planner) aboutSet(e *ast.Expr, bound ast.VarSet) (literal, bool) {
 	if l.of = p.collectionAt(ref); l.of == nil {
 		return literal{}, false
 	}
-	_, isVar := y.Value.(ast.Var)
-	anything := isVar && !isKnown(y, bound)
+	anything := varOf(y) != "" && !isKnown(y, bound)
 	switch {
-	case isKnown(x, bound) && (y.Equal(x) || anything && e.Negated):
+	case isKnown(x, bound) && (y.Equal(x) || anything):
 		l.kind, l.args = isElement, []*ast.Term{x}
-	case !e.Negated:
-		l.kind, l.vars = isEach, []*ast.Term{x, y}
 	case anything && y.Equal(x):
 		l.kind = isSome
 	default:

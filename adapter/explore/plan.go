@@ -2,6 +2,7 @@ package explore
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/types"
@@ -14,8 +15,8 @@ type document struct {
 	ref      ast.Ref
 	function bool
 	chains   []*chain
-	// proved is whether the values are constants, so that the document is known
-	// from all proofs of its bodies. Otherwise it is explored.
+	// proved is whether the value is known in each proof of a body, so that the
+	// document is known from all of them. Otherwise it is explored.
 	proved   bool
 	fallback *ast.Term // the default's value, nil where there is none
 	indexed  bool      // whether OPA's rule index tells which chains can matter
@@ -27,10 +28,10 @@ type chain struct {
 	branches []branch
 }
 
-// branch is one body and the constant that it gives.
+// branch is one body and the value that it gives.
 type branch struct {
 	args  []*ast.Term
-	value *ast.Term
+	value *ast.Term // nil where it is that of resultVar
 	body  *proofs
 }
 
@@ -65,6 +66,8 @@ type literal struct {
 	of    *collection
 	over  []*ast.Term // what the first args are the values of, for of
 	count *ast.Term   // the number
+	out   *ast.Term   // isEach: what is bound to the value
+	pair  bool        // isEach: to an array of the element, twice
 }
 
 type literalKind uint8
@@ -78,12 +81,14 @@ const (
 	isEvery
 	isGroup // expressions that are explored
 	// Of a collection, whether
-	isSet     // it is defined: always
-	isSome    // there is an element
-	isElement // its last arg is an element
-	isEqual   // it is its last arg
-	isCount   // the number of elements is one for which the body holds
-	isEach    // there is an element that is the value of the call
+	isSet   // it is defined: always
+	isSome  // there is an element
+	isEqual // it is its last arg
+	isCount // the number of elements is one for which the body holds
+	// Of the elements of a collection, the values of a document or the answer to a
+	// question, whether
+	isElement // the last arg is one
+	isEach    // there is one that is the value of the call
 )
 
 // planner finds the documents that depend on the resource and plans how each
@@ -93,6 +98,7 @@ type planner struct {
 	policy      *Policy
 	dependent   map[*ast.Rule]bool
 	collections map[string]*collection // by path; nil for what is none
+	values      int                    // how many variables were added
 }
 
 // plan plans every document that depends on the resource.
@@ -168,33 +174,36 @@ func alone(compiler *ast.Compiler, ref ast.Ref) bool {
 }
 
 func (p *planner) document(doc *document) {
-	doc.proved, doc.indexed = true, true
+	doc.proved, doc.indexed = true, !doc.function
 	for _, rule := range p.compiler.GetRulesExact(doc.ref) {
-		if !ast.IsConstant(rule.Head.Value.Value) {
-			doc.proved = false
-			return
-		}
 		if rule.Default {
 			doc.fallback = rule.Head.Value
 			continue
 		}
 		c := &chain{rule: rule}
 		for r := rule; r != nil; r = r.Else {
-			if !ast.IsConstant(r.Head.Value.Value) {
+			b := p.branch(r)
+			if b.body == nil {
 				doc.proved = false
 				return
 			}
-			p.rule = r
-			bound := ast.NewVarSet()
-			for _, arg := range r.Head.Args {
-				bound.Update(varsOf(arg))
-			}
-			c.branches = append(c.branches, branch{r.Head.Args, r.Head.Value, p.proofs(r.Body, bound)})
+			c.branches = append(c.branches, b)
 			doc.indexed = doc.indexed && r == rule
 		}
 		doc.chains = append(doc.chains, c)
 	}
-	doc.indexed = doc.indexed && !doc.function
+}
+
+func (p *planner) branch(rule *ast.Rule) branch {
+	p.rule = rule
+	bound := ast.NewVarSet()
+	for _, arg := range rule.Head.Args {
+		bound.Update(varsOf(arg))
+	}
+	if ast.IsConstant(rule.Head.Value.Value) {
+		return branch{rule.Head.Args, rule.Head.Value, p.proofs(rule.Body, bound)}
+	}
+	return branch{rule.Head.Args, nil, p.keyed(rule.Body, rule.Head.Value, bound, false)}
 }
 
 // varsOf are the variables of x, of closures within it too.
@@ -225,6 +234,7 @@ type cluster struct {
 
 // proofs plans how to find all proofs of a body in which some variables are bound.
 func (p *planner) proofs(body ast.Body, outer ast.VarSet) *proofs {
+	body = p.apart(body)
 	clusters, bound := p.clusters(body, outer)
 	exprs := make(ast.Body, len(body))
 	generates := make([]bool, len(body))
@@ -233,7 +243,7 @@ func (p *planner) proofs(body ast.Body, outer ast.VarSet) *proofs {
 	for i, e := range body {
 		if c := clusters[i]; c == nil {
 			exprs[i] = e
-			generates[i] = generator(e, seen)
+			generates[i] = isGenerator(e, seen)
 			seen.Update(ownVars(e))
 		} else if c.last == i {
 			exprs[i] = p.literal(c.exprs, bound[i])
@@ -241,6 +251,26 @@ func (p *planner) proofs(body ast.Body, outer ast.VarSet) *proofs {
 		}
 	}
 	return &proofs{parts: parts(exprs, outer, generates, isLiteral)}
+}
+
+// apart gives each side of an equality whose sides both depend on the resource an
+// expression of its own.
+func (p *planner) apart(body ast.Body) ast.Body {
+	var whole ast.Body
+	for _, e := range body {
+		if !e.IsEquality() || e.Negated || len(e.With) > 0 || !p.depends(e.Operand(0)) || !p.depends(e.Operand(1)) {
+			whole = append(whole, e)
+			continue
+		}
+		p.values++
+		value := ast.VarTerm("stagedoor value " + strconv.Itoa(p.values))
+		for i := range 2 {
+			side := ast.Equality.Expr(value, e.Operand(i))
+			side.Location = e.Location
+			whole = append(whole, side)
+		}
+	}
+	return whole
 }
 
 // clusters are, by the place of each expression that depends on the resource, those
@@ -280,8 +310,8 @@ func (p *planner) clusters(body ast.Body, outer ast.VarSet) ([]*cluster, []ast.V
 		}
 		c.exprs, c.last = append(c.exprs, e), i
 		clusters[i] = c
-		if p.iteration(e) != nil && len(c.exprs) == 1 {
-			bound.Update(ownVars(e)) // A proof knows the element.
+		if _, ok := p.each(e); ok && len(c.exprs) == 1 {
+			bound.Update(ownVars(e)) // A proof knows the value.
 			continue
 		}
 		for v := range ownVars(e) {
@@ -299,8 +329,8 @@ func (p *planner) clusters(body ast.Body, outer ast.VarSet) ([]*cluster, []ast.V
 	return clusters, known
 }
 
-// generator is whether an expression without literals may have several solutions.
-func generator(e *ast.Expr, bound ast.VarSet) bool {
+// isGenerator is whether an expression without literals may have several solutions.
+func isGenerator(e *ast.Expr, bound ast.VarSet) bool {
 	if e.Negated {
 		return false
 	}
@@ -418,8 +448,8 @@ func (p *planner) literal(exprs []*ast.Expr, bound ast.VarSet) *ast.Expr {
 	number := ast.IntNumberTerm(len(p.policy.literals))
 	p.policy.literals = append(p.policy.literals, l)
 	terms := []*ast.Term{literalOperator, number, ast.ArrayTerm(l.args...)}
-	if l.kind == isEach {
-		terms = append(terms, ast.ArrayTerm(l.vars...))
+	if l.out != nil {
+		terms = append(terms, l.out)
 	}
 	call := ast.NewExpr(terms)
 	call.Location = l.at
@@ -427,8 +457,7 @@ func (p *planner) literal(exprs []*ast.Expr, bound ast.VarSet) *ast.Expr {
 }
 
 // literalDecl is the function that stands for literals: of the literal's number
-// and the values of its args. Of isEach, it has a value for each element, an array
-// of the element and again the element, as iterating a set does.
+// and the values of its args. Of isEach, it has several values.
 var literalDecl = &ast.Builtin{
 	Name: "stagedoor.literal",
 	Decl: types.NewFunction(types.Args(types.N, types.A), types.A),
@@ -452,16 +481,18 @@ func (p *planner) simple(exprs []*ast.Expr, bound ast.VarSet) (literal, bool) {
 	if len(exprs) > 1 || len(e.With) > 0 {
 		return literal{}, false
 	}
+	if l, ok := p.each(e); ok {
+		return l, true
+	}
 	l := literal{negated: e.Negated}
 	switch terms := e.Terms.(type) {
 	case *ast.Term:
-		ref, ok := terms.Value.(ast.Ref)
-		if !ok {
-			return literal{}, false
-		}
-		l.kind, l.doc = isDocument, p.policy.documents.at(ref)
-		return l, l.doc != nil && !l.doc.function
+		l.kind, l.doc = isDocument, p.documentAt(terms)
+		return l, l.doc != nil
 	case []*ast.Term:
+		if e.IsEquality() {
+			return p.negatedEquality(l, e, bound)
+		}
 		return p.call(l, e, terms)
 	case *ast.Not:
 		l.kind, l.negated = isBody, !e.Negated
@@ -479,6 +510,61 @@ func (p *planner) simple(exprs []*ast.Expr, bound ast.VarSet) (literal, bool) {
 	}
 	l.given(e, bound)
 	return l, true
+}
+
+// documentAt is the document that a term refers to, if it is one and no function.
+func (p *planner) documentAt(t *ast.Term) *document {
+	doc := p.policy.documents.at(refOf(t))
+	if doc == nil || doc.function {
+		return nil
+	}
+	return doc
+}
+
+// each plans an expression that binds something to a value which a proof knows: of
+// a document, a question or the elements of a partial set.
+func (p *planner) each(e *ast.Expr) (literal, bool) {
+	l := literal{kind: isEach}
+	if e.Negated || len(e.With) > 0 {
+		return l, false
+	}
+	if terms, ok := e.Terms.([]*ast.Term); ok && !e.IsEquality() {
+		last := len(terms) - 1
+		l.args, l.out = terms[1:last], terms[last]
+		if l.rule = p.questions[e]; l.rule != nil {
+			return l, len(l.args) == 2
+		}
+		function := refOf(terms[0])
+		l.doc = p.policy.documents.at(function)
+		return l, l.doc != nil && len(l.args) == p.compiler.GetArity(function)
+	}
+	if e.IsEquality() {
+		for i := range 2 {
+			l.doc, l.out = p.documentAt(e.Operand(i)), e.Operand(1-i)
+			if l.doc != nil {
+				return l, !p.depends(l.out)
+			}
+		}
+	}
+	ref, x, y := iterated(e)
+	if ref == nil || p.depends(x) {
+		return l, false
+	}
+	l.of, l.out, l.pair = p.collectionAt(ref), ast.ArrayTerm(x, y), true
+	return l, l.of != nil
+}
+
+// negatedEquality plans not d = x.
+func (p *planner) negatedEquality(l literal, e *ast.Expr, bound ast.VarSet) (literal, bool) {
+	l.kind = isElement
+	for i := range 2 {
+		other := e.Operand(1 - i)
+		if l.doc = p.documentAt(e.Operand(i)); l.doc != nil && e.Negated && isKnown(other, bound) {
+			l.args = []*ast.Term{other}
+			return l, true
+		}
+	}
+	return l, false
 }
 
 // call plans the call of a permission rule or of a function, whose result is not

@@ -72,11 +72,16 @@ func (w *world) document(doc *document, args []*ast.Term) ([]outcome, error) {
 			}
 		}
 		at := w.policy.compiler.GetRulesExact(doc.ref)[0].Location
-		if doc.function {
-			return w.explore(callOf(doc.ref, args), nil, at, doc.ref.String())
-		}
-		return w.explore(valueOf(doc.ref), doc, at, doc.ref.String())
+		return w.explore(w.goal(doc, args), doc, at, doc.ref.String())
 	})
+}
+
+// goal is the query for the value of a document.
+func (*world) goal(doc *document, args []*ast.Term) ast.Body {
+	if doc.function {
+		return callOf(doc.ref, args)
+	}
+	return valueOf(doc.ref)
 }
 
 // resultVar is bound to what a query is for. No author can have a variable of this
@@ -94,36 +99,84 @@ func callOf(ref ast.Ref, args []*ast.Term) ast.Body {
 	return ast.NewBody(ast.NewExpr(terms))
 }
 
-// proveDocument finds the outcomes of a document from the proofs of its bodies. A branch
-// of a rule counts where none before it does, and the fallback where no branch
-// does.
+// proveDocument finds the outcomes of a document from the proofs of its bodies. A
+// branch of a rule counts where none before it does, and the fallback where no
+// branch does.
 func (w *world) proveDocument(doc *document, args []*ast.Term) ([]outcome, error) {
 	none := outcome{value: doc.fallback, where: criteria.Granted}
 	var found []outcome
 	for _, c := range w.chains(doc) {
-		before := len(found)
 		taken := criteria.Denied
 		for _, b := range c.branches {
-			holds, err := w.proofs(b.body, b.args, args)
+			elements, err := w.branch(b, args)
 			if err != nil {
 				return nil, err
 			}
-			where := w.space.All(holds, taken.Not())
-			taken = w.space.Any(taken, holds)
-			if where == criteria.Denied {
-				continue
+			for _, e := range elements {
+				found = append(found, outcome{value: e.value, where: w.space.All(e.where, taken.Not())})
 			}
-			for _, other := range found[:before] {
-				if !other.value.Equal(b.value) && w.space.Possible(w.space.All(where, other.where)) {
-					return nil, errNotProved // Two rules differ.
-				}
-			}
-			found = append(found, outcome{value: b.value, where: where})
+			taken = w.space.Any(taken, w.any(elements))
 		}
 		none.where = w.space.All(none.where, taken.Not())
 	}
+	found, err := w.settle(doc, args, w.merge(found))
+	if err != nil {
+		return nil, err
+	}
 	w.proved++
 	return w.merge(append([]outcome{none}, found...)), nil
+}
+
+// branch are the values of a branch, and where it has each.
+func (w *world) branch(b branch, args []*ast.Term) ([]element, error) {
+	if b.value == nil {
+		return w.keyed(b.body, b.args, args)
+	}
+	holds, err := w.proofs(b.body, b.args, args)
+	return []element{{b.value, holds}}, err
+}
+
+// maxValues is how many values of a document may exclude each other only by the
+// answers.
+const maxValues = 16
+
+// settle makes errors of the places where a document has two values. The error is
+// OPA's own, from an evaluation under answers that lead there.
+func (w *world) settle(doc *document, args []*ast.Term, found []outcome) ([]outcome, error) {
+	if len(found) > maxValues {
+		return nil, errNotProved
+	}
+	var conflicts []outcome
+	for i := range found {
+		for j := range found[:i] {
+			where := w.space.All(found[i].where, found[j].where)
+			for _, c := range conflicts {
+				where = w.space.All(where, c.where.Not())
+			}
+			if !w.space.Possible(where) {
+				continue
+			}
+			answers, ok := w.space.Model(where)
+			if !ok {
+				return nil, errNotProved
+			}
+			r := &run{world: w, goal: doc, answers: answers}
+			failure, err := w.evaluate(w.goal(doc, args), r, func(topdown.QueryResult) {})
+			if err != nil {
+				return nil, err
+			}
+			if failure == nil {
+				return nil, errNotProved
+			}
+			conflicts = append(conflicts, outcome{err: failure, where: where})
+		}
+	}
+	for i := range found {
+		for _, c := range conflicts {
+			found[i].where = w.space.All(found[i].where, c.where.Not())
+		}
+	}
+	return append(found, conflicts...), nil
 }
 
 // merge joins outcomes that are the same and leaves out those that never are.
@@ -229,14 +282,21 @@ func (p *Policy) literal(bctx topdown.BuiltinContext, operands []*ast.Term, iter
 	if values, ok := operands[1].Value.(*ast.Array); ok {
 		values.Foreach(func(t *ast.Term) { args = append(args, t) })
 	}
-	if l := &p.literals[number]; l.kind != isEach {
-		holds, err := r.world.literal(l, args)
-		if err != nil {
-			return r.halt(err)
-		}
-		return r.suppose(holds, ast.InternedTerm(true), iter)
+	l := &p.literals[number]
+	defer r.world.begin(task{at: l.at, text: string(l.at.Text)})()
+	if l.kind == isEach {
+		return r.each(l, args, iter)
 	}
-	elements, err := r.world.elements(p.literals[number].of, nil, nil)
+	holds, err := r.world.literal(l, args)
+	if err != nil {
+		return r.halt(err)
+	}
+	return r.suppose(holds, ast.InternedTerm(true), iter)
+}
+
+// each goes on with a proof for each value of a literal.
+func (r *run) each(l *literal, args []*ast.Term, iter func(*ast.Term) error) error {
+	elements, err := r.world.values(l, args)
 	if err != nil {
 		return r.halt(err)
 	}
@@ -244,7 +304,11 @@ func (p *Policy) literal(bctx topdown.BuiltinContext, operands []*ast.Term, iter
 		if err := r.world.count(); err != nil {
 			return r.halt(err)
 		}
-		if err := r.suppose(e.where, ast.ArrayTerm(e.value, e.value), iter); err != nil {
+		value := e.value
+		if l.pair {
+			value = ast.ArrayTerm(value, value)
+		}
+		if err := r.suppose(e.where, value, iter); err != nil {
 			return err
 		}
 	}
@@ -275,7 +339,6 @@ func (r *run) suppose(holds criteria.Function, value *ast.Term, iter func(*ast.T
 
 // literal is where a literal holds.
 func (w *world) literal(l *literal, args []*ast.Term) (criteria.Function, error) {
-	defer w.begin(task{at: l.at, text: string(l.at.Text)})()
 	if err := w.count(); err != nil {
 		return criteria.Denied, err
 	}
@@ -290,17 +353,10 @@ func (w *world) literal(l *literal, args []*ast.Term) (criteria.Function, error)
 func (w *world) positive(l *literal, args []*ast.Term) (criteria.Function, error) {
 	switch l.kind {
 	case isQuestion:
-		q, err := w.question(l.rule, args)
-		_, limited := errors.AsType[*LimitError](err)
-		switch {
-		case limited:
-			return criteria.Denied, err
-		case err != nil:
-			return criteria.Denied, errNotProved
-		case q < 0:
-			return criteria.Denied, nil
-		}
-		return w.questions[q].outcomes[1].where, nil
+		return w.ask(l.rule, args)
+	case isElement:
+		elements, err := w.values(l, args[:len(args)-1])
+		return member(elements, args[len(args)-1]), err
 	case isDocument:
 		outcomes, err := w.document(l.doc, args)
 		return w.truth(outcomes, err)
@@ -318,13 +374,53 @@ func (w *world) positive(l *literal, args []*ast.Term) (criteria.Function, error
 		return w.space.Any(lhs, rhs), err
 	case isEvery:
 		return w.every(l, args)
-	case isSet, isSome, isElement, isEqual, isCount:
+	case isSet, isSome, isEqual, isCount:
 		return w.collection(l, args)
 	}
 	outcomes, err := w.once(l, args, func() ([]outcome, error) {
 		return w.explore(given(l.vars, args, l.body), nil, l.at, string(l.at.Text))
 	})
 	return w.truth(outcomes, err)
+}
+
+// ask is where a permission rule about the resource holds.
+func (w *world) ask(rule *PermissionRule, args []*ast.Term) (criteria.Function, error) {
+	q, err := w.question(rule, args)
+	_, limited := errors.AsType[*LimitError](err)
+	switch {
+	case limited:
+		return criteria.Denied, err
+	case err != nil:
+		return criteria.Denied, errNotProved
+	case q < 0:
+		return criteria.Denied, nil
+	}
+	return w.questions[q].outcomes[1].where, nil
+}
+
+// values are those of a collection, a document or a question.
+func (w *world) values(l *literal, args []*ast.Term) ([]element, error) {
+	switch {
+	case l.of != nil:
+		return w.elements(l.of, l.over, args)
+	case l.rule != nil:
+		holds, err := w.ask(l.rule, args)
+		return []element{{ast.InternedTerm(true), holds}}, err
+	}
+	outcomes, err := w.document(l.doc, args)
+	if err != nil {
+		return nil, err
+	}
+	var elements []element
+	for _, o := range outcomes {
+		if o.err != nil {
+			return nil, errNotProved
+		}
+		if o.value != nil {
+			elements = append(elements, element{o.value, o.where})
+		}
+	}
+	return elements, nil
 }
 
 // truth is where a value is defined and not false.
@@ -388,8 +484,6 @@ func (w *world) collection(l *literal, args []*ast.Term) (criteria.Function, err
 	switch l.kind {
 	case isSome:
 		return w.any(elements), nil
-	case isElement:
-		return member(elements, args[len(l.over)]), nil
 	case isEqual:
 		return w.equal(elements, args[len(l.over)]), nil
 	case isCount:

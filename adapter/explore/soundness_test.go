@@ -47,7 +47,8 @@ func TestSoundness(t *testing.T) {
 				o, otherErr := other.Decide(context.Background(), q)
 				if _, ok := errors.AsType[*LimitError](otherErr); ok {
 					count[name+" too large"]++
-				} else if (err == nil) != (otherErr == nil) || !r.Criteria.Equal(o.Criteria) {
+				} else if (err == nil) != (otherErr == nil) || !r.Criteria.Equal(o.Criteria) ||
+					len(r.Errors) > 0 != (len(o.Errors) > 0) {
 					t.Fatalf("%s\ninput %s\n%s: %v\n%s, not %v\n%s", policy, input, name, otherErr, outline(o.Criteria), err, outline(r.Criteria))
 				}
 			}
@@ -64,7 +65,8 @@ func TestSoundness(t *testing.T) {
 				want, failure := stock.allow(q, entity)
 				got := err == nil && r.Criteria.Eval(func(rule criteria.Rule) bool { return holds(rule, entity) })
 				count["entities"]++
-				if got != want {
+				told := err != nil || len(r.Errors) > 0
+				if got != want || failure != nil && !told {
 					t.Fatalf("%s\ninput %s\nentity %v\nstock OPA says %v (%v), the criteria say %v (%v):\n%s%v",
 						policy, input, entity, want, failure, got, err, outline(r.Criteria), r.Errors)
 				}

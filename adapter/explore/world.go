@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
@@ -100,8 +101,10 @@ type run struct {
 	world *world
 	// goal is the document that is evaluated, if it is one.
 	goal *document
-	// choice is which outcome of each question is tried; it is nil for proofs.
-	choice map[int]int
+	// choice is which outcome of each question is tried, or answers tells which;
+	// both are nil for proofs.
+	choice  map[int]int
+	answers func(criteria.Function) bool
 	// open are the questions without a choice that were asked, in order.
 	open []int
 	seen map[int]bool
@@ -111,6 +114,9 @@ type run struct {
 	// fatal ends the decision, failed this branch. Both stop the evaluation.
 	fatal, failed error
 }
+
+// proving is whether the run looks for proofs.
+func (r *run) proving() bool { return r.choice == nil && r.answers == nil }
 
 type runKey struct{}
 
@@ -256,7 +262,7 @@ func (r *run) choose(doc *document) *ast.Term {
 	switch {
 	case r.Cancelled():
 		return nil
-	case r.choice == nil:
+	case r.proving():
 		r.fatal = fmt.Errorf("internal error: %v was evaluated amid a proof", doc.ref)
 		return nil
 	}
@@ -289,6 +295,13 @@ func (r *run) choose(doc *document) *ast.Term {
 func (r *run) answer(q int) (int, error) {
 	if err := r.world.count(); err != nil {
 		return 0, err
+	}
+	if r.answers != nil {
+		choice := slices.IndexFunc(r.world.questions[q].outcomes, func(o outcome) bool { return r.answers(o.where) })
+		if choice < 0 {
+			return 0, fmt.Errorf("internal error: %s has no answer", r.world.questions[q].name)
+		}
+		return choice, nil
 	}
 	choice, ok := r.choice[q]
 	if !ok && !r.seen[q] {
@@ -326,7 +339,7 @@ func (p *Policy) ask(rule *PermissionRule) topdown.BuiltinFunc {
 		if q < 0 {
 			return nil
 		}
-		if r.choice == nil {
+		if r.proving() {
 			r.fatal = fmt.Errorf("internal error: %s was asked amid a proof", rule.Name)
 			return topdown.Halt{Err: r.fatal}
 		}
