@@ -247,7 +247,9 @@ func (p *proposal) each(property ask, value string) any {
 			texts = append(texts, a.params["value"])
 		}
 	}
-	if len(texts) < 2 {
+	// The catalog takes only texts for these.
+	single := property.rule == "HAS_METADATA" && slices.Contains([]string{"name", "namespace", "uid"}, name)
+	if len(texts) < 2 || single {
 		return value
 	}
 	return texts
