@@ -22,13 +22,12 @@ type exploration struct {
 	goal   *document
 	choice map[int]int
 	asked  map[int]bool // all questions that were asked
-	leaves int
 }
 
 // branch explores what is left open by the choices made.
 func (x *exploration) branch() ([]outcome, error) {
-	if x.leaves++; x.leaves > x.policy.limits.Branches {
-		return nil, x.limit(x.policy.limits.Branches, "evaluations for this")
+	if x.branches++; x.branches > x.policy.limits.Branches {
+		return nil, x.limit(x.policy.limits.Branches, "evaluations to explore this")
 	}
 	r := &run{world: x.world, goal: x.goal, choice: x.choice, seen: make(map[int]bool)}
 	leaf := outcome{where: criteria.Granted}

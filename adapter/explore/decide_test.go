@@ -59,7 +59,7 @@ allow if sum([n |
 			limits: Limits{Branches: 5},
 			want: `policy.rego:6: sum([n | some g, n in {"a": 1, "b": 2, "c": 3, "d": 4} ` +
 				`catalog.has_label(input.resource, {"label": g}) ]) in {3, 7}: ` +
-				`the decision takes more than 5 evaluations for this; asked are HAS_LABEL (4)`,
+				`the decision takes more than 5 evaluations to explore this; asked are HAS_LABEL (4)`,
 		},
 		"branches of a rule": {
 			policy: header + `
@@ -69,7 +69,7 @@ score := n if {
 
 allow if score in {2, 4}`,
 			limits: Limits{Branches: 5},
-			want: `policy.rego:6: data.authz.score: the decision takes more than 5 evaluations for this; ` +
+			want: `policy.rego:6: data.authz.score: the decision takes more than 5 evaluations to explore this; ` +
 				`asked are HAS_LABEL (4)`,
 		},
 		"questions": {

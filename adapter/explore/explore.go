@@ -26,12 +26,13 @@
 // does with the answers does not matter. References to other rules are questions too,
 // with as many answers as those have values.
 //
-// Proofs: where the values of a rule are constants, all proofs of its bodies are
-// enumerated in one evaluation. Each expression that depends on the resource is
-// replaced by a call that notes it and goes on as if it held: a call of a permission
-// rule, a reference to another rule, a not, an every, a question about a set, or some
+// Proofs: all proofs of the bodies of a rule are enumerated in one evaluation. Each
+// expression that depends on the resource is replaced by a call that notes it and goes
+// on as if it held: a call of a permission rule, a reference to another rule or its
+// value, a not, an every, an element of a set or the number of its elements, or some
 // expressions that are explored by themselves. Long alternatives, independent rules
-// and sets of reasons to deny cost what they are long.
+// and sets of reasons to deny cost what they are long. Where two rules differ, an
+// evaluation under answers that lead there says how OPA fails.
 //
 // # Failure
 //

@@ -16,7 +16,8 @@ type Limits struct {
 	Evaluations int
 	// Questions is how many different questions about the resource may be asked.
 	Questions int
-	// Branches is how many evaluations it may take to explore one rule or expression.
+	// Branches is how many of the evaluations may be to explore rules and expressions
+	// that cannot be proved.
 	Branches int
 	// Answers is how many times questions may be asked in all evaluations together.
 	Answers int

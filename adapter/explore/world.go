@@ -36,8 +36,8 @@ type world struct {
 	collected map[knownKey][]knownElements
 	asked     *PermissionRule // the first rule that was asked; others must be of its type
 
-	evaluations, answers, asks, proved, explored int
-	tasks                                        []task
+	evaluations, branches, answers, asks, proved, explored int
+	tasks                                                  []task
 }
 
 // question is something that is not known while the policy is evaluated, and its
