@@ -428,7 +428,8 @@ func (f *flow) withInside(e *ast.Expr, target ast.Ref) {
 		return ref.HasPrefix(target) || target.HasPrefix(ref.GroundPrefix())
 	})
 	if inside && f.comesTo(e, f.isRule) {
-		f.problem(e, nil, fmt.Sprintf("the bodies of permission rules use %v too, so that it cannot be replaced here", target), "")
+		message := fmt.Sprintf("the bodies of permission rules use %v too, so that it cannot be replaced here", target)
+		f.problem(e, nil, message, "")
 	}
 }
 
