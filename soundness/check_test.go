@@ -45,8 +45,8 @@ type decision struct {
 	failures  []error // of stock
 }
 
-// check compares the answers for a trial and returns the first disagreement, or nil; a panic is one. The seed is that of the resources that
-// are made for conditional answers, and of the mutants.
+// check compares the answers for a trial and returns the first disagreement, or nil; a panic is one. The seed is that of
+// the resources that are made for conditional answers, and of the mutants.
 func (c *checker) check(ctx context.Context, tr trial, seed [2]uint64) (f *finding, err error) {
 	defer func() {
 		if p := recover(); p != nil {
