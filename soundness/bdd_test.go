@@ -119,9 +119,9 @@ func (b *bdd) add(c criteria.Criteria) int {
 // A sop is the size of a sum of products.
 type sop struct{ products, literals int }
 
-// isop returns the size of an irredundant sum of products of f, and f: no product and no literal of it could be dropped.
-// S. Minato, "Fast generation of irredundant sum-of-products forms from binary decision diagrams", 1992: the sum lies
-// between lower and upper, which are the same at the top.
+// isop returns the size of an irredundant sum of products of f, and f: no product and no literal of it could be
+// dropped. S. Minato, "Fast generation of irredundant sum-of-products forms from binary decision diagrams", 1992:
+// the sum lies between lower and upper, which are the same at the top.
 func (b *bdd) isop(f int) sop {
 	size, _ := b.isopBetween(f, f, map[[2]int]isopResult{})
 	return size

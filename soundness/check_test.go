@@ -45,8 +45,8 @@ type decision struct {
 	failures  []error // of stock
 }
 
-// check compares the answers for a trial and returns the first disagreement, or nil; a panic is one. The seed is that of
-// the resources that are made for conditional answers, and of the mutants.
+// check compares the answers for a trial and returns the first disagreement, or nil; a panic is one. The seed is
+// that of the resources that are made for conditional answers, and of the mutants.
 func (c *checker) check(ctx context.Context, tr trial, seed [2]uint64) (f *finding, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -115,7 +115,8 @@ func (c *checker) compile(p policy, modules map[string]*ast.Module) (*explore.Po
 	case err != nil && !isRefusal:
 		return nil, &finding{kind: "compile", message: err.Error()}
 	case err != nil && !p.refusable:
-		return nil, &finding{kind: "refused", message: fmt.Sprintf("refused, though every construct can be answered: %v", err)}
+		message := fmt.Sprintf("refused, though every construct can be answered: %v", err)
+		return nil, &finding{kind: "refused", message: message}
 	case err == nil && p.hidden:
 		return nil, &finding{kind: "accepted", message: "accepted, though it looks at the resource beside the rules"}
 	}
@@ -167,8 +168,8 @@ func (c *checker) decided(p policy, d *decision) *finding {
 	size, sum := leaves(d.result.Criteria), b.isop(b.add(d.result.Criteria))
 	c.run.leaves, c.run.literals = c.run.leaves+size, c.run.literals+sum.literals
 	if size > sum.literals {
-		return &finding{kind: "size", message: fmt.Sprintf("%d leaves, and an irredundant sum of products has %d: %s", size, sum.literals,
-			d.result.Criteria.AppendJSON(nil))}
+		message := fmt.Sprintf("%d leaves, and an irredundant sum of products has %d: %v", size, sum.literals, d)
+		return &finding{kind: "size", message: message}
 	}
 	return nil
 }
@@ -210,7 +211,8 @@ func (d *decision) disagreement(got, want answer, failure error, how string) *fi
 			return nil
 		}
 	}
-	return &finding{kind: fmt.Sprint(got, " for ", want), message: fmt.Sprintf("%v %s, and %v in stock OPA\n%s", got, how, want, d)}
+	message := fmt.Sprintf("%v %s, and %v in stock OPA\n%s", got, how, want, d)
+	return &finding{kind: fmt.Sprint(got, " for ", want), message: message}
 }
 
 // refuses reports whether the errors told are about questions that are sound in Rego and none for the plugin.

@@ -39,7 +39,8 @@ func constructs() []construct {
 		}},
 		{name: "1.1 every", draw: func(g *grammar, s scope, _ int) []string {
 			k, d := g.name("k"), g.domain("every")
-			return []string{fmt.Sprintf("every %s in %s { %s }", k, d.of, g.using(k, func() string { return g.short(s.over(d, k)) }))}
+			body := g.using(k, func() string { return g.short(s.over(d, k)) })
+			return []string{fmt.Sprintf("every %s in %s { %s }", k, d.of, body)}
 		}},
 		{name: "1.20 some in, not rule call", draw: func(g *grammar, s scope, _ int) []string {
 			k, d := g.name("k"), g.domain("some")
@@ -89,7 +90,8 @@ func constructs() []construct {
 		}},
 		{name: "2.12 every over more than 32", seldom: true, draw: func(g *grammar, s scope, _ int) []string {
 			k := g.name("k")
-			return []string{fmt.Sprintf("every %s in data.many { %s }", k, g.pick("not ", "")+g.using(k, func() string { return g.ask(s.word(k)) }))}
+			body := g.pick("not ", "") + g.using(k, func() string { return g.ask(s.word(k)) })
+			return []string{fmt.Sprintf("every %s in data.many { %s }", k, body)}
 		}},
 		{name: "some within every", draw: func(g *grammar, s scope, _ int) []string {
 			k, c, d := g.name("k"), g.name("c"), g.domain("every")
@@ -377,29 +379,31 @@ func constructs() []construct {
 			return []string{g.boolean(booleans, depth) + ` with input as {"identity": {"claims": []}}`}
 		}},
 		// In stock OPA it changes what the library's own bodies say.
-		{name: "with a builtin", refusable: true, hidden: true, depth: 1, draw: func(g *grammar, s scope, depth int) []string {
-			return []string{g.pick(g.ask(s), g.ask(s)) + " with " + g.pick("count as 2", `lower as "team"`, `concat as "spec.team"`)}
+		{name: "with a builtin", refusable: true, hidden: true, draw: func(g *grammar, s scope, _ int) []string {
+			return []string{g.ask(s) + " with " + g.pick("count as 2", `lower as "team"`, `concat as "spec.team"`)}
 		}},
-		{name: "with a part of the library, or of the resource", refusable: true, hidden: true, draw: func(g *grammar, s scope, _ int) []string {
-			return []string{g.ask(s) + " with " + g.pick("data.backstage as {}", "data.backstage."+g.plugin.module+" as {}",
-				"data.backstage.catalog._value_asked_for as true", "input.resource.spec as {}")}
-		}},
+		{name: "with a part of the library, or of the resource", refusable: true, hidden: true,
+			draw: func(g *grammar, s scope, _ int) []string {
+				return []string{g.ask(s) + " with " + g.pick("data.backstage as {}", "data.backstage."+g.plugin.module+" as {}",
+					"data.backstage.catalog._value_asked_for as true", "input.resource.spec as {}")}
+			}},
 		{name: "with a rule of the library", refusable: true, depth: 1, draw: func(g *grammar, _ scope, depth int) []string {
 			f := map[string]string{"catalog-entity": "catalog.has_label", "scaffolder-action": "scaffolder.has_action_id",
 				"scaffolder-template": "scaffolder.has_tag", "scaffolder-task": "scaffolder.is_task_owner"}
 			return []string{g.boolean(booleans, depth) + " with data.backstage." + f[g.plugin.resourceType] + " as true"}
 		}},
-		{name: "the resource by a rule or a function", refusable: true, depth: 1, draw: func(g *grammar, s scope, _ int) []string {
-			n := g.name("resource")
-			if g.yes() {
-				g.add("%s := input.resource", n)
-				s.resource = g.prefix + n
-			} else {
-				g.add("%s(r) := r", n)
-				s.resource = fmt.Sprintf("%s%s(%s)", g.prefix, n, s.resource)
-			}
-			return []string{g.ask(s)}
-		}},
+		{name: "the resource by a rule or function", refusable: true, depth: 1,
+			draw: func(g *grammar, s scope, _ int) []string {
+				n := g.name("resource")
+				if g.yes() {
+					g.add("%s := input.resource", n)
+					s.resource = g.prefix + n
+				} else {
+					g.add("%s(r) := r", n)
+					s.resource = fmt.Sprintf("%s%s(%s)", g.prefix, n, s.resource)
+				}
+				return []string{g.ask(s)}
+			}},
 		{name: "the resource by a pattern", refusable: true, draw: func(g *grammar, s scope, _ int) []string {
 			e := g.name("e")
 			bind := fmt.Sprintf("[%s, _] := [%s, 1]", e, s.resource)
@@ -570,7 +574,8 @@ func (g *grammar) object(depth int) string {
 	case 2:
 		g.use("trap 3: two values for one key")
 		g.failing = true
-		g.add("%s[w] := %s if {\n\tsome w in [\"tier\", \"team\"]\n\t%s\n}", name, g.pick("true", "false"), g.ask(s.word("w")))
+		value := g.pick("true", "false")
+		g.add("%s[w] := %s if {\n\tsome w in [\"tier\", \"team\"]\n\t%s\n}", name, value, g.ask(s.word("w")))
 	}
 	return g.prefix + name
 }

@@ -10,7 +10,7 @@ func TestFound(t *testing.T) {
 		policy   policy
 		resource map[string]any
 	}{
-		{"two values for a key that is asked for by itself", policy{plugin: catalogPlugin, failing: true, source: `package authz
+		{"two values for a key that is asked for", policy{plugin: catalogPlugin, failing: true, source: `package authz
 import data.backstage.catalog
 object.team := false if not catalog.has_label(input.resource, {"label": "team"})
 object[w] := true if some w in ["tier", "team"]

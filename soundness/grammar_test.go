@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestGrammar holds the grammar to its word: stock OPA compiles what it draws, and fails only where the grammar says so.
+// TestGrammar holds the grammar to its word: stock OPA compiles what it draws, and fails only where the grammar says
+// so.
 func TestGrammar(t *testing.T) {
 	answers := map[answer]int{}
 	for i := range uint64(100) {

@@ -70,8 +70,8 @@ func critical(r *rand.Rand, resourceType string, c criteria.Criteria, pairs int)
 	return resources
 }
 
-// tellApart reports whether c and d are two functions of their leaves, and whether they differ for answers that a resource
-// can have.
+// tellApart reports whether c and d are two functions of their leaves, and whether they differ for answers that a
+// resource can have.
 func tellApart(c, d criteria.Criteria) (apart, possible bool) {
 	b := newBDD()
 	f, g := b.add(c), b.add(d)

@@ -65,8 +65,8 @@ type condition struct {
 	resources []int
 }
 
-// apply returns what Backstage's apply-conditions answers for each condition and each of its resources, or how it refuses
-// them.
+// apply returns what Backstage's apply-conditions answers for each condition and each of its resources, or how it
+// refuses them.
 func (o *oracle) apply(ctx context.Context, resourceType string, resources []any, conditions []condition,
 ) (answers [][]answer, refused string, err error) {
 	type item struct {

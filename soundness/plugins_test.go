@@ -111,7 +111,9 @@ var (
 		"fetch:template", "publish:github", "gitlab:group:ensureExists", "publish:bitbucketServer:pull-request",
 		"debug:log", "mygithub:x", "team",
 	}
-	properties = []string{"owner", "repoName", "repoUrl", "projectId", "path", "a.b[0]", "a.b", "flag", "n", "list[1]", "team"}
+	properties = []string{
+		"owner", "repoName", "repoUrl", "projectId", "path", "a.b[0]", "a.b", "flag", "n", "list[1]", "team",
+	}
 	// As JavaScript writes them: the library cannot mirror other spellings.
 	numbers = []string{"1", "42", "0", "-3", "0.5"}
 	inputs  = []string{"web", "Web", "42", "042", "true", "", "github.com?owner=Web&repo=x", "group:default/web"}

@@ -6,9 +6,9 @@ import (
 	"unicode/utf16"
 )
 
-// realm is the node of what is known to be true of the answers for any resource: that an entity has one kind, a label one
-// value, and so on. Outside it nothing can tell two criteria apart. It is far from everything that is so; what it leaves
-// out counts against the run.
+// realm is the node of what is known to be true of the answers for any resource: that an entity has one kind, a
+// label one value, and so on. Outside it nothing can tell two criteria apart. It is far from everything that is so;
+// what it leaves out counts against the run.
 func (b *bdd) realm() int {
 	var asks []ask
 	for _, rule := range b.rules {

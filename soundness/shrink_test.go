@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// shrink returns a smaller trial that fails too: of one caller and one resource, without the rules, lines and members that
-// do not matter.
+// shrink returns a smaller trial that fails too: of one caller and one resource, without the rules, lines and
+// members that do not matter.
 func shrink(tr trial, f *finding, fails func(trial) bool) trial {
 	resource, ok := f.resource.(map[string]any)
 	if !ok {

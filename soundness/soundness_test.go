@@ -16,8 +16,8 @@ var (
 	project      = flag.String("project", "../e2e", "the folder whose node_modules has the Backstage packages")
 )
 
-// TestSoundness is the run that the package comment describes. Without Node, or before npm ci in e2e, it compares stock OPA
-// with the criteria evaluated in Go alone, and says so.
+// TestSoundness is the run that the package comment describes. Without Node, or before npm ci in e2e, it compares
+// stock OPA with the criteria evaluated in Go alone, and says so.
 func TestSoundness(t *testing.T) {
 	c := &checker{leaves: newLeafEvaluator(t), oracle: newOracle(t, *project), critical: 6, run: newRun()}
 	if c.oracle == nil {

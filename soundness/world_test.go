@@ -346,8 +346,8 @@ func place(of, labels, annotations map[string]any, key string, value any) {
 	}
 }
 
-// casing reports whether two search keys of the entity differ only in case: there the catalog's HAS_METADATA and HAS_SPEC
-// throw, while Rego answers.
+// casing reports whether two search keys of the entity differ only in case: there the catalog's HAS_METADATA and
+// HAS_SPEC throw, while Rego answers.
 func casing(entity map[string]any) bool {
 	keys := map[string]string{}
 	for _, always := range []string{"metadata.name", "metadata.namespace", "metadata.uid"} {

@@ -3,9 +3,9 @@
 //
 //   node oracle.mjs PROJECT
 //
-// PROJECT is a folder whose node_modules has @backstage/plugin-catalog-backend, @backstage/plugin-scaffolder-backend and
-// @backstage/plugin-permission-node. The first line of standard output is the base URL, on loopback; the process ends
-// when its standard input is closed, so it never outlives the test that started it.
+// PROJECT is a folder whose node_modules has @backstage/plugin-catalog-backend, @backstage/plugin-scaffolder-backend
+// and @backstage/plugin-permission-node. The first line of standard output is the base URL, on loopback; the process
+// ends when its standard input is closed, so it never outlives the test that started it.
 //
 // POST {base} takes {"resources": {REF: RESOURCE}, "items": [...]}, the items being those of apply-conditions. They go
 // to the router as they are, which answers. The packages have no loader for scaffolder-template and scaffolder-action,
