@@ -11,6 +11,9 @@ const (
 	// conjunction of two nodes of a diagram, or a look at a product to factor a sum;
 	// all of them take some tenths of a second.
 	maxWork = 2_000_000
+	// maxLooking is how many steps it may take to find out whether a function holds
+	// anywhere.
+	maxLooking = 200_000
 	// treeWork is how many steps a node of the tree is worth, written without being
 	// minimised.
 	treeWork = 40
@@ -78,7 +81,9 @@ func (s *Space) Model(f Function) (answers func(Function) bool, ok bool) {
 func (s *Space) whole(f Function) (*diagram, edge) {
 	m := minimiser{space: s, work: maxWork}
 	d := m.diagram(m.support(f))
-	return d, d.build(f)
+	d.work = maxLooking
+	e := d.build(f)
+	return d, e
 }
 
 // holds is whether a function holds, given where some do. Rules that are not among
