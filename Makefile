@@ -51,7 +51,7 @@ e2e/node_modules: e2e/package-lock.json
 	touch $@
 
 soundness: e2e/node_modules ## compare N random decisions with stock OPA and the plugins' own rules
-	go test ./soundness -run 'TestSoundness$$' -count=1 -timeout 60m -v -args -trials $(N) -seed $(SEED)
+	go test ./soundness -run '^TestSoundness$$' -count=1 -v -timeout 60m -trials $(N) -seed $(SEED)
 
 bench: build ## measure stagedoor beside a floor, an OPA server and the reference backend
 	go run ./bench
