@@ -28,7 +28,7 @@ const (
 	DefaultEvaluations = 20_000
 	DefaultQuestions   = 20_000
 	DefaultBranches    = 4_096
-	DefaultAnswers     = 200_000
+	DefaultAnswers     = 100_000
 )
 
 func (l Limits) withDefaults() Limits {
