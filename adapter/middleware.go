@@ -5,10 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/http"
 	"regexp"
-	"runtime/debug"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -108,7 +106,7 @@ func recovered(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+				err = wire.PanicError(p)
 			}
 		}()
 		return next(w, r)

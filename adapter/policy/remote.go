@@ -75,6 +75,7 @@ type Remote struct {
 // NewRemote returns a Remote. Of o it takes what concerns deciding and the
 // decision log; the entrypoint is required. Close must be called in the end.
 func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error) {
+	registerActivator()
 	if o.Decision == 0 {
 		o.Decision = defaultDecision
 	}
@@ -289,17 +290,17 @@ func (d *Remote) ask(ctx context.Context, input ast.Object) (any, error) {
 	}
 	response, err := d.http.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, wire.CallError(err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxRemoteAnswer+1))
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, wire.CallError(err)
 	case len(text) > maxRemoteAnswer:
 		return nil, fmt.Errorf("the answer is longer than %d bytes", maxRemoteAnswer)
 	case response.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("the server answered %s", response.Status)
+		return nil, fmt.Errorf("the server answered with status %d", response.StatusCode)
 	}
 	return readResult(text)
 }
