@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -346,7 +347,7 @@ func TestReceiverDownAndBack(t *testing.T) {
 	const requests = 3000
 	for n := range requests {
 		started := time.Now()
-		mustDo(t, e.recordAll(t, fmt.Sprint(n), "x"))
+		mustDo(t, e.recordAll(t, strconv.Itoa(n), "x"))
 		if took := time.Since(started); took > uploadRest/2 {
 			t.Errorf("recording %d took %v", n, took)
 		}
@@ -371,7 +372,7 @@ func TestWhatWaitsIsSentAtTheEnd(t *testing.T) {
 	r := newReceiver(t)
 	e := audited(t, logTo(t, r, map[string]any{"min_delay_seconds": 60, "max_delay_seconds": 60}), false, nil)
 	for n := range 500 {
-		mustDo(t, e.recordAll(t, fmt.Sprint(n), "x"))
+		mustDo(t, e.recordAll(t, strconv.Itoa(n), "x"))
 	}
 	e.Close(context.Background())
 	if n := len(r.received()); n != 500 {

@@ -97,7 +97,7 @@ func (l *local) reader() (*bundle.Reader, func(), error) {
 		return nil, nil, err
 	}
 	loader := bundle.NewTarballLoaderWithBaseURL(file, "").WithFilter(withoutTests)
-	return bundle.NewCustomReader(loader).WithBaseDir(l.path), func() { file.Close() }, nil
+	return bundle.NewCustomReader(loader).WithBaseDir(l.path), func() { _ = file.Close() }, nil
 }
 
 // open returns the tree of a source that is a directory, or the one that an
@@ -168,7 +168,7 @@ func hashFile(h io.Writer, tree fs.FS, name string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	if info, err := file.Stat(); err != nil || info.IsDir() { // a link to a folder
 		return err
 	}
@@ -176,7 +176,7 @@ func hashFile(h io.Writer, tree fs.FS, name string) error {
 	if _, err := io.Copy(sum, file); err != nil {
 		return err
 	}
-	fmt.Fprintf(h, "%q %x\n", name, sum.Sum(nil))
+	_, _ = fmt.Fprintf(h, "%q %x\n", name, sum.Sum(nil))
 	return nil
 }
 
@@ -228,7 +228,7 @@ func (l *local) notify() (<-chan struct{}, func()) {
 		for range watcher.Errors { // overflow: looking will notice
 		}
 	}()
-	return events, func() { watcher.Close() }
+	return events, func() { _ = watcher.Close() }
 }
 
 // concerns reports whether the path is the source's or below it.

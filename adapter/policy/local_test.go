@@ -1,10 +1,10 @@
 package policy
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -195,7 +195,7 @@ func TestBusyNeighbour(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(10 * time.Millisecond):
-				_ = os.WriteFile(filepath.Join(dir, "log"), []byte(fmt.Sprint(n)), 0o600)
+				_ = os.WriteFile(filepath.Join(dir, "log"), []byte(strconv.Itoa(n)), 0o600)
 				_ = os.WriteFile(filepath.Join(policy, "notes.txt"), []byte("the same"), 0o600)
 			}
 		}

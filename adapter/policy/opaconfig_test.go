@@ -31,7 +31,7 @@ func TestOPADocumentIsChecked(t *testing.T) {
 		"unknown keys": {Options{OPA: json.RawMessage(`{
 			"decisionlogs": {}, "bundles": {"a": {"polling": {"min_delay": 1}, "signing": {"key_id": "k"}}},
 			"decision_logs": {"reporting": {"buffer_typ": "event"}}, "status": {"promtheus": true},
-			"discovery": {"decisio": "x"}, "keys": {"k": {"algoritm": "x"}}, "caching": {"inter_query_builtin_cache": {"max_size": 1}},
+			"discovery": {"decisio": "x"}, "keys": {"k": {"algorithms": "x"}}, "caching": {"inter_query_builtin_cache": {"max_size": 1}},
 			"services": {"s": {"credentials": {"berer": {}}}}}`)},
 			[]string{
 				"opa.bundles.a.polling.min_delay: unknown key; the nearest known one is opa.bundles.a.polling.min_delay_seconds",
@@ -39,7 +39,7 @@ func TestOPADocumentIsChecked(t *testing.T) {
 				"opa.decision_logs.reporting.buffer_typ: unknown key; the nearest known one is opa.decision_logs.reporting.buffer_type",
 				"opa.decisionlogs: unknown key; the nearest known one is opa.decision_logs",
 				"opa.discovery.decisio: unknown key; the nearest known one is opa.discovery.decision",
-				"opa.keys.k.algoritm: unknown key; the nearest known one is opa.keys.k.algorithm",
+				"opa.keys.k.algorithms: unknown key; the nearest known one is opa.keys.k.algorithm",
 				"opa.services.s.credentials.berer: unknown key; the nearest known one is opa.services.s.credentials.bearer",
 				"opa.status.promtheus: unknown key; the nearest known one is opa.status.prometheus",
 				"opa.caching.inter_query_builtin_cache.max_size: unknown key",

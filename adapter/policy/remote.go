@@ -129,7 +129,7 @@ func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error)
 	d.breaker = gobreaker.NewCircuitBreaker[any](gobreaker.Settings{
 		Name:        "policy.remote",
 		Timeout:     breakerPause,
-		MaxRequests: uint32(min(r.Parallel, maxParallel)),
+		MaxRequests: uint32(min(r.Parallel, maxParallel)), //nolint:gosec // it is bounded
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
 		IsSuccessful: func(err error) bool {
 			return err == nil || errors.Is(err, context.Canceled) // a caller who left says nothing of the server
@@ -149,7 +149,8 @@ func (r RemoteOptions) Validate(o Options) error {
 	case o.Path != "":
 		return errors.New("stagedoor.policy.path and stagedoor.policy.remote both say who decides: keep one")
 	case o.Entrypoint == "":
-		return errors.New("stagedoor.policy.entrypoint: required with stagedoor.policy.remote, whose policy cannot be looked at")
+		return errors.New("stagedoor.policy.entrypoint: required with stagedoor.policy.remote, " +
+			"whose policy cannot be looked at")
 	case r.Token != "" && r.TokenFile != "":
 		return errors.New("stagedoor.policy.remote: token and tokenFile are both given")
 	case (r.CertFile == "") != (r.KeyFile == ""):
