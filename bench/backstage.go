@@ -56,8 +56,8 @@ func answerJSON(w http.ResponseWriter, body []byte) {
 
 // userInfo answers for whomever the token names.
 func userInfo(w http.ResponseWriter, r *http.Request) {
-	signed, _, _ := cutLast(r.Header.Get("Authorization"), '.')
-	_, encoded, _ := cutLast(signed, '.')
+	signed, _ := cutLast(r.Header.Get("Authorization"), '.')
+	_, encoded := cutLast(signed, '.')
 	payload, err := base64.RawURLEncoding.DecodeString(encoded)
 	var claims tokenClaims
 	if err == nil {

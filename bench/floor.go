@@ -100,7 +100,7 @@ func (f floor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f floor) verify(token string) error {
-	signed, encoded, _ := cutLast(token, '.')
+	signed, encoded := cutLast(token, '.')
 	_, body, _ := strings.Cut(signed, ".")
 	payload, err := base64.RawURLEncoding.DecodeString(body)
 	if err != nil {
@@ -125,9 +125,9 @@ func (f floor) verify(token string) error {
 	return nil
 }
 
-func cutLast(s string, sep byte) (before, after string, found bool) {
+func cutLast(s string, sep byte) (before, after string) {
 	if i := strings.LastIndexByte(s, sep); i >= 0 {
-		return s[:i], s[i+1:], true
+		return s[:i], s[i+1:]
 	}
-	return s, "", false
+	return s, ""
 }

@@ -51,10 +51,10 @@ func scenarios() []scenario {
 }
 
 // items makes n items with ids as Backstage's client makes them: version 4 UUIDs.
-func items(n int, make func(n int) item) []item {
+func items(n int, newItem func(n int) item) []item {
 	all := []item{}
 	for i := range n {
-		one := make(i)
+		one := newItem(i)
 		one.ID = fmt.Sprintf("5f0c7f2e-3a57-4c1d-9d2b-%012x", i)
 		all = append(all, one)
 	}
@@ -103,15 +103,6 @@ func resource(name, resourceType string) item {
 	return item{Permission: permission{
 		Type: "resource", Name: name, Attributes: map[string]string{"action": "update"}, ResourceType: resourceType,
 	}}
-}
-
-// refs is how many results an answer has.
-func (s scenario) answers() int {
-	n := 0
-	for _, count := range s.results {
-		n += count
-	}
-	return n
 }
 
 // authorize is the request that permission backends get, the same for every user.
