@@ -45,7 +45,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		answers, applied, err = s.answer(ctx, x, request.Items, batch)
 	}
-	x.denied.log(s.logOf(x))
+	s.logDenied(x)
 	if s.audit.Enabled() {
 		record := newRecord(x, caller, permissions, batch, answers, applied, request.Items, err)
 		if unrecorded := s.audit.Record(ctx, record); unrecorded != nil && err == nil {

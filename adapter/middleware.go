@@ -42,9 +42,10 @@ func (d *denials) note(permission string, err error) {
 	}
 }
 
-func (d *denials) log(entry *logrus.Entry) {
-	if d.items > 0 {
-		entry.WithError(d.err).WithFields(logrus.Fields{"permission": d.permission, "items": d.items}).
+// logDenied writes that line, if there is something to tell.
+func (s *Server) logDenied(x *exchange) {
+	if d := &x.denied; d.items > 0 {
+		s.logOf(x).WithError(d.err).WithFields(logrus.Fields{"permission": d.permission, "items": d.items}).
 			Warn("denied because of a failure, of which this is the first")
 	}
 }
