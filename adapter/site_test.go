@@ -34,7 +34,9 @@ type site struct {
 	url       string // of the permission API
 	admin     string
 	backstage *sample.Backstage
-	engine    *policy.Engine
+	engine    *policy.Engine // nil where the policy is remote
+	policy    adapter.Decider
+	registry  *prometheus.Registry
 	stranger  *sample.Key
 	client    *http.Client
 	log       *logBuffer
@@ -49,12 +51,16 @@ type siteOptions struct {
 	// found, given where the sample Backstage is.
 	between    func(backstage string) map[string]string
 	conditions conditions.Options
+	// opa is OPA's configuration.
+	opa           map[string]any
+	auditRequired bool
+	remote        *policy.RemoteOptions
 }
 
 // newSite starts everything on loopback; it ends with the test.
 func newSite(t testing.TB, o siteOptions) *site {
 	t.Helper()
-	s := &site{client: &http.Client{}, log: &logBuffer{}}
+	s := &site{client: &http.Client{}, log: &logBuffer{}, registry: prometheus.NewRegistry()}
 	backstage, err := sample.New(t.Context())
 	check(t, err)
 	t.Cleanup(backstage.Close)
@@ -85,17 +91,13 @@ func newSite(t testing.TB, o siteOptions) *site {
 	}, log)
 	check(t, err)
 	t.Cleanup(asker.Close)
-	s.engine, err = policy.New(t.Context(), policy.Options{
-		Path: o.policyDir, Entrypoint: o.entrypoint, Library: rego.Modules(), Default: bundles.Dev(), Log: log,
-	})
-	check(t, err)
-	t.Cleanup(func() { s.engine.Close(context.Background()) })
+	audit := s.startPolicy(t, o, log)
 	if o.inFlight == 0 {
 		o.inFlight = 1024
 	}
 	server := adapter.New(adapter.Options{
 		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, InFlight: o.inFlight, Version: "test",
-	}, adapter.Parts{Identity: who, Policy: s.engine, Conditions: asker, Audit: s.engine.Audit(), Log: log, Registry: prometheus.NewRegistry()})
+	}, adapter.Parts{Identity: who, Policy: s.policy, Conditions: asker, Audit: audit, Log: log, Registry: s.registry})
 	handler, err := server.Handler()
 	check(t, err)
 	front := httptest.NewServer(handler)
@@ -105,6 +107,32 @@ func newSite(t testing.TB, o siteOptions) *site {
 	s.url, s.admin = front.URL+"/api/permission", admin.URL
 	backstage.Serve(s.url)
 	return s
+}
+
+// startPolicy starts the policy, in process or remote, and returns its log.
+func (s *site) startPolicy(t testing.TB, o siteOptions, log *logrus.Entry) *policy.Audit {
+	t.Helper()
+	options := policy.Options{
+		Path: o.policyDir, Entrypoint: o.entrypoint, Library: rego.Modules(), Mask: rego.Mask(), Default: bundles.Dev(),
+		Log: log, Registry: s.registry, AuditRequired: o.auditRequired,
+	}
+	if o.opa != nil {
+		var err error
+		options.OPA, err = json.Marshal(o.opa)
+		check(t, err)
+	}
+	if o.remote != nil {
+		remote, err := policy.NewRemote(t.Context(), *o.remote, options)
+		check(t, err)
+		t.Cleanup(func() { remote.Close(context.Background()) })
+		s.policy = remote
+		return remote.Audit()
+	}
+	engine, err := policy.New(t.Context(), options)
+	check(t, err)
+	t.Cleanup(func() { engine.Close(context.Background()) })
+	s.engine, s.policy = engine, engine
+	return engine.Audit()
 }
 
 func check(t testing.TB, err error) {
