@@ -25,25 +25,55 @@ type message struct {
 const longestAnswer = 2 * time.Minute
 
 // client is a number of connections to one target.
-type client struct{ connections []*connection }
+type client struct {
+	address     string
+	connections []*connection
+}
 
 type connection struct {
 	net.Conn
 	answers *bufio.Reader
 	request []byte
+	used    time.Time // last
 }
 
 func dial(ctx context.Context, address string, connections int) (*client, error) {
-	c := &client{}
+	c := &client{address: address}
 	for range connections {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-		if err != nil {
+		conn := &connection{}
+		if err := conn.dial(ctx, address); err != nil {
 			c.close()
 			return nil, err
 		}
-		c.connections = append(c.connections, &connection{Conn: conn, answers: bufio.NewReaderSize(conn, 64<<10)})
+		c.connections = append(c.connections, conn)
 	}
 	return c, nil
+}
+
+func (c *connection) dial(ctx context.Context, address string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	c.Conn, c.answers, c.used = conn, bufio.NewReaderSize(conn, 64<<10), time.Now()
+	return nil
+}
+
+// refresh dials anew where a connection has been idle for so long, since its last
+// request was answered long before another's, that a server may close it. Node does
+// so after 5 seconds.
+func (c *client) refresh(ctx context.Context) error {
+	const idle = 2 * time.Second
+	for _, conn := range c.connections {
+		if time.Since(conn.used) < idle {
+			continue
+		}
+		_ = conn.Close()
+		if err := conn.dial(ctx, c.address); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *client) close() {
@@ -102,6 +132,9 @@ type ammunition struct {
 // fire has every connection ask, one request after the other, until the time is
 // over or the ammunition used up.
 func (c *client) fire(ctx context.Context, a ammunition, duration time.Duration) (slice, error) {
+	if err := c.refresh(ctx); err != nil {
+		return slice{}, err
+	}
 	var next atomic.Int64
 	next.Store(int64(a.from))
 	failed := make([]error, len(c.connections))
@@ -116,6 +149,7 @@ func (c *client) fire(ctx context.Context, a ammunition, duration time.Duration)
 				sent := time.Now()
 				n := int(next.Add(1) - 1)
 				if sent.After(end) || n >= a.to || ctx.Err() != nil {
+					conn.used = sent
 					return
 				}
 				failed[i] = conn.ask(a.messages[n%a.pool.users], a.pool.tokens[n], a.check)

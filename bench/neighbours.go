@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,6 +51,14 @@ func neighbours(ctx context.Context, b *bench) error {
 		return err
 	}
 	r := newReport(ctx, b)
+	err = b.contests(ctx, r, all, policies, binaries, backstage)
+	return errors.Join(r.write(), err) // what was measured before a failure is worth something too
+}
+
+// contests fills the report, policy by policy.
+func (b *bench) contests(
+	ctx context.Context, r *report, all []scenario, policies []string, binaries map[string]string, backstage string,
+) error {
 	for _, policy := range policies {
 		begin := len(b.stop)
 		targets, err := b.startTargets(ctx, binaries, backstage, policy)
@@ -73,7 +82,7 @@ func neighbours(ctx context.Context, b *bench) error {
 		}
 		b.unwind(begin)
 	}
-	return r.write()
+	return nil
 }
 
 // usersFor are the numbers of users that a scenario is measured with: all that were
