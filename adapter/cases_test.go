@@ -94,13 +94,18 @@ var differences = map[string]difference{
 // TestRecordedCases replays what the reference backend was asked, and compares
 // with what it answered.
 func TestRecordedCases(t *testing.T) {
+	newSite(t, siteOptions{policyDir: peerPolicy(t), entrypoint: "peer/authz/decision"}).replayAll(t)
+}
+
+// replayAll replays all recorded cases at a site with the policy of the recordings.
+func (s *site) replayAll(t *testing.T) {
+	t.Helper()
 	dir := filepath.Join("..", "testdata", "cases")
 	var cases []recordedCase
 	readJSONFile(t, filepath.Join(dir, "requests.json"), &cases)
 	var golden map[string]recordedAnswer
 	readJSONFile(t, filepath.Join(dir, "golden.json"), &golden)
-	site := newSite(t, siteOptions{policyDir: peerPolicy(t), entrypoint: "peer/authz/decision"})
-	site.awaitMetadata(t)
+	s.awaitMetadata(t)
 	seen := 0
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
@@ -108,7 +113,7 @@ func TestRecordedCases(t *testing.T) {
 			if !recorded {
 				t.Fatal("no recorded answer")
 			}
-			got := site.replay(t, c)
+			got := s.replay(t, c)
 			if d, differs := differences[c.Name]; differs {
 				seen++
 				d.compare(t, got)
@@ -117,8 +122,8 @@ func TestRecordedCases(t *testing.T) {
 			compare(t, got, want)
 		})
 	}
-	if strings.Contains(site.log.String(), "eyJ") { // as every token starts
-		t.Errorf("a token in the log:\n%s", site.log)
+	if strings.Contains(s.log.String(), "eyJ") { // as every token starts
+		t.Errorf("a token in the log:\n%s", s.log)
 	}
 	if len(cases) != len(golden) || seen != len(differences) {
 		t.Errorf("%d cases, %d answers; %d of %d differences were met", len(cases), len(golden), seen, len(differences))

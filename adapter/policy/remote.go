@@ -20,6 +20,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/plugins"
+	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/sony/gobreaker/v2"
 	"golang.org/x/sync/errgroup"
 
@@ -114,7 +115,8 @@ func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error)
 	}
 	d := &Remote{
 		options: r, entrypoint: o.Entrypoint, decision: o.Decision, transport: transport, manager: manager,
-		url:   strings.TrimRight(r.URL, "/") + "/v1/data/" + o.Entrypoint,
+		// As in process, what a builtin could not find out must not look like no.
+		url:   strings.TrimRight(r.URL, "/") + "/v1/data/" + o.Entrypoint + "?strict-builtin-errors=true",
 		audit: audit,
 	}
 	d.http = &retryablehttp.Client{
@@ -132,7 +134,9 @@ func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error)
 		MaxRequests: uint32(min(r.Parallel, maxParallel)), //nolint:gosec // it is bounded
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
 		IsSuccessful: func(err error) bool {
-			return err == nil || errors.Is(err, context.Canceled) // a caller who left says nothing of the server
+			_, policy := errors.AsType[*Failure](err)
+			// A caller who left says nothing of the server, and a policy that failed that it is well.
+			return err == nil || policy || errors.Is(err, context.Canceled)
 		},
 	})
 	o.Log.WithField("url", r.URL).Info("decisions are made by a remote OPA server; its policy must be of decision style")
@@ -258,6 +262,9 @@ func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Te
 	ctx, cancel := context.WithTimeout(ctx, d.decision)
 	defer cancel()
 	answer, err := d.breaker.Execute(func() (any, error) { return d.ask(ctx, inputValue(p, identity)) })
+	if failure, ok := errors.AsType[*Failure](err); ok {
+		return Outcome{Err: failure}
+	}
 	if err != nil {
 		return Outcome{Err: &Failure{Kind: FailureRemote, Cause: err}}
 	}
@@ -271,7 +278,8 @@ func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Te
 	return Outcome{Decision: decision, Reason: reason}
 }
 
-// ask returns the result of the entrypoint as decoded JSON, or nil where it is undefined.
+// ask returns the result of the entrypoint as decoded JSON, or nil where it is
+// undefined. An error of the policy is a [*Failure], any other one the server's.
 func (d *Remote) ask(ctx context.Context, input ast.Object) (any, error) {
 	document, err := ast.JSON(input)
 	if err != nil {
@@ -300,6 +308,8 @@ func (d *Remote) ask(ctx context.Context, input ast.Object) (any, error) {
 		return nil, wire.CallError(err)
 	case len(text) > maxRemoteAnswer:
 		return nil, fmt.Errorf("the answer is longer than %d bytes", maxRemoteAnswer)
+	case response.StatusCode == http.StatusInternalServerError:
+		return nil, internalError(text)
 	case response.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("the server answered with status %d", response.StatusCode)
 	}
@@ -319,6 +329,24 @@ func (d *Remote) authorize(request *http.Request) error {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	return nil
+}
+
+// internalError is what OPA's server says with status 500 (OPA's REST API, Errors):
+// a [*Failure] where evaluating the policy met an error. Of that its code alone is
+// told, since the words are the server's own.
+func internalError(text []byte) error {
+	var document struct {
+		Errors []struct {
+			Code string `json:"code"`
+		} `json:"errors"`
+	}
+	if err := json.Unmarshal(text, &document); err == nil && len(document.Errors) > 0 {
+		switch code := document.Errors[0].Code; code {
+		case topdown.ConflictErr, topdown.BuiltinErr, topdown.TypeErr, topdown.WithMergeErr:
+			return &Failure{Kind: FailureEvaluation, Cause: errors.New("the remote policy: " + code)}
+		}
+	}
+	return fmt.Errorf("the server answered with status %d", http.StatusInternalServerError)
 }
 
 // readResult takes the result out of an answer of the data API: an object, without

@@ -71,6 +71,8 @@ func TestRemoteAnswersAreHeldToTheirShape(t *testing.T) {
 		"something follows":     {200, `{"result":true} {}`, wire.Deny, FailureRemote},
 		"a list":                {200, `[{"result":true}]`, wire.Deny, FailureRemote},
 		"an error":              {500, `{"result":true}`, wire.Deny, FailureRemote},
+		"a policy that erred":   {500, `{"code":"internal_error","errors":[{"code":"eval_conflict_error"}],"result":true}`, wire.Deny, FailureEvaluation},
+		"evaluation cut off":    {500, `{"code":"internal_error","errors":[{"code":"eval_cancel_error"}],"result":true}`, wire.Deny, FailureRemote},
 		"unauthorized":          {401, `{"result":true}`, wire.Deny, FailureRemote},
 		"a redirect":            {302, `{"result":true}`, wire.Deny, FailureRemote},
 		"created":               {201, `{"result":true}`, wire.Deny, FailureRemote},
@@ -80,8 +82,8 @@ func TestRemoteAnswersAreHeldToTheirShape(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			url := remoteServer(t, func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path != "/v1/data/a/decision" {
-					t.Errorf("path %s", r.URL.Path)
+				if r.URL.String() != "/v1/data/a/decision?strict-builtin-errors=true" {
+					t.Errorf("asked at %s", r.URL)
 				}
 				w.Header().Set("Location", "/elsewhere")
 				w.WriteHeader(test.status)
