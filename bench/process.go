@@ -20,6 +20,7 @@ import (
 type process struct {
 	name  string
 	cmd   *exec.Cmd
+	in    io.Writer
 	lines *bufio.Reader // of what it prints
 	log   string        // the file of its error output
 	ended chan struct{} // closed when it has
@@ -42,6 +43,9 @@ func (b *bench) start(name, program string, args ...string) (*process, error) {
 	}
 	defer out.Close()
 	p.cmd.Stdout, p.cmd.Stderr, p.lines = out, log, bufio.NewReader(printed)
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

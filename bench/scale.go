@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -47,22 +49,21 @@ func sizes() []sized {
 // groupsOfCallers are how many groups callers have, a usual one and one with many.
 var groupsOfCallers = []int{10, 500}
 
+// someGroups is how many there are at least.
+const someGroups = 1000
+
 // rulesAsked is how many rules are about the permission that is asked for and one of
 // the first groups, which every caller has.
 const rulesAsked = 2
 
-// figures are what one policy costs.
-type figures struct {
-	Policy string `json:"policy"`
-	Size   int    `json:"size"`
+// footprint is what one policy costs before it is asked anything.
+type footprint struct {
 	// Activation is from the start of the engine until its policy serves.
 	Activation time.Duration `json:"activation_ns"`
 	// Heap is what lives after it, and RSS and Peak are the process's, in bytes.
 	Heap int64 `json:"heap_bytes"`
 	RSS  int64 `json:"rss_bytes"`
 	Peak int64 `json:"peak_bytes"`
-	// Times are those of decisions, as groupsOfCallers.
-	Times []times `json:"times"`
 }
 
 // times are the medians of decisions for callers never seen before, and of the same
@@ -72,59 +73,108 @@ type times struct {
 	Hit  time.Duration `json:"hit_p50_ns"`
 }
 
-// scale measures generated policies, each in a process of its own, in turns.
-func scale(ctx context.Context, b *bench) error {
-	m := newMachine(ctx, b)
-	rows := map[string][]figures{}
-	var order []string
-	for range b.rounds {
-		for at, s := range sizes() {
-			for _, n := range s.sizes {
-				progress("%d %s", n, s.name)
-				text, err := output(ctx, b.root, b.self, "policy", b.root, strconv.Itoa(at), strconv.Itoa(n))
-				if err != nil {
-					return err
-				}
-				var f figures
-				if err := json.Unmarshal([]byte(text), &f); err != nil {
-					return err
-				}
-				name := fmt.Sprintf("%d %s", n, s.name)
-				if rows[name] == nil {
-					order = append(order, name)
-				}
-				rows[name] = append(rows[name], f)
-			}
-		}
-	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s Median of %d processes each; callers with %d and with %d groups.\n\n"+
-		"| policy | activation ms | heap MB | RSS MB | peak MB | miss µs | hit µs | miss µs, many groups | hit µs, many groups |\n"+
-		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-		m, b.rounds, groupsOfCallers[0], groupsOfCallers[1])
-	for _, name := range order {
-		of := func(field func(figures) float64) string {
-			var all []float64
-			for _, f := range rows[name] {
-				all = append(all, field(f))
-			}
-			return figure(median(all))
-		}
-		fmt.Fprintf(&text, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", name,
-			of(func(f figures) float64 { return f.Activation.Seconds() * 1e3 }),
-			of(func(f figures) float64 { return float64(f.Heap) / 1e6 }),
-			of(func(f figures) float64 { return float64(f.RSS) / 1e6 }),
-			of(func(f figures) float64 { return float64(f.Peak) / 1e6 }),
-			of(func(f figures) float64 { return f.Times[0].Miss.Seconds() * 1e6 }),
-			of(func(f figures) float64 { return f.Times[0].Hit.Seconds() * 1e6 }),
-			of(func(f figures) float64 { return f.Times[1].Miss.Seconds() * 1e6 }),
-			of(func(f figures) float64 { return f.Times[1].Hit.Seconds() * 1e6 }))
-	}
-	return b.publish("scale", text.String(), map[string]any{"machine": m, "policies": rows})
+// grown is one policy in one size.
+type grown struct {
+	Policy string `json:"policy"`
+	Size   int    `json:"size"`
+	footprint
+	// Turns are its times, for each of groupsOfCallers.
+	Turns [][]times `json:"turns"`
+
+	process *process
 }
 
-// measurePolicy is the process that measures one policy and prints its figures as
-// JSON. Args are the repository, the index of the policy, and its size.
+// scale measures generated policies, each in a process of its own. Those that
+// differ in size only are there at once and take turns, so that whatever else the
+// machine does befalls all of them.
+func scale(ctx context.Context, b *bench) error {
+	m := newMachine(ctx, b)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s Medians of %d turns of %d callers, with %d and with %d groups; × is the median of the ratios "+
+		"to the smallest size.\n\n"+
+		"| policy | activation ms | heap MB | RSS MB | peak MB | groups | miss µs | × | hit µs | × |\n"+
+		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+		m, b.rounds, callersOfTurn, groupsOfCallers[0], groupsOfCallers[1])
+	all := map[string][]*grown{}
+	for at, s := range sizes() {
+		before := len(b.stop)
+		sizes, err := b.takeTurns(at, s)
+		if err != nil {
+			return err
+		}
+		b.unwind(before)
+		for _, g := range sizes {
+			g.rows(&text, sizes[0])
+		}
+		all[s.name] = sizes
+	}
+	return b.publish("scale", text.String(), map[string]any{"machine": m, "policies": all})
+}
+
+// takeTurns starts a policy in all its sizes and asks each in turn.
+func (b *bench) takeTurns(at int, s sized) ([]*grown, error) {
+	var all []*grown
+	for _, n := range s.sizes {
+		progress("%d %s", n, s.name)
+		g := &grown{Policy: s.name, Size: n, Turns: make([][]times, len(groupsOfCallers))}
+		var err error
+		if g.process, err = b.start(fmt.Sprintf("policy-%d-%d", at, n), b.self, "policy", b.root, strconv.Itoa(at), strconv.Itoa(n)); err != nil {
+			return nil, err
+		}
+		if err := g.process.answer(&g.footprint); err != nil {
+			return nil, err
+		}
+		all = append(all, g)
+	}
+	for range b.rounds {
+		for i, groups := range groupsOfCallers {
+			for _, g := range all {
+				var t times
+				if _, err := fmt.Fprintln(g.process.in, groups); err != nil {
+					return nil, err
+				}
+				if err := g.process.answer(&t); err != nil {
+					return nil, err
+				}
+				g.Turns[i] = append(g.Turns[i], t)
+			}
+		}
+	}
+	return all, nil
+}
+
+// answer reads the next line that a process prints, which is JSON.
+func (p *process) answer(v any) error {
+	line, err := p.lines.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", p.name, err, p.tail())
+	}
+	return json.Unmarshal(line, v)
+}
+
+// rows writes one for each of groupsOfCallers.
+func (g *grown) rows(w io.Writer, smallest *grown) {
+	for i, groups := range groupsOfCallers {
+		of := func(field func(times) time.Duration) (micros, ratio float64) {
+			var all, ratios []float64
+			for turn, t := range g.Turns[i] {
+				all = append(all, field(t).Seconds()*1e6)
+				ratios = append(ratios, field(t).Seconds()/field(smallest.Turns[i][turn]).Seconds())
+			}
+			return median(all), median(ratios)
+		}
+		miss, missRatio := of(func(t times) time.Duration { return t.Miss })
+		hit, hitRatio := of(func(t times) time.Duration { return t.Hit })
+		fmt.Fprintf(w, "| %d %s | %s | %s | %s | %s | %d | %s | %s | %s | %s |\n", g.Size, g.Policy,
+			figure(g.Activation.Seconds()*1e3), figure(float64(g.Heap)/1e6), figure(float64(g.RSS)/1e6), figure(float64(g.Peak)/1e6),
+			groups, figure(miss), figure(missRatio), figure(hit), figure(hitRatio))
+	}
+}
+
+// measurePolicy is the process that measures one policy. Args are the repository,
+// the index of the policy, and its size. It prints the footprint, and then for each
+// line that it reads, a number of groups, the times for callers with so many, all as
+// JSON.
 func measurePolicy(ctx context.Context, args []string) error {
 	at, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -135,62 +185,80 @@ func measurePolicy(ctx context.Context, args []string) error {
 		return err
 	}
 	s := sizes()[at]
-	dir, err := os.MkdirTemp("", "stagedoor-bench-policy-")
+	engine, f, err := activate(ctx, s, args[0], n)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	if err := s.write(dir, args[0], n); err != nil {
+	defer engine.Close(ctx)
+	out := json.NewEncoder(os.Stdout)
+	if err := out.Encode(f); err != nil {
 		return err
+	}
+	lines := bufio.NewScanner(os.Stdin)
+	for turn := 0; lines.Scan(); turn++ {
+		groups, err := strconv.Atoi(lines.Text())
+		if err != nil {
+			return err
+		}
+		t, err := decisionTimes(ctx, engine, s.ask, callers(turn, n, groups))
+		if err != nil {
+			return err
+		}
+		if err := out.Encode(t); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// activate starts an engine with the policy in size n.
+func activate(ctx context.Context, s sized, root string, n int) (*policy.Engine, footprint, error) {
+	var f footprint
+	dir, err := os.MkdirTemp("", "stagedoor-bench-policy-")
+	if err != nil {
+		return nil, f, err
+	}
+	defer os.RemoveAll(dir)
+	if err := s.write(dir, root, n); err != nil {
+		return nil, f, err
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	begin := time.Now()
 	engine, err := policy.New(ctx, policy.Options{Path: dir, Library: rego.Modules(), Log: logrus.NewEntry(log)})
 	if err != nil {
-		return err
+		return nil, f, err
 	}
-	defer engine.Close(ctx)
-	f := figures{Policy: s.name, Size: n, Activation: time.Since(begin)}
-	used, err := use(os.Getpid())
-	if err != nil {
-		return err
-	}
-	f.Peak = used.Peak
+	f.Activation = time.Since(begin)
+	before, err := use(os.Getpid())
 	debug.FreeOSMemory()
+	after, err2 := use(os.Getpid())
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	f.Heap = int64(memory.HeapAlloc)
-	if used, err = use(os.Getpid()); err != nil {
-		return err
-	}
-	f.RSS = used.RSS
-	for _, groups := range groupsOfCallers {
-		t, err := decisionTimes(ctx, engine, s.ask, n, groups)
-		if err != nil {
-			return err
-		}
-		f.Times = append(f.Times, t)
-	}
-	return json.NewEncoder(os.Stdout).Encode(f)
+	f.Peak, f.RSS, f.Heap = before.Peak, after.RSS, int64(memory.HeapAlloc)
+	return engine, f, errors.Join(err, err2)
 }
 
-// decisionTimes asks for callers with so many of all the groups.
-func decisionTimes(ctx context.Context, engine *policy.Engine, ask wire.Permission, all, groups int) (t times, err error) {
-	const callers = 400
-	random := rand.New(rand.NewPCG(1, uint64(groups)))
-	asking := make([]policy.Caller, callers)
+// callersOfTurn is how many callers are asked about in one turn.
+const callersOfTurn = 400
+
+// callers are those of one turn, with so many of all the groups.
+func callers(turn, all, groups int) []policy.Caller {
+	random := rand.New(rand.NewPCG(uint64(turn), uint64(groups)))
+	asking := make([]policy.Caller, callersOfTurn)
 	for i := range asking {
-		user := fmt.Sprintf("user:default/user-%d-%d", groups, i)
+		user := fmt.Sprintf("user:default/user-%d-%d", turn, i)
 		claims := []string{user}
-		for g := range groups {
-			if g >= rulesAsked {
-				g = random.IntN(all)
-			}
+		for g := range distinct(random, max(all, someGroups), groups) {
 			claims = append(claims, groupRef(g))
 		}
 		asking[i] = policy.Caller{User: user, Claims: claims, Actor: askingPlugin}
 	}
+	return asking
+}
+
+// decisionTimes asks for every caller, and once more.
+func decisionTimes(ctx context.Context, engine *policy.Engine, ask wire.Permission, asking []policy.Caller) (t times, err error) {
 	median := func() (time.Duration, error) {
 		var took []time.Duration
 		for _, caller := range asking {
@@ -204,15 +272,34 @@ func decisionTimes(ctx context.Context, engine *policy.Engine, ask wire.Permissi
 				return 0, fmt.Errorf("the policy answers %v: %w", o.Decision.Result, o.Err)
 			}
 		}
-		const warm = callers / 10
-		slices.Sort(took[warm:])
-		return took[warm+(callers-warm)/2], nil
+		slices.Sort(took)
+		return took[len(took)/2], nil
 	}
 	if t.Miss, err = median(); err != nil {
 		return t, err
 	}
 	t.Hit, err = median()
 	return t, err
+}
+
+// distinct yields the first rulesAsked of all numbers and others at random, so many
+// together, none twice.
+func distinct(random *rand.Rand, all, count int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		seen := make(map[int]bool, count)
+		for n := 0; len(seen) < min(count, all); n = random.IntN(all) {
+			if len(seen) < rulesAsked {
+				n = len(seen)
+			}
+			if seen[n] {
+				continue
+			}
+			seen[n] = true
+			if !yield(n) {
+				return
+			}
+		}
+	}
 }
 
 func groupRef(n int) string { return fmt.Sprintf("group:default/g-%d", n) }

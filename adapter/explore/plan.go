@@ -15,6 +15,7 @@ type document struct {
 	ref      ast.Ref
 	function bool
 	chains   []*chain
+	of       map[*ast.Rule]int // the chain of a rule
 	// proved is whether the value is known in each proof of a body, so that the
 	// document is known from all of them. Otherwise it is explored.
 	proved   bool
@@ -24,7 +25,6 @@ type document struct {
 
 // chain is a rule with its else branches.
 type chain struct {
-	rule     *ast.Rule
 	branches []branch
 }
 
@@ -175,12 +175,13 @@ func alone(compiler *ast.Compiler, ref ast.Ref) bool {
 
 func (p *planner) document(doc *document) {
 	doc.proved, doc.indexed = true, !doc.function
+	doc.of = make(map[*ast.Rule]int)
 	for _, rule := range p.compiler.GetRulesExact(doc.ref) {
 		if rule.Default {
 			doc.fallback = rule.Head.Value
 			continue
 		}
-		c := &chain{rule: rule}
+		c := &chain{}
 		for r := rule; r != nil; r = r.Else {
 			b := p.branch(r)
 			if b.body == nil {
@@ -190,6 +191,7 @@ func (p *planner) document(doc *document) {
 			c.branches = append(c.branches, b)
 			doc.indexed = doc.indexed && r == rule
 		}
+		doc.of[rule] = len(doc.chains)
 		doc.chains = append(doc.chains, c)
 	}
 }

@@ -213,9 +213,18 @@ func (w *world) chains(doc *document) []*chain {
 		return doc.chains
 	}
 	defer ast.IndexResultPool.Put(matched)
-	return slices.DeleteFunc(slices.Clone(doc.chains), func(c *chain) bool {
-		return !slices.Contains(matched.Rules, c.rule)
-	})
+	order := make([]int, 0, len(matched.Rules))
+	for _, rule := range matched.Rules {
+		if n, ok := doc.of[rule]; ok { // all but a default
+			order = append(order, n)
+		}
+	}
+	slices.Sort(order)
+	chains := make([]*chain, len(order))
+	for i, n := range order {
+		chains[i] = doc.chains[n]
+	}
+	return chains
 }
 
 // Resolve tells OPA's rule index what it can know: the input.
