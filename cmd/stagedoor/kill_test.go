@@ -1,0 +1,430 @@
+package main
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/sample"
+)
+
+// blobBytes is the size of what makes bundles slow to persist.
+const blobBytes = 4 << 20
+
+// published is one revision of the policy.
+type published struct {
+	revision string
+	digest   string // of its data
+	bundle   []byte
+}
+
+// publish makes a revision, which allows rev.N and sha256.D: its own revision,
+// and the digest of its own data.
+func publish(t *testing.T, random *rand.ChaCha8, number int) published {
+	t.Helper()
+	blob := make([]byte, blobBytes)
+	_, _ = random.Read(blob) // never fails
+	text := base64.StdEncoding.EncodeToString(blob)
+	digest := sha256.Sum256([]byte(text))
+	p := published{revision: strconv.Itoa(number), digest: hex.EncodeToString(digest[:])}
+	var buffer bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&buffer, gzip.NoCompression)
+	check(t, err)
+	tape := tar.NewWriter(zip)
+	for _, file := range [][2]string{
+		{".manifest", fmt.Sprintf(`{"revision": %q, "roots": ["backstage/authz"]}`, p.revision)},
+		{"backstage/authz/data.json", fmt.Sprintf(`{"revision": %q, "blob": %q}`, p.revision, text)},
+		{"policy.rego", `package backstage.authz
+
+# METADATA
+# entrypoint: true
+default allow := false
+
+allow if input.permission.name == concat(".", ["rev", data.backstage.authz.revision])
+
+allow if {
+	startswith(input.permission.name, "sha256.")
+	input.permission.name == concat(".", ["sha256", crypto.sha256(data.backstage.authz.blob)])
+}
+`},
+	} {
+		check(t, tape.WriteHeader(&tar.Header{Name: file[0], Mode: 0o644, Size: int64(len(file[1])), Typeflag: tar.TypeReg}))
+		_, err := io.WriteString(tape, file[1])
+		check(t, err)
+	}
+	check(t, tape.Close())
+	check(t, zip.Close())
+	p.bundle = buffer.Bytes()
+	return p
+}
+
+// publisher is a bundle server with long polling, always at the same address. It
+// is safe for concurrent use.
+type publisher struct {
+	address string
+	server  *http.Server
+	mutex   sync.Mutex
+	current published
+	changed chan struct{} // closed with the next revision
+}
+
+func (p *publisher) put(next published) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if p.changed != nil {
+		close(p.changed)
+	}
+	p.current, p.changed = next, make(chan struct{})
+}
+
+func (p *publisher) up(t *testing.T) {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", p.address)
+	check(t, err)
+	p.address = listener.Addr().String()
+	p.server = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
+	go func(server *http.Server) { _ = server.Serve(listener) }(p.server)
+}
+
+func (p *publisher) down() { _ = p.server.Close() }
+
+func (p *publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/vnd.openpolicyagent.bundles")
+	for {
+		p.mutex.Lock()
+		current, changed := p.current, p.changed
+		p.mutex.Unlock()
+		if r.Header.Get("If-None-Match") != `"`+current.revision+`"` {
+			w.Header().Set("ETag", `"`+current.revision+`"`)
+			_, _ = w.Write(current.bundle)
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// process is a stagedoor that runs on its own.
+type process struct {
+	command    *exec.Cmd
+	URL, Admin string
+	log        strings.Builder // until it served
+	exited     chan struct{}   // closed when it has ended and its log was read
+	took       time.Duration   // from its start until it served
+}
+
+// start starts stagedoor and returns when it serves. It ends with the test.
+func (w *persistence) start(t *testing.T) *process {
+	t.Helper()
+	p := &process{command: exec.Command(w.binary, "serve", "--config", w.config), exited: make(chan struct{})}
+	stderr, err := p.command.StderrPipe()
+	check(t, err)
+	started := time.Now()
+	check(t, p.command.Start())
+	t.Cleanup(p.kill)
+	serving := make(chan struct{})
+	go func() {
+		defer close(p.exited)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			var line struct{ Msg, URL, Admin string }
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
+				p.URL, p.Admin = line.URL, line.Admin
+				close(serving)
+				_, _ = io.Copy(io.Discard, stderr)
+				break
+			}
+			p.log.WriteString(lines.Text() + "\n")
+		}
+		_ = p.command.Wait()
+	}()
+	select {
+	case <-serving:
+		p.took = time.Since(started)
+	case <-p.exited:
+		t.Fatalf("it ended before it served:\n%s", p.log.String())
+	case <-time.After(time.Minute):
+		t.Fatal("it does not serve")
+	}
+	return p
+}
+
+// kill ends the process as kill -9 does.
+func (p *process) kill() {
+	_ = p.command.Process.Kill()
+	<-p.exited
+}
+
+func (p *process) get(t *testing.T, path string) (int, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.Admin+path, http.NoBody)
+	check(t, err)
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	check(t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	check(t, err)
+	return response.StatusCode, string(text)
+}
+
+// serving is what /status says of the revision, and of what was refused.
+func (p *process) serving(t *testing.T) (revision, refused string) {
+	t.Helper()
+	_, text := p.get(t, "/status")
+	var status struct {
+		Revision string
+		Refused  []struct{ Reason string }
+	}
+	check(t, json.Unmarshal([]byte(text), &status))
+	if len(status.Refused) > 0 {
+		refused = status.Refused[0].Reason
+	}
+	return status.Revision, refused
+}
+
+// allowed asks about the names and returns those that are allowed.
+func (p *process) allowed(t *testing.T, token string, names []string) (allowed []string, answer string) {
+	t.Helper()
+	items := make([]string, len(names))
+	for i, name := range names {
+		items[i] = fmt.Sprintf(`{"id":%q,"permission":{"type":"basic","name":%q,"attributes":{}}}`, name, name)
+	}
+	answer = ask(t, p.URL+"/authorize", token, `{"items":[`+strings.Join(items, ",")+`]}`)
+	var document struct{ Items []struct{ ID, Result string } }
+	check(t, json.Unmarshal([]byte(answer), &document))
+	for _, item := range document.Items {
+		if item.Result == "ALLOW" {
+			allowed = append(allowed, item.ID)
+		}
+	}
+	return allowed, answer
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// persistence is a stagedoor with policies from a server, which it persists.
+type persistence struct {
+	backstage *sample.Backstage
+	publisher *publisher
+	random    *rand.ChaCha8
+	binary    string
+	config    string
+	folder    string // of what is persisted
+	history   []published
+}
+
+func newPersistence(t *testing.T) *persistence {
+	t.Helper()
+	backstage, err := sample.New(t.Context())
+	check(t, err)
+	t.Cleanup(backstage.Close)
+	backstage.Serve("")
+	seed := [32]byte([]byte(fmt.Sprintf("%032d", time.Now().UnixNano())))
+	t.Logf("seed %s", seed)
+	dir := t.TempDir()
+	w := &persistence{
+		backstage: backstage, publisher: &publisher{address: "127.0.0.1:0"}, random: rand.NewChaCha8(seed),
+		binary: filepath.Join(dir, "stagedoor"), config: filepath.Join(dir, "stagedoor.yaml"),
+		folder: filepath.Join(dir, "persisted", "bundles", "authz"),
+	}
+	// As it is shipped, also where the tests are built to find races.
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", w.binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	w.publisher.up(t)
+	t.Cleanup(w.publisher.down)
+	writeConfig(t, w.config, fmt.Sprintf(`
+backend: {baseUrl: %q}
+stagedoor: {listen: "127.0.0.1:0", admin: {listen: "127.0.0.1:0"}}
+opa:
+  services: {s: {url: "http://%s"}}
+  persistence_directory: %q
+  bundles:
+    authz:
+      service: s
+      resource: authz
+      persist: true
+      polling: {min_delay_seconds: 1, max_delay_seconds: 1, long_polling_timeout_seconds: 30}
+`, backstage.URL, w.publisher.address, filepath.Join(dir, "persisted")))
+	return w
+}
+
+// next publishes one more revision.
+func (w *persistence) next(t *testing.T) {
+	t.Helper()
+	p := publish(t, w.random, len(w.history)+1)
+	w.history = append(w.history, p)
+	w.publisher.put(p)
+	w.history[len(w.history)-1].bundle = nil // it is not needed twice
+}
+
+// file is where the last good bundle is persisted, as far as it is there.
+func (w *persistence) file() string { return filepath.Join(w.folder, "bundle.tar.gz") }
+
+// unfinished are the files that were begun to be persisted and did not come to be
+// the bundle.
+func (w *persistence) unfinished(t *testing.T) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(w.folder, ".bundle.tar.gz.*.tmp"))
+	check(t, err)
+	return names
+}
+
+// persisted publishes a revision and waits until it is the persisted one.
+func (w *persistence) persisted(t *testing.T) time.Duration {
+	t.Helper()
+	before, _ := os.Stat(w.file())
+	started := time.Now()
+	w.next(t)
+	for time.Since(started) < 20*time.Second {
+		if after, err := os.Stat(w.file()); err == nil && (before == nil || !os.SameFile(before, after)) {
+			return time.Since(started)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("nothing was persisted")
+	return 0
+}
+
+// holds starts stagedoor without the server and holds it to serve, at once, what
+// was published. It returns the number of that revision, and how long it took.
+func (w *persistence) holds(t *testing.T) (int, time.Duration) {
+	t.Helper()
+	w.publisher.down()
+	p := w.start(t)
+	defer p.kill()
+	if status, body := p.get(t, "/ready"); status != http.StatusOK {
+		t.Fatalf("it is not ready: %d %s", status, body)
+	}
+	revision, _ := p.serving(t)
+	at := slices.IndexFunc(w.history, func(p published) bool { return p.revision == revision })
+	if at < 0 {
+		t.Fatalf("revision %q serves, which was not published", revision)
+	}
+	token, err := w.backstage.PluginToken("user:default/alice")
+	check(t, err)
+	names := []string{"sha256." + w.history[at].digest, "sha256." + w.history[max(at-1, 0)].digest + "0"}
+	for _, p := range w.history {
+		names = append(names, "rev."+p.revision)
+	}
+	allowed, answer := p.allowed(t, token, names)
+	if want := []string{names[0], "rev." + revision}; !slices.Equal(allowed, want) {
+		t.Fatalf("revision %s allows %v, want %v: %s", revision, allowed, want, answer)
+	}
+	w.publisher.up(t)
+	return at + 1, p.took
+}
+
+// TestKilledWhilePersisting kills stagedoor at random moments while new revisions
+// arrive: half of the time at any of downloading, activating and persisting, and
+// half of the time when the file has just been begun. Whenever it was, without the
+// server a revision serves afterwards that was published, whole, and none from
+// before the last one.
+func TestKilledWhilePersisting(t *testing.T) {
+	const kills = 20
+	w := newPersistence(t)
+	first := w.start(t)
+	longest := max(w.persisted(t), w.persisted(t), w.persisted(t))
+	first.kill()
+	serving, slowest := w.holds(t)
+	random := rand.New(w.random)
+	inMidst, older := 0, 0
+	for kill := range kills {
+		before := len(w.unfinished(t))
+		p := w.start(t)
+		w.next(t)
+		delay := time.Duration(random.Int64N(int64(longest) * 3 / 2))
+		if kill%2 == 0 {
+			delay = time.Duration(random.Int64N(int64(time.Millisecond)))
+			for begun := time.Now(); len(w.unfinished(t)) == before && time.Since(begun) < 2*longest; {
+				time.Sleep(50 * time.Microsecond)
+			}
+		}
+		time.Sleep(delay)
+		p.kill()
+		if len(w.unfinished(t)) > before {
+			inMidst++
+		}
+		now, took := w.holds(t)
+		if now < serving {
+			t.Fatalf("kill %d: revision %d serves, after %d did", kill, now, serving)
+		}
+		if now < len(w.history) {
+			older++
+		}
+		serving, slowest = now, max(slowest, took)
+	}
+	if inMidst == 0 {
+		t.Error("no kill met a file that was being written")
+	}
+	t.Logf("%d kills, %d of them while a file was being written; afterwards the newest of the revisions served %d times, "+
+		"an older one %d times; up to %v from publishing to persisting, up to %v from start to serving",
+		kills, inMidst, kills-older, older, longest, slowest)
+}
+
+// TestPersistedFileIsDamaged shows what a persisted bundle that is not whole comes
+// to: no policy serves, it says why, and nothing is allowed.
+func TestPersistedFileIsDamaged(t *testing.T) {
+	w := newPersistence(t)
+	p := w.start(t)
+	w.persisted(t)
+	p.kill()
+	w.holds(t)
+	w.publisher.down()
+	whole, err := os.ReadFile(w.file())
+	check(t, err)
+	token, err := w.backstage.PluginToken("user:default/alice")
+	check(t, err)
+	for name, length := range map[string]int{
+		"empty": 0, "one byte": 1, "a third": len(whole) / 3, "without the policy": len(whole) - 2048,
+	} {
+		t.Run(name, func(t *testing.T) {
+			check(t, os.WriteFile(w.file(), whole[:length], 0o600))
+			p := w.start(t)
+			defer p.kill()
+			status, body := p.get(t, "/ready")
+			if status != http.StatusServiceUnavailable || !strings.Contains(body, "waiting for bundles: authz") {
+				t.Errorf("readiness: %d %s", status, body)
+			}
+			if !strings.Contains(p.log.String(), "Failed to load bundle from disk") {
+				t.Errorf("the log does not say why:\n%s", p.log.String())
+			}
+			if revision, refused := p.serving(t); revision != "" || !strings.Contains(refused, "connection refused") {
+				t.Errorf("revision %q serves, refused because of %q", revision, refused)
+			}
+			allowed, answer := p.allowed(t, token, []string{"rev.1", "sha256." + w.history[0].digest})
+			if len(allowed) > 0 || !strings.Contains(answer, "ServiceUnavailableError") {
+				t.Errorf("answered %s", answer)
+			}
+		})
+	}
+}
