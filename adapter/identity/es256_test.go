@@ -9,12 +9,30 @@ import (
 	"testing"
 )
 
+// verifiers returns the verifier of a key before and after it has a table.
+func verifiers(t testing.TB, public *ecdsa.PublicKey) map[string]*es256 {
+	t.Helper()
+	tabled := &es256{public: public}
+	tabled.table.Store(newMultiples(public))
+	if tabled.table.Load() == nil {
+		t.Fatal("no table could be made")
+	}
+	return map[string]*es256{"first": {public: public}, "with a table": tabled}
+}
+
+func pack(r, s *big.Int) (signature [64]byte) {
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return signature
+}
+
 // The verifier agrees with crypto/ecdsa, also where r or s is short.
 func TestES256(t *testing.T) {
 	key := ecKey(t, elliptic.P256())
 	payload := []byte("header.payload")
 	digest := sha256.Sum256(payload)
 	short := 0
+	all := verifiers(t, &key.PublicKey)
 	for range 2000 {
 		r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
 		if err != nil {
@@ -23,13 +41,30 @@ func TestES256(t *testing.T) {
 		if r.BitLen() <= 248 || s.BitLen() <= 248 {
 			short++
 		}
-		signature := append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
-		if err := (es256{}).Verify(&key.PublicKey, payload, signature); err != nil {
-			t.Fatalf("%x: %v", signature, err)
+		signature := pack(r, s)
+		for name, e := range all {
+			if err := e.Verify(&key.PublicKey, payload, signature[:]); err != nil {
+				t.Fatalf("%s: %x: %v", name, signature, err)
+			}
 		}
 	}
 	if short == 0 {
 		t.Error("no number was short; the test is worth nothing")
+	}
+	if all["first"].table.Load() == nil {
+		t.Errorf("no table after %d signatures", all["first"].good.Load())
+	}
+}
+
+// Nobody makes a key look used without its signatures.
+func TestES256TableNeedsGoodSignatures(t *testing.T) {
+	key := ecKey(t, elliptic.P256())
+	e := &es256{public: &key.PublicKey}
+	for range 2 * inUse {
+		_ = e.Verify(&key.PublicKey, []byte("x"), make([]byte, 64))
+	}
+	if e.table.Load() != nil || e.good.Load() != 0 {
+		t.Errorf("%d signatures counted as good", e.good.Load())
 	}
 }
 
@@ -41,41 +76,44 @@ func TestES256Refuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pack := func(r, s *big.Int) []byte {
-		return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	packed := func(r, s *big.Int) []byte {
+		signature := pack(r, s)
+		return signature[:]
 	}
-	good := pack(r, s)
-	verify := es256{}.Verify
-	if err := verify(&key.PublicKey, payload, good); err != nil {
-		t.Fatal(err)
-	}
+	good := packed(r, s)
 	order, zero := elliptic.P256().Params().N, new(big.Int)
-	for name, err := range map[string]error{
-		"other key":       verify(&other.PublicKey, payload, good),
-		"other payload":   verify(&key.PublicKey, []byte("x"), good),
-		"no key":          verify(nil, payload, good),
-		"key by value":    verify(key.PublicKey, payload, good),
-		"private key":     verify(key, payload, good),
-		"key of a secret": verify([]byte("secret"), payload, good),
-		"empty":           verify(&key.PublicKey, payload, nil),
-		"short":           verify(&key.PublicKey, payload, good[:63]),
-		"long":            verify(&key.PublicKey, payload, append(good[:64:64], 0)),
-		"zeros":           verify(&key.PublicKey, payload, pack(zero, zero)),
-		"r zero":          verify(&key.PublicKey, payload, pack(zero, s)),
-		"s zero":          verify(&key.PublicKey, payload, pack(r, zero)),
-		"r the order":     verify(&key.PublicKey, payload, pack(order, s)),
-		"s the order":     verify(&key.PublicKey, payload, pack(r, order)),
-		"swapped":         verify(&key.PublicKey, payload, pack(s, r)),
-	} {
-		if err == nil {
-			t.Errorf("%s: verified", name)
+	for kind, e := range verifiers(t, &key.PublicKey) {
+		verify := e.Verify
+		if err := verify(&key.PublicKey, payload, good); err != nil {
+			t.Fatal(err)
 		}
-	}
-	for bit := range 64 * 8 {
-		changed := append([]byte{}, good...)
-		changed[bit/8] ^= 1 << (bit % 8)
-		if verify(&key.PublicKey, payload, changed) == nil {
-			t.Errorf("verified with bit %d flipped", bit)
+		for name, err := range map[string]error{
+			"other key":       verify(&other.PublicKey, payload, good),
+			"other payload":   verify(&key.PublicKey, []byte("x"), good),
+			"no key":          verify(nil, payload, good),
+			"key by value":    verify(key.PublicKey, payload, good),
+			"private key":     verify(key, payload, good),
+			"key of a secret": verify([]byte("secret"), payload, good),
+			"empty":           verify(&key.PublicKey, payload, nil),
+			"short":           verify(&key.PublicKey, payload, good[:63]),
+			"long":            verify(&key.PublicKey, payload, append(good[:64:64], 0)),
+			"zeros":           verify(&key.PublicKey, payload, packed(zero, zero)),
+			"r zero":          verify(&key.PublicKey, payload, packed(zero, s)),
+			"s zero":          verify(&key.PublicKey, payload, packed(r, zero)),
+			"r the order":     verify(&key.PublicKey, payload, packed(order, s)),
+			"s the order":     verify(&key.PublicKey, payload, packed(r, order)),
+			"swapped":         verify(&key.PublicKey, payload, packed(s, r)),
+		} {
+			if err == nil {
+				t.Errorf("%s, %s: verified", kind, name)
+			}
+		}
+		for bit := range 64 * 8 {
+			changed := append([]byte{}, good...)
+			changed[bit/8] ^= 1 << (bit % 8)
+			if verify(&key.PublicKey, payload, changed) == nil {
+				t.Errorf("%s: verified with bit %d flipped", kind, bit)
+			}
 		}
 	}
 }

@@ -105,7 +105,7 @@ func parseKey(text jsontext.Value) *key {
 		if named && alg.String() != name {
 			continue
 		}
-		if k.algorithms[name], err = verifierFor(name); err != nil {
+		if k.algorithms[name], err = verifierFor(name, k.public); err != nil {
 			return nil
 		}
 	}
@@ -115,9 +115,9 @@ func parseKey(text jsontext.Value) *key {
 	return k
 }
 
-func verifierFor(alg string) (jws.Verifier2, error) {
-	if alg == "ES256" {
-		return es256{}, nil
+func verifierFor(alg string, public any) (jws.Verifier2, error) {
+	if public, ok := public.(*ecdsa.PublicKey); ok && alg == "ES256" {
+		return &es256{public: public}, nil
 	}
 	return jws.VerifierFor(algorithms[alg])
 }

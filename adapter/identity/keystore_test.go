@@ -56,7 +56,7 @@ func textFile(t *testing.T, text string) string {
 	return path
 }
 
-func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
+func ecKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {
