@@ -89,6 +89,7 @@ type Identity struct {
 	plugins   *pluginKeys
 	tokens    *otter.Cache[fingerprint, *userToken]
 	claims    *otter.Cache[fingerprint, []string]
+	renewals  chan struct{} // of claims, each that is under way
 	ownKeys   *keyStore
 }
 
@@ -108,7 +109,9 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 	if o.UserInfoTTL == 0 {
 		o.UserInfoTTL = defaultUserInfoTTL
 	}
-	i := &Identity{options: o, discovery: d, log: log, client: newClient(), ownKeys: keys}
+	i := &Identity{
+		options: o, discovery: d, log: log, client: newClient(), ownKeys: keys, renewals: make(chan struct{}, maxRenewals),
+	}
 	i.calls.underWay = map[int]context.CancelCauseFunc{}
 	i.userKeys = newKeySet("the users' key set", i.fetchKeys("auth", "/.well-known/jwks.json"), log)
 	i.userKeys.proven.Store(true)

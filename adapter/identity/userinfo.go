@@ -36,7 +36,42 @@ func (l renewalLog) Warn(_ context.Context, message string, err error) {
 	l.log.WithError(err).Warnf("renewing user info: %s; the last one is used until it is too old", message)
 }
 
-func (l renewalLog) Error(ctx context.Context, message string, err error) { l.Warn(ctx, message, err) }
+func (l renewalLog) Error(ctx context.Context, message string, err error) {
+	if !errors.Is(err, errLater) {
+		l.Warn(ctx, message, err)
+	}
+}
+
+// userInfoOf asks for the cache whose token it is.
+type userInfoOf struct {
+	identity *Identity
+	token    string
+}
+
+// Load asks while a request waits.
+func (o userInfoOf) Load(ctx context.Context, _ fingerprint) ([]string, error) {
+	return o.identity.askUserInfo(ctx, o.token)
+}
+
+// maxRenewals is how many renewals of user info are under way at most. A slow auth
+// backend would otherwise get a call for each active user at once, and each takes
+// memory here.
+const maxRenewals = 32
+
+// errLater is that a renewal may wait: the next request will think of it again, or
+// ask itself once what is known is too old.
+var errLater = errors.New("enough renewals are under way")
+
+// Reload renews what is known while no request waits.
+func (o userInfoOf) Reload(ctx context.Context, key fingerprint, _ []string) ([]string, error) {
+	select {
+	case o.identity.renewals <- struct{}{}:
+		defer func() { <-o.identity.renewals }()
+		return o.Load(ctx, key)
+	default:
+		return nil, errLater
+	}
+}
 
 // UserInfo returns the entity refs that the caller owns by: the ent of the token
 // itself, else what the auth backend says of it, as DefaultUserInfoService and
@@ -56,8 +91,7 @@ func (i *Identity) UserInfo(ctx context.Context, c Caller) ([]string, error) {
 	case !u.ask:
 		return u.claims, nil
 	}
-	claims, err := i.claims.Get(ctx, u.sum, otter.LoaderFunc[fingerprint, []string](
-		func(ctx context.Context, _ fingerprint) ([]string, error) { return i.askUserInfo(ctx, u.raw) }))
+	claims, err := i.claims.Get(ctx, u.sum, userInfoOf{i, u.raw})
 	if err != nil && ctx.Err() != nil {
 		return nil, unavailable(fmt.Errorf("user info: %w", context.Cause(ctx)))
 	}

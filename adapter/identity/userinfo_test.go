@@ -232,6 +232,50 @@ func TestUserInfoAges(t *testing.T) {
 }
 
 // When it cannot be renewed, it is used until it is too old, and not a moment more.
+// However many users there are, a slow auth backend gets a bounded number of
+// renewals, no request waits for them, and none is answered with what is too old.
+func TestRenewalsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		var log strings.Builder
+		i.log.Logger.SetOutput(&log)
+		const users = 3 * maxRenewals
+		tokens := make([]string, users)
+		for n := range tokens {
+			user := fmt.Sprintf("user:default/u%d", n)
+			b.own(user, user)
+			tokens[n] = b.user(spec{user: user})
+			expectInfo(t, i, tokens[n], user)
+		}
+		b.fail(userInfo, slow(time.Second, b.userInfo))
+		time.Sleep(defaultUserInfoTTL/2 + time.Millisecond)
+		begun := time.Now()
+		for _, token := range tokens {
+			if _, err := info(t, i, token); err != nil {
+				t.Error(err)
+			}
+		}
+		synctest.Wait()
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("waited %v for renewals", took)
+		}
+		expectCount(t, b, userInfo, users+maxRenewals)
+		time.Sleep(time.Second + time.Millisecond)
+		if len(i.renewals) != 0 {
+			t.Errorf("%d renewals are still under way", len(i.renewals))
+		}
+		time.Sleep(defaultUserInfoTTL / 2)
+		begun = time.Now()
+		if _, err := info(t, i, tokens[users-1]); err != nil || time.Since(begun) != time.Second {
+			t.Errorf("asked again after %v: %v", time.Since(begun), err)
+		}
+		if log.Len() > 0 {
+			t.Errorf("logged:\n%s", log.String())
+		}
+	})
+}
+
 func TestUserInfoIsNeverStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackstage()
