@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -83,6 +84,7 @@ type Server struct {
 	metrics    *metrics
 	inFlight   atomic.Int64 // requests
 	reading    atomic.Int64 // bytes of large bodies, held until their requests end
+	buffers    sync.Pool    // of *[]byte, for answers
 }
 
 // New returns a Server.

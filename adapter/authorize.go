@@ -55,7 +55,22 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, wire.AppendAnswers(nil, answers))
+	return s.writeAnswers(w, answers)
+}
+
+// writeAnswers writes the answers, by way of memory that other requests used before.
+func (s *Server) writeAnswers(w http.ResponseWriter, answers []wire.Answer) error {
+	const most = 64 << 10 // larger ones are rare, and would be held for as long as any
+	buffer, ok := s.buffers.Get().(*[]byte)
+	if !ok {
+		buffer = new([]byte)
+	}
+	*buffer = wire.AppendAnswers((*buffer)[:0], answers)
+	err := writeJSON(w, *buffer)
+	if cap(*buffer) <= most {
+		s.buffers.Put(buffer)
+	}
+	return err
 }
 
 // resourcesGiven reports whether every question about a resource says which. A
