@@ -13,6 +13,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
+	"github.com/open-policy-agent/opa/v1/tracing"
 	"github.com/sirupsen/logrus"
 )
 
@@ -28,12 +29,14 @@ func newManager(d opaDocument, s *store, o Options, m metrics.Metrics) (*plugins
 		return nil, err
 	}
 	hook := hooks.New(discovered{})
+	registerUploads()
 	options := []func(*plugins.Manager){
 		plugins.Logger(opaLogger{o.Log}),
 		plugins.ConsoleLogger(consoleLogger{opaLogger{o.Log.WithField("type", "decision")}}),
 		plugins.WithParserOptions(ast.ParserOptions{ProcessAnnotation: true}),
 		plugins.GracefulShutdownPeriod(gracefulStop),
 		plugins.WithHooks(hook),
+		plugins.WithDistributedTracingOpts(tracing.NewOptions(uploads{})), // any, so that it is asked
 	}
 	if o.Registry != nil {
 		options = append(options, plugins.WithPrometheusRegister(o.Registry))
