@@ -39,9 +39,15 @@ func reachable(c *ast.Compiler, entrypoint ast.Ref) []*ast.Rule {
 	return order
 }
 
-// nondeterminism lists the calls that forbid to remember an answer: builtins
-// that OPA marks as nondeterministic, and those that compare with the present
-// time within.
+// clocked are the builtins that compare with the present time within, which OPA does
+// not mark as nondeterministic.
+var clocked = []string{
+	ast.JWTDecodeVerify.Name,
+	ast.CryptoX509ParseAndVerifyCertificates.Name,
+	ast.CryptoX509ParseAndVerifyCertificatesWithOptions.Name,
+}
+
+// nondeterminism lists the calls that forbid to remember an answer.
 func nondeterminism(rules []*ast.Rule) []Source {
 	var found []Source
 	for _, rule := range rules {
@@ -51,7 +57,7 @@ func nondeterminism(rules []*ast.Rule) []Source {
 			}
 			name := e.Operator().String()
 			builtin, known := ast.BuiltinMap[name]
-			if known && (builtin.IsNondeterministic() || name == ast.JWTDecodeVerify.Name) {
+			if known && (builtin.IsNondeterministic() || slices.Contains(clocked, name)) {
 				found = append(found, Source{Builtin: name, Location: location(e.Location)})
 			}
 			return false
