@@ -53,7 +53,11 @@ e2e/node_modules: e2e/package-lock.json
 soundness: e2e/node_modules ## compare N random decisions with stock OPA and the plugins' own rules
 	go test ./soundness -run '^TestSoundness$$' -count=1 -v -timeout 60m -trials $(N) -seed $(SEED)
 
-bench: build ## measure stagedoor beside a floor, an OPA server and the reference backend
+bench: ## measure stagedoor beside a floor, an OPA server and the reference backend
+	go run ./bench start
+	go run ./bench soak
+	go run ./bench scale
+	go run ./bench cold
 	go run ./bench
 
 bench-compare: ## measure the working tree beside the commit REV

@@ -11,10 +11,10 @@
 //
 // Run it at the root of the repository:
 //
-//	go run ./bench                     everything, in some 25 minutes
+//	go run ./bench                     the neighbours, in some 25 minutes
 //	go run ./bench -compare REV        the working tree beside a commit
 //	go run ./bench start               from start to ready
-//	go run ./bench soak                memory over a million requests
+//	go run ./bench soak                memory over a million requests of few users and of many
 //	go run ./bench cold                what users notice of a deployment
 //	go run ./bench scale               large policies
 //

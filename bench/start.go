@@ -61,63 +61,75 @@ type mark struct {
 	Throughput float64 `json:"requests_per_second"`
 }
 
-// soak sends many requests of many users over 64 connections to a stagedoor with
-// the default bundle, and watches its memory.
+// soak sends many requests over 64 connections to a stagedoor with the default
+// bundle, anew for each number of users, and watches its memory.
 func soak(ctx context.Context, b *bench) error {
-	const connections, marks = 64, 20
 	binary, backstage, err := b.buildAlone(ctx)
 	if err != nil {
 		return err
 	}
-	t, err := b.startStagedoor(ctx, nameStagedoor, binary, backstage, "")
-	if err != nil {
-		return err
+	m := newMachine(ctx, b)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s\n\nResident memory under `one`, %d connections, default bundle (want ≤ 60 MB with 50 users, and flat).\n\n"+
+		"| users | requests | RSS MB | peak MB | requests/s |\n| ---: | ---: | ---: | ---: | ---: |\n", m, soakConnections)
+	found := map[int][]mark{}
+	for _, users := range b.users {
+		before := len(b.stop)
+		t, err := b.startStagedoor(ctx, nameStagedoor, binary, backstage, "")
+		if err != nil {
+			return err
+		}
+		if found[users], err = b.soakOne(ctx, t, users); err != nil {
+			return err
+		}
+		b.unwind(before)
+		for _, at := range found[users] {
+			fmt.Fprintf(&text, "| %d | %d | %.1f | %.1f | %.0f |\n", users, at.Requests, float64(at.RSS)/1e6, float64(at.Peak)/1e6, at.Throughput)
+		}
 	}
-	users := slices.Max(b.users)
+	return b.publish("soak", text.String(), map[string]any{"machine": m, "marks": found})
+}
+
+const soakConnections = 64
+
+func (b *bench) soakOne(ctx context.Context, t *target, users int) ([]mark, error) {
+	const marks, probes, ample = 10, 20, 10 * time.Minute
 	all, err := t.messages(alone, users, b.gzip)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sessions, err := b.keys.sessions(users)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	gun, err := dial(ctx, t.address, connections)
+	gun, err := dial(ctx, t.address, soakConnections)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer gun.close()
-	m := newMachine(ctx, b)
 	var found []mark
 	for n := range marks {
 		tokens, err := b.keys.pool(sessions, b.requests/marks)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if n == 0 {
-			if _, err := t.probe(ctx, alone, ammunition{messages: all, pool: tokens, to: 20}); err != nil {
-				return err
+			if _, err := t.probe(ctx, alone, ammunition{messages: all, pool: tokens, to: probes}); err != nil {
+				return nil, err
 			}
 		}
-		const ample = 10 * time.Minute
 		shots, err := gun.fire(ctx, ammunition{messages: all, pool: tokens, to: len(tokens.tokens)}, ample)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		u, err := t.use()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		found = append(found, mark{(n + 1) * len(tokens.tokens), u.RSS, u.Peak, shots.throughput()})
-		progress("%d requests, %d MB", found[n].Requests, u.RSS/1e6)
+		progress("%d users, %d requests, %d MB", users, found[n].Requests, u.RSS/1e6)
 	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s\n\nResident memory under `one`, %d connections, %d users, default bundle (want ≤ 60 MB, and flat).\n\n"+
-		"| requests | RSS MB | peak MB | requests/s |\n| ---: | ---: | ---: | ---: |\n", m, connections, users)
-	for _, at := range found {
-		fmt.Fprintf(&text, "| %d | %.1f | %.1f | %.0f |\n", at.Requests, float64(at.RSS)/1e6, float64(at.Peak)/1e6, at.Throughput)
-	}
-	return b.publish("soak", text.String(), map[string]any{"machine": m, "users": users, "marks": found})
+	return found, nil
 }
 
 // window is a part of the time after a start.

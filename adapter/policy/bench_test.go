@@ -97,7 +97,7 @@ func BenchmarkEvaluated(b *testing.B) {
 	refresh := []wire.Permission{
 		{Name: "catalog.entity.refresh", Action: "update", Resource: true, ResourceType: "catalog-entity"},
 	}
-	for _, bindings := range []int{1_000, 100_000} {
+	for _, bindings := range []int{1_000, 1_000_000} {
 		engine := benchEngine(b, boundBundle(b, bindings))
 		for _, groups := range []int{5, 500} {
 			name := fmt.Sprintf("%d bindings/%d groups/", bindings, groups)
