@@ -216,6 +216,7 @@ func goesDown(_ testing.TB, w *supply) { w.server.down() }
 var faultsOfSupply = map[string]faultOfSupply{
 	"down at start":                   {start: true, inject: goesDown, refused: "connection refused", serves: ""},
 	"down at start, persisted":        {persist: true, start: true, inject: goesDown, refused: "connection refused", serves: "1"},
+	"changed on disk, down at start":  {persist: true, start: true, inject: changedOnDisk, refused: "connection refused", serves: ""},
 	"garbage at start, persisted":     {persist: true, start: true, inject: answersWith(garbage), refused: "archive read failed", serves: "1"},
 	"down later":                      {inject: goesDown, refused: "connection refused", serves: "1"},
 	"slow to answer":                  {inject: answersWith(dawdle), refused: "timeout awaiting response headers", serves: "1"},
@@ -304,6 +305,18 @@ func tampered(t testing.TB, w *supply) {
 	w.server.put("authz", archive(t, files))
 }
 
+// persisted is where OPA persists the bundle.
+func (w *supply) persisted() string { return filepath.Join(w.dir, "bundles", "authz", "bundle.tar.gz") }
+
+// changedOnDisk puts another policy in the place of the one that was persisted, with
+// the signatures of that.
+func changedOnDisk(t testing.TB, w *supply) {
+	w.server.down()
+	files := w.signer.sign(t, supplied("1"))
+	files["policy.rego"] = bad(nil)["policy.rego"]
+	check(t, os.WriteFile(w.persisted(), archive(t, files), 0o600))
+}
+
 // enormous brings data of 200 MB that compress well.
 func enormous(t testing.TB, w *supply) {
 	var buffer bytes.Buffer
@@ -352,6 +365,10 @@ func TestFaultsOfSupply(t *testing.T) {
 			options := siteOptions{opa: w.opa(row.persist, row.discovery)}
 			if row.persist && row.start {
 				newSite(t, options).serves(t, first)
+				eventually(t, "it is persisted", func() bool {
+					_, err := os.Stat(w.persisted())
+					return err == nil
+				})
 			}
 			if row.start {
 				row.inject(t, w)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 )
@@ -201,13 +200,12 @@ allow if {
 }
 `)
 	q := newQuery(t, annInput, "{}")
-	q.NDBuiltinCache = builtins.NDBCache{}
 	r, err := p.Decide(t.Context(), q)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Criteria.Op != criteria.Leaf || len(q.NDBuiltinCache) != 3 {
-		t.Errorf("%s%v", outline(r.Criteria), q.NDBuiltinCache)
+	if r.Criteria.Op != criteria.Leaf {
+		t.Fatal(outline(r.Criteria))
 	}
 	now := strconv.FormatInt(q.Time.UnixNano(), 10)
 	if !strings.Contains(r.Criteria.Rule.Params, now) {

@@ -52,13 +52,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
-	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
@@ -169,18 +167,9 @@ type Query struct {
 	ResourceType string
 	// Time is the time of the decision.
 	Time time.Time
-	// Seed is where random builtins read; nil for crypto/rand.
-	Seed io.Reader
-	// NDBuiltinCache freezes nondeterministic builtins for this decision and
-	// records them; nil for one that is thrown away.
-	NDBuiltinCache builtins.NDBCache
 	// The caches that builtins share between decisions; nil for none.
 	InterQueryBuiltinCache      cache.InterQueryCache
 	InterQueryBuiltinValueCache cache.InterQueryValueCache
-	// Runtime is what opa.runtime() returns; nil for nothing.
-	Runtime *ast.Term
-	// Tracer sees every evaluation; nil for none.
-	Tracer topdown.QueryTracer
 }
 
 // A Result is the outcome of a decision.

@@ -61,7 +61,7 @@ func newWorld(ctx context.Context, p *Policy, q Query) (*world, func() bool) {
 		policy:    p,
 		query:     q,
 		input:     ast.NewTerm(q.Input),
-		nd:        q.NDBuiltinCache,
+		nd:        builtins.NDBCache{},
 		rules:     topdown.NewVirtualCache(),
 		cancel:    topdown.NewCancel(),
 		metrics:   metrics.NoOp(),
@@ -70,9 +70,6 @@ func newWorld(ctx context.Context, p *Policy, q Query) (*world, func() bool) {
 		byRule:    make(map[*document]int),
 		known:     make(map[knownKey][]knownOutcomes),
 		collected: make(map[knownKey][]knownElements),
-	}
-	if w.nd == nil {
-		w.nd = builtins.NDBCache{}
 	}
 	if !q.Basic {
 		input := ast.NewObject()
@@ -154,8 +151,6 @@ func (w *world) evaluate(body ast.Body, r *run, iter func(topdown.QueryResult)) 
 		WithTransaction(w.query.Txn).
 		WithInput(w.input).
 		WithTime(w.query.Time).
-		WithSeed(w.query.Seed).
-		WithRuntime(w.query.Runtime).
 		WithCancel(r).
 		WithMetrics(w.metrics).
 		WithBuiltins(w.policy.builtins).
@@ -165,7 +160,6 @@ func (w *world) evaluate(body ast.Body, r *run, iter func(topdown.QueryResult)) 
 		WithInterQueryBuiltinCache(w.query.InterQueryBuiltinCache).
 		WithInterQueryBuiltinValueCache(w.query.InterQueryBuiltinValueCache).
 		WithStrictBuiltinErrors(true).
-		WithQueryTracer(w.query.Tracer).
 		Iter(context.WithValue(w.ctx, runKey{}, r), func(result topdown.QueryResult) error {
 			iter(result)
 			return nil

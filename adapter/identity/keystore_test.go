@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/lestrrat-go/jwx/v3/jwk"
+	"github.com/lestrrat-go/jwx/v3/jws"
 )
 
 // files writes a key pair and returns the configuration of it.
@@ -122,6 +124,37 @@ func TestStaticKeys(t *testing.T) {
 		if _, ok := k["d"]; ok || k["kty"] != "EC" {
 			t.Errorf("published %v", k)
 		}
+	}
+}
+
+// Plugins verify the tokens of one replica by the key set of any other one, where
+// both have the same static keys.
+func TestReplicas(t *testing.T) {
+	b := newBackstage()
+	shared := Options{PluginKeyStore: PluginKeyStore{Type: "static", Keys: []KeyFiles{files(t, "one", "", ecKey(t, elliptic.P256()))}}}
+	for name, test := range map[string]struct {
+		options Options
+		same    bool
+	}{"static keys": {shared, true}, "keys in memory": {Options{}, false}} {
+		t.Run(name, func(t *testing.T) {
+			first, second := b.identity(t, test.options), b.identity(t, test.options)
+			for _, i := range []*Identity{first, second} {
+				if _, err := i.PluginToken("todo", caller(t, i, b.user(spec{}))); err != nil { // makes a key
+					t.Fatal(err)
+				}
+			}
+			token, err := first.PluginToken("todo", caller(t, first, b.user(spec{})))
+			if err != nil {
+				t.Fatal(err)
+			}
+			set, err := jwk.Parse(second.JWKS())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := jws.Verify([]byte(token), jws.WithKeySet(set)); (err == nil) != test.same {
+				t.Errorf("by the other's key set: %v", err)
+			}
+		})
 	}
 }
 
