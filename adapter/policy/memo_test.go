@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -80,6 +81,34 @@ func TestMemoTellsApart(t *testing.T) {
 			}
 			if round > 0 && !got.Remembered {
 				t.Errorf("%+v %+v was not remembered", step.caller, step.ask)
+			}
+		}
+	}
+}
+
+// TestMemoKnowsTheElse has a policy of one chain, whose later answers depend on what
+// the first one does not look at.
+func TestMemoKnowsTheElse(t *testing.T) {
+	e := newEngine(t, Options{Path: "../../bundles/wrapper"})
+	bob := Caller{User: "user:default/bob", Claims: ann.Claims}
+	for range 2 {
+		for _, step := range []struct {
+			name string
+			want wire.Result
+		}{
+			{"catalog.location.read", wire.Allow},
+			{"catalog.location.delete", wire.Deny},
+			{"scaffolder.task.create", wire.Allow},
+			{"catalog.entity.create", wire.Deny},
+		} {
+			if got := decideOne(t, e, ann, basic(step.name)); got.Err != nil || got.Decision.Result != step.want {
+				t.Errorf("%s, remembered %t: %v, %v", step.name, got.Remembered, got.Decision.Result, got.Err)
+			}
+		}
+		task := wire.Permission{Name: "scaffolder.task.read", Action: "read", Resource: true, ResourceType: "scaffolder-task"}
+		for _, caller := range []Caller{ann, bob} {
+			if text := decideOne(t, e, caller, task).Decision.Text(); !strings.Contains(text, caller.User) {
+				t.Errorf("%s is answered %s", caller.User, text)
 			}
 		}
 	}

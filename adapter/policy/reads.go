@@ -34,7 +34,11 @@ func reachable(c *ast.Compiler, entrypoint ast.Ref) []*ast.Rule {
 		}
 	}
 	for _, r := range c.GetRules(entrypoint) {
-		visit(r)
+		// To OPA an else is a rule of its own, on which those depend that refer to the
+		// rule, but not the rule itself.
+		for ; r != nil; r = r.Else {
+			visit(r)
+		}
 	}
 	return order
 }
@@ -52,13 +56,11 @@ func nondeterminism(rules []*ast.Rule) []Source {
 	var found []Source
 	for _, rule := range rules {
 		ast.WalkExprs(rule, func(e *ast.Expr) bool {
-			if !e.IsCall() {
-				return false
-			}
-			name := e.Operator().String()
-			builtin, known := ast.BuiltinMap[name]
-			if known && (builtin.IsNondeterministic() || slices.Contains(clocked, name)) {
-				found = append(found, Source{Builtin: name, Location: location(e.Location)})
+			for _, name := range functions(e) {
+				builtin, known := ast.BuiltinMap[name]
+				if known && (builtin.IsNondeterministic() || slices.Contains(clocked, name)) {
+					found = append(found, Source{Builtin: name, Location: location(e.Location)})
+				}
 			}
 			return false
 		})
@@ -67,6 +69,21 @@ func nondeterminism(rules []*ast.Rule) []Source {
 		return strings.Compare(a.Location+a.Builtin, b.Location+b.Builtin)
 	})
 	return slices.Compact(found)
+}
+
+// functions names what the expression calls, and what it has called instead of
+// other functions by with.
+func functions(e *ast.Expr) []string {
+	var names []string
+	if e.IsCall() {
+		names = append(names, e.Operator().String())
+	}
+	for _, with := range e.With {
+		if ref, ok := with.Value.Value.(ast.Ref); ok {
+			names = append(names, ref.String())
+		}
+	}
+	return names
 }
 
 func location(l *ast.Location) string {

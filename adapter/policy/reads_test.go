@@ -66,6 +66,11 @@ func TestReads(t *testing.T) {
 		"by another rule":      {entry + "allow if known\n\nknown if input.identity.user", "anonymous user"},
 		"by a default":         {entry + "default allow := false\n\nallow if not bad\n\nbad if input.identity.actor", "actor anonymous"},
 		"by an else":           {entry + "allow if {\n\tfalse\n} else := true if input.permission.name", "name"},
+		"by a rule of an else": {entry + "allow if {\n\tfalse\n} else := true if known\n\nknown if input.identity.user", "anonymous user"},
+		"by a rule of the last": {
+			entry + "allow if {\n\tfalse\n} else := false if {\n\tfalse\n} else := known\n\nknown := input.identity.user == \"a\"", "anonymous user",
+		},
+		"by another's else":    {entry + "allow if b\n\nb if {\n\tfalse\n} else if known\n\nknown if input.identity.user", "anonymous user"},
 		"by a function":        {entry + "allow if f(1)\n\nf(_) if input.permission.type == \"basic\"", "type"},
 		"handed to a function": {entry + "allow if f(input)\n\nf(x) if x.permission.name", everything},
 		"by a partial rule":    {entry + "allow if some_set[\"a\"]\n\nsome_set contains input.identity.user", "anonymous user"},
@@ -114,6 +119,7 @@ func TestNondeterministic(t *testing.T) {
 			"in a closure":           "allow if count([1 | " + call + "]) > 0",
 			"under not":              "allow if not f(1)\n\nf(_) if " + call,
 			"under with":             "allow if f(1) with input.x as 1\n\nf(_) if " + call,
+			"in an else":             "allow if {\n\tfalse\n} else if f(1)\n\nf(_) if " + call,
 			"as the value of a with": "allow if f(1) with input.x as g(1)\n\nf(_) if input.x\n\ng(_) if " + call,
 		} {
 			s := memoEngine(t, "# METADATA\n# entrypoint: true\n"+module+"\n").state.Load()
@@ -123,6 +129,22 @@ func TestNondeterministic(t *testing.T) {
 			if !found {
 				t.Errorf("%s %s: %v", builtin, where, s.Nondeterministic)
 			}
+		}
+	}
+}
+
+// TestNondeterministicReplacement has functions in whose place a with puts what
+// forbids to remember an answer.
+func TestNondeterministicReplacement(t *testing.T) {
+	for name, test := range map[string]struct{ module, want string }{
+		"of the policy": {"allow if f(\"x\", 10) > 4 with f as rand.intn\n\nf(_, _) := 1", "rand.intn"},
+		"of a builtin":  {"allow if lower(\"x\") < \"8\" with lower as uuid.rfc4122", "uuid.rfc4122"},
+		"of a function": {"allow if g with f as http.send\n\ng if f({\"method\": \"GET\", \"url\": \"http://127.0.0.1:1\"})\n\nf(_) := false", "http.send"},
+		"within a rule": {"allow if not g\n\ng if {\n\tevery x in [1] {\n\t\tnot f(x, 10) > 4 with f as rand.intn\n\t}\n}\n\nf(_, _) := 1", "rand.intn"},
+	} {
+		s := memoEngine(t, "# METADATA\n# entrypoint: true\n"+test.module+"\n").state.Load()
+		if len(s.Nondeterministic) != 1 || s.Nondeterministic[0].Builtin != test.want {
+			t.Errorf("%s: %v", name, s.Nondeterministic)
 		}
 	}
 }
