@@ -332,6 +332,48 @@ func TestDiscoveryBringsBundlesAndTakesThemOut(t *testing.T) {
 	}
 }
 
+// A bundle that was announced and never came is given up: what came meanwhile
+// serves, and has the mask that it had.
+func TestDiscoveryGivesUpAnAwaitedBundle(t *testing.T) {
+	s := newBundleServer(t)
+	s.put("authz", archive(t, allowing("1", "x")))
+	s.put("other", archive(t, files{".manifest": manifest("1", "other"), "other.rego": "package other\n\nx := 1\n"}))
+	s.put("discovery", discoveryConfig(t, s, "authz", "late"))
+	o := discoverFrom(t, s)
+	o.Mask = rego.Mask()
+	e := newEngine(t, o)
+	masked := func() {
+		t.Helper()
+		if e.manager.GetCompiler().Modules[maskFile] == nil {
+			t.Error("the decision log is not masked")
+		}
+	}
+	e.discover(t)
+	e.mustFetch(t, "authz")
+	if e.Status().Ready {
+		t.Error("ready without a bundle that is awaited")
+	}
+	s.put("discovery", discoveryConfig(t, s, "authz"))
+	e.discover(t)
+	e.wantAnswer(t, "x", wire.Allow)
+
+	// The same of a policy that serves: it is not what it was before the bundle was announced.
+	s.put("discovery", discoveryConfig(t, s, "authz", "other", "late"))
+	e.discover(t)
+	s.put("authz", archive(t, allowing("2", "y")))
+	e.mustFetch(t, "authz", "other")
+	e.wantAnswer(t, "x", wire.Allow)
+	s.put("discovery", discoveryConfig(t, s, "authz", "late"))
+	e.discover(t) // other came, and never served
+	masked()
+	e.wantAnswer(t, "x", wire.Allow)
+	s.put("discovery", discoveryConfig(t, s, "authz"))
+	e.discover(t)
+	e.wantAnswer(t, "x", wire.Deny)
+	e.wantAnswer(t, "y", wire.Allow)
+	masked()
+}
+
 func TestDiscoveryThatTakesOutTheEntrypointIsRefused(t *testing.T) {
 	s := newBundleServer(t)
 	s.put("authz", archive(t, allowing("1", "x")))

@@ -220,14 +220,23 @@ func (e *Engine) activate(opts *bundle.ActivateOpts) (*State, error) {
 			e.record.accept(name, e.now())
 		}
 	}
+	if state == nil && err == nil {
+		e.record.fallBehind(e.now())
+	}
 	return state, err
 }
 
 // changed is called by the store before it commits what activated nothing. Where
-// OPA took bundles out, what is left must be vetted to serve without them.
+// OPA took bundles out, what is left must be vetted to serve without them. That is
+// so too where the one that was taken out had been awaited: what came meanwhile has
+// to serve now.
 func (e *Engine) changed(ctx context.Context, w *writing) *State {
-	s := e.state.Load()
-	if s == nil || w.context == nil {
+	var serves map[string]string
+	if s := e.state.Load(); s != nil {
+		serves = s.Revisions
+	}
+	behind := !e.record.behindSince().IsZero()
+	if w.context == nil || serves == nil && !behind {
 		return nil
 	}
 	active, err := activeBundles(ctx, e.manager.Store, w.Transaction)
@@ -236,12 +245,12 @@ func (e *Engine) changed(ctx context.Context, w *writing) *State {
 		return nil
 	}
 	var gone []string
-	for name := range s.Revisions {
+	for name := range serves {
 		if _, still := active[name]; !still {
 			gone = append(gone, name)
 		}
 	}
-	if len(gone) == 0 {
+	if len(gone) == 0 && !behind {
 		return nil
 	}
 	e.record.forget(gone)
@@ -251,9 +260,10 @@ func (e *Engine) changed(ctx context.Context, w *writing) *State {
 		Compiler: compiler, Metrics: metrics.New(), ParserOptions: e.manager.ParserOptions(),
 	}, e.awaits)
 	if err != nil {
+		e.options.Log.WithError(err).Error("what is left of the bundles must not serve")
 		for _, name := range gone {
 			why := "it is configured no more, but still serves, since without it: " + err.Error()
-			e.record.refuse(name, s.Revisions[name], why, e.now())
+			e.record.refuse(name, serves[name], why, e.now())
 		}
 		compiler = e.manager.GetCompiler() // for the masks of the decision log
 	}
@@ -267,6 +277,7 @@ func (e *Engine) publish(s *State) {
 	s.serial = e.serial
 	s.Since = e.now()
 	e.state.Store(s)
+	e.record.catchUp()
 	e.record.settle(func(name string) bool {
 		_, serves := s.Revisions[name]
 		return serves || name == discovery.Name || slices.Contains(e.configured(), name)

@@ -31,7 +31,8 @@ type Status struct {
 	AboutResource    bool     `json:"about_resource"`
 	Nondeterministic []Source `json:"nondeterministic,omitempty"`
 	// Confirmed is when the policy was last known to be the newest: of its bundles
-	// the one for which that is longest ago.
+	// the one for which that is longest ago, and not after something came that does
+	// not serve, as a further bundle is awaited.
 	Confirmed time.Time `json:"confirmed,omitzero"`
 	// Awaited are configured bundles that have not arrived yet. Until they have, the
 	// policy that serves goes on as it is, also where others of its bundles change.
@@ -96,6 +97,9 @@ func (e *Engine) confirmed(s *State) time.Time {
 			oldest = at
 		}
 	}
+	if behind := e.record.behindSince(); !behind.IsZero() && behind.Before(oldest) {
+		oldest = behind
+	}
 	return oldest
 }
 
@@ -141,6 +145,31 @@ type record struct {
 	mutex     sync.Mutex
 	refused   map[string]Refusal
 	confirmed map[string]time.Time
+	// behind is since when OPA has held what does not serve, as a further bundle is
+	// awaited; zero where what it holds serves.
+	behind time.Time
+}
+
+// fallBehind notes that something was activated that does not serve yet.
+func (r *record) fallBehind(at time.Time) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.behind.IsZero() {
+		r.behind = at
+	}
+}
+
+// catchUp notes that all that was activated serves.
+func (r *record) catchUp() {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.behind = time.Time{}
+}
+
+func (r *record) behindSince() time.Time {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return r.behind
 }
 
 func (r *record) refuse(name, revision, reason string, at time.Time) {

@@ -72,6 +72,34 @@ func TestMaxAge(t *testing.T) {
 	}
 }
 
+// A policy that waits for a further bundle ages, however often those are confirmed
+// that came meanwhile and do not serve.
+func TestMaxAgeWhileABundleIsAwaited(t *testing.T) {
+	s := newBundleServer(t)
+	s.put("authz", archive(t, allowing("1", "x")))
+	s.put("discovery", discoveryConfig(t, s, "authz"))
+	var ahead time.Duration
+	o := discoverFrom(t, s)
+	o.MaxAge, o.DenyStale, o.Now = time.Hour, true, func() time.Time { return time.Now().Add(ahead) }
+	e := newEngine(t, o)
+	e.discover(t)
+	e.mustFetch(t, "authz")
+	s.put("discovery", discoveryConfig(t, s, "authz", "late"))
+	e.discover(t)
+	s.put("authz", archive(t, allowing("2", "y")))
+	e.mustFetch(t, "authz")
+	e.wantAnswer(t, "x", wire.Allow)
+	ahead = 2 * time.Hour
+	s.put("authz", archive(t, allowing("3", "y")))
+	e.mustFetch(t, "authz")
+	if _, err := e.Decide(t.Context(), ann, []wire.Permission{basic("x")}); !errors.Is(err, ErrStale) || e.Status().Ready {
+		t.Errorf("error %v, status %+v", err, e.Status())
+	}
+	s.put("late", archive(t, files{".manifest": manifest("1", "late"), "late/data.json": "{}"}))
+	e.mustFetch(t, "late", "authz")
+	e.wantAnswer(t, "y", wire.Allow)
+}
+
 func TestStatusTellsWhatFailed(t *testing.T) {
 	s := newBundleServer(t)
 	e := newEngine(t, Options{OPA: opaFor(t, s, nil, "authz")})
