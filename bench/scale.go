@@ -239,8 +239,9 @@ func activate(ctx context.Context, s sized, root string, n int) (*policy.Engine,
 	return engine, f, errors.Join(err, err2)
 }
 
-// callersOfTurn is how many callers are asked about in one turn.
-const callersOfTurn = 400
+// callersOfTurn is how many callers are asked about in one turn: so few that those
+// of all turns have room in the memo.
+const callersOfTurn = 100
 
 // callers are those of one turn, with so many of all the groups.
 func callers(turn, all, groups int) []policy.Caller {

@@ -88,7 +88,7 @@ type Identity struct {
 	userKeys  *keySet
 	plugins   *pluginKeys
 	tokens    *otter.Cache[fingerprint, *userToken]
-	claims    *otter.Cache[fingerprint, []string]
+	claims    *otter.Cache[fingerprint, userClaims]
 	renewals  chan struct{} // of claims, each that is under way
 	ownKeys   *keyStore
 }

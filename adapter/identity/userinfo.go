@@ -14,14 +14,28 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
+// userClaims are what the auth backend said of a user, and when it was asked. It is
+// immutable.
+type userClaims struct {
+	refs  []string
+	asked time.Time
+}
+
+// left is what is left of a time that began with the question: the answer may tell
+// how things were then.
+func (c userClaims) left(of time.Duration) time.Duration {
+	return max(of-time.Since(c.asked), 1) // the cache takes none for no change
+}
+
 // newClaimsCache makes the cache of what the auth backend said. An entry lives for
 // ttl and is renewed by the first request in the second half of it.
-func newClaimsCache(ttl time.Duration, log *logrus.Entry) (*otter.Cache[fingerprint, []string], error) {
-	return otter.New(&otter.Options[fingerprint, []string]{
+func newClaimsCache(ttl time.Duration, log *logrus.Entry) (*otter.Cache[fingerprint, userClaims], error) {
+	type entry = otter.Entry[fingerprint, userClaims]
+	return otter.New(&otter.Options[fingerprint, userClaims]{
 		MaximumWeight:     maxClaimsCache,
-		Weigher:           func(_ fingerprint, claims []string) uint32 { return weight(256, claims) },
-		ExpiryCalculator:  otter.ExpiryWriting[fingerprint, []string](ttl),
-		RefreshCalculator: otter.RefreshWriting[fingerprint, []string](ttl / 2),
+		Weigher:           func(_ fingerprint, c userClaims) uint32 { return weight(256, c.refs) },
+		ExpiryCalculator:  otter.ExpiryWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl) }),
+		RefreshCalculator: otter.RefreshWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl / 2) }),
 		Logger:            renewalLog{log},
 	})
 }
@@ -49,8 +63,10 @@ type userInfoOf struct {
 }
 
 // Load asks while a request waits.
-func (o userInfoOf) Load(ctx context.Context, _ fingerprint) ([]string, error) {
-	return o.identity.askUserInfo(ctx, o.token)
+func (o userInfoOf) Load(ctx context.Context, _ fingerprint) (userClaims, error) {
+	asked := time.Now()
+	refs, err := o.identity.askUserInfo(ctx, o.token)
+	return userClaims{refs, asked}, err
 }
 
 // maxRenewals is how many renewals of user info are under way at most. A slow auth
@@ -63,13 +79,13 @@ const maxRenewals = 32
 var errLater = errors.New("enough renewals are under way")
 
 // Reload renews what is known while no request waits.
-func (o userInfoOf) Reload(ctx context.Context, key fingerprint, _ []string) ([]string, error) {
+func (o userInfoOf) Reload(ctx context.Context, key fingerprint, _ userClaims) (userClaims, error) {
 	select {
 	case o.identity.renewals <- struct{}{}:
 		defer func() { <-o.identity.renewals }()
 		return o.Load(ctx, key)
 	default:
-		return nil, errLater
+		return userClaims{}, errLater
 	}
 }
 
@@ -91,11 +107,11 @@ func (i *Identity) UserInfo(ctx context.Context, c Caller) ([]string, error) {
 	case !u.ask:
 		return u.claims, nil
 	}
-	claims, err := i.claims.Get(ctx, u.sum, userInfoOf{i, u.raw})
+	known, err := i.claims.Get(ctx, u.sum, userInfoOf{i, u.raw})
 	if err != nil && ctx.Err() != nil {
 		return nil, unavailable(fmt.Errorf("user info: %w", context.Cause(ctx)))
 	}
-	return claims, err
+	return known.refs, err
 }
 
 // askUserInfo asks the auth backend whose token it is. The cache may call it in a
