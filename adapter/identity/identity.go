@@ -46,9 +46,10 @@
 // for every call and so are not remembered: each is verified, of a key in use by
 // multiples of it that were computed in advance, 130 kB a key.
 //
-// [Identity.UserInfo] is remembered per token for [Options].UserInfoTTL, never
-// longer, and renewed in the background by requests that come in the second half
-// of that time: a token in steady use waits once. Failures are not remembered.
+// [Identity.UserInfo] is remembered per token for [Options].UserInfoTTL from the
+// question on, never longer, and renewed in the background by requests that come in
+// the second half of that time: a token in steady use waits once. Failures are not
+// remembered.
 //
 // No error of this package, and no log line, holds any part of a token.
 package identity
