@@ -73,6 +73,11 @@ type Remote struct {
 	audit      *Audit
 }
 
+// errRequestOver is an item of a request that ended meanwhile, since its time was
+// up or its caller left. That says nothing of the server, or one caller could have
+// it left alone for all.
+var errRequestOver = errors.New("the request is over")
+
 // NewRemote returns a Remote. Of o it takes what concerns deciding and the
 // decision log; the entrypoint is required. Close must be called in the end.
 func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error) {
@@ -135,9 +140,9 @@ func NewRemote(ctx context.Context, r RemoteOptions, o Options) (*Remote, error)
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
 		IsSuccessful: func(err error) bool {
 			_, policy := errors.AsType[*Failure](err)
-			// A caller who left says nothing of the server, and a policy that failed that it is well.
-			return err == nil || policy || errors.Is(err, context.Canceled)
+			return err == nil || policy // which says that the server is well
 		},
+		IsExcluded: func(err error) bool { return errors.Is(err, errRequestOver) },
 	})
 	o.Log.WithField("url", r.URL).Info("decisions are made by a remote OPA server; its policy must be of decision style")
 	return d, nil
@@ -233,8 +238,8 @@ func (d *Remote) Status() Status {
 }
 
 // Decide answers every permission for the caller, in order, side by side within
-// bounds. Equal permissions are asked about once. What fails for one item is in
-// its Outcome; the error is the context's.
+// bounds. Equal permissions are asked about once, and none once ctx is done. What
+// fails for one item is in its Outcome; the error is the context's.
 func (d *Remote) Decide(ctx context.Context, caller Caller, permissions []wire.Permission) (Batch, error) {
 	unique, index := distinct(permissions)
 	decided := make([]Outcome, len(unique))
@@ -243,7 +248,9 @@ func (d *Remote) Decide(ctx context.Context, caller Caller, permissions []wire.P
 	group.SetLimit(d.options.Parallel)
 	for i, p := range unique {
 		group.Go(func() error {
-			decided[i] = d.decide(ctx, p, identity)
+			if ctx.Err() == nil {
+				decided[i] = d.decide(ctx, p, identity)
+			}
 			return nil
 		})
 	}
@@ -259,9 +266,15 @@ func (d *Remote) Decide(ctx context.Context, caller Caller, permissions []wire.P
 }
 
 func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Term) Outcome {
-	ctx, cancel := context.WithTimeout(ctx, d.decision)
+	limited, cancel := context.WithTimeout(ctx, d.decision)
 	defer cancel()
-	answer, err := d.breaker.Execute(func() (any, error) { return d.ask(ctx, inputValue(p, identity)) })
+	answer, err := d.breaker.Execute(func() (any, error) {
+		answer, err := d.ask(limited, inputValue(p, identity))
+		if err != nil && ctx.Err() != nil {
+			return nil, errRequestOver
+		}
+		return answer, err
+	})
 	if failure, ok := errors.AsType[*Failure](err); ok {
 		return Outcome{Err: failure}
 	}

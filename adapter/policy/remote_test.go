@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -207,6 +208,89 @@ func TestRemoteDeadline(t *testing.T) {
 	cancel()
 	if _, err := d.Decide(ctx, ann, []wire.Permission{basic("x")}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// What ends with the request says nothing of the server, neither ill nor well, and
+// of a request that is over no further item is asked about.
+func TestRemoteIsNotBlamedForRequestsThatEnd(t *testing.T) {
+	var asked atomic.Int64
+	var hangs atomic.Bool
+	release := make(chan struct{})
+	url := remoteServer(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if !hangs.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(release)
+	d := newRemote(t, RemoteOptions{URL: url, Parallel: 4}, Options{Decision: time.Minute})
+	permissions := make([]wire.Permission, 100)
+	for i := range permissions {
+		permissions[i] = basic(strconv.Itoa(i))
+	}
+	for range breakerFailures - 1 {
+		if o := decideRemote(t, d); o.Err == nil {
+			t.Error("no failure")
+		}
+	}
+	hangs.Store(true)
+	for name, end := range map[string]struct {
+		after func() (context.Context, context.CancelFunc)
+		want  error
+	}{
+		"its time is up": {func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(t.Context(), 300*time.Millisecond)
+		}, context.DeadlineExceeded},
+		"its caller left": {func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(300*time.Millisecond, cancel)
+			return ctx, cancel
+		}, context.Canceled},
+	} {
+		asked.Store(0)
+		ctx, cancel := end.after()
+		batch, err := d.Decide(ctx, ann, permissions)
+		cancel()
+		if !errors.Is(err, end.want) || batch.Outcomes != nil {
+			t.Errorf("%s: %d outcomes, error %v", name, len(batch.Outcomes), err)
+		}
+		if n := asked.Load(); n < 1 || n > 4 {
+			t.Errorf("%s: asked about %d items", name, n)
+		}
+		if !d.Status().Ready {
+			t.Errorf("%s: the server is left alone", name)
+		}
+	}
+	hangs.Store(false)
+	if o := decideRemote(t, d); o.Err == nil || d.Status().Ready {
+		t.Errorf("the failures before were forgotten: %v, %+v", o.Err, d.Status())
+	}
+}
+
+// A decision that takes too long, in a request that could still wait, is the server's doing.
+func TestRemoteIsBlamedForSlowDecisions(t *testing.T) {
+	release := make(chan struct{})
+	url := remoteServer(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(release)
+	d := newRemote(t, RemoteOptions{URL: url}, Options{Decision: 20 * time.Millisecond})
+	for range breakerFailures {
+		if o := decideRemote(t, d); !errors.Is(o.Err, context.DeadlineExceeded) {
+			t.Errorf("error %v", o.Err)
+		}
+	}
+	if d.Status().Ready {
+		t.Error("the server is not left alone")
 	}
 }
 
