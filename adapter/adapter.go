@@ -1,8 +1,8 @@
 // Package adapter is the permission backend that Backstage talks to: it answers
 // POST {basePath}/authorize by the policy.
 //
-// A request passes the middleware (id, time, limits, panics, log), then
-// credentials, then body, and reaches authorize, which reads like the
+// A request passes the middleware (id, time, panics, log), then credentials,
+// body and limits, and reaches authorize, which reads like the
 // specification: who asks, what is asked, what the policy says, and, for
 // conditions with a resourceRef, what the plugins say. Everything that can fail
 // returns an error, and one place writes it.
