@@ -2,6 +2,7 @@ package conditions
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -56,7 +57,7 @@ func (t *atomicTime) set(to time.Time)           { t.nanos.Store(to.UnixNano()) 
 func (t *atomicTime) before(then time.Time) bool { return t.nanos.Load() < then.UnixNano() }
 
 // checkedParams are params held against the schema of a rule. Rules are compared
-// by address: metadata fetched anew is checked anew.
+// by address: metadata that is no longer the same is checked anew.
 type checkedParams struct {
 	rule   *rule
 	params string
@@ -163,23 +164,34 @@ func (c *Client) fetchSoon(p *plugin) {
 	})
 }
 
+// fetch is called once at a time for a plugin.
 func (c *Client) fetch(ctx context.Context, p *plugin) {
 	rules, err := c.fetchRules(ctx, p)
 	if err != nil {
 		c.logFailure(ctx, p, err)
 		return
 	}
+	p.published.failing.Store(false)
+	if rules != p.published.rules.Load() {
+		c.take(p, rules)
+	}
+	p.published.fetched.set(time.Now())
+}
+
+// take puts new rules in the place of what is known of p. What was remembered of
+// checks would keep the old ones in memory, and is forgotten.
+func (c *Client) take(p *plugin, rules *ruleset) {
 	for _, problem := range rules.problems {
 		c.log.WithField("plugin", p.id).WithField(logrus.ErrorKey, withoutTokens(problem.Error())).
 			Warn("the params of a permission rule cannot be checked")
 	}
-	p.published.failing.Store(false)
 	p.published.rules.Store(rules)
-	p.published.fetched.set(time.Now())
+	c.metadata.params.InvalidateAll()
+	c.metadata.decisions.InvalidateAll()
 }
 
-// fetchRules fetches what the plugin publishes. A panic over that ends here, as
-// no request waits for it.
+// fetchRules fetches what the plugin publishes, and returns the rules that are known
+// where it is the same. A panic over that ends here, as no request waits for it.
 func (c *Client) fetchRules(ctx context.Context, p *plugin) (rules *ruleset, err error) {
 	defer func() {
 		if panicked := wire.PanicError(recover()); panicked != nil {
@@ -195,7 +207,15 @@ func (c *Client) fetchRules(ctx context.Context, p *plugin) (rules *ruleset, err
 	if err != nil {
 		return nil, err
 	}
-	return readRules(body)
+	known, sum := p.published.rules.Load(), sha256.Sum256(body)
+	if known != nil && known.sum == sum {
+		return known, nil
+	}
+	if rules, err = readRules(body); err != nil {
+		return nil, err
+	}
+	rules.sum = sum
+	return rules, nil
 }
 
 // logFailure is loud once, until a fetch succeeds again.

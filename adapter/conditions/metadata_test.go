@@ -204,8 +204,54 @@ func TestMetadataGrowsOld(t *testing.T) {
 			time.Sleep(againAfter + 1)
 		}
 		warnings := strings.Count(logged.String(), `"level":"warning"`)
-		if want := 1 + 2; warnings != want { // and one for rule ODD in each of the two that succeeded
+		if want := 1 + 1; warnings != want { // and one for rule ODD, which stayed as it was
 			t.Errorf("%d warnings, want %d:\n%s", warnings, want, logged)
+		}
+	})
+}
+
+// Metadata that is fetched again as it was leaves the rules, and what is remembered of
+// them, where they are.
+func TestMetadataThatStaysIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &fakePlugin{metadata: readTestdata(t, "metadata.json")}
+		c, _, _, stop := serveMemory(t, p, Options{})
+		defer stop()
+		known := func() *ruleset {
+			t.Helper()
+			time.Sleep(freshFor + 1)
+			_ = c.Check(goodThing)
+			synctest.Wait()
+			if time.Now().Add(-1).After(time.Unix(0, c.plugin("todo").published.fetched.nanos.Load())) {
+				t.Error("not fetched")
+			}
+			for range 2 {
+				if c.Check(goodThing) != nil || c.Check(badThing) == nil {
+					t.Error("checked wrong")
+				}
+			}
+			return c.plugin("todo").published.rules.Load()
+		}
+		first := known()
+		if known() != first {
+			t.Error("the same metadata makes new rules")
+		}
+		// Rules that are gone are in no memo any more.
+		for n := range 50 {
+			p.metadata += " "
+			if known() == first {
+				t.Fatal("other metadata is not taken")
+			}
+			c.metadata.decisions.CleanUp()
+			c.metadata.params.CleanUp()
+			if n := c.metadata.decisions.EstimatedSize(); n != 2 {
+				t.Errorf("%d decisions are remembered; want 2", n)
+			}
+			for key := range c.metadata.decisions.All() {
+				if key.rules != c.plugin("todo").published.rules.Load() {
+					t.Fatalf("after %d fetches, old rules are kept", n)
+				}
+			}
 		}
 	})
 }

@@ -2,6 +2,7 @@ package conditions
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 // ruleset is the permission rules that a plugin publishes. It is immutable.
 type ruleset struct {
+	sum   [sha256.Size]byte // of the metadata that they were read from
 	rules map[ruleName]*rule
 	types map[string][]string // by rule name, the resource types that have one
 	// problems are schemas that could not be read; their rules take any params.
