@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/explore"
@@ -38,9 +39,9 @@ func TestMemo(t *testing.T) {
 			questions[n] = worldGen{r: r, policy: tr.policy}.input()
 		}
 		engine := serve(t, tr)
-		want := make([]string, askers)
+		anew, want := unremembered(t, tr), make([]string, askers)
 		for n, question := range questions {
-			want[n] = unremembered(t, tr, question)
+			want[n] = anew(question)
 		}
 		for range rounds {
 			for _, n := range r.Perm(askers) {
@@ -129,8 +130,8 @@ func asks(input map[string]any) (serving.Caller, wire.Permission) {
 	return serving.Caller{User: text(identity, "user"), Claims: claims, Actor: text(identity, "actor")}, permission
 }
 
-// unremembered decides once, anew.
-func unremembered(t *testing.T, tr trial, input map[string]any) string {
+// unremembered returns what decides each question anew.
+func unremembered(t *testing.T, tr trial) func(input map[string]any) string {
 	t.Helper()
 	modules, err := parse(tr.policy.source)
 	if err != nil {
@@ -140,21 +141,20 @@ func unremembered(t *testing.T, tr trial, input map[string]any) string {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, tr.policy.source)
 	}
-	stock, err := newStockPolicy(t.Context(), modules, tr.world.data)
+	store := inmem.NewFromObject(tr.world.data)
+	txn, err := store.NewTransaction(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	txn, err := stock.store.NewTransaction(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { store.Abort(t.Context(), txn) })
+	return func(input map[string]any) string {
+		result, err := compiled.Decide(t.Context(), explore.Query{
+			Store: store, Txn: txn, Input: ast.MustInterfaceToValue(input).(ast.Object),
+			ResourceType: tr.policy.plugin.resourceType, Time: time.Unix(0, 0),
+		})
+		if err != nil {
+			return "error"
+		}
+		return wire.NewConditional(result.PluginID, result.ResourceType, result.Criteria).Text()
 	}
-	defer stock.store.Abort(t.Context(), txn)
-	result, err := compiled.Decide(t.Context(), explore.Query{
-		Store: stock.store, Txn: txn, Input: ast.MustInterfaceToValue(input).(ast.Object),
-		ResourceType: tr.policy.plugin.resourceType, Time: time.Unix(0, 0),
-	})
-	if err != nil {
-		return "error"
-	}
-	return wire.NewConditional(result.PluginID, result.ResourceType, result.Criteria).Text()
 }
