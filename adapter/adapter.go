@@ -116,9 +116,9 @@ func (s *Server) Handler() (http.Handler, error) {
 	router.NewRoute().MatcherFunc(at(routeAuthorize)).Methods(http.MethodPost).
 		Handler(s.route(s.authenticated(s.withBody(s.admitted(s.authorize)))))
 	router.NewRoute().MatcherFunc(at(routeHealth)).Methods(http.MethodGet, http.MethodHead).
-		Handler(s.route(s.withBody(bodyInOrder(s.health))))
+		Handler(s.route(s.withSmallBody(bodyInOrder(s.health))))
 	router.NewRoute().MatcherFunc(at(routeKeySet)).Methods(http.MethodGet, http.MethodHead).
-		Handler(s.route(s.withBody(bodyInOrder(s.keySet))))
+		Handler(s.route(s.withSmallBody(bodyInOrder(s.keySet))))
 	router.NotFoundHandler = s.route(s.elsewhere)
 	router.MethodNotAllowedHandler = router.NotFoundHandler
 
@@ -136,11 +136,11 @@ func (s *Server) Handler() (http.Handler, error) {
 // elsewhere is any other path, or an unknown method. What would lie below health
 // and key set needs no credentials either.
 func (s *Server) elsewhere(w http.ResponseWriter, r *http.Request) error {
-	h := s.withBody(bodyInOrder(notFound))
-	if !s.open(r) {
-		h = s.authenticated(h)
+	h := bodyInOrder(notFound)
+	if s.open(r) {
+		return s.withSmallBody(h)(w, r)
 	}
-	return h(w, r)
+	return s.authenticated(s.withBody(h))(w, r)
 }
 
 // open reports whether the path needs no credentials.

@@ -146,22 +146,30 @@ const (
 	bodyBudget = 256 << 20
 )
 
-// withBody reads the body. A slow one holds no place among the requests in flight,
-// and many large ones at once are turned away.
-func (s *Server) withBody(next handler) handler {
+// withBody reads the body of a caller who was let in. A slow one holds no place among
+// the requests in flight, and many large ones at once are turned away.
+func (s *Server) withBody(next handler) handler { return s.withBodyUpTo(s.options.Body, next) }
+
+// withSmallBody reads the body where no credentials are asked for, and takes none of
+// what there is for large ones: strangers could hold all of it by sending slowly.
+func (s *Server) withSmallBody(next handler) handler {
+	return s.withBodyUpTo(min(smallBody, s.options.Body), next)
+}
+
+func (s *Server) withBodyUpTo(limit int64, next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		size := r.ContentLength
 		if size < 0 || r.Header.Get("Content-Encoding") != "" {
-			size = s.options.Body // of unknown length
+			size = limit // of unknown length
 		}
-		if size = min(size, s.options.Body); size > smallBody {
+		if size = min(size, limit); size > smallBody {
 			defer s.reading.Add(-size)
 			if s.reading.Add(size) > max(bodyBudget, s.options.Body) {
 				return wire.ServiceUnavailableError(1, "Too many large requests at once, try again").
 					Because(errors.New("the memory for large bodies is taken"))
 			}
 		}
-		body, err := wire.ReadBody(r, s.options.Body)
+		body, err := wire.ReadBody(r, limit)
 		if err != nil {
 			return err
 		}

@@ -1,11 +1,16 @@
 package adapter_test
 
 import (
+	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +141,80 @@ func TestInFlight(t *testing.T) {
 	}
 	if status, text := site.post(t, token, body); status != http.StatusOK {
 		t.Errorf("afterwards: %d %s", status, text)
+	}
+}
+
+// open are paths that need no credentials.
+var open = []string{"/health", "/health/more", "/.backstage/auth/v1/jwks.json", "/.backstage/auth/v1/jwks.json/more"}
+
+// TestBodiesOfStrangers has as many strangers as there could be large bodies send
+// slowly, which must not keep large bodies of callers out.
+func TestBodiesOfStrangers(t *testing.T) {
+	site := newSite(t, siteOptions{})
+	token, err := site.backstage.PluginToken("user:default/alice")
+	check(t, err)
+	for n := range 40 {
+		site.sendSlowly(t, open[n%len(open)])
+	}
+	const body = `{"items":[{"id":"1","permission":{"type":"basic","name":"x","attributes":{"action":"read"}}}]}`
+	if status, text := site.post(t, token, string(padded(json.RawMessage(body), 1<<20))); status != http.StatusOK {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
+// sendSlowly begins a request of unknown length, and returns when its body is being read.
+func (s *site) sendSlowly(t *testing.T, path string) {
+	t.Helper()
+	u, err := url.Parse(s.url + path)
+	check(t, err)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", u.Host)
+	check(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	check(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"+
+		"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n", u.Path, u.Host)
+	check(t, err)
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	check(t, err)
+	if line != "HTTP/1.1 100 Continue\r\n" {
+		t.Fatalf("%s: %q", path, line)
+	}
+}
+
+// TestBodyWithoutCredentials holds bodies that nobody answers for to 64 KiB,
+// however they come.
+func TestBodyWithoutCredentials(t *testing.T) {
+	site := newSite(t, siteOptions{})
+	const limit = 64 << 10
+	packed := func(text []byte) []byte {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, err := w.Write(text)
+		check(t, err)
+		check(t, w.Close())
+		return b.Bytes()
+	}
+	for _, path := range open {
+		most := http.StatusOK
+		if strings.HasSuffix(path, "/more") {
+			most = http.StatusNotFound
+		}
+		for size, want := range map[int]int{limit: most, limit + 1: http.StatusRequestEntityTooLarge} {
+			text := padded(json.RawMessage(`{"a":1}`), size)
+			for how, body := range map[string]io.Reader{
+				"of known length": bytes.NewReader(text), "chunked": io.MultiReader(bytes.NewReader(text)), "gzip": bytes.NewReader(packed(text)),
+			} {
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, site.url+path, body)
+				check(t, err)
+				request.Header.Set("Content-Type", "application/json")
+				if how == "gzip" {
+					request.Header.Set("Content-Encoding", how)
+				}
+				if status, text := site.do(t, request); status != want {
+					t.Errorf("%s with %d bytes, %s: %d %s, want %d", path, size, how, status, text, want)
+				}
+			}
+		}
 	}
 }
 
