@@ -4,14 +4,18 @@ import (
 	"context"
 	"crypto/elliptic"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // expect authenticates and compares.
@@ -331,6 +335,27 @@ func TestMadeUpPlugins(t *testing.T) {
 		}
 		expect(t, i, b.onBehalf(spec{}), asTodo)
 	})
+}
+
+// An id that is longer than any plugin's is no more than a bad token: nothing is
+// remembered or fetched for it, and no error repeats it.
+func TestLongPluginIDs(t *testing.T) {
+	b := newBackstage()
+	i := b.identity(t, Options{})
+	for _, long := range []int{maxPluginID + 1, 45 << 10} {
+		id := strings.Repeat("x", long)
+		_, err := i.Authenticate(t.Context(), "Bearer "+b.service(spec{plugin: id, key: b.stranger}))
+		failure, ok := errors.AsType[*wire.Error](err)
+		if !ok || failure.Status != 401 || !strings.Contains(failure.Cause.Error(), "sub cannot be the id of a plugin") {
+			t.Errorf("an id of %d bytes: %v", long, outcomeOf(Caller{}, err))
+		}
+	}
+	if n := i.plugins.strangers.EstimatedSize(); n != 0 || len(b.hits) != 0 {
+		t.Errorf("%d are remembered, %d calls made", n, len(b.hits))
+	}
+	longest := strings.Repeat("x", maxPluginID)
+	b.keySets["/api/"+longest+"/.backstage/auth/v1/jwks.json"] = b.keySets[todoKeys]
+	expect(t, i, b.service(spec{plugin: longest}), outcome{Caller: Caller{Kind: Service, Actor: longest}})
 }
 
 // Ids whose key set is found are strangers too until a token is verified, as all

@@ -18,6 +18,10 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 )
 
+// maxPluginID is the length of the longest id of a plugin in bytes. Anybody can send
+// another, and it is remembered and logged.
+const maxPluginID = 128
+
 // pluginToken verifies a plugin's token and returns the plugin's id. What costs
 // nothing comes first.
 func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
@@ -25,7 +29,7 @@ func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
 		return "", err
 	}
 	id, _ := text(t.Sub)
-	if !discovery.ValidID(id) {
+	if len(id) > maxPluginID || !discovery.ValidID(id) {
 		return "", errors.New("sub cannot be the id of a plugin")
 	}
 	if !audience(t.Aud, ownPluginID) {
