@@ -49,7 +49,7 @@
 // [Identity.UserInfo] is remembered per token for [Options].UserInfoTTL from the
 // question on, never longer, and renewed in the background by requests that come in
 // the second half of that time: a token in steady use waits once. Failures are not
-// remembered.
+// remembered, but a renewal that failed has a second's pause.
 //
 // No error of this package, and no log line, holds any part of a token.
 package identity

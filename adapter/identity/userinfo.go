@@ -35,9 +35,25 @@ func newClaimsCache(ttl time.Duration, log *logrus.Entry) (*otter.Cache[fingerpr
 		MaximumWeight:     maxClaimsCache,
 		Weigher:           func(_ fingerprint, c userClaims) uint32 { return weight(256, c.refs) },
 		ExpiryCalculator:  otter.ExpiryWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl) }),
-		RefreshCalculator: otter.RefreshWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl / 2) }),
+		RefreshCalculator: renewing{otter.RefreshWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl / 2) })},
 		Logger:            renewalLog{log},
 	})
+}
+
+// renewAgain is the pause after a renewal that failed.
+const renewAgain = time.Second
+
+// renewing is when an entry is to be renewed: by the next request where it was put
+// off, and else not so soon after a failure.
+type renewing struct {
+	otter.RefreshCalculator[fingerprint, userClaims]
+}
+
+func (renewing) RefreshAfterReloadFailure(e otter.Entry[fingerprint, userClaims], err error) time.Duration {
+	if errors.Is(err, errLater) {
+		return e.RefreshableAfter()
+	}
+	return renewAgain
 }
 
 // renewalLog takes what the cache has to say: of renewals that failed.

@@ -233,7 +233,57 @@ func TestUserInfoAges(t *testing.T) {
 	})
 }
 
-// When it cannot be renewed, it is used until it is too old, and not a moment more.
+// While the auth backend fails, a token in use renews once a second, and says so as
+// often.
+func TestFailedRenewalsArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{UserInfoTTL: 20 * time.Second})
+		var log strings.Builder
+		i.log.Logger.SetOutput(&log)
+		token := b.user(spec{})
+		expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+		b.fail(userInfo, status(503))
+		time.Sleep(11 * time.Second)
+		for range 3000 {
+			expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+			synctest.Wait()
+			time.Sleep(time.Millisecond)
+		}
+		expectCount(t, b, userInfo, 1+3)
+		if n := strings.Count(log.String(), "renewing user info"); n != 3 {
+			t.Errorf("%d lines in three seconds; want 3", n)
+		}
+		// It is renewed once the auth backend is back.
+		b.fail(userInfo, nil)
+		b.own("user:default/alice", "new")
+		time.Sleep(time.Second)
+		_, _ = info(t, i, token)
+		synctest.Wait()
+		expectInfo(t, i, token, "new")
+	})
+}
+
+// What was put off for want of room is renewed by the next request.
+func TestPutOffRenewalsAreNotPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		token := b.user(spec{})
+		expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+		time.Sleep(defaultUserInfoTTL/2 + time.Millisecond)
+		for range maxRenewals {
+			i.renewals <- struct{}{}
+		}
+		for _, want := range []int{1, 2} {
+			expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+			synctest.Wait()
+			expectCount(t, b, userInfo, want)
+			<-i.renewals
+		}
+	})
+}
+
 // However many users there are, a slow auth backend gets a bounded number of
 // renewals, no request waits for them, and none is answered with what is too old.
 func TestRenewalsAreBounded(t *testing.T) {
@@ -292,6 +342,7 @@ func TestRenewalsAreBounded(t *testing.T) {
 	})
 }
 
+// When it cannot be renewed, it is used until it is too old, and not a moment more.
 func TestUserInfoIsNeverStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackstage()
