@@ -76,6 +76,7 @@ const ownPluginID = "permission"
 const (
 	maxTokenCache  = 32 << 20
 	maxClaimsCache = 32 << 20
+	maxIssuedCache = 16 << 20
 )
 
 // Identity verifies callers and signs stagedoor's own tokens. It is safe for
@@ -92,6 +93,7 @@ type Identity struct {
 	claims    *otter.Cache[fingerprint, userClaims]
 	renewals  chan struct{} // of claims, each that is under way
 	ownKeys   *keyStore
+	issued    *otter.Cache[issuedFor, string]
 }
 
 // New returns an Identity that finds plugins by d. It reads the files of a static
@@ -125,6 +127,9 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 	if i.claims, err = newClaimsCache(o.UserInfoTTL, log); err != nil {
 		return nil, fmt.Errorf("identity: cache of user info: %w", err)
 	}
+	if i.issued, err = newIssuedCache(); err != nil {
+		return nil, fmt.Errorf("identity: cache of issued tokens: %w", err)
+	}
 	return i, nil
 }
 
@@ -135,6 +140,7 @@ func (i *Identity) Close() {
 	i.calls.stop()
 	i.tokens.StopAllGoroutines()
 	i.claims.StopAllGoroutines()
+	i.issued.StopAllGoroutines()
 	i.client.CloseIdleConnections()
 }
 

@@ -8,23 +8,31 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/maypok86/otter/v2"
 
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
-const (
-	// issuedReuse is for how long a token that was issued is issued again to the
-	// same plugin for the same user's token. Plugins do not mind, since Backstage's
-	// tokens are good for an hour; it saves a signature a callback.
-	issuedReuse = time.Minute
-	// maxIssued bounds the plugins for which that is done, per user's token.
-	maxIssued = 16
-)
+// issuedReuse is for how long a token that was issued is issued again to the same
+// plugin for the same user's token. Plugins do not mind, since Backstage's tokens are
+// good for an hour; it saves a signature a callback.
+const issuedReuse = time.Minute
 
-// issued is a token that may be issued again.
-type issued struct {
-	token string
-	until time.Time
+// issuedFor is what a token was issued for.
+type issuedFor struct {
+	user     fingerprint // of the user's token
+	pluginID string
+}
+
+// newIssuedCache makes the cache of tokens that may be issued again.
+func newIssuedCache() (*otter.Cache[issuedFor, string], error) {
+	return otter.New(&otter.Options[issuedFor, string]{
+		MaximumWeight: maxIssuedCache,
+		Weigher: func(to issuedFor, token string) uint32 {
+			return weight(256+len(to.pluginID)+len(token), nil)
+		},
+		ExpiryCalculator: otter.ExpiryWriting[issuedFor, string](issuedReuse),
+	})
 }
 
 // JWKS returns the public keys that verify stagedoor's own tokens, as a JSON Web
@@ -49,25 +57,21 @@ func (i *Identity) PluginToken(pluginID string, c Caller) (string, error) {
 	case c.token == nil:
 		return "", wire.NotAllowedError("Services cannot be spoken for")
 	}
-	u, now := c.token, time.Now()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if old, ok := u.issued[pluginID]; ok && now.Before(old.until) {
-		return old.token, nil
+	to := issuedFor{c.token.sum, pluginID}
+	if token, ok := i.issued.GetIfPresent(to); ok {
+		return token, nil
 	}
-	obo, err := u.limitedToken()
+	obo, err := c.token.limitedToken()
 	if err != nil {
 		return "", err
 	}
-	expires := min(now.Add(ownTokenLife).Unix(), u.expires().Unix())
+	now := time.Now()
+	expires := min(now.Add(ownTokenLife).Unix(), c.token.expires().Unix())
 	token, err := i.issue(pluginID, now, expires, "obo", quoted(obo))
 	if err != nil {
 		return "", err
 	}
-	if u.issued == nil || len(u.issued) >= maxIssued {
-		u.issued = map[string]issued{}
-	}
-	u.issued[pluginID] = issued{token, now.Add(issuedReuse)}
+	i.issued.Set(to, token)
 	return token, nil
 }
 

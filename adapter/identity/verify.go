@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -71,8 +70,7 @@ func audience(aud jsontext.Value, want string) bool {
 // fingerprint is the SHA-256 of a token.
 type fingerprint [sha256.Size]byte
 
-// userToken is a user's token that has been verified. It is immutable but for
-// what it has signed.
+// userToken is a user's token that has been verified. It is immutable.
 type userToken struct {
 	raw string
 	sum fingerprint
@@ -85,9 +83,6 @@ type userToken struct {
 	claims  []string
 	ask     bool
 	problem error
-
-	mu     sync.Mutex
-	issued map[string]issued // by plugin id
 }
 
 // newTokenCache makes the cache of verified tokens, which forgets those that have
