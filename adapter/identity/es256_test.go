@@ -1,11 +1,15 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/sha256"
 	"math/big"
+	"os"
+	"os/exec"
 	"testing"
 )
 
@@ -51,8 +55,36 @@ func TestES256(t *testing.T) {
 	if short == 0 {
 		t.Error("no number was short; the test is worth nothing")
 	}
-	if all["first"].table.Load() == nil {
+	if all["first"].table.Load() == nil && !fips140.Enabled() {
 		t.Errorf("no table after %d signatures", all["first"].good.Load())
+	}
+}
+
+// Where only the validated module may be used, signatures stay with it.
+func TestES256UnderFIPS(t *testing.T) {
+	if !fips140.Enabled() {
+		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestES256UnderFIPS$", "-test.v")
+		again.Env = append(os.Environ(), "GODEBUG=fips140=on")
+		out, err := again.CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("--- PASS: TestES256UnderFIPS")) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	key, payload := ecKey(t, elliptic.P256()), []byte("header.payload")
+	digest := sha256.Sum256(payload)
+	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, signature := &es256{public: &key.PublicKey}, pack(r, s)
+	for range 2 * inUse {
+		if err := e.Verify(&key.PublicKey, payload, signature[:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.table.Load() != nil {
+		t.Error("signatures are verified by a table")
 	}
 }
 
