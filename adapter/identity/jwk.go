@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/go-json-experiment/json"
@@ -38,7 +39,8 @@ func algorithmsOf(public any) []string {
 			return []string{"ES512"}
 		}
 	case *rsa.PublicKey:
-		if k.N.BitLen() >= 2048 { // RFC 7518, section 3.3
+		// RFC 7518, section 3.3, and OPENSSL_RSA_MAX_MODULUS_BITS, the most that Node verifies by.
+		if bits := k.N.BitLen(); bits >= 2048 && bits <= 16384 {
 			return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 		}
 	case ed25519.PublicKey:
@@ -59,14 +61,23 @@ type key struct {
 
 func (k *key) equal(other *key) bool { return bytes.Equal(k.jwk, other.jwk) }
 
+// maxKeys is how many keys a set may have. With TokenFactory of
+// @backstage/plugin-auth-backend each replica makes a key an hour, and one at each
+// start, and all are published for three hours. A key in use takes 130 kB here.
+const maxKeys = 256
+
 // parseKeys reads a JSON Web Key Set (RFC 7517). Keys that are of no use here,
-// such as those for encryption or of a kind not known, are left out.
+// such as those for encryption or of a kind not known, are left out. Too many are an
+// error.
 func parseKeys(body []byte) ([]*key, error) {
 	var set struct {
 		Keys []jsontext.Value `json:"keys"`
 	}
 	if jsontext.Value(body).Kind() != '{' || json.Unmarshal(body, &set, lastWins) != nil || set.Keys == nil {
 		return nil, errors.New("the answer is no JSON Web Key Set")
+	}
+	if len(set.Keys) > maxKeys {
+		return nil, fmt.Errorf("the answer is a JSON Web Key Set of %d keys, and %d are accepted", len(set.Keys), maxKeys)
 	}
 	var all []*key
 	for _, text := range set.Keys {

@@ -3,9 +3,11 @@ package identity
 import (
 	"context"
 	"crypto/elliptic"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"strings"
 	"sync"
@@ -435,6 +437,42 @@ func TestSmallRSAKeysAreRefused(t *testing.T) {
 	k := describe("k", "RS256", rsaKey(t, 1024))
 	b.publish(authKeys, k)
 	expect(t, b.identity(t, Options{}), b.user(spec{key: k}), unauthorized)
+}
+
+// A signature takes as much longer as the key is longer, to the power of two.
+func TestSizesOfRSAKeys(t *testing.T) {
+	for bits, want := range map[int]int{2047: 0, 2048: 1, 4096: 1, 16384: 1, 16385: 0, 1 << 20: 0} {
+		n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+		n.SetBit(n, 0, 1)
+		body := fmt.Sprintf(`{"keys":[{"kty":"RSA","e":"AQAB","n":%q}]}`, base64.RawURLEncoding.EncodeToString(n.Bytes()))
+		if keys, err := parseKeys([]byte(body)); err != nil || len(keys) != want {
+			t.Errorf("%d bits: %d keys, %v; want %d", bits, len(keys), err, want)
+		}
+	}
+}
+
+// A set of too many keys is no set, and the last one stays.
+func TestSetsOfTooManyKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		many := make([]*signer, maxKeys)
+		for n := range many {
+			many[n] = b.stranger
+		}
+		many[0] = b.userKey
+		b.publish(authKeys, many...)
+		expect(t, i, b.user(spec{}), asAlice)
+		b.publish(authKeys, append(many, b.stranger)...)
+		time.Sleep(keysRenewAge)
+		for range 2 { // renews, and is verified by what is known
+			expect(t, i, b.user(spec{user: "user:default/alice"}), asAlice)
+			synctest.Wait()
+		}
+		expectCount(t, b, authKeys, 2)
+		time.Sleep(keysMaxAge - keysRenewAge)
+		expect(t, i, b.user(spec{}), unauthorized)
+	})
 }
 
 // Which key is meant must be beyond doubt.
