@@ -217,7 +217,7 @@ func (e *Engine) activate(opts *bundle.ActivateOpts) (*State, error) {
 		if err != nil {
 			e.record.refuse(name, b.Manifest.Revision, err.Error(), e.now())
 		} else {
-			e.record.accept(name, e.now())
+			e.record.accept(name, e.confirmation(name))
 		}
 	}
 	if state == nil && err == nil {

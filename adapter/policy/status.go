@@ -2,6 +2,8 @@ package policy
 
 import (
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -32,7 +34,8 @@ type Status struct {
 	Nondeterministic []Source `json:"nondeterministic,omitempty"`
 	// Confirmed is when the policy was last known to be the newest: of its bundles
 	// the one for which that is longest ago, and not after something came that does
-	// not serve, as a further bundle is awaited.
+	// not serve, as a further bundle is awaited. One that OPA had persisted is known to
+	// have been that when it came.
 	Confirmed time.Time `json:"confirmed,omitzero"`
 	// Awaited are configured bundles that have not arrived yet. Until they have, the
 	// policy that serves goes on as it is, also where others of its bundles change.
@@ -89,8 +92,8 @@ func (e *Engine) confirmed(s *State) time.Time {
 	}
 	oldest := s.Since
 	for i, name := range slices.Sorted(maps.Keys(s.Revisions)) {
-		at := e.record.confirmedAt(name)
-		if at.IsZero() {
+		at, known := e.record.confirmedAt(name)
+		if !known {
 			at = s.Since
 		}
 		if i == 0 || at.Before(oldest) {
@@ -101,6 +104,30 @@ func (e *Engine) confirmed(s *State) time.Time {
 		oldest = behind
 	}
 	return oldest
+}
+
+// confirmation is when a bundle that is being activated was last known to be the
+// newest: now, or, of one that OPA had persisted, when its file was written, which
+// is when the bundle came. It is zero where nobody can tell.
+func (e *Engine) confirmation(name string) time.Time {
+	now := e.now()
+	bundles := bundleplugin.Lookup(e.manager)
+	// OPA activates what it had persisted before it makes the loaders.
+	if bundles == nil || bundles.Loaders()[name] != nil {
+		return now
+	}
+	dir, err := e.manager.GetConfig().GetPersistenceDirectory()
+	if err != nil {
+		return time.Time{}
+	}
+	file, err := os.Stat(filepath.Join(dir, "bundles", name, "bundle.tar.gz"))
+	switch {
+	case err != nil:
+		return time.Time{}
+	case file.ModTime().After(now):
+		return now
+	}
+	return file.ModTime()
 }
 
 // watchBundles follows OPA's discovery and its bundle plugin, which discovery may
@@ -142,8 +169,10 @@ func (e *Engine) follow(statuses map[string]*bundleplugin.Status) {
 
 // record is what was refused, and when each bundle was last known to be the newest.
 type record struct {
-	mutex     sync.Mutex
-	refused   map[string]Refusal
+	mutex   sync.Mutex
+	refused map[string]Refusal
+	// confirmed has every bundle that was active; zero where nobody can tell when it
+	// was the newest.
 	confirmed map[string]time.Time
 	// behind is since when OPA has held what does not serve, as a further bundle is
 	// awaited; zero where what it holds serves.
@@ -214,7 +243,7 @@ func (r *record) accept(name string, at time.Time) {
 	if r.confirmed == nil {
 		r.confirmed = map[string]time.Time{}
 	}
-	if at.After(r.confirmed[name]) {
+	if was, known := r.confirmed[name]; !known || at.After(was) {
 		r.confirmed[name] = at
 	}
 }
@@ -236,17 +265,21 @@ func (r *record) settle(matters func(name string) bool) {
 	maps.DeleteFunc(r.refused, func(name string, _ Refusal) bool { return !matters(name) })
 }
 
-func (r *record) confirmedAt(name string) time.Time {
+func (r *record) confirmedAt(name string) (at time.Time, known bool) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	return r.confirmed[name]
+	at, known = r.confirmed[name]
+	return at, known
 }
 
 // lacking are those of the names that were never active.
 func (r *record) lacking(names []string) []string {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	return slices.DeleteFunc(names, func(name string) bool { return !r.confirmed[name].IsZero() })
+	return slices.DeleteFunc(names, func(name string) bool {
+		_, arrived := r.confirmed[name]
+		return arrived
+	})
 }
 
 func (r *record) refusals() []Refusal {

@@ -2,6 +2,8 @@ package policy
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -98,6 +100,102 @@ func TestMaxAgeWhileABundleIsAwaited(t *testing.T) {
 	s.put("late", archive(t, files{".manifest": manifest("1", "late"), "late/data.json": "{}"}))
 	e.mustFetch(t, "late", "authz")
 	e.wantAnswer(t, "y", wire.Allow)
+}
+
+// A restart renews nothing: what OPA had persisted was confirmed when it came.
+func TestMaxAgeOutlivesARestart(t *testing.T) {
+	for name, discovered := range map[string]bool{"configured": false, "discovered": true} {
+		t.Run(name, func(t *testing.T) {
+			s, dir := newBundleServer(t), t.TempDir()
+			document := map[string]any{
+				"services":              map[string]any{"s": map[string]any{"url": s.URL}},
+				"persistence_directory": dir,
+			}
+			bundles := map[string]any{"authz": map[string]any{"service": "s", "resource": "authz", "persist": true, "trigger": "manual"}}
+			if discovered {
+				document["discovery"] = map[string]any{"resource": "discovery", "decision": "config", "trigger": "manual"}
+				config := map[string]any{"config": map[string]any{"bundles": bundles}}
+				s.put("discovery", archive(t, files{"data.json": string(toJSON(t, config))}))
+			} else {
+				document["bundles"] = bundles
+			}
+			var ahead time.Duration
+			start := func() *Engine {
+				e := newEngine(t, Options{
+					OPA: toJSON(t, document), MaxAge: time.Hour, DenyStale: true,
+					Now: func() time.Time { return time.Now().Add(ahead) },
+				})
+				if discovered {
+					e.discover(t)
+				}
+				return e
+			}
+			stale := func(e *Engine, want bool) {
+				t.Helper()
+				_, err := e.Decide(t.Context(), ann, []wire.Permission{basic("x")})
+				if errors.Is(err, ErrStale) != want || !want && err != nil || e.Status().Ready == want {
+					t.Errorf("error %v, status %+v", err, e.Status())
+				}
+				if late := e.Status().Awaited; len(late) != 0 {
+					t.Errorf("awaited though it has arrived: %q", late)
+				}
+			}
+			s.put("authz", archive(t, allowing("1", "x")))
+			first := start()
+			first.mustFetch(t, "authz")
+			stale(first, false)
+
+			s.put("authz", nil) // not found
+			stale(start(), false)
+			ahead = 2 * time.Hour
+			e := start()
+			stale(e, true)
+			if err := e.fetch(t, "authz"); err == nil {
+				t.Error("there is none")
+			}
+			stale(e, true)
+			s.put("authz", archive(t, allowing("1", "x")))
+			e.mustFetch(t, "authz")
+			stale(e, false)
+
+			// A file from the future is no newer than now.
+			s.put("authz", nil)
+			file := filepath.Join(dir, "bundles", "authz", "bundle.tar.gz")
+			mustDo(t, os.Chtimes(file, time.Time{}, time.Now().Add(1000*time.Hour)))
+			e = start()
+			stale(e, false)
+			ahead += 2 * time.Hour
+			stale(e, true)
+		})
+	}
+}
+
+// Reading a source on this machine confirms it, however old its files are.
+func TestLocalSourcesAreConfirmedByReading(t *testing.T) {
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "bundle.tar.gz")
+	writeFiles(t, dir, allowing("1", "x"))
+	mustDo(t, os.WriteFile(file, archive(t, allowing("1", "x")), 0o600))
+	old := time.Now().Add(-1000 * time.Hour)
+	for _, path := range []string{filepath.Join(dir, "a.rego"), filepath.Join(dir, ".manifest"), dir, file} {
+		mustDo(t, os.Chtimes(path, old, old))
+	}
+	resource := map[string]any{"authz": map[string]any{"resource": "file://" + file, "trigger": "manual"}}
+	for name, o := range map[string]Options{
+		"directory": {Path: dir}, "archive": {Path: file},
+		"resource": {OPA: toJSON(t, map[string]any{"bundles": resource})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.MaxAge, o.DenyStale = time.Hour, true
+			e := newEngine(t, o)
+			if o.Path == "" {
+				e.mustFetch(t, "authz")
+			}
+			e.wantAnswer(t, "x", wire.Allow)
+			if status := e.Status(); !status.Ready {
+				t.Errorf("status %+v", status)
+			}
+		})
+	}
 }
 
 func TestStatusTellsWhatFailed(t *testing.T) {
