@@ -60,6 +60,7 @@ type Audit struct {
 	required bool
 	errors   *logrus.Entry
 	queue    chan recording
+	backlog  backlog
 	stop     context.CancelFunc
 	stopped  chan struct{} // closed when nothing is written any more
 	// rest is until when the receiver, which did not answer, is left to OPA's own
@@ -70,15 +71,17 @@ type Audit struct {
 // recording is a record on its way. Who waits for it gets the error, or nil.
 type recording struct {
 	record Record
+	size   int64
 	result chan<- error
 }
 
 const (
 	// So many requests may wait to be written. When they are more, requests write
-	// themselves before they are answered: nothing is dropped here.
+	// themselves before they are answered: none is dropped for their number.
 	auditQueue = 1024
-	// So many events are written within one transaction.
-	auditSlice = 1000
+	// So many events are written within one transaction, or fewer with so many bytes.
+	auditSlice      = 1000
+	auditSliceBytes = 1 << 20
 	// A receiver may take so long for one upload, and is left alone for so long
 	// when it failed.
 	uploadTimeout = 10 * time.Second
@@ -115,23 +118,35 @@ func (a *Audit) Enabled() bool { return a.required || logs.Lookup(a.manager) != 
 // request is to be answered, it returns after the log's receiver has them, or with
 // [ErrUnrecorded]; else it returns nil, at once unless very many wait.
 func (a *Audit) Record(ctx context.Context, r Record) error {
+	next := recording{record: r, size: r.size()}
+	err := a.backlog.enqueue(next.size)
 	if a.required && r.Err == nil {
-		return a.insist(ctx, r)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnrecorded, err)
+		}
+		return a.insist(ctx, next)
+	}
+	if err != nil {
+		a.complain(r, a.forgo(len(r.Permissions), err))
+		return nil
 	}
 	select {
-	case a.queue <- recording{record: r}:
+	case a.queue <- next:
 	default:
-		a.complain(r, a.write(ctx, logs.Lookup(a.manager), r, noRoom))
+		defer a.backlog.written(next.size)
+		a.complain(r, a.write(ctx, logs.Lookup(a.manager), r, a.takeRoom))
 	}
 	return nil
 }
 
-// insist waits until the record is received.
-func (a *Audit) insist(ctx context.Context, r Record) error {
+// insist waits until the record, for which there is room, is received.
+func (a *Audit) insist(ctx context.Context, next recording) error {
 	result := make(chan error, 1)
+	next.result = result
 	select {
-	case a.queue <- recording{r, result}:
+	case a.queue <- next:
 	case <-ctx.Done():
+		a.backlog.written(next.size)
 		return fmt.Errorf("%w: %w", ErrUnrecorded, ctx.Err())
 	}
 	select {
@@ -179,6 +194,7 @@ func (a *Audit) writeAll(ctx context.Context, batch []recording) {
 	if !a.required {
 		for i, r := range batch {
 			a.complain(r.record, written[i])
+			a.backlog.written(r.size)
 		}
 		return
 	}
@@ -187,6 +203,7 @@ func (a *Audit) writeAll(ctx context.Context, batch []recording) {
 		sent = errors.New("OPA's decision log lost an event, which its own log line tells more of")
 	}
 	for i, r := range batch {
+		a.backlog.written(r.size)
 		err := cmp.Or(written[i], sent)
 		if err != nil {
 			err = fmt.Errorf("%w: %w", ErrUnrecorded, err)
@@ -205,11 +222,28 @@ func (a *Audit) complain(r Record, err error) {
 	}
 }
 
-// lost counts the events that OPA's plugin was given and lost.
+// forgo gives up events because of err. It is nil where that is no more than a
+// matter of a metric, for which OPA's for the same is taken.
+func (a *Audit) forgo(events int, err error) error {
+	if a.required {
+		return err
+	}
+	a.counters.Counter(droppedForBytes).Add(uint64(events)) //nolint:gosec // a number of events
+	return nil
+}
+
+// OPA's names for what it counts.
+const (
+	droppedForBytes  = "decision_logs_dropped_buffer_size_limit_bytes_exceeded"
+	failedToBeLogged = "decision_logs_encoding_failure"
+)
+
+// lost counts the events that OPA's plugin was given and lost, and where recording
+// is not required those that were kept from it.
 func (a *Audit) lost() (n uint64) {
 	for _, name := range []string{
 		"decision_logs_dropped_rate_limit_exceeded", "decision_logs_dropped_buffer_size_limit_exceeded",
-		"decision_logs_dropped_buffer_size_limit_bytes_exceeded", "decision_logs_encoding_failure",
+		droppedForBytes, failedToBeLogged,
 	} {
 		count, _ := a.counters.Counter(name).Value().(uint64)
 		n += count
@@ -224,77 +258,119 @@ func (a *Audit) upload(ctx context.Context, log *logs.Plugin) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, uploadTimeout)
 	defer cancel()
-	return errors.Join(log.Trigger(ctx), ctx.Err())
-}
-
-// makeRoom sends what is buffered where n more events would drop the oldest. Where
-// they may be dropped, that is tried once in a while.
-func (a *Audit) makeRoom(ctx context.Context, log *logs.Plugin, n int) error {
-	limit := log.Config().Reporting.BufferSizeLimitEvents
-	full := func() bool {
-		kind, size := log.BufferSize()
-		return kind == "event" && limit != nil && size+int64(n) > *limit
-	}
-	if log.Config().Service == "" || !full() || !a.required && time.Now().Before(a.rest) {
-		return nil
-	}
-	err := a.upload(ctx, log)
-	if err != nil {
-		a.rest = time.Now().Add(uploadRest)
-	}
-	if a.required && err == nil && full() {
-		err = errors.New("the buffer of the decision log has no room")
-	}
-	if !a.required {
-		return nil // OPA counts what it drops
+	mark := a.backlog.mark()
+	err := errors.Join(log.Trigger(ctx), ctx.Err())
+	if err == nil {
+		a.backlog.sent(log, mark)
 	}
 	return err
 }
 
-// noRoom makes no room, where there is no time for it.
-func noRoom(context.Context, *logs.Plugin, int) error { return nil }
+// portion are events that are written together.
+type portion struct {
+	events         []*server.Info
+	bytes, largest int64
+}
+
+func (p *portion) add(info *server.Info, size int64) {
+	p.events = append(p.events, info)
+	p.bytes += size
+	p.largest = max(p.largest, size)
+}
+
+// makeRoom makes room in OPA's buffer for a portion, and takes it. It sends what is
+// buffered where the portion would drop the oldest, or half of the bytes are taken,
+// so that who has no time for that finds room too. Where events may be dropped, that
+// is tried once in a while.
+func (a *Audit) makeRoom(ctx context.Context, log *logs.Plugin, p *portion) error {
+	limit := log.Config().Reporting.BufferSizeLimitEvents
+	full := func() bool {
+		kind, size := log.BufferSize()
+		return kind == "event" && limit != nil && size+int64(len(p.events)) > *limit
+	}
+	crowded := func() bool { return a.backlog.buffered(log)+p.bytes > bufferBytes/2 }
+	if log.Config().Service == "" || !full() && !crowded() || !a.required && time.Now().Before(a.rest) {
+		return a.takeRoom(ctx, log, p)
+	}
+	if err := a.upload(ctx, log); err != nil {
+		a.rest = time.Now().Add(uploadRest)
+		if a.required {
+			return err
+		}
+	}
+	if a.required && full() {
+		return errors.New("the buffer of the decision log has no room")
+	}
+	return a.takeRoom(ctx, log, p) // OPA counts what it drops
+}
+
+// takeRoom takes the room that there is.
+func (a *Audit) takeRoom(_ context.Context, log *logs.Plugin, p *portion) error {
+	return a.backlog.hold(log, p.bytes, p.largest)
+}
 
 // write hands one event for each item to OPA's decision log, in order, and has
 // room made before.
 func (a *Audit) write(
-	ctx context.Context, log *logs.Plugin, r Record, room func(context.Context, *logs.Plugin, int) error,
+	ctx context.Context, log *logs.Plugin, r Record, room func(context.Context, *logs.Plugin, *portion) error,
 ) error {
 	if log == nil {
 		return nil
 	}
 	batch, identity := uuid.NewString(), identityValue(r.Caller)
-	slice := auditSlice
+	most := auditSlice
 	if limit := log.Config().Reporting.BufferSizeLimitEvents; limit != nil {
-		slice = min(slice, int(*limit))
+		most = min(most, int(*limit))
 	}
 	var problems []error
-	for start := 0; start < len(r.Permissions); start += slice {
-		end := min(start+slice, len(r.Permissions))
-		if err := room(ctx, log, end-start); err != nil {
-			return err
+	var p portion
+	for i := range r.Permissions {
+		info, err := event(r, i, identity)
+		if err == nil {
+			info.BatchDecisionID = batch
+			err = a.fit(log, info, &p)
 		}
-		problems = append(problems, a.writeSlice(ctx, log, r, start, end, batch, identity))
+		problems = append(problems, err)
+		if len(p.events) < most && p.bytes < auditSliceBytes && i < len(r.Permissions)-1 || len(p.events) == 0 {
+			continue
+		}
+		if err := room(ctx, log, &p); err != nil {
+			if err = a.forgo(len(p.events), err); err != nil {
+				return errors.Join(append(problems, err)...)
+			}
+		} else {
+			problems = append(problems, a.writePortion(ctx, log, &p))
+		}
+		p = portion{}
 	}
 	return errors.Join(problems...)
 }
 
-// writeSlice writes the items from start to end, in one transaction for their masks.
-func (a *Audit) writeSlice(
-	ctx context.Context, log *logs.Plugin, r Record, start, end int, batch string, identity *ast.Term,
-) error {
+// fit adds the event to the portion, unless it is one that OPA could not send.
+func (a *Audit) fit(log *logs.Plugin, info *server.Info, p *portion) error {
+	size := eventSize(info)
+	if err := a.fits(log, info, size); err != nil {
+		if !a.required {
+			a.counters.Counter(failedToBeLogged).Incr()
+		}
+		return err
+	}
+	p.add(info, size)
+	return nil
+}
+
+// writePortion writes events for which there is room, in one transaction for their
+// masks.
+func (a *Audit) writePortion(ctx context.Context, log *logs.Plugin, p *portion) error {
+	defer a.backlog.hand(p.bytes)
 	txn, err := a.manager.Store.NewTransaction(ctx, storage.TransactionParams{})
 	if err != nil {
 		return err
 	}
 	defer a.manager.Store.Abort(ctx, txn)
 	var problems []error
-	for i := start; i < end; i++ {
-		info, err := event(r, i, identity)
-		if err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		info.Txn, info.BatchDecisionID = txn, batch
+	for _, info := range p.events {
+		info.Txn = txn
 		problems = append(problems, a.log(ctx, log, info))
 	}
 	return errors.Join(problems...)

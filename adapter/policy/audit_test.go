@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/opa/v1/plugins/logs"
 
+	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/rego"
 )
@@ -399,5 +401,221 @@ func TestRequiredWithoutReceiverConfigured(t *testing.T) {
 	})
 	if err == nil || !strings.Contains(err.Error(), "names neither a service nor the console") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// What cannot be sent, as it is too large, is the problem of who asked it alone:
+// neither that of those who are written along with it nor of anybody later, however
+// large what they ask is before it is compressed.
+func TestTooLargeIsNobodyElsesProblem(t *testing.T) {
+	r := newReceiver(t)
+	e := audited(t, logTo(t, r, nil), true, nil)
+	compressible := strings.Repeat("abcdefghij", 40_000)
+	mustDo(t, e.recordAll(t, "before", compressible))
+	large := randomText(300_000)
+	var group sync.WaitGroup
+	stop := make(chan struct{})
+	for range 2 {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := e.recordAll(t, "too large", large); !errors.Is(err, ErrUnrecorded) {
+					t.Errorf("what is too large: error %v", err)
+					return
+				}
+			}
+		})
+	}
+	var others sync.WaitGroup
+	for n := range 8 {
+		others.Go(func() {
+			for i := range 25 {
+				if err := e.recordAll(t, fmt.Sprint(n, "-", i), "x"); err != nil {
+					t.Errorf("somebody else: error %v", err)
+				}
+			}
+		})
+	}
+	others.Wait()
+	close(stop)
+	group.Wait()
+	mustDo(t, e.recordAll(t, "after", compressible))
+	for _, event := range r.received() {
+		if event.Custom.RequestID == "too large" {
+			t.Error("it is recorded and yet was refused")
+		}
+	}
+}
+
+// Where recording is not required, what is too large is dropped, counted and told
+// of, and nothing else is.
+func TestTooLargeIsDropped(t *testing.T) {
+	r := newReceiver(t)
+	log, text := newTestLog()
+	e := newEngine(t, Options{OPA: logTo(t, r, nil), Default: bundleFS(allowing("rev", "x")), Log: log})
+	compressible := strings.Repeat("abcdefghij", 40_000)
+	mustDo(t, e.recordAll(t, "mixed", "x", randomText(200_000), compressible))
+	mustDo(t, e.recordAll(t, "after", compressible))
+	e.Close(context.Background())
+	var got []string
+	for _, event := range r.received() {
+		got = append(got, fmt.Sprint(event.Custom.RequestID, event.Custom.Item))
+	}
+	if diff := cmp.Diff([]string{"mixed0", "mixed2", "after0"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if lost := e.Audit().lost(); lost != 1 {
+		t.Errorf("%d are counted, want 1", lost)
+	}
+	mustContain(t, text.String(), `"request_id":"mixed"`, "upload_size_limit_bytes")
+}
+
+// hangingReceiver takes nothing in until it is released.
+func hangingReceiver(t testing.TB) (url string, release func()) {
+	r := newReceiver(t)
+	released := make(chan struct{})
+	release = sync.OnceFunc(func() { close(released) })
+	url = remoteServer(t, func(w http.ResponseWriter, request *http.Request) {
+		select {
+		case <-released:
+			r.ServeHTTP(w, request)
+		case <-request.Context().Done():
+		}
+	})
+	t.Cleanup(release) // before the server is closed, which waits for it
+	return url, release
+}
+
+// recordLarge records a request for a permission with a name of more than a megabyte.
+func (e *Engine) recordLarge(ctx context.Context, n int) error {
+	permission := basic(strconv.Itoa(n) + strings.Repeat("abcdefghij", 1<<17))
+	return e.Audit().Record(ctx, Record{
+		RequestID: strconv.Itoa(n), Caller: ann, Permissions: []wire.Permission{permission},
+		Batch: Batch{Outcomes: []*Outcome{{}}, Entrypoint: "a/allow"}, Answers: make([]RecordedAnswer, 1),
+	})
+}
+
+// waits is how much waits to be written and in OPA's buffer.
+func (e *Engine) waits() (queued, buffered int64) {
+	return e.Audit().backlog.queued.Load(), e.Audit().backlog.buffered(logs.Lookup(e.manager))
+}
+
+// With a receiver that hangs, what waits for it is bounded by its size too.
+func TestWhatWaitsIsBoundedInBytes(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc >> 20
+	}
+	url, release := hangingReceiver(t)
+	before := heap()
+	e := audited(t, toJSON(t, map[string]any{
+		"services":      map[string]any{"log": map[string]any{"url": url}},
+		"decision_logs": map[string]any{"service": "log"},
+	}), false, nil)
+	for n := range 300 {
+		mustDo(t, e.recordLarge(t.Context(), n))
+		if queued, buffered := e.waits(); queued > queueBytes || buffered > bufferBytes {
+			t.Fatalf("%d bytes wait to be written and %d in OPA's buffer", queued, buffered)
+		}
+	}
+	if after := heap(); after-before > 150 {
+		t.Errorf("%d MiB are held, and were %d", after, before)
+	}
+	if e.Audit().lost() == 0 {
+		t.Error("what was dropped is not counted")
+	}
+	release()
+	eventually(t, "nothing waits", func() bool {
+		queued, buffered := e.waits()
+		return queued == 0 && buffered == 0
+	})
+	lost := e.Audit().lost()
+	mustDo(t, e.recordLarge(t.Context(), 0))
+	eventually(t, "nothing waits", func() bool {
+		queued, buffered := e.waits()
+		return queued == 0 && buffered == 0
+	})
+	if now := e.Audit().lost(); now != lost {
+		t.Errorf("%d are dropped afterwards", now-lost)
+	}
+}
+
+// Where recording is required, what finds no room is refused at once.
+func TestRequiredIsRefusedBeyondTheBound(t *testing.T) {
+	url, release := hangingReceiver(t)
+	e := audited(t, toJSON(t, map[string]any{
+		"services":      map[string]any{"log": map[string]any{"url": url}},
+		"decision_logs": map[string]any{"service": "log"},
+	}), true, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	const requests = 100
+	results := make(chan error, requests)
+	for n := range requests {
+		go func() { results <- e.recordLarge(ctx, n) }()
+	}
+	refused := 0
+	for refused < requests-queueBytes>>20 {
+		err := <-results
+		if !errors.Is(err, errNoRoom) || !errors.Is(err, ErrUnrecorded) {
+			t.Fatalf("error %v", err)
+		}
+		refused++
+	}
+	if queued, _ := e.waits(); queued > queueBytes {
+		t.Errorf("%d bytes wait", queued)
+	}
+	cancel() // who waits is gone, and what it asked is written yet
+	for range requests - refused {
+		if err := <-results; !errors.Is(err, ErrUnrecorded) {
+			t.Errorf("error %v", err)
+		}
+	}
+	release()
+	eventually(t, "nothing waits", func() bool {
+		queued, buffered := e.waits()
+		return queued == 0 && buffered == 0
+	})
+	mustDo(t, e.recordLarge(t.Context(), 0))
+}
+
+// A size is at least a sixth of the event's JSON, whatever is in it, so that what
+// is measured no further does fit.
+func TestSizesOfEvents(t *testing.T) {
+	nasty := strings.Repeat("\x00\xff<\u2028\"", 1000)
+	rule := criteria.Criteria{Op: criteria.Leaf, Rule: criteria.Rule{Name: nasty, ResourceType: nasty, Params: `{"a":[1,2,{"b":null}]}`}}
+	outcome := &Outcome{
+		Decision: wire.NewConditional(nasty, nasty, criteria.Criteria{Op: criteria.AnyOf, Of: []criteria.Criteria{rule, {Op: criteria.Not, Of: []criteria.Criteria{rule}}}}),
+		Reason:   nasty, Excluded: []error{errors.New(nasty), errors.New(nasty)},
+		RuleLabels: []map[string]any{{nasty: []any{json.Number("1"), true, nil, map[string]any{"x": 1.5}}}},
+	}
+	for name, r := range map[string]Record{
+		"small": {Permissions: []wire.Permission{basic("x")}, Batch: Batch{Outcomes: []*Outcome{{}}}, Answers: make([]RecordedAnswer, 1)},
+		"everything": {
+			RequestID: nasty, TraceID: nasty, Caller: Caller{User: nasty, Claims: []string{nasty, "", ""}, Actor: nasty},
+			Permissions: []wire.Permission{{Name: nasty, Action: nasty, Resource: true, ResourceType: nasty}},
+			Batch:       Batch{Outcomes: []*Outcome{outcome}, Entrypoint: nasty, Revisions: map[string]string{nasty: nasty}},
+			Answers: []RecordedAnswer{{
+				Refs: []string{nasty, "", ""}, Results: make([]wire.Result, 1000), FinalList: make([]wire.Result, 1000),
+			}},
+		},
+		"failures": {
+			Permissions: []wire.Permission{basic("")}, Err: errors.New(nasty), Caller: Caller{Anonymous: true},
+			Batch:   Batch{Outcomes: []*Outcome{{Err: &Failure{Kind: FailureAnswer, Cause: errors.New(nasty)}}}},
+			Answers: []RecordedAnswer{{Refs: []string{""}, Err: errors.New(nasty)}},
+		},
+	} {
+		info, err := event(r, 0, identityValue(r.Caller))
+		mustDo(t, err)
+		text := toJSON(t, loggedAs(info, nil))
+		if size := eventSize(info); size*6 < int64(len(text)) || name == "small" && size*6 > logChunkBytes/2 {
+			t.Errorf("%s: a size of %d for %d bytes of JSON", name, size, len(text))
+		}
 	}
 }

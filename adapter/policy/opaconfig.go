@@ -27,8 +27,8 @@ const (
 	bundleFileBytes = 64 << 20
 	// The decision log is sent every one to so many seconds; OPA takes up to 600.
 	logDelayLeast, logDelayMost = 1, 2
-	// So many events, or chunks that could not be sent, wait at most, and a chunk
-	// may have so many bytes: both together bound the memory.
+	// So many events, or chunks that could not be sent, wait at most, though none
+	// beyond bufferBytes; and a chunk may have so many bytes.
 	logEvents     = 4096
 	logChunkBytes = 128 << 10
 )
@@ -95,6 +95,10 @@ func (o Options) refuseRequired(d opaDocument) error {
 	if !o.AuditRequired {
 		return nil
 	}
+	if d.has("discovery") {
+		// What comes by it replaces decision_logs, and cannot be held to what is needed.
+		return errors.New("opa.discovery: not with stagedoor.audit.required, which needs decision_logs from the start")
+	}
 	log, _ := d["decision_logs"].(map[string]any)
 	if log == nil {
 		return errors.New("stagedoor.audit.required: opa.decision_logs says nowhere where to record decisions")
@@ -143,6 +147,10 @@ func (d opaDocument) logDefaults() {
 	}
 	if reporting["buffer_type"] == "event" || defaults["buffer_type"] == "event" {
 		defaults["buffer_size_limit_events"] = logEvents
+	}
+	// OPA's own bound is none, and it takes one beside a rate for a mistake.
+	if reporting["buffer_type"] == "size" && reporting["max_decisions_per_second"] == nil {
+		defaults["buffer_size_limit_bytes"] = bufferBytes
 	}
 	if reporting["min_delay_seconds"] == nil && reporting["max_delay_seconds"] == nil {
 		defaults["min_delay_seconds"], defaults["max_delay_seconds"] = logDelayLeast, logDelayMost

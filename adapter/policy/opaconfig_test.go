@@ -55,6 +55,9 @@ func TestOPADocumentIsChecked(t *testing.T) {
 			"opa.decision_logs.reporting.trigger: not with", "opa.decision_logs.reporting.max_decisions_per_second: not with",
 			"opa.decision_logs.reporting.buffer_size_limit_bytes: not with", "opa.decision_logs.reporting.buffer_type: stagedoor.audit.required needs",
 		}},
+		"audit with what comes by discovery": {Options{AuditRequired: true, OPA: json.RawMessage(`{
+			"services": {"s": {"url": "http://b"}}, "discovery": {"resource": "d"}, "decision_logs": {"service": "s"}}`)},
+			[]string{"opa.discovery: not with stagedoor.audit.required"}},
 		"no JSON": {Options{OPA: json.RawMessage(`{`)}, []string{"opa: "}},
 	}
 	for name, test := range tests {
@@ -96,6 +99,11 @@ func TestShippedDefaults(t *testing.T) {
 				"max_delay_seconds": 4, "upload_size_limit_bytes": 100}}, "status": {"console": true, "prometheus": false}}`,
 			`{"bundles": {"a": {"size_limit_bytes": 5}}, "decision_logs": {"reporting": {"buffer_size_limit_bytes": 9, "min_delay_seconds": 3,
 				"max_delay_seconds": 4, "upload_size_limit_bytes": 100}}, "status": {"console": true, "prometheus": false}}`,
+		},
+		"a buffer by size": {
+			`{"decision_logs": {"reporting": {"buffer_type": "size"}}, "status": {"prometheus": true}}`,
+			`{"decision_logs": {"reporting": {"buffer_type": "size", "buffer_size_limit_bytes": 67108864, "upload_size_limit_bytes": 131072,
+				"min_delay_seconds": 1, "max_delay_seconds": 2}}, "status": {"prometheus": true}}`,
 		},
 		// Then OPA sends it to the first service, which it would not with prometheus.
 		"a status that says nothing": {`{"discovery": {"resource": "d"}, "status": {}}`, `{"discovery": {"resource": "d"}, "status": {}}`},
