@@ -226,7 +226,7 @@ func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took ti
 	if x.err != nil {
 		entry = entry.WithError(x.err)
 		if cause := errors.Unwrap(x.err); cause != nil {
-			entry = entry.WithField("cause", cause.Error())
+			entry = entry.WithField("cause", wire.WithoutSecrets(cause.Error()))
 		}
 	}
 	entry.Log(level, "request")

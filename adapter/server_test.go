@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -270,6 +271,46 @@ func TestLog(t *testing.T) {
 	if strings.Contains(site.log.String(), "eyJ") || strings.Contains(site.log.String(), token) {
 		t.Errorf("a token in the log:\n%s", site.log)
 	}
+}
+
+// TestLogTellsNoSecretOfAURL has the policy, and the decision log, ask with a key
+// in the URL where nobody answers.
+func TestLogTellsNoSecretOfAURL(t *testing.T) {
+	nobody := httptest.NewServer(nil)
+	nobody.Close()
+	item := []string{basicItem("x")}
+	for name, o := range map[string]siteOptions{
+		"request": {policyDir: asking(t, nobody.URL+"/x?token=s3cr3t")},
+		"item":    {policyDir: asking(t, nobody.URL+"/x?token=s3cr3t"), denyOnError: true},
+		"record": {auditRequired: true, opa: map[string]any{
+			"services":      map[string]any{"log": map[string]any{"url": nobody.URL}},
+			"decision_logs": map[string]any{"service": "log", "resource": "/x?token=s3cr3t"},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			site := newSite(t, o)
+			token, err := site.backstage.PluginToken(alice)
+			check(t, err)
+			site.ask(t, question{id: name, token: token, items: item})
+			told := false
+			for line := range strings.Lines(site.log.String()) {
+				told = told || strings.Contains(line, `"request_id":"`+name) && strings.Contains(line, nobody.URL+"/x?…")
+				if strings.Contains(line, "s3cr3t") {
+					t.Errorf("a secret in %s", line)
+				}
+			}
+			if !told {
+				t.Errorf("nothing of it in\n%s", site.log)
+			}
+		})
+	}
+}
+
+// asking is a policy that asks at the URL.
+func asking(t *testing.T, url string) string {
+	t.Helper()
+	return writeBundle(t, map[string]string{".manifest": manifest("1", "p"), "p.rego": "package p\n\n# METADATA\n# entrypoint: true\n" +
+		"allow if http.send({\"method\": \"GET\", \"url\": \"" + url + "\"}).status_code == 200\n"})
 }
 
 // TestReload exchanges the policy for a good and then for a bad one.

@@ -151,8 +151,9 @@ func (e *Engine) explore(
 	if err != nil {
 		return Outcome{}, err
 	}
-	for _, excluded := range result.Errors {
-		e.options.Log.WithError(excluded).WithField("permission", p.Name).
+	for i, err := range result.Errors {
+		result.Errors[i] = errors.New(wire.WithoutSecrets(err.Error()))
+		e.options.Log.WithError(result.Errors[i]).WithField("permission", p.Name).
 			Warn("a branch of the policy failed and is no part of the conditions")
 	}
 	return Outcome{

@@ -1,13 +1,15 @@
 package policy
 
+import "github.com/stagedoor/stagedoor/adapter/wire"
+
 // Failure is a decision that the policy did not come to: it erred, answered a
 // shape that means nothing, or overran its deadline. It never allows; the
 // adapter's onError says whether it denies the item or fails the request.
 type Failure struct { //nolint:errname // it is what onError is about: a failure of the policy
 	// Kind is a stable word for metrics and the decision log.
 	Kind FailureKind
-	// Cause says what happened, with file and line where there is one. It is for
-	// the log alone.
+	// Cause says what happened, with file and line where there is one. It can quote
+	// a URL with a secret in it, so what is told is the Failure's own Error.
 	Cause error
 }
 
@@ -29,9 +31,10 @@ const (
 	FailureRemote FailureKind = "remote"
 )
 
-// Error says that the policy failed, and how.
+// Error says that the policy failed, and how, but for secrets in URLs that the
+// policy asked at.
 func (f *Failure) Error() string {
-	return "policy failure (" + string(f.Kind) + "): " + f.Cause.Error()
+	return "policy failure (" + string(f.Kind) + "): " + wire.WithoutSecrets(f.Cause.Error())
 }
 
 // Unwrap returns the cause.

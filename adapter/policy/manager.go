@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 
 	"github.com/google/uuid"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -15,6 +14,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 	"github.com/open-policy-agent/opa/v1/tracing"
 	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // newManager makes OPA's plugin manager over s, with OPA's own plugins as
@@ -80,7 +81,7 @@ func (l opaLogger) Error(format string, args ...any) { l.log(logrus.ErrorLevel, 
 
 func (l opaLogger) log(level logrus.Level, format string, args []any) {
 	if l.entry.Logger.IsLevelEnabled(level) {
-		l.entry.Log(level, withoutSecrets(fmt.Sprintf(format, args...)))
+		l.entry.Log(level, wire.WithoutSecrets(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -92,7 +93,7 @@ func (l opaLogger) WithFields(fields map[string]any) logging.Logger {
 		switch text, isText := value.(string); {
 		case name == "headers" || name == "response":
 		case isText:
-			safe[name] = withoutSecrets(text)
+			safe[name] = wire.WithoutSecrets(text)
 		default:
 			safe[name] = value
 		}
@@ -125,17 +126,4 @@ func (l consoleLogger) Info(format string, args ...any) { l.entry.Infof(format, 
 // WithFields returns a logger with the fields.
 func (l consoleLogger) WithFields(fields map[string]any) logging.Logger {
 	return consoleLogger{opaLogger{l.entry.WithFields(fields)}}
-}
-
-// Where a URL can hold a secret: a user's password, and the query, by which
-// stores of objects are given signatures.
-var (
-	userinfo = regexp.MustCompile(`://[^/\s"@]+@`)
-	query    = regexp.MustCompile(`(://[^\s"?]+)\?[^\s"]+`)
-)
-
-// withoutSecrets takes out of a text what a URL in it should not show.
-func withoutSecrets(text string) string {
-	text = userinfo.ReplaceAllString(text, "://…@")
-	return query.ReplaceAllString(text, "$1?…")
 }

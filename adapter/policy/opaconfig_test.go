@@ -156,16 +156,6 @@ func TestMetricsOfOPAAreExported(t *testing.T) {
 }
 
 func TestSecretsStayOutOfOPAsLines(t *testing.T) {
-	for text, want := range map[string]string{
-		`Get "https://store/c/b.tar.gz?sv=1&sig=SECRET": dial tcp`: `Get "https://store/c/b.tar.gz?…": dial tcp`,
-		`http://user:SECRET@host/x failed`:                         `http://…@host/x failed`,
-		`see https://a/b and https://c/d?x=SECRET next`:            `see https://a/b and https://c/d?… next`,
-		`what? nothing`: `what? nothing`,
-	} {
-		if got := withoutSecrets(text); got != want {
-			t.Errorf("%q\nwant %q", got, want)
-		}
-	}
 	log, text := newTestLog()
 	opaLogger{log}.WithFields(map[string]any{
 		"headers": map[string][]string{"Private-Token": {"SECRET"}}, "response": "SECRET", "url": "http://x?k=SECRET", "name": "authz", "n": 1,
