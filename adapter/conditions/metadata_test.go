@@ -5,11 +5,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -108,6 +111,98 @@ func TestSchemasReferToNothingOutside(t *testing.T) {
 		rules, err := readRules(fmt.Appendf(nil, metadata, ref))
 		if err != nil || len(rules.problems) != 1 {
 			t.Errorf("%s: %v, %v", ref, rules, err)
+		}
+	}
+}
+
+// doubling is a schema in which each of n definitions refers twice to the next.
+func doubling(n int) string {
+	var s strings.Builder
+	s.WriteString(`{"$ref":"#/definitions/d0","definitions":{`)
+	for i := range n {
+		fmt.Fprintf(&s, `"d%d":{"allOf":[{"$ref":"#/definitions/d%d"},{"$ref":"#/definitions/d%[2]d"}]},`, i, i+1)
+	}
+	fmt.Fprintf(&s, `"d%d":{"type":"object"}}}`, n)
+	return s.String()
+}
+
+// A schema that multiplies cannot keep requests waiting.
+func TestSchemasThatMultiply(t *testing.T) {
+	for name, test := range map[string]struct {
+		schema string
+		bad    bool
+	}{
+		"some levels":   {doubling(10), false},
+		"many levels":   {doubling(26), true},
+		"wide":          {`{"anyOf":[` + strings.Repeat(`{"type":"array"},`, maxVisits) + `{"type":"object"}]}`, true},
+		"shared":        {`{"properties":{"a":{"items":{"not":{}}},"b":{"$ref":"#/properties/a"},"c":{"$ref":"#/properties/a"}}}`, false},
+		"itself":        {`{"$ref":"#"}`, true},
+		"itself within": {`{"type":"object","properties":{"a":{"$ref":"#"}}}`, true},
+		"each other": {`{"$ref":"#/definitions/a","definitions":{"a":{"items":{"$ref":"#/definitions/b"}},` +
+			`"b":{"items":[{"$ref":"#/definitions/a"}]}}}`, true},
+		"unused": {`{"definitions":{"a":{"items":{"$ref":"#/definitions/a"}}}}`, false},
+		"by id": {`{"$ref":"http://x/y","definitions":{"a":{"$id":"http://x/y","items":` +
+			`{"$ref":"y"}}}}`, true},
+		"dynamic": {`{"$schema":"https://json-schema.org/draft/2020-12/schema","$dynamicAnchor":"a",` +
+			`"items":{"$dynamicRef":"#a"}}`, true},
+		"recursive": {`{"$schema":"https://json-schema.org/draft/2019-09/schema","items":{"$recursiveRef":"#"}}`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := `{"rules":[{"name":"A","resourceType":"a","paramsSchema":` + test.schema + `}]}`
+			rules, err := readRules([]byte(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rule := rules.rules[ruleName{"a", "A"}]
+			if (rule.schema == nil) != test.bad || rule.wantsParams {
+				t.Errorf("rule %+v", rule)
+			}
+			if rule.schema != nil {
+				_ = rule.checkParams(`{"a":{}}`)
+			}
+			want := `[]`
+			if test.bad {
+				want = `[rule "A" of resource type "a": paramsSchema: refers to itself too often]`
+			}
+			if got := fmt.Sprint(rules.problems); got != want {
+				t.Errorf("problems %s; want %s", got, want)
+			}
+		})
+	}
+}
+
+// Whatever the library may put a schema into is followed.
+func TestAllSubschemasAreFollowed(t *testing.T) {
+	sub := &jsonschema.Schema{}
+	for field, value := range reflect.ValueOf(jsonschema.Schema{}).Fields() {
+		if !field.IsExported() {
+			continue
+		}
+		var values []any
+		switch value.Interface().(type) {
+		case *jsonschema.Schema:
+			values = []any{sub}
+		case []*jsonschema.Schema:
+			values = []any{[]*jsonschema.Schema{sub}}
+		case map[string]*jsonschema.Schema:
+			values = []any{map[string]*jsonschema.Schema{"a": sub}}
+		case map[jsonschema.Regexp]*jsonschema.Schema:
+			values = []any{map[jsonschema.Regexp]*jsonschema.Schema{nil: sub}}
+		case map[string]any:
+			values = []any{map[string]any{"a": sub}}
+		case *jsonschema.DynamicRef:
+			values = []any{&jsonschema.DynamicRef{Ref: sub}}
+		default:
+			if field.Type.Kind() == reflect.Interface && field.Type.NumMethod() == 0 {
+				values = []any{sub, []*jsonschema.Schema{sub}}
+			}
+		}
+		for _, v := range values {
+			s := &jsonschema.Schema{}
+			reflect.ValueOf(s).Elem().FieldByIndex(field.Index).Set(reflect.ValueOf(v))
+			if n := visits(s, map[*jsonschema.Schema]int{}); n < 2 {
+				t.Errorf("%s of type %T is not followed", field.Name, v)
+			}
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -83,7 +85,58 @@ func newRule(schema jsontext.Value) (*rule, error) {
 	if err != nil {
 		return &rule{}, fmt.Errorf("paramsSchema: %w", err)
 	}
+	if visits(compiled, map[*jsonschema.Schema]int{}) > maxVisits {
+		return &rule{}, errors.New("paramsSchema: refers to itself too often")
+	}
 	return &rule{schema: compiled, wantsParams: isObject}, nil
+}
+
+// maxVisits bounds the schemas that one value of the params may be held against,
+// while a request waits. References multiply: each of a chain of definitions that
+// refers twice to the next doubles them.
+const maxVisits = 10_000
+
+// visits counts the schemas that s is made of, each as often as it is reached, up to
+// one more than maxVisits. That many it is as well where s comes to itself: how often
+// it then does is for the params to say, and may double with each level of them.
+// known is what was counted so far.
+func visits(s *jsonschema.Schema, known map[*jsonschema.Schema]int) int {
+	const tooMany = maxVisits + 1
+	if n, ok := known[s]; ok {
+		return n
+	}
+	known[s] = tooMany // where it is met again in itself
+	n := 1
+	if s.RecursiveRef != nil || s.DynamicRef != nil { // to whatever the params lead to
+		n = tooMany
+	}
+	for _, sub := range subschemas(s) {
+		n = min(n+visits(sub, known), tooMany)
+	}
+	known[s] = n
+	return n
+}
+
+// subschemas returns the schemas that s has or refers to.
+func subschemas(s *jsonschema.Schema) []*jsonschema.Schema {
+	all := []*jsonschema.Schema{
+		s.Ref, s.Not, s.If, s.Then, s.Else, s.PropertyNames, s.UnevaluatedProperties,
+		s.Contains, s.Items2020, s.UnevaluatedItems, s.ContentSchema,
+	}
+	all = slices.Concat(all, s.AllOf, s.AnyOf, s.OneOf, s.PrefixItems)
+	all = slices.AppendSeq(all, maps.Values(s.Properties))
+	all = slices.AppendSeq(all, maps.Values(s.PatternProperties))
+	all = slices.AppendSeq(all, maps.Values(s.DependentSchemas))
+	either := []any{s.AdditionalProperties, s.Items, s.AdditionalItems}
+	for _, one := range slices.AppendSeq(either, maps.Values(s.Dependencies)) {
+		switch one := one.(type) {
+		case *jsonschema.Schema:
+			all = append(all, one)
+		case []*jsonschema.Schema:
+			all = append(all, one...)
+		}
+	}
+	return slices.DeleteFunc(all, func(sub *jsonschema.Schema) bool { return sub == nil })
 }
 
 // isEmptyClosed reports whether an object schema is what is published for a rule
