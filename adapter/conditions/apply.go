@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"time"
 
@@ -147,15 +148,17 @@ func (c *Client) post(
 	return results, nil
 }
 
-// each runs do for every call, some at a time, and stops at the first error.
-func each(ctx context.Context, calls []call, do func(context.Context, call) error) error {
-	if len(calls) == 1 {
-		return do(ctx, calls[0])
-	}
+// each runs do for every call, some at a time, and stops at the first error. No more
+// calls are packed than are under way, and one.
+func each(ctx context.Context, calls iter.Seq[call], do func(context.Context, call) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(callsAtOnce)
-	for _, one := range calls {
-		group.Go(func() error { return do(ctx, one) })
+	for one := range calls {
+		over := ctx.Err() != nil
+		group.Go(func() error { return do(ctx, one) }) // an error where ctx is done
+		if over {
+			break
+		}
 	}
 	return group.Wait()
 }

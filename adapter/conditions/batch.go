@@ -3,6 +3,7 @@ package conditions
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"sort"
 	"strconv"
 
@@ -243,26 +244,29 @@ func (s span) fit(room int, arrays bool) int {
 	return 1 + sort.Search(s.to-s.from-1, func(i int) bool { return len("[]")+len(refs.list(s.from, s.from+i+2)) > room })
 }
 
-// pack writes spans into as few bodies as their order and maxBody allow.
-func pack(spans []span, arrays bool) []call {
-	var calls []call
-	next := newCall(spans, arrays)
-	for i, s := range spans {
-		for s.from < s.to {
-			n := s.fit(next.room(s), arrays)
-			if n == 0 {
-				calls = append(calls, next.end())
-				next = newCall(spans[i:], arrays)
-				n = s.fit(next.room(s), arrays) // at least one, or add had refused it
+// pack writes spans into as few bodies as their order and maxBody allow, each when
+// it is asked for: all of them can be a thousand times what they are made of.
+func pack(spans []span, arrays bool) iter.Seq[call] {
+	return func(yield func(call) bool) {
+		next := newCall(spans, arrays)
+		for i, s := range spans {
+			for s.from < s.to {
+				n := s.fit(next.room(s), arrays)
+				if n == 0 {
+					if !yield(next.end()) {
+						return
+					}
+					next = newCall(spans[i:], arrays)
+					n = s.fit(next.room(s), arrays) // at least one, or add had refused it
+				}
+				next.append(span{group: s.group, from: s.from, to: s.from + n})
+				s.from += n
 			}
-			next.append(span{group: s.group, from: s.from, to: s.from + n})
-			s.from += n
+		}
+		if len(next.spans) > 0 {
+			yield(next.end())
 		}
 	}
-	if len(next.spans) > 0 {
-		calls = append(calls, next.end())
-	}
-	return calls
 }
 
 // newCall returns an empty call with room for spans, as far as they fit.

@@ -1,11 +1,14 @@
 package conditions
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,7 +49,7 @@ func TestApplySplitsAtTheLimit(t *testing.T) {
 				refs[i] = fmt.Sprint("ref-", i)
 			}
 			question := ask("todo", not(oneOf("other")), refs...)
-			measure := pack(newBatch([]Question{question}).inquiries[0].spans(), !test.old)
+			measure := slices.Collect(pack(newBatch([]Question{question}).inquiries[0].spans(), !test.old))
 			if len(measure) != 1 {
 				t.Fatalf("%d calls without padding", len(measure))
 			}
@@ -122,6 +125,80 @@ func TestApplyMany(t *testing.T) {
 	}
 }
 
+// Conditions that leave a body room for little more take one call for every few refs.
+// Only those under way, and one, are in memory at a time, and once time is over no
+// more are packed.
+func TestCallsArePackedAsTheyAreMade(t *testing.T) {
+	for _, arrays := range []bool{true, false} {
+		refs := make([]string, 1000)
+		for i := range refs {
+			refs[i] = fmt.Sprintf("component:default/%0100d", i)
+		}
+		spans := newBatch([]Question{ask("todo", oneOf(strings.Repeat("x", 98<<10)), refs...)}).inquiries[0].spans()
+		var packed, made atomic.Int64
+		counted := func(yield func(call) bool) {
+			for one := range pack(spans, arrays) {
+				packed.Add(1)
+				if !yield(one) {
+					return
+				}
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		err := each(ctx, counted, func(ctx context.Context, _ call) error {
+			n := made.Add(1)
+			if ahead := packed.Load() - n; ahead > callsAtOnce+1 {
+				t.Errorf("%d calls are packed ahead", ahead)
+			}
+			if n == 10 {
+				cancel()
+			}
+			return ctx.Err()
+		})
+		cancel()
+		if err == nil || packed.Load() > 10+callsAtOnce+2 {
+			t.Errorf("%d calls packed, %v", packed.Load(), err)
+		}
+	}
+}
+
+// What was not asked as there was no time left is an error, also between two calls
+// that went well.
+func TestApplyThatIsCancelledBetweenCalls(t *testing.T) {
+	refs := make([]string, 100)
+	for i := range refs {
+		refs[i] = strconv.Itoa(i)
+	}
+	p := &fakePlugin{}
+	c := serve(t, p)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	caller := Caller{Token: func(_ context.Context, _ string) (string, error) {
+		cancel()
+		return "", nil
+	}}
+	o := c.Apply(ctx, caller, []Question{ask("todo", not(oneOf(strings.Repeat("x", 102000))), refs...)})[0]
+	if !errors.Is(o.Err, context.Canceled) || o.Results != nil {
+		t.Errorf("%v", o)
+	}
+	spans := newBatch([]Question{ask("todo", oneOf(strings.Repeat("x", 102000)), refs...)}).inquiries[0].spans()
+	ctx, cancel = context.WithCancel(t.Context())
+	done := 0
+	err := each(ctx, func(yield func(call) bool) {
+		for one := range pack(spans, true) {
+			if done++; done == 2 {
+				cancel() // after the first went well, and before the next
+			}
+			if !yield(one) {
+				return
+			}
+		}
+	}, func(ctx context.Context, _ call) error { return ctx.Err() })
+	if !errors.Is(err, context.Canceled) || done > 3 {
+		t.Errorf("%d calls, %v", done, err)
+	}
+}
+
 // pack loses nothing, repeats nothing, keeps the order and the limit, and leaves
 // no body that could have taken the next ref.
 func TestPack(t *testing.T) {
@@ -142,7 +219,7 @@ func TestPack(t *testing.T) {
 			}
 		}
 		var got []asked
-		calls := pack(in.spans(), arrays)
+		calls := slices.Collect(pack(in.spans(), arrays))
 		for i, call := range calls {
 			if len(call.body) > maxBody {
 				t.Fatalf("a body of %d bytes", len(call.body))
