@@ -416,13 +416,13 @@ func event(r Record, i int, identity *ast.Term) (*server.Info, error) {
 	if r.Err != nil {
 		custom["unanswered"] = r.Err.Error()
 	}
+	if outcome.Err != nil {
+		custom["error"] = eventError(outcome.Err)
+	}
 	info := &server.Info{
 		Bundles: map[string]server.BundleInfo{}, DecisionID: id.String(), TraceID: r.TraceID,
 		Path: r.Batch.Entrypoint, Timestamp: r.Time.UTC(), Input: &document, InputAST: input,
 		EvaluatedRuleLabels: outcome.RuleLabels, Custom: custom,
-	}
-	if outcome.Err != nil {
-		info.Error = newEventError(outcome.Err)
 	}
 	for name, revision := range r.Batch.Revisions {
 		info.Bundles[name] = server.BundleInfo{Revision: revision}
@@ -477,20 +477,15 @@ func (witness) New(m *plugins.Manager, _ any) plugins.Plugin {
 	return witness{}
 }
 
-// eventError is an error as the decision log shows it.
-type eventError struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-}
-
-func (e *eventError) Error() string { return e.Message }
-
-func newEventError(err error) error {
-	e := &eventError{Code: string(FailureEvaluation), Message: err.Error()}
+// eventError is an error as the decision log shows it. OPA has a member for errors,
+// but cannot read its own events with one again (logs.EventV1 of OPA 1.22.2), which
+// it does where they turn out to be too large for one upload, and then loses all.
+func eventError(err error) map[string]any {
+	code := FailureEvaluation
 	if failure, ok := errors.AsType[*Failure](err); ok {
-		e.Code = string(failure.Kind)
+		code = failure.Kind
 	}
-	return e
+	return map[string]any{"code": string(code), "message": err.Error()}
 }
 
 func pointerTo(v any) *any { return &v }

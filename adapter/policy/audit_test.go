@@ -51,7 +51,6 @@ type loggedEvent struct {
 	}
 	Result       any
 	MappedResult any `json:"mapped_result"`
-	Error        *struct{ Code, Message string }
 	Erased       []string
 	RuleLabels   []map[string]any `json:"rule_labels"`
 	Custom       struct {
@@ -60,6 +59,7 @@ type loggedEvent struct {
 		Remembered bool
 		Reason     string
 		Unanswered string
+		Error      *struct{ Code, Message string }
 	}
 }
 
@@ -199,11 +199,11 @@ func TestFailuresAreRecorded(t *testing.T) {
 	}))
 	eventually(t, "all events", func() bool { return len(r.received()) == 3 })
 	events := r.received()
-	if e := events[0]; e.Error == nil || e.Error.Code != "answer" || e.Result != nil || e.MappedResult != nil || e.Custom.Unanswered != "failed" || e.Input.Identity != nil {
+	if e := events[0]; e.Custom.Error == nil || e.Custom.Error.Code != "answer" || e.Result != nil || e.MappedResult != nil || e.Custom.Unanswered != "failed" || e.Input.Identity != nil {
 		t.Errorf("failure of an item: %+v", e)
 	}
 	for _, e := range events[1:] {
-		if e.Error == nil || e.Error.Message != ErrNoPolicy.Error() || e.Result != nil || e.Custom.Unanswered == "" || e.Path != "" {
+		if e.Custom.Error == nil || e.Custom.Error.Message != ErrNoPolicy.Error() || e.Result != nil || e.Custom.Unanswered == "" || e.Path != "" {
 			t.Errorf("failure of a request: %+v", e)
 		}
 	}
@@ -472,6 +472,38 @@ func TestTooLargeIsDropped(t *testing.T) {
 		t.Errorf("%d are counted, want 1", lost)
 	}
 	mustContain(t, text.String(), `"request_id":"mixed"`, "upload_size_limit_bytes")
+}
+
+// TestErrorsCostNoOtherEvents has events that OPA takes apart again, since they do
+// not fit into one upload, and one of them is of a failure.
+func TestErrorsCostNoOtherEvents(t *testing.T) {
+	r := newReceiver(t)
+	e := newEngine(t, Options{OPA: logTo(t, r, nil), Default: bundleFS(allowing("rev", "x"))})
+	compressible := strings.Repeat("abcdefghij", 40_000)
+	var names []string
+	for n := range 6 {
+		name := compressible
+		if n >= 3 {
+			name = randomText(90_000)
+		}
+		names = append(names, name)
+	}
+	batch, err := e.Decide(t.Context(), ann, []wire.Permission{basic("x"), basic("x"), basic("x"), basic("x"), basic("x"), basic("x")})
+	mustDo(t, err)
+	batch.Outcomes[3] = &Outcome{Err: &Failure{Kind: FailureEvaluation, Cause: errors.New("two values")}}
+	record := Record{RequestID: "r", Time: time.Now(), Caller: ann, Batch: batch, Answers: make([]RecordedAnswer, len(names))}
+	for _, name := range names {
+		record.Permissions = append(record.Permissions, basic(name))
+	}
+	mustDo(t, e.Audit().Record(t.Context(), record))
+	e.Close(context.Background())
+	events := r.received()
+	if len(events) != len(names) || e.Audit().lost() != 0 {
+		t.Fatalf("%d events of %d, %d counted as lost", len(events), len(names), e.Audit().lost())
+	}
+	if failed := events[3].Custom.Error; failed == nil || failed.Code != "evaluation" || failed.Message == "" {
+		t.Errorf("the failure is %+v", failed)
+	}
 }
 
 // hangingReceiver takes nothing in until it is released.

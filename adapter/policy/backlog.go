@@ -167,9 +167,6 @@ func eventSize(info *server.Info) int64 {
 	for name, b := range info.Bundles {
 		n += nodeSize + len(name) + len(b.Revision)
 	}
-	if info.Error != nil {
-		n += len(info.Error.Error())
-	}
 	return int64(n)
 }
 
@@ -240,7 +237,7 @@ func loggedAs(info *server.Info, labels map[string]string) *logs.EventV1 {
 	return &logs.EventV1{
 		Labels: labels, DecisionID: info.DecisionID, BatchDecisionID: info.BatchDecisionID, TraceID: info.TraceID,
 		Bundles: bundles, Path: info.Path, Input: info.Input, Result: info.Results, MappedResult: info.MappedResults,
-		Error: info.Error, Timestamp: info.Timestamp, RuleLabels: info.EvaluatedRuleLabels, Custom: info.Custom,
+		Timestamp: info.Timestamp, RuleLabels: info.EvaluatedRuleLabels, Custom: info.Custom,
 	}
 }
 

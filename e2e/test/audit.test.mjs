@@ -150,8 +150,8 @@ describe('the decision log', () => {
     const [sound, broken] = await recorded(id, 2);
     assert.equal(sound.result.result, 'ALLOW');
     assert.ok(sound.custom.unanswered);
-    assert.equal(broken.error.code, 'evaluation');
-    assert.match(broken.error.message, /conflict/);
+    assert.equal(broken.custom.error.code, 'evaluation');
+    assert.match(broken.custom.error.message, /conflict/);
     assert.equal('result' in broken, false);
   });
 
