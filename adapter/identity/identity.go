@@ -36,8 +36,9 @@
 // wait for them, bounded in time and size, and follow no redirect. A plugin that
 // has never sent a good token is a stranger: of those, [maxStrangers] are
 // remembered at most and only a few sets a second are asked for, so that a stream
-// of made-up ids floods nobody. It can delay the very first call of a real plugin
-// that this process has not met yet.
+// of made-up ids floods nobody. Under such a stream, a real plugin that this process
+// has not met yet is refused until it gets a turn, unless it comes with the good token
+// of a user: for those as many sets again may be fetched.
 //
 // Verified user tokens are remembered by their SHA-256 until they expire, within
 // a bounded cache. They count only as long as the key that verified them stands

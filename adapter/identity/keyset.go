@@ -42,9 +42,10 @@ type keySet struct {
 	fetch func(context.Context) ([]*key, error)
 	log   *logrus.Entry
 	// proven is whether a token has ever been verified with the set; until then
-	// admit is asked before each fetch.
-	proven atomic.Bool
-	admit  func() bool
+	// admit is asked before each fetch. vouched is whether a token that needs the set
+	// has come with the good token of a user.
+	proven, vouched atomic.Bool
+	admit           func(vouched bool) bool
 
 	current atomic.Pointer[fetchedKeys] // nil until the first fetch succeeds
 
@@ -178,7 +179,7 @@ func (s *keySet) start(have *fetchedKeys, may func(now time.Time) error) (*fetch
 	if err := may(time.Now()); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", s.name, err)
 	}
-	if !s.proven.Load() && !s.admit() {
+	if !s.proven.Load() && !s.admit(s.vouched.Load()) {
 		return nil, nil, fmt.Errorf("%s: not fetched, too many of plugins not met before were", s.name)
 	}
 	s.flight = &flight{done: make(chan struct{})}

@@ -339,6 +339,51 @@ func TestMadeUpPlugins(t *testing.T) {
 	})
 }
 
+// A stream of made-up ids does not keep out a plugin that nobody has met yet, where it
+// comes with the token of a user; a user's token of one's own making does not help.
+func TestMadeUpPluginsKeepOutNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		forged := b.limited(spec{key: b.stranger})
+		n := 0
+		flood := func(obo any) {
+			for range 1000 {
+				n++
+				plugin := fmt.Sprintf("made-up-%d", n)
+				token := b.onBehalf(spec{plugin: plugin, key: b.stranger, obo: obo})
+				if n%2 == 0 {
+					token = b.service(spec{plugin: plugin, key: b.stranger})
+				}
+				expect(t, i, token, unauthorized)
+			}
+		}
+		b.fail(todoKeys, status(503)) // as it starts
+		flood(forged)
+		expect(t, i, b.onBehalf(spec{}), unauthorized)
+		time.Sleep(keysFailureTTL)
+		flood(forged)
+		b.fail(todoKeys, nil)
+		expect(t, i, b.onBehalf(spec{}), asTodo)
+
+		// Users who make up ids have a pace, too.
+		fetches := func() (all int) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for _, hits := range b.hits {
+				all += hits
+			}
+			return all
+		}
+		before := fetches()
+		flood(b.limited(spec{}))
+		if more := fetches() - before; more > 2*strangersBurst {
+			t.Errorf("a thousand ids made up by a user cost %d fetches; want %d at most", more, 2*strangersBurst)
+		}
+		expect(t, i, b.onBehalf(spec{}), asTodo)
+	})
+}
+
 // An id that is longer than any plugin's is no more than a bad token: nothing is
 // remembered or fetched for it, and no error repeats it.
 func TestLongPluginIDs(t *testing.T) {

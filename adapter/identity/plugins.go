@@ -16,7 +16,8 @@ const (
 	maxPlugins   = 1000
 	maxStrangers = 1000
 	// Key sets of strangers are fetched at this pace, after a burst that is enough
-	// for a whole backend to introduce itself to a new process.
+	// for a whole backend to introduce itself to a new process. Those who come with
+	// the token of a user have another such pace.
 	strangersPace  = 200 * time.Millisecond
 	strangersBurst = 64
 )
@@ -24,14 +25,16 @@ const (
 // pluginKeys are the key sets of plugins. A plugin is a stranger until a token of
 // it has been verified: anybody can make up an id, and even one whose key set is
 // found, as routers take Catalog for catalog. Strangers share a bounded cache and
-// a pace; plugins that are known are not in their way. It is safe for concurrent
-// use.
+// a pace; plugins that are known are not in their way, and those who come with the
+// token of a user, which nobody can make up, have a pace of their own. It is safe for
+// concurrent use.
 type pluginKeys struct {
 	identity  *Identity
 	mu        sync.Mutex                         // held while known is replaced
 	known     atomic.Pointer[map[string]*keySet] // by id; the map never changes
 	strangers *otter.Cache[string, *keySet]
 	pace      *rate.Limiter
+	vouched   *rate.Limiter // the pace of those who come with a user's token
 }
 
 func newPluginKeys(i *Identity) (*pluginKeys, error) {
@@ -43,6 +46,7 @@ func newPluginKeys(i *Identity) (*pluginKeys, error) {
 		identity:  i,
 		strangers: strangers,
 		pace:      rate.NewLimiter(rate.Every(strangersPace), strangersBurst),
+		vouched:   rate.NewLimiter(rate.Every(strangersPace), strangersBurst),
 	}
 	p.known.Store(&map[string]*keySet{})
 	return p, nil
@@ -56,10 +60,18 @@ func (p *pluginKeys) of(id string) *keySet {
 	set, _ := p.strangers.ComputeIfAbsent(id, func() (*keySet, bool) {
 		i := p.identity
 		set := newKeySet("the key set of plugin "+id, i.fetchKeys(id, "/.backstage/auth/v1/jwks.json"), i.log)
-		set.admit = p.pace.Allow
+		set.admit = p.admit
 		return set, false
 	})
 	return set
+}
+
+// admit reports whether the key set of a stranger may be fetched.
+func (p *pluginKeys) admit(vouched bool) bool {
+	if vouched {
+		return p.vouched.Allow()
+	}
+	return p.pace.Allow()
 }
 
 // prove notes that a token of the plugin has been verified with set.

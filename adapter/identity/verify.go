@@ -45,11 +45,27 @@ func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
 		return "", err
 	}
 	set := i.plugins.of(id)
+	i.vouch(ctx, set, t.Obo)
 	if _, err := set.verify(ctx, t); err != nil {
 		return "", err
 	}
 	i.plugins.prove(id, set)
 	return id, nil
+}
+
+// vouch notes that a user's token came with a plugin's that is not verified yet, if it
+// is good. Of the plugin's own that says nothing, but it is worth a fetch to see.
+func (i *Identity) vouch(ctx context.Context, set *keySet, obo jsontext.Value) {
+	if set.proven.Load() || set.vouched.Load() {
+		return
+	}
+	raw, ok := unquoted(obo)
+	if !ok {
+		return
+	}
+	if _, err := i.userToken(ctx, raw, nil); err == nil {
+		set.vouched.Store(true)
+	}
 }
 
 // audience reports whether aud is want, or an array that holds it.
