@@ -479,6 +479,8 @@ func TestRemoteOPAStopped(t *testing.T) {
 		site.leftAlone(t, 3*time.Second)
 		tr.flows(t)
 		server.signal(t, syscall.SIGCONT)
+		// What was asked before it was left alone is answered before it is asked again.
+		eventually(t, "the server is asked again", func() bool { return site.policy.Status().Ready })
 	}
 	tr.healthy(t)
 	tr.end()

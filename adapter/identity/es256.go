@@ -53,7 +53,7 @@ func toASN1(signature [64]byte) []byte {
 	der := make([]byte, 2, 2+2*(2+33))
 	der = appendInteger(der, signature[:32])
 	der = appendInteger(der, signature[32:])
-	der[0], der[1] = 0x30, byte(len(der)-2)
+	der[0], der[1] = 0x30, byte(len(der)-2) //nolint:gosec // at most 70
 	return der
 }
 
@@ -62,10 +62,11 @@ func appendInteger(der, number []byte) []byte {
 	for len(number) > 1 && number[0] == 0 {
 		number = number[1:]
 	}
+	length := byte(len(number)) //nolint:gosec // at most 127
 	if number[0] < 0x80 {
-		der = append(der, 0x02, byte(len(number)))
+		der = append(der, 0x02, length)
 	} else {
-		der = append(der, 0x02, byte(len(number)+1), 0) // a leading zero keeps it positive
+		der = append(der, 0x02, length+1, 0) // a leading zero keeps it positive
 	}
 	return append(der, number...)
 }

@@ -36,7 +36,7 @@ func agree(t testing.TB, key *ecdsa.PublicKey, table *multiples, digest [32]byte
 // signWith is the signature of a digest by the private number d with the secret
 // number k, which nobody could choose who does not know d.
 func signWith(d, k *big.Int, digest [32]byte) (r, s *big.Int) {
-	x, _ := elliptic.P256().ScalarBaseMult(k.Bytes())
+	x, _ := elliptic.P256().ScalarBaseMult(k.Bytes()) //nolint:staticcheck // no other code is independent of what is tested
 	r = new(big.Int).Mod(x, order)
 	s = new(big.Int).Mul(r, d)
 	s.Add(s, new(big.Int).SetBytes(digest[:]))
@@ -214,7 +214,7 @@ func TestMultiplesOfNoKey(t *testing.T) {
 		t.Error("a table of a key on another curve")
 	}
 	off := ecKey(t, elliptic.P256()).PublicKey
-	off.Y = new(big.Int).Add(off.Y, big.NewInt(1))
+	off.Y = new(big.Int).Add(off.Y, big.NewInt(1)) //nolint:staticcheck // it is to be invalid
 	if newMultiples(&off) != nil {
 		t.Error("a table of a point that is not on the curve")
 	}
