@@ -218,7 +218,8 @@ func (a *Audit) writeAll(ctx context.Context, batch []recording) {
 
 func (a *Audit) complain(r Record, err error) {
 	if err != nil {
-		a.errors.WithError(err).WithField("request_id", r.RequestID).Error("a decision was not recorded")
+		a.errors.WithField("error", wire.WithoutSecrets(err.Error())).WithField("request_id", r.RequestID).
+			Error("a decision was not recorded")
 	}
 }
 

@@ -56,9 +56,9 @@ const (
 )
 
 // Remote decides by the data API of an OPA server (OPA's REST API, POST
-// /v1/data/{path}). Such policies are of decision style: one about the resource
-// finds no resource there, and denies. Nothing is remembered, since neither the
-// policy's revision nor what it reads is known here.
+// /v1/data/{path}). Such policies have to be of decision style: one about the
+// resource finds no resource there, and a not over what looks at it holds. Nothing
+// is remembered, since neither the policy's revision nor what it reads is known here.
 //
 // It is safe for concurrent use.
 type Remote struct {
