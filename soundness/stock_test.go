@@ -126,6 +126,7 @@ func newLeafEvaluator(t testing.TB) leafEvaluator {
 		query, err := rego.New(
 			rego.Query(ref.Path.String()+"(input.resource, input.params)"),
 			rego.Compiler(compiler),
+			rego.Store(inmem.New()), // without one OPA asks for that of an activator's, of which stagedoor's has none
 		).PrepareForEval(t.Context())
 		if err != nil {
 			t.Fatal(err)
