@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -350,26 +351,28 @@ func (w *persistence) holds(t *testing.T) (int, time.Duration) {
 // server a revision serves afterwards that was published, whole, and none from
 // before the last one.
 func TestKilledWhilePersisting(t *testing.T) {
-	const kills = 20
+	const kills, most = 20, 60 // as many more as it takes to meet one file that is being written
 	w := newPersistence(t)
 	first := w.start(t)
 	longest := max(w.persisted(t), w.persisted(t), w.persisted(t))
 	first.kill()
 	serving, slowest := w.holds(t)
 	random := rand.New(w.random)
-	inMidst, older := 0, 0
-	for kill := range kills {
+	inMidst, older, kill := 0, 0, 0
+	for ; kill < kills || inMidst == 0 && kill < most; kill++ {
 		before := len(w.unfinished(t))
 		p := w.start(t)
 		w.next(t)
 		delay := time.Duration(random.Int64N(int64(longest) * 3 / 2))
 		if kill%2 == 0 {
-			delay = time.Duration(random.Int64N(int64(time.Millisecond)))
+			delay = 0 // the file is written in a few milliseconds, in which a sleep may end too late
 			for begun := time.Now(); len(w.unfinished(t)) == before && time.Since(begun) < 2*longest; {
-				time.Sleep(50 * time.Microsecond)
+				runtime.Gosched()
 			}
 		}
-		time.Sleep(delay)
+		if delay > 0 {
+			time.Sleep(delay)
+		}
 		p.kill()
 		if len(w.unfinished(t)) > before {
 			inMidst++
@@ -388,7 +391,7 @@ func TestKilledWhilePersisting(t *testing.T) {
 	}
 	t.Logf("%d kills, %d of them while a file was being written; afterwards the newest of the revisions served %d times, "+
 		"an older one %d times; up to %v from publishing to persisting, up to %v from start to serving",
-		kills, inMidst, kills-older, older, longest, slowest)
+		kill, inMidst, kill-older, older, longest, slowest)
 }
 
 // TestPersistedFileIsDamaged shows what a persisted bundle that is not whole comes
