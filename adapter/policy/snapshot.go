@@ -20,7 +20,8 @@ import (
 type snapshot struct {
 	storage.WritesNotSupported
 	storage.PolicyNotSupported
-	root ast.Value
+	root    ast.Value
+	indexes indexes
 }
 
 // readRoot returns all data of a store that returns AST values on read.
@@ -116,22 +117,26 @@ func (*snapshot) Truncate(context.Context, storage.Transaction, storage.Transact
 func (s *snapshot) Read(_ context.Context, _ storage.Transaction, path storage.Path) (any, error) {
 	v := s.root
 	for i, step := range path {
-		term := member(v, step)
-		if term == nil {
+		if v = s.member(v, step); v == nil {
 			return nil, &storage.Error{Code: storage.NotFoundErr, Message: path[:i+1].String()}
 		}
-		v = term.Value
 	}
 	return v, nil
 }
 
-func member(v ast.Value, step string) *ast.Term {
+// member returns nil where there is none.
+func (s *snapshot) member(v ast.Value, step string) ast.Value {
 	switch v := v.(type) {
 	case ast.Object:
-		return v.Get(ast.InternedTerm(step))
+		if index, ok := s.indexes[v]; ok {
+			return index[step]
+		}
+		if term := v.Get(ast.InternedTerm(step)); term != nil {
+			return term.Value
+		}
 	case *ast.Array:
 		if i, err := strconv.Atoi(step); err == nil && 0 <= i && i < v.Len() {
-			return v.Elem(i)
+			return v.Elem(i).Value
 		}
 	}
 	return nil

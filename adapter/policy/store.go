@@ -20,9 +20,10 @@ import (
 // that the snapshot is of its own data and states are published in order.
 type store struct {
 	storage.Store
-	hooks  storeHooks
-	writer sync.Mutex
-	write  atomic.Pointer[writing] // the transaction that holds writer
+	hooks   storeHooks
+	writer  sync.Mutex
+	write   atomic.Pointer[writing] // the transaction that holds writer
+	indexes indexes                 // of the state published last; guarded by writer
 }
 
 // storeHooks are what an engine does when its store changes.
@@ -90,7 +91,8 @@ func (s *store) Commit(ctx context.Context, txn storage.Transaction) error {
 	}
 	sortKeys(root)
 	if w.state != nil {
-		w.state.data.root = copySpine(root, w.state.roots)
+		s.indexes = indexWide(root, s.indexes)
+		w.state.data.root, w.state.data.indexes = copySpine(root, w.state.roots), s.indexes
 		s.hooks.publish(w.state)
 	}
 	return nil
@@ -107,6 +109,16 @@ func (s *store) Abort(ctx context.Context, txn storage.Transaction) {
 func (s *store) end() {
 	s.write.Store(nil)
 	s.writer.Unlock()
+}
+
+// Register registers a trigger, which gets AST values: nobody but the plugin manager
+// registers one, and it looks at data for WebAssembly only, which is refused. OPA's
+// conversion for it took a quarter of the time of activating a million members.
+func (s *store) Register(
+	ctx context.Context, txn storage.Transaction, trigger storage.TriggerConfig,
+) (storage.TriggerHandle, error) {
+	trigger.SkipDataConversion = true
+	return s.Store.Register(ctx, txn, trigger)
 }
 
 // MakeDir creates the objects down to path in the way of the in-memory store,
