@@ -126,11 +126,22 @@ func (s *Server) Handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	handler := s.observed(compress(router), s.metrics.observe)
+	handler := s.observed(compress(dispatch(router)), s.metrics.observe)
 	if s.options.CORS != nil {
 		handler = cors.New(*s.options.CORS).Handler(handler)
 	}
 	return handler, nil
+}
+
+// dispatch serves by the routes of a router that has a handler for whatever matches
+// none. The router's own ServeHTTP would copy the request twice, to put the route and
+// its variables into the context, where nobody looks.
+func dispatch(router *mux.Router) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var match mux.RouteMatch
+		router.Match(r, &match)
+		match.Handler.ServeHTTP(w, r)
+	})
 }
 
 // elsewhere is any other path, or an unknown method. What would lie below health

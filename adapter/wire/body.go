@@ -110,7 +110,11 @@ func readInflated(r *http.Request, limit int64) ([]byte, error) {
 // of it at first, and then for a few times what has come.
 func readAll(body io.Reader, size int64) ([]byte, error) {
 	const first, times = 64 << 10, 4
-	b := make([]byte, 0, min(max(size, 0), first)+bytes.MinRead)
+	room := int64(bytes.MinRead)
+	if size > 0 {
+		room = min(size, first) + 1 // by which the end shows
+	}
+	b := make([]byte, 0, room)
 	for {
 		n, err := body.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
