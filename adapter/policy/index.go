@@ -6,15 +6,15 @@ import "github.com/open-policy-agent/opa/v1/ast"
 //
 // A look-up in OPA's object goes through its table to the pair, to the term of the
 // key, to its text, and from the value's term to the value and what that holds,
-// each somewhere else in memory. Among a million members none of it is in a cache:
-// one such look-up for each of 500 claims was as long as all the rest of the
-// decision. Here there is the table, which holds the key and the value, and the
-// key's text; and values that are equal are one and the same.
+// each somewhere else in memory. Among a million members none of it is in a
+// processor's cache, and looking up 500 claims so took nearly as long as all the
+// rest of the decision. Here there is the table, which holds the key and the value,
+// and the key's text; and values that are equal are one and the same.
 type indexes map[ast.Object]map[string]ast.Value
 
 const (
-	// wide is how many members an object has at least that is indexed. With fewer
-	// it stays in a processor's cache as it is.
+	// wide is how many members an object has at least that is indexed. With fewer it
+	// stays in the cache as it is.
 	wide = 10_000
 	// sharedValues is how many values of an object are looked out for to be shared,
 	// such as the few lists of roles that bindings have. More of them would not stay
