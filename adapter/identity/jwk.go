@@ -63,7 +63,7 @@ func (k *key) equal(other *key) bool { return bytes.Equal(k.jwk, other.jwk) }
 
 // maxKeys is how many keys a set may have. With TokenFactory of
 // @backstage/plugin-auth-backend each replica makes a key an hour, and one at each
-// start, and all are published for three hours. A key in use takes 130 kB here.
+// start, and all are published for three hours. A key in use takes 100 kB here.
 const maxKeys = 256
 
 // parseKeys reads a JSON Web Key Set (RFC 7517). Keys that are of no use here,

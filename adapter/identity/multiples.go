@@ -4,22 +4,31 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"math/big"
+	"math/bits"
 
 	"filippo.io/nistec"
 )
 
-// multiples are what verifying needs of one public key Q on P-256: d·2^(6w)·Q for
-// each digit 1 ≤ d ≤ 32 of each window w. A multiple of Q is then a sum of 43 points
+// multiples are what verifying needs of one public key Q on P-256, for the comb of
+// Lim and Lee ("More flexible exponentiation with precomputation", 1994) with signed
+// digits. A scalar is laid out in teeth of 32 bits, and each of the 32 columns stands
+// for a sum of the powers 2^(32j)·Q, one of each tooth j, added or subtracted. Those
+// sums are computed in advance: for the columns 0, 4, 8 and so on, whose multiples by
+// 2, 4 and 8 the others are. A multiple of Q then takes 32 additions and 3 doublings
 // where crypto/ecdsa, which knows nothing of the key in advance, doubles 256 times.
 //
 // The points, their addition and the multiples of the base point are nistec's, the
 // code of Go's own P-256. What is computed here takes time that depends on its
 // input, all of which is public. It is immutable.
-type multiples [windows][1 << (windowBits - 1)]nistec.P256Point
+//
+// Sum n of a column adds the powers at the ones of n, and that of the last tooth, and
+// subtracts the others.
+type multiples [columns / spacing][1 << (teeth - 1)]nistec.P256Point
 
 const (
-	windowBits = 6
-	windows    = 256/windowBits + 1 // with room for the last carry
+	teeth   = 8
+	columns = 256 / teeth
+	spacing = 4 // of the columns that have sums
 )
 
 // order is the order n of P-256's base point.
@@ -36,13 +45,27 @@ func newMultiples(public *ecdsa.PublicKey) *multiples {
 		return nil
 	}
 	m := new(multiples)
-	for w := range m {
-		m[w][0].Set(q)
-		for d := 1; d < len(m[w]); d++ {
-			m[w][d].Add(&m[w][d-1], q)
+	var twice [len(m)][teeth]nistec.P256Point // of every power
+	for tooth := range teeth {
+		for c := range m {
+			none := &m[c][0]
+			switch tooth {
+			case 0:
+				none.Set(q)
+			case teeth - 1:
+				none.Add(none.Negate(none), q)
+			default:
+				none.Add(none, q)
+			}
+			twice[c][tooth].Double(q)
+			for range spacing {
+				q.Double(q)
+			}
 		}
-		for range windowBits {
-			q.Double(q)
+	}
+	for c := range m {
+		for n := 1; n < len(m[c]); n++ {
+			m[c][n].Add(&m[c][n&(n-1)], &twice[c][bits.TrailingZeros(uint(n))])
 		}
 	}
 	return m
@@ -56,50 +79,59 @@ func (m *multiples) verify(digest [32]byte, signature [64]byte) bool {
 		return false
 	}
 	inverse := s.ModInverse(s, order)
-	var u, v [32]byte
+	var u [32]byte
 	product := new(big.Int).SetBytes(digest[:])
 	product.Mul(product, inverse).Mod(product, order).FillBytes(u[:])
-	product.Mul(r, inverse).Mod(product, order).FillBytes(v[:])
-
 	point, err := nistec.NewP256Point().ScalarBaseMult(u[:])
 	if err != nil {
 		return false
 	}
-	m.add(point, v)
-	x, err := point.BytesX()
+	product.Mul(r, inverse).Mod(product, order)
+	x, err := point.Add(point, m.times(product)).BytesX()
 	if err != nil { // the point at infinity
 		return false
 	}
 	return product.SetBytes(x).Mod(product, order).Cmp(r) == 0
 }
 
-// add adds scalar·Q to sum. A window's six bits that stand for more than 32 are a
-// negative digit, of which the next window makes up for 64.
-func (m *multiples) add(sum *nistec.P256Point, scalar [32]byte) {
-	carry := 0
+// times returns scalar·Q and changes scalar, which is not negative and less than the
+// order.
+//
+// The comb's digits are 1 and -1, of which the bits of (k + 2²⁵⁶ - 1) / 2 say which
+// give an odd k. For an even one there is that of its negative, as the order is odd.
+func (m *multiples) times(scalar *big.Int) *nistec.P256Point {
+	even := scalar.Bit(0) == 0
+	if even {
+		scalar.Sub(order, scalar)
+	}
+	var digits [32]byte
+	scalar.Rsh(scalar, 1).SetBit(scalar, 255, 1).FillBytes(digits[:])
+
+	product := nistec.NewP256Point()
 	var negative nistec.P256Point
-	for w := range m {
-		digit := window(scalar, w) + carry
-		carry = 0
-		if digit > 1<<(windowBits-1) {
-			digit -= 1 << windowBits
-			carry = 1
-		}
-		switch {
-		case digit > 0:
-			sum.Add(sum, &m[w][digit-1])
-		case digit < 0:
-			sum.Add(sum, negative.Negate(&m[w][-digit-1]))
+	for shift := spacing - 1; shift >= 0; shift-- {
+		product.Double(product)
+		for c := range m {
+			n := column(digits, c*spacing+shift)
+			if n >= len(m[c]) { // the last tooth's digit is 1
+				product.Add(product, &m[c][n-len(m[c])])
+			} else {
+				product.Add(product, negative.Negate(&m[c][len(m[c])-1-n]))
+			}
 		}
 	}
+	if even {
+		product.Negate(product)
+	}
+	return product
 }
 
-// window returns the w-th six bits of a big-endian number, from its end.
-func window(scalar [32]byte, w int) int {
-	at, shift := len(scalar)-1-w*windowBits/8, w*windowBits%8
-	bits := int(scalar[at])
-	if at > 0 {
-		bits |= int(scalar[at-1]) << 8
+// column returns the digits in a column of a big-endian number, one of each tooth.
+func column(digits [32]byte, n int) int {
+	column := 0
+	for tooth := range teeth {
+		at := tooth*columns + n
+		column |= int(digits[len(digits)-1-at/8]>>(at%8)&1) << tooth
 	}
-	return bits >> shift & (1<<windowBits - 1)
+	return column
 }
