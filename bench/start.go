@@ -176,7 +176,7 @@ func coldCaches(ctx context.Context, b *bench) error {
 
 // warming asks t in windows of time, one right after the other.
 func (b *bench) warming(ctx context.Context, t *target, s scenario, users, connections int, length time.Duration, windows int) ([]window, error) {
-	const perSecond = 8000 // more than it can
+	const perSecond = 20_000 // twice what it can
 	all, err := t.messages(s, users, b.gzip)
 	if err != nil {
 		return nil, err
