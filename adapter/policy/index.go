@@ -2,7 +2,8 @@ package policy
 
 import "github.com/open-policy-agent/opa/v1/ast"
 
-// indexes find the members of the wide objects of a snapshot. They are immutable.
+// indexes find the members of the wide objects of a snapshot. They are immutable,
+// as what they are of must be.
 //
 // A look-up in OPA's object goes through its table to the pair, to the term of the
 // key, to its text, and from the value's term to the value and what that holds,
@@ -46,22 +47,22 @@ func indexWide(document ast.Value, previous indexes) indexes {
 
 func newIndex(object ast.Object) map[string]ast.Value {
 	index := make(map[string]ast.Value, object.Len())
-	shared := map[int]ast.Value{}
+	shared := map[string]ast.Value{}
 	object.Foreach(func(key, value *ast.Term) {
 		name, ok := key.Value.(ast.String)
 		if !ok {
 			return // no step of a path leads there
 		}
-		hash := value.Value.Hash()
-		same, ok := shared[hash]
-		switch {
-		case ok && same.Compare(value.Value) == 0:
-			index[string(name)] = same
-			return
-		case !ok && len(shared) < sharedValues:
-			shared[hash] = value.Value
+		// Equal is not enough: 1 and 1.0 are, and a policy can tell them apart.
+		text := value.Value.String()
+		same, ok := shared[text]
+		if !ok {
+			same = value.Value
+			if len(shared) < sharedValues {
+				shared[text] = same
+			}
 		}
-		index[string(name)] = value.Value
+		index[string(name)] = same
 	})
 	return index
 }

@@ -15,8 +15,9 @@ import (
 //
 // OPA's in-memory store changes its objects in place, but only above the roots
 // of the bundles that it replaces, and in what it keeps of its own under system;
-// below the roots subtrees are exchanged whole. A snapshot therefore copies the
-// objects down to the roots, and system, and shares the rest.
+// below the roots subtrees are exchanged whole. What lies under no root now may lie
+// above one of the next bundle's. A snapshot therefore copies all that is not at a
+// root of its own, which is little, and shares the rest.
 type snapshot struct {
 	storage.WritesNotSupported
 	storage.PolicyNotSupported
@@ -49,32 +50,28 @@ func sortKeys(v ast.Value) {
 	}
 }
 
-// systemDocument is the member of the root in which OPA's store keeps what it
-// knows of bundles.
-const systemDocument = "system"
-
-// copySpine copies the objects that lie above the roots, and all of system.
-func copySpine(root ast.Object, roots []storage.Path) ast.Value {
-	spine := copyAbove(root, roots)
-	return copyMembers(spine, func(name string, value ast.Value) ast.Value {
-		if system, ok := value.(ast.Object); ok && name == systemDocument {
-			return system.Copy()
-		}
-		return value
-	})
-}
-
-// copyAbove copies the objects that lie on the paths, but not what is at their ends.
+// copyAbove copies a document, but for what is at the ends of the paths: that is
+// shared.
 func copyAbove(object ast.Object, paths []storage.Path) ast.Object {
-	below := map[string][]storage.Path{}
+	ends, below := map[string]bool{}, map[string][]storage.Path{}
 	for _, path := range paths {
-		if len(path) > 1 {
+		switch {
+		case len(path) == 1:
+			ends[path[0]] = true
+		case len(path) > 1:
 			below[path[0]] = append(below[path[0]], path[1:])
 		}
 	}
 	return copyMembers(object, func(name string, value ast.Value) ast.Value {
-		if member, ok := value.(ast.Object); ok && below[name] != nil {
-			return copyAbove(member, below[name])
+		switch member := value.(type) {
+		case ast.Object:
+			if !ends[name] {
+				return copyAbove(member, below[name])
+			}
+		case *ast.Array:
+			if !ends[name] {
+				return member.Copy()
+			}
 		}
 		return value
 	})

@@ -100,6 +100,8 @@ func TestSnapshotKeepsWhatItWasTakenOf(t *testing.T) {
 	for _, bundle := range []files{
 		side("left", 4), side("left", 5),
 		{".manifest": manifest("6", "a/left/deep"), "a/left/deep/data.json": `{"x": 1}`},
+		{".manifest": manifest("6a", "b"), "b/data.json": `{"x": 1}`},
+		{".manifest": manifest("6b", "a/left/deep"), "a/left/deep/data.json": `{"x": 1}`},
 		{".manifest": manifest("7", "a/left"), "a/left/data.json": `{"x": 2}`},
 	} {
 		s.put("left", archive(t, bundle))

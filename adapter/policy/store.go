@@ -91,8 +91,9 @@ func (s *store) Commit(ctx context.Context, txn storage.Transaction) error {
 	}
 	sortKeys(root)
 	if w.state != nil {
-		s.indexes = indexWide(root, s.indexes)
-		w.state.data.root, w.state.data.indexes = copySpine(root, w.state.roots), s.indexes
+		spine := copyAbove(root, w.state.roots)
+		s.indexes = indexWide(spine, s.indexes)
+		w.state.data.root, w.state.data.indexes = spine, s.indexes
 		s.hooks.publish(w.state)
 	}
 	return nil
