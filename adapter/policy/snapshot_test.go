@@ -95,7 +95,7 @@ func TestSnapshotKeepsWhatItWasTakenOf(t *testing.T) {
 	e := newEngine(t, Options{OPA: opaFor(t, s, nil, "policy", "left", "right"), Library: map[string]string{}})
 	e.mustFetch(t, "policy", "left", "right")
 	old := e.State()
-	before := old.data.root.String()
+	before := map[*State]string{old: old.data.root.String()}
 	// The same bundles with other data, without data, and with roots further down.
 	for _, bundle := range []files{
 		side("left", 4), side("left", 5),
@@ -106,9 +106,12 @@ func TestSnapshotKeepsWhatItWasTakenOf(t *testing.T) {
 	} {
 		s.put("left", archive(t, bundle))
 		e.mustFetch(t, "left")
-		if after := old.data.root.String(); after != before {
-			t.Fatalf("was %s\nis  %s", before, after)
+		for state, was := range before {
+			if is := state.data.root.String(); is != was {
+				t.Fatalf("was %s\nis  %s", was, is)
+			}
 		}
+		before[e.State()] = e.State().data.root.String()
 	}
 	for path, want := range map[string]string{
 		"/a/left/n": "2", "/a/left/again/0/n": "2", "/system/bundles/left/manifest/revision": `"2"`,
