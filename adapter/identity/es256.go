@@ -20,7 +20,7 @@ type es256 struct {
 }
 
 // inUse is how many good signatures show that a key is in use. A table takes as long
-// as some 30 signatures, and its memory.
+// as some seven signatures without one, and its memory.
 const inUse = 64
 
 var errSignature = errors.New("the signature does not fit the key")

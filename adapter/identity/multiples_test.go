@@ -206,6 +206,23 @@ func TestMultiplesBeyondTheOrder(t *testing.T) {
 	}
 }
 
+// TestMultiplesRefuseAnotherS has the one s of which n + s fits into 32 bytes as well.
+func TestMultiplesRefuseAnotherS(t *testing.T) {
+	d, k, one := big.NewInt(5), big.NewInt(12345), big.NewInt(1)
+	key := keyOf(t, d)
+	table := newMultiples(&key.PublicKey)
+	r, _ := signWith(d, k, [32]byte{})
+	e := new(big.Int).Mul(r, d)
+	e.Sub(k, e).Mod(e, order) // so that s is 1
+	digest := [32]byte(e.FillBytes(make([]byte, 32)))
+	if !agree(t, &key.PublicKey, table, digest, r, one) {
+		t.Error("s = 1: refused")
+	}
+	if agree(t, &key.PublicKey, table, digest, r, new(big.Int).Add(order, one)) {
+		t.Error("s = n + 1: accepted")
+	}
+}
+
 func TestMultiplesOfNoKey(t *testing.T) {
 	p384 := ecKey(t, elliptic.P384())
 	if newMultiples(&p384.PublicKey) != nil {

@@ -10,7 +10,7 @@ import "github.com/open-policy-agent/opa/v1/ast"
 // each somewhere else in memory. Among a million members none of it is in a
 // processor's cache, and looking up 500 claims so took nearly as long as all the
 // rest of the decision. Here there is the table, which holds the key and the value,
-// and the key's text; and values that are equal are one and the same.
+// and the key's text; and of values that are the same to the letter there is one.
 type indexes map[ast.Object]map[string]ast.Value
 
 const (

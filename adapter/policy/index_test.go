@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 	"testing"
 
@@ -15,11 +16,16 @@ import (
 // distinctMembers is how many of the members of wideDocument's /wide are not equal.
 const distinctMembers = 100
 
-// wideDocument has wide objects at its top, in an object and in a list.
+// wideDocument has three wide objects, in an object, in a list and in a wide one,
+// and one that is not quite wide.
 func wideDocument(t *testing.T) (ast.Value, []storage.Path) {
 	t.Helper()
-	members, texts := map[string]any{}, map[string]any{}
+	members, texts, inner, almost := map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}
 	for i := range wide {
+		inner[strconv.Itoa(i)] = i
+		if i > 0 {
+			almost[strconv.Itoa(i)] = i
+		}
 		members[fmt.Sprint("m", i)] = map[string]any{"list": []any{i % distinctMembers, "x"}}
 		texts[strconv.Itoa(i)] = fmt.Sprint("more than are shared ", i)
 	}
@@ -33,9 +39,9 @@ func wideDocument(t *testing.T) (ast.Value, []storage.Path) {
 	} {
 		members[fmt.Sprint("a", i)] = v // sorted before all others
 	}
-	texts["narrow"], members["narrow"] = narrow, narrow
+	texts["narrow"], members["narrow"], members["zz"] = narrow, narrow, inner
 	document, err := ast.InterfaceToValue(map[string]any{
-		"wide": members, "narrow": narrow, "list": []any{texts, narrow, nil}, "null": nil,
+		"wide": members, "narrow": narrow, "list": []any{texts, narrow, nil}, "null": nil, "almost": almost,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -68,8 +74,8 @@ func wideDocument(t *testing.T) (ast.Value, []storage.Path) {
 func TestIndexedReadsAgree(t *testing.T) {
 	document, paths := wideDocument(t)
 	plain, indexed := &snapshot{root: document}, &snapshot{root: document, indexes: indexWide(document, nil)}
-	if n := len(indexed.indexes); n != 2 {
-		t.Fatalf("%d objects are indexed, of 2 that are wide", n)
+	if n := len(indexed.indexes); n != 3 {
+		t.Fatalf("%d objects are indexed, of 3 that are wide", n)
 	}
 	for _, path := range paths {
 		want, wantErr := plain.Read(t.Context(), nil, path)
@@ -140,7 +146,8 @@ decision := {"result": "ALLOW"} if data.a.left.groups[sprintf("g%d", [count(inpu
 	}
 	s.put("right", archive(t, side("right", 1)))
 	e.mustFetch(t, "right")
-	if second := e.State().data; second == first || groups(second) != groups(first) || second.indexes[groups(second)] == nil {
+	if second := e.State().data; second == first || groups(second) != groups(first) ||
+		reflect.ValueOf(second.indexes[groups(second)]).Pointer() != reflect.ValueOf(first.indexes[groups(first)]).Pointer() {
 		t.Error("the index is not that of the object that stayed")
 	}
 	put(2)

@@ -53,36 +53,24 @@ func sortKeys(v ast.Value) {
 // copyAbove copies a document, but for what is at the ends of the paths: that is
 // shared.
 func copyAbove(object ast.Object, paths []storage.Path) ast.Object {
-	ends, below := map[string]bool{}, map[string][]storage.Path{}
+	ends, below := map[ast.Value]bool{}, map[ast.Value][]storage.Path{}
 	for _, path := range paths {
-		switch {
-		case len(path) == 1:
-			ends[path[0]] = true
-		case len(path) > 1:
-			below[path[0]] = append(below[path[0]], path[1:])
+		switch name := ast.String(path[0]); len(path) {
+		case 1:
+			ends[name] = true
+		default:
+			below[name] = append(below[name], path[1:])
 		}
 	}
-	return copyMembers(object, func(name string, value ast.Value) ast.Value {
-		switch member := value.(type) {
-		case ast.Object:
-			if !ends[name] {
-				return copyAbove(member, below[name])
-			}
-		case *ast.Array:
-			if !ends[name] {
-				return member.Copy()
-			}
-		}
-		return value
-	})
-}
-
-// copyMembers copies an object, each member as change has it.
-func copyMembers(object ast.Object, change func(string, ast.Value) ast.Value) ast.Object {
 	members := make([][2]*ast.Term, 0, object.Len())
 	object.Foreach(func(key, value *ast.Term) {
-		if name, ok := key.Value.(ast.String); ok {
-			value = ast.NewTerm(change(string(name), value.Value))
+		if !ends[key.Value] {
+			switch member := value.Value.(type) {
+			case ast.Object:
+				value = ast.NewTerm(copyAbove(member, below[key.Value]))
+			case *ast.Array:
+				value = ast.NewTerm(member.Copy())
+			}
 		}
 		members = append(members, [2]*ast.Term{key, value})
 	})
