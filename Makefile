@@ -56,7 +56,7 @@ soundness: e2e/node_modules ## compare N random decisions with stock OPA and the
 bench: ## measure stagedoor beside a floor, an OPA server and the reference backend
 	go run ./bench start
 	go run ./bench soak -users 50,5000
-	go run ./bench scale
+	go run ./bench scale -rounds 11
 	go run ./bench cold
 	go run ./bench
 
