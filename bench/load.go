@@ -1,17 +1,18 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
+	"net/netip"
+	"os"
 	"slices"
-	"sync"
-	"sync/atomic"
+	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // message is a request in bytes. Where head ends with the name of a bearer token,
@@ -24,52 +25,77 @@ type message struct {
 // longestAnswer bounds the time that a target may take for one request.
 const longestAnswer = 2 * time.Minute
 
-// client is a number of connections to one target.
+// client is a number of connections to one target. They are served in turn by one
+// thread, as they become ready: a goroutine for each would be woken for each answer,
+// which costs as much as all else that is done here, and would be taken from the
+// target.
 type client struct {
-	address     string
+	address     netip.AddrPort
+	ready       int // epoll(7) of the connections, by their index
 	connections []*connection
 }
 
 type connection struct {
-	net.Conn
-	answers *bufio.Reader
-	request []byte
-	used    time.Time // last
+	socket   int // -1 for none
+	request  []byte
+	received []byte
+	sent     time.Time // the request, or the last one
+	waiting  bool      // for the answer
 }
 
-func dial(ctx context.Context, address string, connections int) (*client, error) {
-	c := &client{address: address}
-	for range connections {
-		conn := &connection{}
-		if err := conn.dial(ctx, address); err != nil {
+func dial(address string, connections int) (*client, error) {
+	parsed, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{address: parsed}
+	if c.ready, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	for n := range connections {
+		c.connections = append(c.connections, &connection{socket: -1, received: make([]byte, 0, 64<<10)})
+		if err := c.connect(n); err != nil {
 			c.close()
 			return nil, err
 		}
-		c.connections = append(c.connections, conn)
 	}
 	return c, nil
 }
 
-func (c *connection) dial(ctx context.Context, address string) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+// connect dials connection n anew.
+func (c *client) connect(n int) error {
+	conn := c.connections[n]
+	conn.close()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return os.NewSyscallError("socket", err)
 	}
-	c.Conn, c.answers, c.used = conn, bufio.NewReaderSize(conn, 64<<10), time.Now()
-	return nil
+	conn.socket, conn.received, conn.sent = socket, conn.received[:0], time.Now()
+	to := &unix.SockaddrInet4{Addr: c.address.Addr().As4(), Port: int(c.address.Port())}
+	if err := unix.Connect(socket, to); err != nil {
+		return os.NewSyscallError("connect", err)
+	}
+	if err := unix.SetsockoptInt(socket, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	limit := unix.NsecToTimeval(longestAnswer.Nanoseconds())
+	if err := unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(n)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(c.ready, unix.EPOLL_CTL_ADD, socket, &event))
 }
 
 // refresh dials anew where a connection has been idle for so long, since its last
-// request was answered long before another's, that a server may close it. Node does
-// so after 5 seconds.
-func (c *client) refresh(ctx context.Context) error {
+// request was answered long before another's, that a server may close it, or did.
+// Node does so after 5 seconds.
+func (c *client) refresh() error {
 	const idle = 2 * time.Second
-	for _, conn := range c.connections {
-		if time.Since(conn.used) < idle {
+	for n, conn := range c.connections {
+		if conn.socket >= 0 && time.Since(conn.sent) < idle {
 			continue
 		}
-		_ = conn.Close()
-		if err := conn.dial(ctx, c.address); err != nil {
+		if err := c.connect(n); err != nil {
 			return err
 		}
 	}
@@ -78,32 +104,157 @@ func (c *client) refresh(ctx context.Context) error {
 
 func (c *client) close() {
 	for _, conn := range c.connections {
-		_ = conn.Close()
+		conn.close()
+	}
+	_ = unix.Close(c.ready)
+}
+
+func (c *connection) close() {
+	if c.socket >= 0 {
+		_ = unix.Close(c.socket)
+	}
+	c.socket, c.waiting = -1, false
+}
+
+// wait returns the connections on which something has arrived.
+func (c *client) wait(ctx context.Context, until time.Time) ([]*connection, error) {
+	const nap = 100 // ms, after which a cancelled ctx is noticed
+	var events [64]unix.EpollEvent
+	for {
+		n, err := unix.EpollWait(c.ready, events[:], nap)
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return nil, os.NewSyscallError("epoll_wait", err)
+		case n > 0:
+			ready := make([]*connection, n)
+			for i, event := range events[:n] {
+				ready[i] = c.connections[event.Fd]
+			}
+			return ready, nil
+		case time.Now().After(until):
+			return nil, fmt.Errorf("no answer for %s", longestAnswer)
+		}
 	}
 }
 
-// ask sends one message and hands the answer, which must be a 200, to read.
-func (c *connection) ask(m message, token string, read func(*http.Response) error) error {
+// send sends a message. The kernel takes all of it at once or waits until it can:
+// targets read a request to its end before they answer.
+func (c *connection) send(m message, token string) error {
 	c.request = append(c.request[:0], m.head...)
 	if m.bearer {
 		c.request = append(c.request, token...)
 	}
 	c.request = append(c.request, m.tail...)
-	if _, err := c.Write(c.request); err != nil {
-		return err
+	c.sent, c.waiting = time.Now(), true
+	for rest := c.request; len(rest) > 0; {
+		n, err := unix.Write(c.socket, rest)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("write", err)
+		}
+		rest = rest[max(n, 0):]
 	}
-	answer, err := http.ReadResponse(c.answers, nil)
+	return nil
+}
+
+// receive reads what has arrived. It returns false until the answer is complete.
+func (c *connection) receive() (answer, bool, error) {
+	c.received = slices.Grow(c.received, 4<<10)
+	n, err := unix.Read(c.socket, c.received[len(c.received):cap(c.received)])
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return answer{}, false, nil
+	case err != nil:
+		return answer{}, false, os.NewSyscallError("read", err)
+	case n == 0 && !c.waiting:
+		c.close()
+		return answer{}, false, nil
+	case n == 0:
+		return answer{}, false, fmt.Errorf("closed the connection after %.1000q", c.received)
+	case !c.waiting:
+		return answer{}, false, errors.New("sent something that nobody asked for")
+	}
+	c.received = c.received[:len(c.received)+n]
+	a, complete, err := readAnswer(c.received)
+	if complete {
+		c.received, c.waiting = c.received[:0], false
+	}
+	return a, complete, err
+}
+
+// answer is a target's, which must be a 200.
+type answer struct {
+	header, body []byte
+}
+
+// readAnswer returns false where more of the answer is to come. It reads of HTTP/1.1
+// what the targets use: RFC 9112, sections 6.2 and 7.1, without trailers.
+func readAnswer(b []byte) (a answer, complete bool, err error) {
+	header, body, ok := bytes.Cut(b, []byte("\r\n\r\n"))
+	if !ok {
+		return a, false, nil
+	}
+	a.header = header
+	if !bytes.HasPrefix(header, []byte("HTTP/1.1 200 ")) {
+		return a, false, fmt.Errorf("answered with %.1000q", b)
+	}
+	if bytes.EqualFold(a.field("Connection"), []byte("close")) {
+		return a, false, errors.New("does not keep the connection")
+	}
+	if bytes.EqualFold(a.field("Transfer-Encoding"), []byte("chunked")) {
+		a.body, complete, err = readChunks(body)
+		return a, complete, err
+	}
+	length, err := strconv.ParseUint(string(a.field("Content-Length")), 10, 31)
+	if err == nil && len(body) > int(length) {
+		err = errors.New("more came than that")
+	}
 	if err != nil {
-		return err
+		return a, false, fmt.Errorf("the length of the answer: %w", err)
 	}
-	if answer.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1000))
-		return fmt.Errorf("answered with %s: %s", answer.Status, text)
+	a.body = body
+	return a, len(body) == int(length), nil
+}
+
+// readChunks returns false where more of them are to come.
+func readChunks(b []byte) (body []byte, complete bool, err error) {
+	end := []byte("\r\n")
+	for {
+		size, rest, ok := bytes.Cut(b, end)
+		if !ok {
+			return nil, false, nil
+		}
+		length, err := strconv.ParseUint(string(size), 16, 31)
+		if err != nil {
+			return nil, false, fmt.Errorf("the length of a chunk: %w", err)
+		}
+		if len(rest) < int(length)+len(end) {
+			return nil, false, nil
+		}
+		chunk, after := rest[:length], rest[length:]
+		if b, ok = bytes.CutPrefix(after, end); !ok {
+			return nil, false, fmt.Errorf("a chunk of %d bytes goes on", length)
+		}
+		switch {
+		case length > 0:
+			body = append(body, chunk...)
+		case len(b) > 0:
+			return nil, false, errors.New("more came than the last chunk")
+		default:
+			return body, true, nil
+		}
 	}
-	if answer.Close {
-		return errors.New("does not keep the connection")
+}
+
+// field is the value of a header's field, or empty.
+func (a answer) field(name string) []byte {
+	for line := range bytes.SplitSeq(a.header, []byte("\r\n")) {
+		if got, value, _ := bytes.Cut(line, []byte(":")); len(got) == len(name) && strings.EqualFold(string(got), name) {
+			return bytes.TrimSpace(value)
+		}
 	}
-	return read(answer)
+	return nil
 }
 
 // slice is what came of asking for a while.
@@ -126,52 +277,72 @@ type ammunition struct {
 	messages []message
 	pool     pool
 	from, to int
-	length   int64 // of every answer's body; 0 for any
+	// inspect, if any, looks at every answer, which is valid until it returns.
+	inspect func(answer) error
+}
+
+func (a ammunition) look(got answer) error {
+	if a.inspect == nil {
+		return nil
+	}
+	return a.inspect(got)
 }
 
 // fire has every connection ask, one request after the other, until the time is
 // over or the ammunition used up.
 func (c *client) fire(ctx context.Context, a ammunition, duration time.Duration) (slice, error) {
-	if err := c.refresh(ctx); err != nil {
+	if err := c.refresh(); err != nil {
 		return slice{}, err
 	}
-	var next atomic.Int64
-	next.Store(int64(a.from))
-	failed := make([]error, len(c.connections))
-	latencies := make([][]time.Duration, len(c.connections))
+	s := slice{}
 	started := time.Now()
-	end := started.Add(duration)
-	var group sync.WaitGroup
-	for i, conn := range c.connections {
-		_ = conn.SetDeadline(end.Add(longestAnswer))
-		group.Go(func() {
-			for failed[i] == nil {
-				sent := time.Now()
-				n := int(next.Add(1) - 1)
-				if sent.After(end) || n >= a.to || ctx.Err() != nil {
-					conn.used = sent
-					return
-				}
-				failed[i] = conn.ask(a.messages[n%a.pool.users], a.pool.tokens[n], a.check)
-				latencies[i] = append(latencies[i], time.Since(sent))
+	next, waiting := a.from, 0
+	// ask sends the next message, if there is to be one.
+	ask := func(conn *connection, now time.Time) error {
+		if next == a.to || now.Sub(started) > duration {
+			return nil
+		}
+		n := next
+		next, waiting = n+1, waiting+1
+		return conn.send(a.messages[n%a.pool.users], a.pool.tokens[n])
+	}
+	for _, conn := range c.connections {
+		if err := ask(conn, started); err != nil {
+			return s, err
+		}
+	}
+	for waiting > 0 {
+		ready, err := c.wait(ctx, started.Add(duration+longestAnswer))
+		if err != nil {
+			return s, err
+		}
+		for _, conn := range ready {
+			got, complete, err := conn.receive()
+			if err == nil && complete {
+				now := time.Now()
+				s.latencies = append(s.latencies, now.Sub(conn.sent))
+				waiting--
+				err = errors.Join(a.look(got), ask(conn, now))
 			}
-		})
+			if err != nil {
+				return s, err
+			}
+		}
 	}
-	group.Wait()
-	s := slice{elapsed: time.Since(started), latencies: slices.Concat(latencies...)}
+	s.elapsed = time.Since(started)
+	if len(s.latencies) == 0 {
+		return s, errors.New("no request was sent")
+	}
 	slices.Sort(s.latencies)
-	err := errors.Join(append(failed, ctx.Err())...)
-	if err == nil && len(s.latencies) == 0 {
-		err = errors.New("no request was sent")
-	}
-	return s, err
+	return s, nil
 }
 
-// check reads an answer to its end.
-func (a ammunition) check(answer *http.Response) error {
-	n, err := io.Copy(io.Discard, answer.Body)
-	if err == nil && a.length != 0 && n != a.length {
-		err = fmt.Errorf("answered with %d bytes where it was %d at first", n, a.length)
+// length has all answers' bodies be so long.
+func length(want int) func(answer) error {
+	return func(got answer) error {
+		if len(got.body) != want {
+			return fmt.Errorf("answered with %d bytes where it was %d at first", len(got.body), want)
+		}
+		return nil
 	}
-	return err
 }

@@ -41,10 +41,11 @@
 // Every answer is counted and must have the length of the first, which was looked
 // at closely. A target that answers anything else fails the run.
 //
-// The load generator writes bytes that were prepared and reads with net/http's own
-// parser. Of the usual ones, hey sends the same headers with every request, and
-// vegeta, which can vary them, estimates percentiles and spends about as much on a
-// request as the server under test, which shares the machine.
+// The load generator shares the machine with what it measures, so it is made to
+// spend little: one thread, prepared bytes, and no more of HTTP than telling where an
+// answer ends. Of the usual ones, hey sends the same headers with every request, wrk
+// as well unless a script makes each, and vegeta, which can vary them, estimates
+// percentiles and spends about as much on a request as the server under test.
 package main
 
 import (

@@ -213,7 +213,7 @@ func (c *contest) warmUps() int { return max(c.users, 4*c.connections) }
 type loaded struct {
 	target   *target
 	messages []message
-	length   int64
+	inspect  func(answer) error
 }
 
 // load prepares the targets that can be asked, and looks at their answers.
@@ -236,8 +236,12 @@ func (c *contest) load(ctx context.Context) ([]loaded, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.length, err = t.probe(ctx, c.scenario, ammunition{messages: l.messages, pool: tokens, to: probes}); err != nil {
+		size, err := t.probe(ctx, c.scenario, ammunition{messages: l.messages, pool: tokens, to: probes})
+		if err != nil {
 			return nil, err
+		}
+		if !c.gzip { // compressed, answers to different users differ
+			l.inspect = length(size)
 		}
 		after, err := c.calls(ctx)
 		if err != nil {
@@ -245,9 +249,6 @@ func (c *contest) load(ctx context.Context) ([]loaded, error) {
 		}
 		if t.name == nameStagedoor && after-before != probes*c.scenario.calls {
 			return nil, fmt.Errorf("%s: stagedoor called plugins %d times for %d requests", c.scenario.name, after-before, probes)
-		}
-		if c.gzip {
-			l.length = 0 // compressed, answers to different users differ
 		}
 		all = append(all, l)
 	}
@@ -265,12 +266,12 @@ func (c *contest) calls(ctx context.Context) (n int64, err error) {
 
 // measure gives one target its slice of a round.
 func (c *contest) measure(ctx context.Context, l loaded, tokens pool) (measured, error) {
-	gun, err := dial(ctx, l.target.address, c.connections)
+	gun, err := dial(l.target.address, c.connections)
 	if err != nil {
 		return measured{}, err
 	}
 	defer gun.close()
-	warm := ammunition{messages: l.messages, pool: tokens, to: c.warmUps(), length: l.length}
+	warm := ammunition{messages: l.messages, pool: tokens, to: c.warmUps(), inspect: l.inspect}
 	if _, err := gun.fire(ctx, warm, c.round); err != nil {
 		return measured{}, err
 	}
@@ -278,7 +279,7 @@ func (c *contest) measure(ctx context.Context, l loaded, tokens pool) (measured,
 	if err != nil {
 		return measured{}, err
 	}
-	live := ammunition{messages: l.messages, pool: tokens, from: warm.to, to: len(tokens.tokens), length: l.length}
+	live := ammunition{messages: l.messages, pool: tokens, from: warm.to, to: len(tokens.tokens), inspect: l.inspect}
 	shots, err := gun.fire(ctx, live, c.round)
 	if err != nil {
 		return measured{}, err

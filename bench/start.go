@@ -102,7 +102,7 @@ func (b *bench) soakOne(ctx context.Context, t *target, users int) ([]mark, erro
 	if err != nil {
 		return nil, err
 	}
-	gun, err := dial(ctx, t.address, soakConnections)
+	gun, err := dial(t.address, soakConnections)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (b *bench) warming(ctx context.Context, t *target, s scenario, users, conne
 	if err != nil {
 		return nil, err
 	}
-	gun, err := dial(ctx, t.address, connections)
+	gun, err := dial(t.address, connections)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (b *bench) warming(ctx context.Context, t *target, s scenario, users, conne
 			return nil, err
 		}
 		asked := len(shots.latencies)
-		from += asked + connections // those that were taken as the time was over
+		from += asked
 		found = append(found, window{
 			Until: time.Duration(n) * length, Requests: asked,
 			P50: shots.percentile(50), P99: shots.percentile(99), CPU: (after.CPU - before.CPU) / time.Duration(asked),

@@ -10,12 +10,12 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // target is something to be measured.
@@ -249,34 +249,28 @@ func childrenOf(pid int) ([]int, error) {
 }
 
 // probe asks t by all of the ammunition and looks at the answers. It returns the
-// length that all answers must have.
-func (t *target) probe(ctx context.Context, s scenario, a ammunition) (int64, error) {
-	c, err := dial(ctx, t.address, 1)
+// length of every answer that is not compressed.
+func (t *target) probe(ctx context.Context, s scenario, a ammunition) (int, error) {
+	const ample = 10 * time.Minute
+	c, err := dial(t.address, 1)
 	if err != nil {
 		return 0, err
 	}
 	defer c.close()
-	var length int64
-	for n := a.from; n < a.to; n++ {
-		err := c.connections[0].ask(a.messages[n%a.pool.users], a.pool.tokens[n], func(answer *http.Response) error {
-			body, err := io.ReadAll(answer.Body)
-			if err != nil {
-				return err
-			}
-			if n > a.from && length != int64(len(body)) {
-				return errors.New("answers are not of one length")
-			}
-			length = int64(len(body))
-			if answer.Header.Get("Content-Encoding") == "gzip" {
-				if body, err = inflate(body); err != nil {
-					return err
-				}
-			}
-			return s.inspect(body, t.want(s))
-		})
-		if err != nil {
-			return 0, fmt.Errorf("%s, %s: %w", t.name, s.name, err)
+	length := -1
+	a.inspect = func(got answer) error {
+		body, err := got.body, error(nil)
+		if string(got.field("Content-Encoding")) == "gzip" {
+			body, err = inflate(body)
 		}
+		if err == nil && length >= 0 && length != len(body) {
+			err = errors.New("answers are not of one length")
+		}
+		length = len(body)
+		return errors.Join(err, s.inspect(body, t.want(s)))
+	}
+	if _, err := c.fire(ctx, a, ample); err != nil {
+		return 0, fmt.Errorf("%s, %s: %w", t.name, s.name, err)
 	}
 	return length, nil
 }
