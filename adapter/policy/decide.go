@@ -35,13 +35,13 @@ func (e *Engine) Decide(ctx context.Context, caller Caller, permissions []wire.P
 		known = e.memo.of(key)
 	}
 	outcomes := make([]*Outcome, len(permissions))
-	var decided map[wire.Permission]*Outcome
+	var decided map[question]*Outcome
 	for i, p := range permissions {
-		part := readPart(s, p)
-		if outcomes[i] = known.outcome(part); outcomes[i] != nil {
+		of := questionOf(s, p)
+		if outcomes[i] = known.outcome(of); outcomes[i] != nil {
 			continue
 		}
-		if outcomes[i] = decided[part]; outcomes[i] != nil {
+		if outcomes[i] = decided[of]; outcomes[i] != nil {
 			continue
 		}
 		// A cheap evaluation does not notice that its context is done.
@@ -49,10 +49,10 @@ func (e *Engine) Decide(ctx context.Context, caller Caller, permissions []wire.P
 			return Batch{}, err
 		}
 		if decided == nil {
-			decided = make(map[wire.Permission]*Outcome)
+			decided = make(map[question]*Outcome)
 		}
 		outcome := e.ask(ctx, s, &w, p)
-		outcomes[i], decided[part] = &outcome, &outcome
+		outcomes[i], decided[of] = &outcome, &outcome
 	}
 	// A failure because the request ran out is the request's.
 	if err := ctx.Err(); err != nil {

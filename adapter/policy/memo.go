@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"unique"
 
 	"github.com/maypok86/otter/v2"
 
@@ -25,16 +27,20 @@ type memo struct {
 // remembered is what one policy decided for one caller. It is immutable: what is
 // decided later makes another one.
 type remembered struct {
-	outcomes map[wire.Permission]*Outcome
+	outcomes map[question]*Outcome // permissions with the same answer share one
 	weight   uint32
 }
 
-// outcome returns what was decided about a part of a permission, or nil.
-func (r *remembered) outcome(part wire.Permission) *Outcome {
+// question is what of a permission matters to a decision. All callers ask for the
+// same permissions, of which there is one in memory.
+type question = unique.Handle[wire.Permission]
+
+// outcome returns what was decided, or nil.
+func (r *remembered) outcome(of question) *Outcome {
 	if r == nil {
 		return nil
 	}
-	return r.outcomes[part]
+	return r.outcomes[of]
 }
 
 const (
@@ -43,17 +49,19 @@ const (
 	// memoPermissions bounds what is remembered of one caller, who can make up
 	// permissions. Backstage's plugins together have some hundreds.
 	memoPermissions = 2048
-	// What an outcome costs, roughly: so many bytes besides its texts, and so many
-	// for each byte of the decision's JSON, which is kept beside the tree of
-	// conditions.
-	memoOverhead = 400
-	treeFactor   = 3
+	// What a caller, a question and an outcome cost, roughly: so many bytes besides
+	// their texts, and so many for each byte of a decision's JSON, which is kept
+	// beside the tree of conditions.
+	callerOverhead   = 400
+	questionOverhead = 128
+	outcomeOverhead  = 400
+	treeFactor       = 3
 )
 
 func newMemo() (*memo, error) {
 	cache, err := otter.New(&otter.Options[string, *remembered]{
 		MaximumWeight: memoBytes,
-		Weigher:       func(key string, r *remembered) uint32 { return r.weight + weight(len(key)) + memoOverhead },
+		Weigher:       func(key string, r *remembered) uint32 { return r.weight + weight(callerOverhead+len(key)) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("memo of decisions: %w", err)
@@ -69,29 +77,41 @@ func (m *memo) of(key string) *remembered {
 
 // add remembers what was decided beside what is known already. Of two that do so
 // for one caller at a time one may get lost, and is decided again.
-func (m *memo) add(key string, known *remembered, decided map[wire.Permission]*Outcome) {
-	r := &remembered{outcomes: make(map[wire.Permission]*Outcome, len(decided))}
+func (m *memo) add(key string, known *remembered, decided map[question]*Outcome) {
+	r := &remembered{outcomes: make(map[question]*Outcome, len(decided))}
 	if known != nil && len(known.outcomes)+len(decided) <= memoPermissions {
 		r.weight = known.weight
 		maps.Copy(r.outcomes, known.outcomes)
 	}
-	for p, outcome := range decided {
+	type answer struct{ decision, reason string }
+	answers := make(map[answer]*Outcome)
+	for _, outcome := range r.outcomes {
+		answers[answer{outcome.Decision.Text(), outcome.Reason}] = outcome
+	}
+	for of, outcome := range decided {
 		if outcome.Err != nil || len(r.outcomes) == memoPermissions {
 			continue
 		}
-		again := *outcome
-		again.Remembered = true
-		r.outcomes[p] = &again
-		r.weight += weigh(p, outcome)
+		said := answer{outcome.Decision.Text(), outcome.Reason}
+		again := answers[said]
+		if again == nil || !again.foundAs(outcome) {
+			copied := *outcome
+			copied.Remembered = true
+			again = &copied
+			answers[said] = again
+			r.weight += weight(outcomeOverhead + len(said.reason) + treeFactor*len(said.decision))
+		}
+		r.outcomes[of] = again
+		r.weight += weight(questionOverhead + len(of.Value().Name) + len(of.Value().ResourceType))
 	}
 	if len(r.outcomes) > 0 {
 		m.cache.Set(key, r)
 	}
 }
 
-func weigh(p wire.Permission, o *Outcome) uint32 {
-	texts := len(p.Name) + len(p.ResourceType) + len(o.Reason)
-	return memoOverhead + weight(texts+treeFactor*len(o.Decision.AppendJSON(nil)))
+// foundAs reports whether two outcomes that say the same were found in the same way.
+func (o *Outcome) foundAs(other *Outcome) bool {
+	return len(o.Excluded)+len(other.Excluded) == 0 && reflect.DeepEqual(o.RuleLabels, other.RuleLabels)
 }
 
 // weight is a number of bytes as the cache takes it; what is over its bound is
@@ -119,16 +139,16 @@ func callerKey(s *State, c Caller) string {
 	return string(b)
 }
 
-// readPart is the permission as far as it matters to a state's decision: what its
+// questionOf is the permission as far as it matters to a state's decision: what its
 // policy reads, and the kind of resource, which conditions have to fit.
-func readPart(s *State, p wire.Permission) wire.Permission {
+func questionOf(s *State, p wire.Permission) question {
 	if s.read&partName == 0 {
 		p.Name = ""
 	}
 	if s.read&partAction == 0 {
 		p.Action = ""
 	}
-	return p
+	return unique.Make(p)
 }
 
 // claimsVerbatim is the number of bytes up to which claims stand in a key as

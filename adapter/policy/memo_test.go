@@ -14,6 +14,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -154,12 +155,76 @@ func TestMemoIsBoundedByCaller(t *testing.T) {
 			t.Fatal(err)
 		}
 		known := e.memo.of(key)
-		if n := len(known.outcomes); n == 0 || n > memoPermissions || known.weight < uint32(n*memoOverhead) {
+		if n := len(known.outcomes); n == 0 || n > memoPermissions || known.weight < uint32(n*questionOverhead) {
 			t.Fatalf("after %d: %d outcomes of weight %d", start+1000, n, known.weight)
 		}
 	}
 	if o := decideOne(t, e, ann, wire.Permission{Name: "a"}); o.Decision.Result != wire.Allow {
 		t.Errorf("got %v, %v", o.Decision.Result, o.Err)
+	}
+}
+
+// TestMemoSharesAnswers asks for permissions of which some have the same answer.
+func TestMemoSharesAnswers(t *testing.T) {
+	e := memoEngine(t, `# METADATA
+# entrypoint: true
+default decision := {"result": "DENY"}
+
+decision := {"result": "ALLOW", "reason": split(input.permission.name, "-")[0]} if {
+	startswith(input.identity.user, "user:")
+}
+`)
+	ann := Caller{User: "user:default/ann"}
+	want := map[string]string{"a-1": "a", "a-2": "a", "b-1": "b", "a-3": "a"}
+	for range 2 {
+		for name, reason := range want {
+			o := decideOne(t, e, ann, wire.Permission{Name: name})
+			if o.Err != nil || o.Decision.Result != wire.Allow || o.Reason != reason {
+				t.Fatalf("%s: got %+v", name, o)
+			}
+		}
+	}
+	known := e.memo.of(callerKey(e.State(), ann))
+	outcome := func(name string) *Outcome { return known.outcome(questionOf(e.State(), wire.Permission{Name: name})) }
+	if outcome("a-1") != outcome("a-2") || outcome("a-1") != outcome("a-3") || outcome("a-1") == outcome("b-1") {
+		t.Errorf("what is remembered: %v", known.outcomes)
+	}
+}
+
+// TestMemoHoldsManyCallers has as many callers, with as many questions and answers as
+// long, as there are in a large company.
+func TestMemoHoldsManyCallers(t *testing.T) {
+	const callers, questions = 5000, 60
+	m, err := newMemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(n int) string {
+		user := fmt.Sprintf("user:default/user-%05d", n)
+		key := callerKey(&State{read: partUser | partClaims}, Caller{User: user, Claims: []string{user, strings.Repeat("x", 200)}})
+		owned := criteria.Criteria{Op: criteria.Leaf, Rule: criteria.Rule{
+			Name: "IS_ENTITY_OWNER", ResourceType: "catalog-entity", Params: fmt.Sprintf(`{"claims":[%q,%q]}`, user, strings.Repeat("x", 300)),
+		}}
+		decided := map[question]*Outcome{}
+		for q := range questions {
+			o := &Outcome{Decision: wire.Decision{Result: wire.Allow}}
+			if q%2 == 0 {
+				o.Decision = wire.NewConditional("catalog", "catalog-entity", owned)
+			}
+			decided[questionOf(&State{read: partName}, wire.Permission{Name: fmt.Sprintf("catalog.entity.something.%02d", q)})] = o
+		}
+		m.add(key, nil, decided)
+		return key
+	}
+	var keys []string
+	for n := range callers {
+		keys = append(keys, add(n))
+	}
+	m.cache.CleanUp()
+	for n, key := range keys {
+		if m.of(key) == nil {
+			t.Fatalf("caller %d of %d is forgotten; the memo weighs %d", n, callers, m.cache.WeightedSize())
+		}
 	}
 }
 
