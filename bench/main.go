@@ -11,7 +11,7 @@
 //
 // Run it at the root of the repository:
 //
-//	go run ./bench                     the neighbours, in some 25 minutes
+//	go run ./bench                     the neighbours, in some 30 minutes
 //	go run ./bench -compare REV        the working tree beside a commit
 //	go run ./bench start               from start to ready
 //	go run ./bench soak                memory over a million requests of few users and of many

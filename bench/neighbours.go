@@ -86,9 +86,9 @@ func (b *bench) contests(
 }
 
 // usersFor are the numbers of users that a scenario is measured with: all that were
-// chosen for `one`, else the middle one, since it makes no difference there.
+// chosen where what is remembered of each counts, else the middle one.
 func (b *bench) usersFor(s scenario) []int {
-	if s.name == "one" {
+	if s.everyUser {
 		return b.users
 	}
 	return b.users[len(b.users)/2:][:1]
@@ -182,7 +182,11 @@ func (c *contest) run(ctx context.Context) (outcome, error) {
 		}
 		for i := range loaded {
 			at := (round + i) % len(loaded) // nobody is always first
-			m, err := c.measure(ctx, loaded[at], tokens)
+			patience := c.round
+			if round == 0 {
+				patience *= 10 // all users are new to a target, and may be many
+			}
+			m, err := c.measure(ctx, loaded[at], tokens, patience)
 			if err != nil {
 				failed := loaded[at].target
 				return o, fmt.Errorf("%s, %s: %w\n%s", failed.name, o.Scenario, err, failed.process.tail())
@@ -264,15 +268,16 @@ func (c *contest) calls(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// measure gives one target its slice of a round.
-func (c *contest) measure(ctx context.Context, l loaded, tokens pool) (measured, error) {
+// measure gives one target its slice of a round, after warming up as long as patience
+// lasts.
+func (c *contest) measure(ctx context.Context, l loaded, tokens pool, patience time.Duration) (measured, error) {
 	gun, err := dial(l.target.address, c.connections)
 	if err != nil {
 		return measured{}, err
 	}
 	defer gun.close()
 	warm := ammunition{messages: l.messages, pool: tokens, to: c.warmUps(), inspect: l.inspect}
-	if _, err := gun.fire(ctx, warm, c.round); err != nil {
+	if _, err := gun.fire(ctx, warm, patience); err != nil {
 		return measured{}, err
 	}
 	before, err := c.gauge(ctx, l.target)
