@@ -27,12 +27,13 @@ type memo struct {
 // remembered is what one policy decided for one caller. It is immutable: what is
 // decided later makes another one.
 type remembered struct {
-	outcomes map[question]*Outcome // permissions with the same answer share one
+	outcomes map[question]*Outcome
+	answers  []*Outcome // each once, however many questions have it
 	weight   uint32
 }
 
-// question is what of a permission matters to a decision. All callers ask for the
-// same permissions, of which there is one in memory.
+// question is what of a permission matters to a decision. Those that several callers
+// ask are in memory once.
 type question = unique.Handle[wire.Permission]
 
 // outcome returns what was decided, or nil.
@@ -44,17 +45,18 @@ func (r *remembered) outcome(of question) *Outcome {
 }
 
 const (
-	// memoBytes bounds the memo as a whole.
-	memoBytes = 64 << 20
+	// memoBytes bounds the memo as a whole, as if no two callers asked the same.
+	memoBytes = 96 << 20
 	// memoPermissions bounds what is remembered of one caller, who can make up
 	// permissions. Backstage's plugins together have some hundreds.
 	memoPermissions = 2048
-	// What a caller, a question and an outcome cost, roughly: so many bytes besides
-	// their texts, and so many for each byte of a decision's JSON, which is kept
-	// beside the tree of conditions.
+	// What a caller, a question, an answer and a note of how it was found cost,
+	// roughly: so many bytes besides their texts, and so many for each byte of a
+	// decision's JSON, which is kept beside the tree of conditions.
 	callerOverhead   = 400
-	questionOverhead = 128
-	outcomeOverhead  = 400
+	questionOverhead = 300
+	answerOverhead   = 400
+	noteOverhead     = 64
 	treeFactor       = 3
 )
 
@@ -80,28 +82,29 @@ func (m *memo) of(key string) *remembered {
 func (m *memo) add(key string, known *remembered, decided map[question]*Outcome) {
 	r := &remembered{outcomes: make(map[question]*Outcome, len(decided))}
 	if known != nil && len(known.outcomes)+len(decided) <= memoPermissions {
-		r.weight = known.weight
 		maps.Copy(r.outcomes, known.outcomes)
+		r.answers, r.weight = slices.Clone(known.answers), known.weight
 	}
-	type answer struct{ decision, reason string }
-	answers := make(map[answer]*Outcome)
-	for _, outcome := range r.outcomes {
-		answers[answer{outcome.Decision.Text(), outcome.Reason}] = outcome
+	said := make(map[saying][]*Outcome, len(r.answers))
+	for _, answer := range r.answers {
+		says := answer.saying()
+		said[says] = append(said[says], answer)
 	}
 	for of, outcome := range decided {
 		if outcome.Err != nil || len(r.outcomes) == memoPermissions {
 			continue
 		}
-		said := answer{outcome.Decision.Text(), outcome.Reason}
-		again := answers[said]
-		if again == nil || !again.foundAs(outcome) {
-			copied := *outcome
-			copied.Remembered = true
-			again = &copied
-			answers[said] = again
-			r.weight += weight(outcomeOverhead + len(said.reason) + treeFactor*len(said.decision))
+		says := outcome.saying()
+		at := slices.IndexFunc(said[says], outcome.foundAs)
+		if at < 0 {
+			answer := *outcome
+			answer.Remembered = true
+			at = len(said[says])
+			said[says] = append(said[says], &answer)
+			r.answers = append(r.answers, &answer)
+			r.weight += answer.weight()
 		}
-		r.outcomes[of] = again
+		r.outcomes[of] = said[says][at]
 		r.weight += weight(questionOverhead + len(of.Value().Name) + len(of.Value().ResourceType))
 	}
 	if len(r.outcomes) > 0 {
@@ -109,9 +112,23 @@ func (m *memo) add(key string, known *remembered, decided map[question]*Outcome)
 	}
 }
 
+// saying is what an outcome says. The rest is how it was found.
+type saying struct{ decision, reason string }
+
+func (o *Outcome) saying() saying { return saying{o.Decision.Text(), o.Reason} }
+
 // foundAs reports whether two outcomes that say the same were found in the same way.
 func (o *Outcome) foundAs(other *Outcome) bool {
 	return len(o.Excluded)+len(other.Excluded) == 0 && reflect.DeepEqual(o.RuleLabels, other.RuleLabels)
+}
+
+// weight is about how many bytes the outcome takes.
+func (o *Outcome) weight() uint32 {
+	n := answerOverhead + len(o.Reason) + treeFactor*len(o.Decision.Text()) + noteOverhead*(len(o.Excluded)+len(o.RuleLabels))
+	for _, err := range o.Excluded {
+		n += len(err.Error())
+	}
+	return weight(n)
 }
 
 // weight is a number of bytes as the cache takes it; what is over its bound is

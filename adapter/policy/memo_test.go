@@ -7,10 +7,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unique"
 
 	"github.com/sirupsen/logrus"
 
@@ -141,22 +146,28 @@ allow if rand.intn(input.permission.name, 1000000) >= 0
 	}
 }
 
-// TestMemoIsBoundedByCaller has one caller make up permissions.
+// TestMemoIsBoundedByCaller has one caller make up permissions, of which the latest
+// are remembered.
 func TestMemoIsBoundedByCaller(t *testing.T) {
 	e := memoEngine(t, byUserAndName)
 	ann := Caller{User: "user:default/ann"}
 	key := callerKey(e.State(), ann)
-	for start := 0; start < 3*memoPermissions; start += 1000 {
+	start := 0
+	for _, size := range []int{1000, 1000, 1000, 3 * memoPermissions, 1000} {
 		var all []wire.Permission
-		for n := range 1000 {
+		for n := range size {
 			all = append(all, wire.Permission{Name: fmt.Sprint("made-up-", start+n)})
 		}
+		start += size
 		if _, err := e.Decide(t.Context(), ann, all); err != nil {
 			t.Fatal(err)
 		}
 		known := e.memo.of(key)
 		if n := len(known.outcomes); n == 0 || n > memoPermissions || known.weight < uint32(n*questionOverhead) {
-			t.Fatalf("after %d: %d outcomes of weight %d", start+1000, n, known.weight)
+			t.Fatalf("after %d: %d outcomes of weight %d", start, n, known.weight)
+		}
+		if o := decideOne(t, e, ann, all[0]); size < memoPermissions && !o.Remembered {
+			t.Errorf("after %d: what was asked last is forgotten", start)
 		}
 	}
 	if o := decideOne(t, e, ann, wire.Permission{Name: "a"}); o.Decision.Result != wire.Allow {
@@ -164,68 +175,139 @@ func TestMemoIsBoundedByCaller(t *testing.T) {
 	}
 }
 
-// TestMemoSharesAnswers asks for permissions of which some have the same answer.
+// TestMemoSharesAnswers asks for permissions of which some have the same answer, found
+// in the same way.
 func TestMemoSharesAnswers(t *testing.T) {
 	e := memoEngine(t, `# METADATA
 # entrypoint: true
 default decision := {"result": "DENY"}
 
-decision := {"result": "ALLOW", "reason": split(input.permission.name, "-")[0]} if {
-	startswith(input.identity.user, "user:")
-}
+# METADATA
+# labels:
+#   rule: odd
+decision := {"result": "ALLOW", "reason": reason} if endswith(input.permission.name, "1")
+
+# METADATA
+# labels:
+#   rule: even
+decision := {"result": "ALLOW", "reason": reason} if endswith(input.permission.name, "2")
+
+reason := split(input.permission.name, "-")[0]
 `)
-	ann := Caller{User: "user:default/ann"}
-	want := map[string]string{"a-1": "a", "a-2": "a", "b-1": "b", "a-3": "a"}
-	for range 2 {
-		for name, reason := range want {
-			o := decideOne(t, e, ann, wire.Permission{Name: name})
-			if o.Err != nil || o.Decision.Result != wire.Allow || o.Reason != reason {
-				t.Fatalf("%s: got %+v", name, o)
+	caller := Caller{User: "user:default/ann"}
+	outcomes := map[string]*Outcome{}
+	for round := range 3 {
+		for n := range 60 {
+			name := fmt.Sprintf("%c-%02d", 'a'+n%2, n/2%10*10+1+n/20%2)
+			o := decideOne(t, e, caller, wire.Permission{Name: name})
+			labels := []map[string]any{{"rule": []string{"", "odd", "even"}[name[len(name)-1]-'0']}}
+			if o.Err != nil || o.Decision.Result != wire.Allow || o.Reason != name[:1] || !reflect.DeepEqual(o.RuleLabels, labels) {
+				t.Fatalf("round %d, %s: got %+v", round, name, o)
 			}
+			if round > 0 && !o.Remembered {
+				t.Errorf("%s is not remembered", name)
+			}
+			outcomes[name] = o
 		}
 	}
-	known := e.memo.of(callerKey(e.State(), ann))
-	outcome := func(name string) *Outcome { return known.outcome(questionOf(e.State(), wire.Permission{Name: name})) }
-	if outcome("a-1") != outcome("a-2") || outcome("a-1") != outcome("a-3") || outcome("a-1") == outcome("b-1") {
-		t.Errorf("what is remembered: %v", known.outcomes)
+	different := map[*Outcome]bool{}
+	for _, o := range outcomes {
+		different[o] = true
 	}
+	if len(outcomes) != 40 || len(different) != 4 {
+		t.Errorf("%d questions have %d outcomes", len(outcomes), len(different))
+	}
+}
+
+// TestMemoKeepsExcluded has answers that say the same, though a branch failed for one
+// of them.
+func TestMemoKeepsExcluded(t *testing.T) {
+	m, err := newMemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := errors.New("division by zero")
+	decided := map[question]*Outcome{}
+	for n := range 20 {
+		o := &Outcome{Decision: wire.Decision{Result: wire.Allow}}
+		if n%2 == 0 {
+			o.Excluded = []error{failed}
+		}
+		decided[unique.Make(wire.Permission{Name: strconv.Itoa(n)})] = o
+	}
+	m.add("key", nil, decided)
+	for of, made := range decided {
+		if got := m.of("key").outcome(of); !slices.Equal(got.Excluded, made.Excluded) || !got.Remembered || made.Remembered {
+			t.Errorf("%s: got %+v", of.Value().Name, got)
+		}
+	}
+}
+
+// remembering has a memo remember the answers to questions of callers: each of them
+// the half of its questions with ALLOW, the other half with its own conditions.
+func remembering(t *testing.T, callers, questions int, name func(caller, question int) string) (*memo, []string) {
+	t.Helper()
+	m, err := newMemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := make([]string, callers)
+	for n := range keys {
+		user := fmt.Sprintf("user:default/user-%05d", n)
+		keys[n] = callerKey(&State{read: partUser | partClaims}, Caller{User: user, Claims: []string{user, strings.Repeat("x", 200)}})
+		decided := map[question]*Outcome{}
+		for q := range questions {
+			o := &Outcome{Decision: wire.Decision{Result: wire.Allow}}
+			if q%2 == 0 {
+				params := fmt.Sprintf(`{"claims":[%q,%q]}`, user, strings.Repeat("x", 300))
+				o.Decision = wire.NewConditional("catalog", "catalog-entity", criteria.Criteria{Op: criteria.Leaf, Rule: criteria.Rule{
+					Name: "IS_ENTITY_OWNER", ResourceType: "catalog-entity", Params: params,
+				}})
+			}
+			decided[questionOf(&State{read: partName}, wire.Permission{Name: name(n, q)})] = o
+		}
+		m.add(keys[n], nil, decided)
+	}
+	m.cache.CleanUp()
+	return m, keys
 }
 
 // TestMemoHoldsManyCallers has as many callers, with as many questions and answers as
 // long, as there are in a large company.
 func TestMemoHoldsManyCallers(t *testing.T) {
-	const callers, questions = 5000, 60
-	m, err := newMemo()
-	if err != nil {
-		t.Fatal(err)
-	}
-	add := func(n int) string {
-		user := fmt.Sprintf("user:default/user-%05d", n)
-		key := callerKey(&State{read: partUser | partClaims}, Caller{User: user, Claims: []string{user, strings.Repeat("x", 200)}})
-		owned := criteria.Criteria{Op: criteria.Leaf, Rule: criteria.Rule{
-			Name: "IS_ENTITY_OWNER", ResourceType: "catalog-entity", Params: fmt.Sprintf(`{"claims":[%q,%q]}`, user, strings.Repeat("x", 300)),
-		}}
-		decided := map[question]*Outcome{}
-		for q := range questions {
-			o := &Outcome{Decision: wire.Decision{Result: wire.Allow}}
-			if q%2 == 0 {
-				o.Decision = wire.NewConditional("catalog", "catalog-entity", owned)
-			}
-			decided[questionOf(&State{read: partName}, wire.Permission{Name: fmt.Sprintf("catalog.entity.something.%02d", q)})] = o
-		}
-		m.add(key, nil, decided)
-		return key
-	}
-	var keys []string
-	for n := range callers {
-		keys = append(keys, add(n))
-	}
-	m.cache.CleanUp()
+	const callers = 4500
+	m, keys := remembering(t, callers, 50, func(_, q int) string { return fmt.Sprintf("catalog.entity.something.%02d", q) })
 	for n, key := range keys {
 		if m.of(key) == nil {
 			t.Fatalf("caller %d of %d is forgotten; the memo weighs %d", n, callers, m.cache.WeightedSize())
 		}
 	}
+}
+
+// TestMemoWeighsWhatItTakes has callers who make up their own permissions, few and
+// many.
+func TestMemoWeighsWhatItTakes(t *testing.T) {
+	for _, questions := range []int{1, 10, 500} {
+		before := heap()
+		m, keys := remembering(t, 10_000/questions, questions, func(n, q int) string { return fmt.Sprintf("made-up-by-%05d-%05d", n, q) })
+		took, weight := heap()-before, float64(m.cache.WeightedSize())
+		if ratio := took / weight; ratio > 1.3 || ratio < 0.3 {
+			t.Errorf("%d questions each: %.0f bytes weigh %.0f", questions, took, weight)
+		}
+		if m.of(keys[0]) == nil {
+			t.Errorf("%d questions each: not all are remembered, and the comparison is worth nothing", questions)
+		}
+	}
+}
+
+// heap is how many bytes are in use.
+func heap() float64 {
+	var m runtime.MemStats
+	for range 3 { // the last of which finds what finalizers of the first let go
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
 }
 
 // TestMemoUnderConcurrency has many ask about one caller at a time, each of them

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -172,6 +173,9 @@ func text(document map[string]any, name string) (string, error) {
 	s, ok := v.(string)
 	if !ok || s == "" {
 		return "", fmt.Errorf("%s must be a non-empty string, is %s", name, describe(v))
+	}
+	if !utf8.ValidString(s) { // as one JSON, two different ones would be the same
+		return "", fmt.Errorf("%s must be valid UTF-8", name)
 	}
 	return s, nil
 }

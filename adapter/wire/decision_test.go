@@ -82,6 +82,21 @@ func TestParseDecision(t *testing.T) {
 	}
 }
 
+// TestParseDecisionRefusesIllFormed has texts that no JSON gives but Rego can make.
+func TestParseDecisionRefusesIllFormed(t *testing.T) {
+	for _, member := range []string{"pluginId", "resourceType"} {
+		document := map[string]any{
+			"result": "CONDITIONAL", "pluginId": "p", "resourceType": "t",
+			"conditions": map[string]any{"rule": "A", "resourceType": "t"},
+		}
+		document[member] = "\xff"
+		d, _, err := ParseDecision(document)
+		if want := "policy's answer: " + member + " must be valid UTF-8"; err == nil || err.Error() != want || d.Result != Deny {
+			t.Errorf("got %v, %v, want the error %q", d, err, want)
+		}
+	}
+}
+
 func TestParseDecisionRefuses(t *testing.T) {
 	const a = `{"rule":"A","resourceType":"todo-item"}`
 	tests := []struct{ name, json, want string }{
