@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -22,7 +24,7 @@ type message struct {
 	bearer     bool
 }
 
-// longestAnswer bounds the time that a target may take for one request.
+// longestAnswer bounds the time in which a target must answer some request.
 const longestAnswer = 2 * time.Minute
 
 // client is a number of connections to one target. They are served in turn by one
@@ -39,14 +41,15 @@ type connection struct {
 	socket   int // -1 for none
 	request  []byte
 	received []byte
+	chunks   []byte    // put together
 	sent     time.Time // the request, or the last one
 	waiting  bool      // for the answer
 }
 
 func dial(address string, connections int) (*client, error) {
 	parsed, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil, err
+	if err != nil || !parsed.Addr().Is4() {
+		return nil, fmt.Errorf("%q is no address of IPv4 with a port", address)
 	}
 	c := &client{address: parsed}
 	if c.ready, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -117,8 +120,9 @@ func (c *connection) close() {
 }
 
 // wait returns the connections on which something has arrived.
-func (c *client) wait(ctx context.Context, until time.Time) ([]*connection, error) {
+func (c *client) wait(ctx context.Context) ([]*connection, error) {
 	const nap = 100 // ms, after which a cancelled ctx is noticed
+	until := time.Now().Add(longestAnswer)
 	var events [64]unix.EpollEvent
 	for {
 		n, err := unix.EpollWait(c.ready, events[:], nap)
@@ -165,19 +169,20 @@ func (c *connection) receive() (answer, bool, error) {
 	switch {
 	case errors.Is(err, unix.EINTR):
 		return answer{}, false, nil
+	case (err != nil || n == 0) && !c.waiting:
+		c.close() // as the target has; it is dialled anew before the next request
+		return answer{}, false, nil
 	case err != nil:
 		return answer{}, false, os.NewSyscallError("read", err)
-	case n == 0 && !c.waiting:
-		c.close()
-		return answer{}, false, nil
 	case n == 0:
 		return answer{}, false, fmt.Errorf("closed the connection after %.1000q", c.received)
 	case !c.waiting:
 		return answer{}, false, errors.New("sent something that nobody asked for")
 	}
 	c.received = c.received[:len(c.received)+n]
-	a, complete, err := readAnswer(c.received)
+	a, complete, err := readAnswer(c.received, c.chunks[:0])
 	if complete {
+		c.chunks = a.chunks
 		c.received, c.waiting = c.received[:0], false
 	}
 	return a, complete, err
@@ -186,16 +191,18 @@ func (c *connection) receive() (answer, bool, error) {
 // answer is a target's, which must be a 200.
 type answer struct {
 	header, body []byte
+	chunks       []byte // the memory for chunks, which may be the body's
 }
 
 // readAnswer returns false where more of the answer is to come. It reads of HTTP/1.1
-// what the targets use: RFC 9112, sections 6.2 and 7.1, without trailers.
-func readAnswer(b []byte) (a answer, complete bool, err error) {
+// what the targets use: RFC 9112, sections 6.2 and 7.1, without trailers. What comes
+// in chunks is put together behind those given.
+func readAnswer(b, chunks []byte) (a answer, complete bool, err error) {
 	header, body, ok := bytes.Cut(b, []byte("\r\n\r\n"))
 	if !ok {
 		return a, false, nil
 	}
-	a.header = header
+	a.header, a.chunks = header, chunks
 	if !bytes.HasPrefix(header, []byte("HTTP/1.1 200 ")) {
 		return a, false, fmt.Errorf("answered with %.1000q", b)
 	}
@@ -203,7 +210,10 @@ func readAnswer(b []byte) (a answer, complete bool, err error) {
 		return a, false, errors.New("does not keep the connection")
 	}
 	if bytes.EqualFold(a.field("Transfer-Encoding"), []byte("chunked")) {
-		a.body, complete, err = readChunks(body)
+		a.body, complete, err = readChunks(body, chunks)
+		if complete {
+			a.chunks = a.body
+		}
 		return a, complete, err
 	}
 	length, err := strconv.ParseUint(string(a.field("Content-Length")), 10, 31)
@@ -217,8 +227,9 @@ func readAnswer(b []byte) (a answer, complete bool, err error) {
 	return a, len(body) == int(length), nil
 }
 
-// readChunks returns false where more of them are to come.
-func readChunks(b []byte) (body []byte, complete bool, err error) {
+// readChunks appends the chunks to body. It returns false where more of them are to
+// come.
+func readChunks(b, body []byte) (_ []byte, complete bool, err error) {
 	end := []byte("\r\n")
 	for {
 		size, rest, ok := bytes.Cut(b, end)
@@ -289,7 +300,7 @@ func (a ammunition) look(got answer) error {
 }
 
 // fire has every connection ask, one request after the other, until the time is
-// over or the ammunition used up.
+// over or the ammunition used up. After an error the client cannot be used again.
 func (c *client) fire(ctx context.Context, a ammunition, duration time.Duration) (slice, error) {
 	if err := c.refresh(); err != nil {
 		return slice{}, err
@@ -312,7 +323,7 @@ func (c *client) fire(ctx context.Context, a ammunition, duration time.Duration)
 		}
 	}
 	for waiting > 0 {
-		ready, err := c.wait(ctx, started.Add(duration+longestAnswer))
+		ready, err := c.wait(ctx)
 		if err != nil {
 			return s, err
 		}

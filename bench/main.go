@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench measures stagedoor beside its neighbours, in one run and on
 // loopback, each as a process of its own:
 //

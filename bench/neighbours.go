@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -182,11 +184,7 @@ func (c *contest) run(ctx context.Context) (outcome, error) {
 		}
 		for i := range loaded {
 			at := (round + i) % len(loaded) // nobody is always first
-			patience := c.round
-			if round == 0 {
-				patience *= 10 // all users are new to a target, and may be many
-			}
-			m, err := c.measure(ctx, loaded[at], tokens, patience)
+			m, err := c.measure(ctx, loaded[at], tokens, round == 0)
 			if err != nil {
 				failed := loaded[at].target
 				return o, fmt.Errorf("%s, %s: %w\n%s", failed.name, o.Scenario, err, failed.process.tail())
@@ -201,7 +199,7 @@ func (c *contest) run(ctx context.Context) (outcome, error) {
 // need is how many tokens a round takes at most, as far as one can know; it is over
 // sooner where that is wrong.
 func (c *contest) need() int {
-	const atFirst, margin = 15_000, 1.3 // requests a second, and how much faster a round may be than the last
+	const atFirst, margin = 25_000, 1.3 // requests a second, and how much faster a round may be than the last
 	perSecond := atFirst / float64(min(len(c.scenario.items), 2))
 	if c.fastest > 0 {
 		perSecond = margin * c.fastest
@@ -268,17 +266,26 @@ func (c *contest) calls(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// measure gives one target its slice of a round, after warming up as long as patience
-// lasts.
-func (c *contest) measure(ctx context.Context, l loaded, tokens pool, patience time.Duration) (measured, error) {
+// measure gives one target its slice of a round. At first all users are new to it,
+// and may be many: it has a minute for them to come once. That is enough for all but
+// the reference, which remembers of a user what it forgets in seconds.
+func (c *contest) measure(ctx context.Context, l loaded, tokens pool, first bool) (measured, error) {
 	gun, err := dial(l.target.address, c.connections)
 	if err != nil {
 		return measured{}, err
 	}
 	defer gun.close()
+	patience := c.round
+	if first {
+		patience = time.Minute
+	}
 	warm := ammunition{messages: l.messages, pool: tokens, to: c.warmUps(), inspect: l.inspect}
-	if _, err := gun.fire(ctx, warm, patience); err != nil {
+	came, err := gun.fire(ctx, warm, patience)
+	if err != nil {
 		return measured{}, err
+	}
+	if first && l.target.name != nameReference && len(came.latencies) < warm.to {
+		return measured{}, fmt.Errorf("of %d requests to warm up, %d were answered in %s", warm.to, len(came.latencies), patience)
 	}
 	before, err := c.gauge(ctx, l.target)
 	if err != nil {

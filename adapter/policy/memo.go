@@ -124,7 +124,8 @@ func (o *Outcome) foundAs(other *Outcome) bool {
 
 // weight is about how many bytes the outcome takes.
 func (o *Outcome) weight() uint32 {
-	n := answerOverhead + len(o.Reason) + treeFactor*len(o.Decision.Text()) + noteOverhead*(len(o.Excluded)+len(o.RuleLabels))
+	notes := len(o.Excluded) + len(o.RuleLabels)
+	n := answerOverhead + len(o.Reason) + treeFactor*len(o.Decision.Text()) + noteOverhead*notes
 	for _, err := range o.Excluded {
 		n += len(err.Error())
 	}
