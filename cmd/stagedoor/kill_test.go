@@ -421,7 +421,12 @@ func TestPersistedFileIsDamaged(t *testing.T) {
 			if !strings.Contains(p.log.String(), "Failed to load bundle from disk") {
 				t.Errorf("the log does not say why:\n%s", p.log.String())
 			}
-			if revision, refused := p.serving(t); revision != "" || !strings.Contains(refused, "connection refused") {
+			// It serves, and answers 503, before it has first failed to reach the server.
+			revision, refused := p.serving(t)
+			for begun := time.Now(); refused == "" && time.Since(begun) < 20*time.Second; time.Sleep(time.Millisecond) {
+				revision, refused = p.serving(t)
+			}
+			if revision != "" || !strings.Contains(refused, "connection refused") {
 				t.Errorf("revision %q serves, refused because of %q", revision, refused)
 			}
 			allowed, answer := p.allowed(t, token, []string{"rev.1", "sha256." + w.history[0].digest})
