@@ -40,8 +40,8 @@
 // has not met yet is refused until it gets a turn, unless it comes with the good token
 // of a user: for those as many sets again may be fetched.
 //
-// Verified user tokens are remembered by their SHA-256 until they expire, within
-// a bounded cache. They count only as long as the key that verified them stands
+// What verified user tokens say is remembered by their SHA-256 until they expire,
+// within a bounded cache, and the tokens themselves are not. They count only as long as the key that verified them stands
 // in the current key set: a withdrawn key ends its tokens as soon as the set is
 // renewed. exp and nbf are looked at each time. Plugins' tokens are signed anew
 // for every call and so are not remembered: each is verified, of a key in use by
@@ -172,14 +172,14 @@ type Caller struct {
 	// Direct is whether a user asks in person, with the user's own token.
 	Direct bool
 
-	token *userToken
+	token credential // of a User
 }
 
 // Fingerprint returns what sets the sessions of users apart: the SHA-256 of the
 // user's token. It is the same for all calls that plugins make with one session's
 // token, and empty unless Kind is User.
 func (c Caller) Fingerprint() string {
-	if c.token == nil {
+	if c.token.userToken == nil {
 		return ""
 	}
 	return string(c.token.sum[:])
@@ -221,7 +221,7 @@ func (i *Identity) Authenticate(ctx context.Context, authorization string) (Call
 	if typ, _ := text(t.Typ); typ == typPlugin {
 		return i.pluginCaller(ctx, t)
 	}
-	u, err := i.userToken(ctx, t.raw, t)
+	u, err := i.credential(ctx, t.raw, t)
 	if err != nil {
 		return Caller{}, unauthenticated(invalidToken, err)
 	}
@@ -244,7 +244,7 @@ func (i *Identity) pluginCaller(ctx context.Context, t *token) (Caller, error) {
 	if !ok {
 		return Caller{}, unauthenticated(invalidToken, fmt.Errorf("plugin token of %s: obo is no string", id))
 	}
-	u, err := i.userToken(ctx, obo, nil)
+	u, err := i.credential(ctx, obo, nil)
 	if err != nil {
 		return Caller{}, unauthenticated(invalidToken, fmt.Errorf("obo in a plugin token of %s: %w", id, err))
 	}

@@ -54,7 +54,7 @@ func (i *Identity) PluginToken(pluginID string, c Caller) (string, error) {
 	switch {
 	case c.Kind == None:
 		return "", nil
-	case c.token == nil:
+	case c.token.userToken == nil:
 		return "", wire.NotAllowedError("Services cannot be spoken for")
 	}
 	to := issuedFor{c.token.sum, pluginID}
@@ -98,8 +98,8 @@ func (i *Identity) issue(pluginID string, now time.Time, expires int64, more ...
 // limitedToken returns what may be passed on of a user's token. A full token
 // holds, as uip, the signature of a limited one, whose header and payload are
 // therefore written exactly as the auth backend wrote them.
-func (u *userToken) limitedToken() (string, error) {
-	t, err := newToken([]byte(u.raw))
+func (c credential) limitedToken() (string, error) {
+	t, err := newToken(c.raw)
 	if err == nil {
 		err = t.readClaims()
 	}
@@ -108,7 +108,7 @@ func (u *userToken) limitedToken() (string, error) {
 	}
 	typ, _ := text(t.Typ)
 	if falsy(t.Typ) || typ == typLimited {
-		return u.raw, nil
+		return string(c.raw), nil
 	}
 	if typ != typUser {
 		return "", unauthenticated("The token cannot be passed on to a plugin",

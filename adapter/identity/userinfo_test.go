@@ -101,6 +101,27 @@ func TestUserInfoOfOthersThanUsers(t *testing.T) {
 	expectCount(t, b, userInfo, 0)
 }
 
+// TestTokensAreNotKept looks into what is remembered of a user and the token.
+func TestTokensAreNotKept(t *testing.T) {
+	b := newBackstage()
+	i := b.identity(t, Options{})
+	token := b.user(spec{})
+	expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+	kept := 0
+	for _, u := range i.tokens.All() {
+		kept++
+		text := fmt.Sprintf("%+v", *u)
+		for part := range strings.SplitSeq(token, ".") {
+			if strings.Contains(text, part) || strings.Contains(text, fmt.Sprint([]byte(part))) {
+				t.Errorf("a part of the token is in %s", text)
+			}
+		}
+	}
+	if kept != 1 {
+		t.Errorf("%d are remembered", kept)
+	}
+}
+
 func TestUserInfoSendsTheToken(t *testing.T) {
 	b := newBackstage()
 	i := b.identity(t, Options{})

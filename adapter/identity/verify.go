@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
+	"unique"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -63,7 +63,7 @@ func (i *Identity) vouch(ctx context.Context, set *keySet, obo jsontext.Value) {
 	if !ok {
 		return
 	}
-	if _, err := i.userToken(ctx, raw, nil); err == nil {
+	if _, err := i.credential(ctx, raw, nil); err == nil {
 		set.vouched.Store(true)
 	}
 }
@@ -86,10 +86,17 @@ func audience(aud jsontext.Value, want string) bool {
 // fingerprint is the SHA-256 of a token.
 type fingerprint [sha256.Size]byte
 
-// userToken is a user's token that has been verified. It is immutable.
-type userToken struct {
-	raw string
+// credential is a user's token as a request brought it, and what it says. It is
+// immutable.
+type credential struct {
+	raw []byte
 	sum fingerprint
+	*userToken
+}
+
+// userToken is what a user's token says that has been verified. It is remembered, and
+// so does not hold the token. It is immutable.
+type userToken struct {
 	key *key // that verified it
 	lifetime
 	limited bool
@@ -106,7 +113,7 @@ type userToken struct {
 func newTokenCache(leeway time.Duration) (*otter.Cache[fingerprint, *userToken], error) {
 	return otter.New(&otter.Options[fingerprint, *userToken]{
 		MaximumWeight: maxTokenCache,
-		Weigher:       func(_ fingerprint, u *userToken) uint32 { return weight(1024+len(u.raw), u.claims) },
+		Weigher:       func(_ fingerprint, u *userToken) uint32 { return weight(384+len(u.user), u.claims) },
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[fingerprint, *userToken]) time.Duration {
 			return max(time.Until(e.Value.expires())+leeway+time.Second, time.Second)
 		}),
@@ -124,16 +131,25 @@ func weight(n int, refs []string) uint32 {
 	return uint32(n)
 }
 
-// userToken verifies a user's token, limited or not. t is raw's token where that
-// has been split already, or nil.
-func (i *Identity) userToken(ctx context.Context, raw []byte, t *token) (*userToken, error) {
+// credential verifies a user's token, limited or not. raw must not change any more; t
+// is its token where that has been split already, or nil.
+func (i *Identity) credential(ctx context.Context, raw []byte, t *token) (credential, error) {
 	sum := fingerprint(sha256.Sum256(raw))
-	if u, err := i.remembered(ctx, sum); u != nil || err != nil {
-		return u, err
+	u, err := i.remembered(ctx, sum)
+	if u == nil && err == nil {
+		u, err = i.verified(ctx, raw, t)
+		if err == nil {
+			i.tokens.Set(sum, u)
+		}
 	}
+	return credential{raw, sum, u}, err
+}
+
+// verified verifies a user's token that is not remembered.
+func (i *Identity) verified(ctx context.Context, raw []byte, t *token) (*userToken, error) {
 	if t == nil {
 		var err error
-		if t, err = newToken(slices.Clone(raw)); err != nil {
+		if t, err = newToken(raw); err != nil {
 			return nil, err
 		}
 	}
@@ -147,8 +163,6 @@ func (i *Identity) userToken(ctx context.Context, raw []byte, t *token) (*userTo
 	if u.key, err = i.userKeys.verify(ctx, t); err != nil {
 		return nil, err
 	}
-	u.sum = sum
-	i.tokens.Set(sum, u)
 	return u, nil
 }
 
@@ -174,7 +188,7 @@ func newUserToken(t *token) (*userToken, error) {
 	if err := t.readClaims(); err != nil {
 		return nil, err
 	}
-	u := &userToken{raw: string(t.raw)}
+	u := &userToken{}
 	switch typ, _ := text(t.Typ); typ {
 	case typUser, typLimited:
 		u.limited = typ == typLimited
@@ -206,26 +220,29 @@ func (u *userToken) readUser(t *token) {
 		u.problem = undetermined(errors.New("the token's sub is no string"))
 		return
 	}
-	u.user = strings.Clone(u.user)
 	if u.ask = falsy(t.Ent); u.ask {
 		return
 	}
-	if u.claims, ok = refs(t.Ent); !ok {
+	if u.claims, ok = refs(t.Ent, u.user); !ok {
 		u.problem = undetermined(errors.New("the token's ent is no array of strings"))
 	}
 }
 
-// refs reads an array of strings. An empty one is not nil.
-func refs(v jsontext.Value) ([]string, bool) {
+// refs reads an array of strings. An empty one is not nil. Those that many users have,
+// all but the user's own, are in memory once.
+func refs(v jsontext.Value, own string) ([]string, bool) {
 	var values []jsontext.Value
 	if v.Kind() != '[' || json.Unmarshal(v, &values, lastWins) != nil {
 		return nil, false
 	}
 	all := make([]string, len(values))
 	for n, value := range values {
-		var ok bool
-		if all[n], ok = text(value); !ok {
+		ref, ok := text(value)
+		if !ok {
 			return nil, false
+		}
+		if all[n] = own; ref != own {
+			all[n] = unique.Make(ref).Value()
 		}
 	}
 	return all, true
