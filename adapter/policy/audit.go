@@ -59,7 +59,7 @@ type Audit struct {
 	counters metrics.Metrics
 	required bool
 	errors   *logrus.Entry
-	queue    chan recording
+	queue    chan *recording
 	backlog  backlog
 	stop     context.CancelFunc
 	stopped  chan struct{} // closed when nothing is written any more
@@ -97,7 +97,7 @@ func newAudit(manager *plugins.Manager, o Options, counters metrics.Metrics) (*A
 	}
 	a := &Audit{
 		manager: manager, counters: counters, required: o.AuditRequired, errors: o.Log,
-		queue: make(chan recording, auditQueue), stopped: make(chan struct{}),
+		queue: make(chan *recording, auditQueue), stopped: make(chan struct{}),
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -118,7 +118,7 @@ func (a *Audit) Enabled() bool { return a.required || logs.Lookup(a.manager) != 
 // request is to be answered, it returns after the log's receiver has them, or with
 // [ErrUnrecorded]; else it returns nil, at once unless very many wait.
 func (a *Audit) Record(ctx context.Context, r Record) error {
-	next := recording{record: r, size: r.size()}
+	next := &recording{record: r, size: r.size()}
 	err := a.backlog.enqueue(next.size)
 	if a.required && r.Err == nil {
 		if err != nil {
@@ -140,7 +140,7 @@ func (a *Audit) Record(ctx context.Context, r Record) error {
 }
 
 // insist waits until the record, for which there is room, is received.
-func (a *Audit) insist(ctx context.Context, next recording) error {
+func (a *Audit) insist(ctx context.Context, next *recording) error {
 	result := make(chan error, 1)
 	next.result = result
 	select {
@@ -177,15 +177,15 @@ func (a *Audit) run(ctx context.Context) {
 }
 
 // waiting returns first and what waits behind it.
-func (a *Audit) waiting(first recording) []recording {
-	batch := []recording{first}
+func (a *Audit) waiting(first *recording) []*recording {
+	batch := []*recording{first}
 	for len(batch) < auditQueue && len(a.queue) > 0 {
 		batch = append(batch, <-a.queue)
 	}
 	return batch
 }
 
-func (a *Audit) writeAll(ctx context.Context, batch []recording) {
+func (a *Audit) writeAll(ctx context.Context, batch []*recording) {
 	log, lost := logs.Lookup(a.manager), a.lost()
 	written := make([]error, len(batch))
 	for i, r := range batch {

@@ -22,14 +22,25 @@ import (
 // It is bounded by bytes and safe for concurrent use.
 type memo struct {
 	cache *otter.Cache[string, *remembered]
+	// plain are the outcomes that say ALLOW or DENY and nothing else, as most do. All
+	// callers have the same two.
+	plain map[wire.Result]*Outcome
 }
 
 // remembered is what one policy decided for one caller. It is immutable: what is
 // decided later makes another one.
 type remembered struct {
-	outcomes map[question]*Outcome
-	answers  []*Outcome // each once, however many questions have it
-	weight   uint32
+	// Most callers ask the same few questions; a map would have room for eight at least.
+	few     []answered
+	many    map[question]*Outcome // all, where they are not few
+	answers []*Outcome // that are not plain, each once, however many questions have it
+	weight  uint32
+}
+
+// answered is the outcome of one question.
+type answered struct {
+	question question
+	outcome  *Outcome
 }
 
 // question is what of a permission matters to a decision. Those that several callers
@@ -41,7 +52,24 @@ func (r *remembered) outcome(of question) *Outcome {
 	if r == nil {
 		return nil
 	}
-	return r.outcomes[of]
+	for _, a := range r.few {
+		if a.question == of {
+			return a.outcome
+		}
+	}
+	return r.many[of]
+}
+
+// all are the outcomes of all questions, which the caller may add to.
+func (r *remembered) all() map[question]*Outcome {
+	all := maps.Clone(r.many)
+	if all == nil {
+		all = make(map[question]*Outcome, len(r.few))
+	}
+	for _, a := range r.few {
+		all[a.question] = a.outcome
+	}
+	return all
 }
 
 const (
@@ -50,6 +78,8 @@ const (
 	// memoPermissions bounds what is remembered of one caller, who can make up
 	// permissions. Backstage's plugins together have some hundreds.
 	memoPermissions = 2048
+	// memoFew is how many questions are looked through as fast as found in a map.
+	memoFew = 8
 	// What a caller, a question, an answer and a note of how it was found cost,
 	// roughly: so many bytes besides their texts, and so many for each byte of a
 	// decision's JSON, which is kept beside the tree of conditions.
@@ -68,7 +98,11 @@ func newMemo() (*memo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memo of decisions: %w", err)
 	}
-	return &memo{cache: cache}, nil
+	plain := map[wire.Result]*Outcome{}
+	for _, result := range []wire.Result{wire.Allow, wire.Deny} {
+		plain[result] = &Outcome{Decision: wire.Decision{Result: result}, Remembered: true}
+	}
+	return &memo{cache: cache, plain: plain}, nil
 }
 
 // of returns what was decided for the caller of that key; nil for nothing.
@@ -80,9 +114,9 @@ func (m *memo) of(key string) *remembered {
 // add remembers what was decided beside what is known already. Of two that do so
 // for one caller at a time one may get lost, and is decided again.
 func (m *memo) add(key string, known *remembered, decided map[question]*Outcome) {
-	r := &remembered{outcomes: make(map[question]*Outcome, len(decided))}
-	if known != nil && len(known.outcomes)+len(decided) <= memoPermissions {
-		maps.Copy(r.outcomes, known.outcomes)
+	r, all := &remembered{}, map[question]*Outcome{}
+	if known != nil && len(known.few)+len(known.many)+len(decided) <= memoPermissions {
+		all = known.all()
 		r.answers, r.weight = slices.Clone(known.answers), known.weight
 	}
 	said := make(map[saying][]*Outcome, len(r.answers))
@@ -91,7 +125,12 @@ func (m *memo) add(key string, known *remembered, decided map[question]*Outcome)
 		said[says] = append(said[says], answer)
 	}
 	for of, outcome := range decided {
-		if outcome.Err != nil || len(r.outcomes) == memoPermissions {
+		if outcome.Err != nil || len(all) == memoPermissions {
+			continue
+		}
+		r.weight += weight(questionOverhead + len(of.Value().Name) + len(of.Value().ResourceType))
+		if outcome.plain() {
+			all[of] = m.plain[outcome.Decision.Result]
 			continue
 		}
 		says := outcome.saying()
@@ -104,12 +143,24 @@ func (m *memo) add(key string, known *remembered, decided map[question]*Outcome)
 			r.answers = append(r.answers, &answer)
 			r.weight += answer.weight()
 		}
-		r.outcomes[of] = said[says][at]
-		r.weight += weight(questionOverhead + len(of.Value().Name) + len(of.Value().ResourceType))
+		all[of] = said[says][at]
 	}
-	if len(r.outcomes) > 0 {
+	if len(all) > memoFew {
+		r.many = all
+	} else {
+		for of, outcome := range all {
+			r.few = append(r.few, answered{of, outcome})
+		}
+	}
+	if len(all) > 0 {
 		m.cache.Set(key, r)
 	}
+}
+
+// plain reports whether the outcome is ALLOW or DENY, without a reason and a note of
+// how it was found.
+func (o *Outcome) plain() bool {
+	return o.Decision.Result != wire.Conditional && o.Reason == "" && len(o.Excluded)+len(o.RuleLabels) == 0
 }
 
 // saying is what an outcome says. The rest is how it was found.

@@ -163,7 +163,7 @@ func TestMemoIsBoundedByCaller(t *testing.T) {
 			t.Fatal(err)
 		}
 		known := e.memo.of(key)
-		if n := len(known.outcomes); n == 0 || n > memoPermissions || known.weight < uint32(n*questionOverhead) {
+		if n := len(known.all()); n == 0 || n > memoPermissions || known.weight < uint32(n*questionOverhead) {
 			t.Fatalf("after %d: %d outcomes of weight %d", start, n, known.weight)
 		}
 		if o := decideOne(t, e, ann, all[0]); size < memoPermissions && !o.Remembered {
@@ -216,6 +216,43 @@ reason := split(input.permission.name, "-")[0]
 	}
 	if len(outcomes) != 40 || len(different) != 4 {
 		t.Errorf("%d questions have %d outcomes", len(outcomes), len(different))
+	}
+}
+
+// TestMemoSharesPlain has callers whose answers say no more than a result, and such
+// as say more.
+func TestMemoSharesPlain(t *testing.T) {
+	m, err := newMemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allow := wire.Decision{Result: wire.Allow}
+	outcomes := map[string]Outcome{
+		"allow":       {Decision: allow},
+		"deny":        {},
+		"reason":      {Decision: allow, Reason: "because"},
+		"labels":      {Decision: allow, RuleLabels: []map[string]any{{"rule": "one"}}},
+		"excluded":    {Decision: allow, Excluded: []error{errors.New("failed")}},
+		"conditional": {Decision: wire.NewConditional("catalog", "catalog-entity", criteria.Criteria{Op: criteria.Leaf, Rule: criteria.Rule{Name: "IS_ENTITY_OWNER"}})},
+	}
+	keys := []string{"ann", "bob"}
+	for _, key := range keys {
+		decided := map[question]*Outcome{}
+		for name, outcome := range outcomes {
+			decided[unique.Make(wire.Permission{Name: name})] = &outcome
+		}
+		m.add(key, nil, decided)
+	}
+	for name, want := range outcomes {
+		of := unique.Make(wire.Permission{Name: name})
+		anns, bobs := m.of("ann").outcome(of), m.of("bob").outcome(of)
+		want.Remembered = true
+		if !reflect.DeepEqual(*anns, want) || !reflect.DeepEqual(*bobs, want) {
+			t.Errorf("%s: got %+v and %+v", name, *anns, *bobs)
+		}
+		if plain := name == "allow" || name == "deny"; (anns == bobs) != plain {
+			t.Errorf("%s: the same for both: %t", name, anns == bobs)
+		}
 	}
 }
 
