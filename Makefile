@@ -16,7 +16,7 @@ run: ## serve on loopback with a sample plugin, and print curl lines to try
 build: $(BIN)/stagedoor ## build bin/stagedoor
 
 $(BIN)/stagedoor: FORCE
-	go build -o $@ ./cmd/stagedoor
+	CGO_ENABLED=0 go build -o $@ ./cmd/stagedoor
 
 $(BIN)/opa: go.mod
 	go build -o $@ github.com/open-policy-agent/opa

@@ -231,6 +231,7 @@ func (b *bench) build(ctx context.Context, root, name, pkg string) (string, erro
 // output runs a command and returns what it prints, without the line's end.
 func output(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

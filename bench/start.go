@@ -72,7 +72,7 @@ func soak(ctx context.Context, b *bench) error {
 	}
 	m := newMachine(ctx, b)
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s\n\nResident memory under `one`, %d connections, default bundle (want ≤ 60 MB with 50 users, and flat).\n\n"+
+	fmt.Fprintf(&text, "%s\n\nResident memory under `one`, %d connections, default bundle (want ≤ 60 MB, and flat).\n\n"+
 		"| users | requests | RSS MB | peak MB | requests/s |\n| ---: | ---: | ---: | ---: | ---: |\n", m, soakConnections)
 	found := map[int][]mark{}
 	for _, users := range b.users {

@@ -8,7 +8,6 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
-	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -160,18 +159,12 @@ func newDecider(ctx context.Context, remote *policy.RemoteOptions, o policy.Opti
 	return policy.New(ctx, o)
 }
 
-// headroom is how many bytes more the heap may grow between two collections, which Go
-// starts when it has doubled. A small policy takes a few MB, and the collector would
-// run at every few hundred requests. The bytes are never written, and take no memory
-// of their own; a large policy does not notice them.
-const headroom = 4 << 20
-
 // serve serves until ctx is done, and then finishes what is in flight. Started is
 // called once both servers listen.
 func serve(
 	ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs.FS, started func(*server) error,
 ) error {
-	defer runtime.KeepAlive(make([]byte, headroom)) // of what the system has just given, which need not be cleared
+	pace(ctx)
 	s, err := build(ctx, c, log, fallback)
 	if err != nil {
 		return err

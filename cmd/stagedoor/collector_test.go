@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestGrowth(t *testing.T) {
+	const mb = 1 << 20
+	for _, test := range []struct {
+		live, outside uint64
+		want          int
+	}{
+		{0, 0, 300},
+		{1 * mb, 1 * mb, 300},
+		{4 * mb, 1 * mb, 200},
+		{10 * mb, 0, 100},
+		{16 * mb, 4 * mb, 50},
+		{20 * mb, 0, 50},
+		{30 * mb, 0, 66},
+		{500 * mb, 0, 98},
+		{1 << 40, 0, 99},
+	} {
+		if got := growth(test.live, test.outside); got != test.want {
+			t.Errorf("%d MB live and %d outside: %d %%, want %d", test.live/mb, test.outside/mb, got, test.want)
+		}
+	}
+}
+
+// TestPace holds what the heap may grow by to what is live, both ways.
+func TestPace(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	t.Setenv("GOGC", "")
+	pace(t.Context())
+	small := func(percent int) bool { return percent > 110 }
+	paced(t, small)
+	large := make([]byte, 300<<20)
+	paced(t, func(percent int) bool { return 86 < percent && percent < 106 })
+	runtime.KeepAlive(large)
+	paced(t, small)
+}
+
+// TestPaceLeavesGOGC has an operator who knows better.
+func TestPaceLeavesGOGC(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(77))
+	t.Setenv("GOGC", "77")
+	pace(t.Context())
+	for range 3 {
+		runtime.GC()
+	}
+	if percent := gcPercent(); percent != 77 {
+		t.Errorf("got %d", percent)
+	}
+}
+
+func gcPercent() int {
+	percent := debug.SetGCPercent(50)
+	debug.SetGCPercent(percent)
+	return percent
+}
+
+// paced collects until it is so.
+func paced(t *testing.T, ok func(percent int) bool) {
+	t.Helper()
+	for begun := time.Now(); !ok(gcPercent()); time.Sleep(time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("the heap may grow by %d %%", gcPercent())
+		}
+		runtime.GC()
+	}
+}
+
+func TestAfterCollections(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var calls atomic.Int64
+	afterCollections(ctx, func() { calls.Add(1) })
+	for begun := time.Now(); calls.Load() < 5; time.Sleep(time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("%d calls", calls.Load())
+		}
+		runtime.GC()
+	}
+	stop()
+	before := calls.Load()
+	for range 5 {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	if after := calls.Load(); after > before+1 { // the one that was under way
+		t.Errorf("%d calls after its end", after-before)
+	}
+}
