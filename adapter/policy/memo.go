@@ -33,7 +33,7 @@ type remembered struct {
 	// Most callers ask the same few questions; a map would have room for eight at least.
 	few     []answered
 	many    map[question]*Outcome // all, where they are not few
-	answers []*Outcome // that are not plain, each once, however many questions have it
+	answers []*Outcome            // that are not plain, each once, however many questions have it
 	weight  uint32
 }
 

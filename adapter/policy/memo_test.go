@@ -247,7 +247,7 @@ func TestMemoSharesPlain(t *testing.T) {
 		of := unique.Make(wire.Permission{Name: name})
 		anns, bobs := m.of("ann").outcome(of), m.of("bob").outcome(of)
 		want.Remembered = true
-		if !reflect.DeepEqual(*anns, want) || !reflect.DeepEqual(*bobs, want) {
+		if expect := fmt.Sprintf("%+v", want); fmt.Sprintf("%+v", *anns) != expect || fmt.Sprintf("%+v", *bobs) != expect {
 			t.Errorf("%s: got %+v and %+v", name, *anns, *bobs)
 		}
 		if plain := name == "allow" || name == "deny"; (anns == bobs) != plain {

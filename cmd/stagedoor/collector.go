@@ -54,5 +54,5 @@ func repace(before int) int {
 // (https://go.dev/doc/gc-guide#GOGC).
 func growth(live, outside uint64) int {
 	const most = 300 // Go lets it grow to 4 MB of which this is the percent in any case
-	return int(min(100*(max(live, 2*room)-room)/max(live+outside, 1), most)) //nolint:gosec // it is bounded
+	return int(min(100*(max(live, 2*room)-room)/max(live+outside, 1), most))
 }
