@@ -172,14 +172,16 @@ type Caller struct {
 	// Direct is whether a user asks in person, with the user's own token.
 	Direct bool
 
-	token credential // of a User
+	// token is that of a User. Within another value fmt cannot call Format, and would
+	// follow no pointer.
+	token *credential
 }
 
 // Fingerprint returns what sets the sessions of users apart: the SHA-256 of the
 // user's token. It is the same for all calls that plugins make with one session's
 // token, and empty unless Kind is User.
 func (c Caller) Fingerprint() string {
-	if c.token.userToken == nil {
+	if c.token == nil {
 		return ""
 	}
 	return string(c.token.sum[:])

@@ -293,9 +293,18 @@ func TestCallerTellsOfItsToken(t *testing.T) {
 	if service := (Caller{Kind: Service}); service.Fingerprint() != "" {
 		t.Errorf("a service has the fingerprint %x", service.Fingerprint())
 	}
+	holder := struct{ caller Caller }{one}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
-		if text := fmt.Sprintf(format, one); strings.Contains(text, limited[:20]) || strings.Contains(text, limited[len(limited)-20:]) {
-			t.Errorf("%s shows the token: %s", format, text)
+		text := fmt.Sprintf(format, one)
+		if format != "%s" { // by which nobody prints a struct
+			text += fmt.Sprintf(format, holder)
+		}
+		for _, part := range []string{limited[:20], limited[len(limited)-20:]} {
+			for _, shown := range []string{"%s", "%x", "%d"} {
+				if strings.Contains(text, strings.Trim(fmt.Sprintf(shown, []byte(part)), "[]")) {
+					t.Errorf("%s shows the token: %s", format, text)
+				}
+			}
 		}
 	}
 	for want, caller := range map[string]Caller{

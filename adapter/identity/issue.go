@@ -54,7 +54,7 @@ func (i *Identity) PluginToken(pluginID string, c Caller) (string, error) {
 	switch {
 	case c.Kind == None:
 		return "", nil
-	case c.token.userToken == nil:
+	case c.token == nil:
 		return "", wire.NotAllowedError("Services cannot be spoken for")
 	}
 	to := issuedFor{c.token.sum, pluginID}
@@ -98,7 +98,7 @@ func (i *Identity) issue(pluginID string, now time.Time, expires int64, more ...
 // limitedToken returns what may be passed on of a user's token. A full token
 // holds, as uip, the signature of a limited one, whose header and payload are
 // therefore written exactly as the auth backend wrote them.
-func (c credential) limitedToken() (string, error) {
+func (c *credential) limitedToken() (string, error) {
 	t, err := newToken(c.raw)
 	if err == nil {
 		err = t.readClaims()

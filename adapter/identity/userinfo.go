@@ -76,13 +76,12 @@ func (l renewalLog) Error(ctx context.Context, message string, err error) {
 type userInfoOf struct {
 	identity *Identity
 	token    []byte
-	user     string
 }
 
 // Load asks while a request waits.
 func (o userInfoOf) Load(ctx context.Context, _ fingerprint) (userClaims, error) {
 	asked := time.Now()
-	refs, err := o.identity.askUserInfo(ctx, string(o.token), o.user)
+	refs, err := o.identity.askUserInfo(ctx, string(o.token))
 	return userClaims{refs, asked}, err
 }
 
@@ -117,23 +116,23 @@ func (o userInfoOf) Reload(ctx context.Context, key fingerprint, _ userClaims) (
 func (i *Identity) UserInfo(ctx context.Context, c Caller) ([]string, error) {
 	u := c.token
 	switch {
-	case u.userToken == nil:
+	case u == nil:
 		return nil, nil
 	case u.problem != nil:
 		return nil, u.problem
 	case !u.ask:
 		return u.claims, nil
 	}
-	known, err := i.claims.Get(ctx, u.sum, userInfoOf{i, u.raw, u.user})
+	known, err := i.claims.Get(ctx, u.sum, userInfoOf{i, u.raw})
 	if err != nil && ctx.Err() != nil {
 		return nil, unavailable(fmt.Errorf("user info: %w", context.Cause(ctx)))
 	}
 	return known.refs, err
 }
 
-// askUserInfo asks the auth backend whose token it is, which should be the user's. The
-// cache may call it in a goroutine of its own.
-func (i *Identity) askUserInfo(ctx context.Context, token, user string) (claims []string, err error) {
+// askUserInfo asks the auth backend whose token it is. The cache may call it in a
+// goroutine of its own.
+func (i *Identity) askUserInfo(ctx context.Context, token string) (claims []string, err error) {
 	defer func() {
 		if panicked := wire.PanicError(recover()); panicked != nil {
 			claims, err = nil, undetermined(panicked)
@@ -164,7 +163,7 @@ func (i *Identity) askUserInfo(ctx context.Context, token, user string) (claims 
 	if json.Unmarshal(body, &answer, lastWins) != nil {
 		return nil, undetermined(errors.New("user info: the answer is not what it should be"))
 	}
-	claims, ok := refs(answer.Claims.Ent, user)
+	claims, ok := refs(answer.Claims.Ent)
 	if !ok {
 		return nil, undetermined(errors.New("user info: claims.ent is no array of strings"))
 	}

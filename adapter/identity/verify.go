@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"time"
-	"unique"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -133,16 +132,18 @@ func weight(n int, refs []string) uint32 {
 
 // credential verifies a user's token, limited or not. raw must not change any more; t
 // is its token where that has been split already, or nil.
-func (i *Identity) credential(ctx context.Context, raw []byte, t *token) (credential, error) {
+func (i *Identity) credential(ctx context.Context, raw []byte, t *token) (*credential, error) {
 	sum := fingerprint(sha256.Sum256(raw))
 	u, err := i.remembered(ctx, sum)
 	if u == nil && err == nil {
-		u, err = i.verified(ctx, raw, t)
-		if err == nil {
+		if u, err = i.verified(ctx, raw, t); err == nil {
 			i.tokens.Set(sum, u)
 		}
 	}
-	return credential{raw, sum, u}, err
+	if err != nil {
+		return nil, err
+	}
+	return &credential{raw, sum, u}, nil
 }
 
 // verified verifies a user's token that is not remembered.
@@ -223,26 +224,22 @@ func (u *userToken) readUser(t *token) {
 	if u.ask = falsy(t.Ent); u.ask {
 		return
 	}
-	if u.claims, ok = refs(t.Ent, u.user); !ok {
+	if u.claims, ok = refs(t.Ent); !ok {
 		u.problem = undetermined(errors.New("the token's ent is no array of strings"))
 	}
 }
 
-// refs reads an array of strings. An empty one is not nil. Those that many users have,
-// all but the user's own, are in memory once.
-func refs(v jsontext.Value, own string) ([]string, bool) {
+// refs reads an array of strings. An empty one is not nil.
+func refs(v jsontext.Value) ([]string, bool) {
 	var values []jsontext.Value
 	if v.Kind() != '[' || json.Unmarshal(v, &values, lastWins) != nil {
 		return nil, false
 	}
 	all := make([]string, len(values))
 	for n, value := range values {
-		ref, ok := text(value)
-		if !ok {
+		var ok bool
+		if all[n], ok = text(value); !ok {
 			return nil, false
-		}
-		if all[n] = own; ref != own {
-			all[n] = unique.Make(ref).Value()
 		}
 	}
 	return all, true

@@ -219,6 +219,27 @@ reason := split(input.permission.name, "-")[0]
 	}
 }
 
+// TestMemoAddsTwice adds to what is known twice, as two requests at a time do.
+func TestMemoAddsTwice(t *testing.T) {
+	m, err := newMemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(known *remembered, names ...string) *remembered {
+		decided := map[question]*Outcome{}
+		for _, name := range names {
+			decided[unique.Make(wire.Permission{Name: name})] = &Outcome{Reason: name}
+		}
+		m.add("ann", known, decided)
+		return m.of("ann")
+	}
+	known := add(nil, "a", "b", "c", "d", "e")
+	first, second := add(known, "f"), add(known, "g")
+	if first.answers[5].Reason != "f" || second.answers[5].Reason != "g" || len(known.answers) != 5 {
+		t.Errorf("got %s and %s beside %d", first.answers[5].Reason, second.answers[5].Reason, len(known.answers))
+	}
+}
+
 // TestMemoSharesPlain has callers whose answers say no more than a result, and such
 // as say more.
 func TestMemoSharesPlain(t *testing.T) {
