@@ -29,9 +29,9 @@ func (e *Engine) Decide(ctx context.Context, caller Caller, permissions []wire.P
 		return Batch{}, err
 	}
 	w := world{now: e.now(), caller: caller}
-	known, key := (*remembered)(nil), ""
+	known, key := (*remembered)(nil), callerKey{}
 	if s.Deterministic() {
-		key = callerKey(s, caller)
+		key = callerKeyOf(s, caller)
 		known = e.memo.of(key)
 	}
 	outcomes := make([]*Outcome, len(permissions))

@@ -15,13 +15,13 @@ import (
 )
 
 // memo remembers the decisions of deterministic policies, by caller and then by
-// permission. The caller's key names the state that decided and holds every part
+// permission. The caller's key stands for the state that decided and for every part
 // of the identity that this state's policy reads, so that a new policy needs no
 // clearing and an old answer is never served.
 //
 // It is bounded by bytes and safe for concurrent use.
 type memo struct {
-	cache *otter.Cache[string, *remembered]
+	cache *otter.Cache[callerKey, *remembered]
 	// plain are the outcomes that say ALLOW or DENY and nothing else, as most do. All
 	// callers have the same two.
 	plain map[wire.Result]*Outcome
@@ -91,9 +91,9 @@ const (
 )
 
 func newMemo() (*memo, error) {
-	cache, err := otter.New(&otter.Options[string, *remembered]{
+	cache, err := otter.New(&otter.Options[callerKey, *remembered]{
 		MaximumWeight: memoBytes,
-		Weigher:       func(key string, r *remembered) uint32 { return r.weight + weight(callerOverhead+len(key)) },
+		Weigher:       func(_ callerKey, r *remembered) uint32 { return r.weight + callerOverhead },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("memo of decisions: %w", err)
@@ -106,14 +106,14 @@ func newMemo() (*memo, error) {
 }
 
 // of returns what was decided for the caller of that key; nil for nothing.
-func (m *memo) of(key string) *remembered {
+func (m *memo) of(key callerKey) *remembered {
 	r, _ := m.cache.GetIfPresent(key)
 	return r
 }
 
 // add remembers what was decided beside what is known already. Of two that do so
 // for one caller at a time one may get lost, and is decided again.
-func (m *memo) add(key string, known *remembered, decided map[question]*Outcome) {
+func (m *memo) add(key callerKey, known *remembered, decided map[question]*Outcome) {
 	r, all := &remembered{}, map[question]*Outcome{}
 	if known != nil && len(known.few)+len(known.many)+len(decided) <= memoPermissions {
 		all = known.all()
@@ -189,9 +189,12 @@ func weight(bytes int) uint32 {
 	return uint32(min(bytes, 2*memoBytes)) //nolint:gosec // it is bounded
 }
 
-// callerKey is the memo's key for what a state decides for a caller.
-func callerKey(s *State, c Caller) string {
-	b := make([]byte, 0, 256)
+// callerKey is the memo's key for what a state decides for a caller: the SHA-256 of
+// the state's number and of what its policy reads of the caller.
+type callerKey [sha256.Size]byte
+
+func callerKeyOf(s *State, c Caller) callerKey {
+	b := make([]byte, 0, 512)
 	b = binary.AppendUvarint(b, s.serial)
 	if s.read&partAnonymous != 0 {
 		b = appendBool(b, c.Anonymous)
@@ -203,9 +206,12 @@ func callerKey(s *State, c Caller) string {
 		b = appendString(b, c.Actor)
 	}
 	if s.read&partClaims != 0 {
-		b = appendClaims(b, c.Claims)
+		b = binary.AppendUvarint(b, uint64(len(c.Claims)))
+		for _, claim := range c.Claims {
+			b = appendString(b, claim)
+		}
 	}
-	return string(b)
+	return sha256.Sum256(b)
 }
 
 // questionOf is the permission as far as it matters to a state's decision: what its
@@ -218,29 +224,6 @@ func questionOf(s *State, p wire.Permission) question {
 		p.Action = ""
 	}
 	return unique.Make(p)
-}
-
-// claimsVerbatim is the number of bytes up to which claims stand in a key as
-// they are; longer ones are stood for by their SHA-256.
-const claimsVerbatim = 128
-
-func appendClaims(b []byte, claims []string) []byte {
-	start, size := len(b), binary.MaxVarintLen64
-	for _, claim := range claims {
-		size += binary.MaxVarintLen64 + len(claim)
-	}
-	b = slices.Grow(b, size)
-	b = binary.AppendUvarint(b, uint64(len(claims)))
-	for _, claim := range claims {
-		b = appendString(b, claim)
-	}
-	if len(b)-start <= claimsVerbatim {
-		return b
-	}
-	sum := sha256.Sum256(b[start:])
-	// No list of claims starts with this count: its own bytes would not fit.
-	b = binary.AppendUvarint(b[:start], 1<<63)
-	return append(b, sum[:]...)
 }
 
 func appendString(b []byte, s string) []byte {

@@ -151,7 +151,7 @@ allow if rand.intn(input.permission.name, 1000000) >= 0
 func TestMemoIsBoundedByCaller(t *testing.T) {
 	e := memoEngine(t, byUserAndName)
 	ann := Caller{User: "user:default/ann"}
-	key := callerKey(e.State(), ann)
+	key := callerKeyOf(e.State(), ann)
 	start := 0
 	for _, size := range []int{1000, 1000, 1000, 3 * memoPermissions, 1000} {
 		var all []wire.Permission
@@ -230,8 +230,8 @@ func TestMemoAddsTwice(t *testing.T) {
 		for _, name := range names {
 			decided[unique.Make(wire.Permission{Name: name})] = &Outcome{Reason: name}
 		}
-		m.add("ann", known, decided)
-		return m.of("ann")
+		m.add(callerKey{}, known, decided)
+		return m.of(callerKey{})
 	}
 	known := add(nil, "a", "b", "c", "d", "e")
 	first, second := add(known, "f"), add(known, "g")
@@ -256,8 +256,8 @@ func TestMemoSharesPlain(t *testing.T) {
 		"excluded":    {Decision: allow, Excluded: []error{errors.New("failed")}},
 		"conditional": {Decision: wire.NewConditional("catalog", "catalog-entity", criteria.Criteria{Op: criteria.Leaf, Rule: criteria.Rule{Name: "IS_ENTITY_OWNER"}})},
 	}
-	keys := []string{"ann", "bob"}
-	for _, key := range keys {
+	ann, bob := callerKey{1}, callerKey{2}
+	for _, key := range []callerKey{ann, bob} {
 		decided := map[question]*Outcome{}
 		for name, outcome := range outcomes {
 			decided[unique.Make(wire.Permission{Name: name})] = &outcome
@@ -266,7 +266,7 @@ func TestMemoSharesPlain(t *testing.T) {
 	}
 	for name, want := range outcomes {
 		of := unique.Make(wire.Permission{Name: name})
-		anns, bobs := m.of("ann").outcome(of), m.of("bob").outcome(of)
+		anns, bobs := m.of(ann).outcome(of), m.of(bob).outcome(of)
 		want.Remembered = true
 		if expect := fmt.Sprintf("%+v", want); fmt.Sprintf("%+v", *anns) != expect || fmt.Sprintf("%+v", *bobs) != expect {
 			t.Errorf("%s: got %+v and %+v", name, *anns, *bobs)
@@ -293,9 +293,9 @@ func TestMemoKeepsExcluded(t *testing.T) {
 		}
 		decided[unique.Make(wire.Permission{Name: strconv.Itoa(n)})] = o
 	}
-	m.add("key", nil, decided)
+	m.add(callerKey{}, nil, decided)
 	for of, made := range decided {
-		if got := m.of("key").outcome(of); !slices.Equal(got.Excluded, made.Excluded) || !got.Remembered || made.Remembered {
+		if got := m.of(callerKey{}).outcome(of); !slices.Equal(got.Excluded, made.Excluded) || !got.Remembered || made.Remembered {
 			t.Errorf("%s: got %+v", of.Value().Name, got)
 		}
 	}
@@ -303,16 +303,16 @@ func TestMemoKeepsExcluded(t *testing.T) {
 
 // remembering has a memo remember the answers to questions of callers: each of them
 // the half of its questions with ALLOW, the other half with its own conditions.
-func remembering(t *testing.T, callers, questions int, name func(caller, question int) string) (*memo, []string) {
+func remembering(t *testing.T, callers, questions int, name func(caller, question int) string) (*memo, []callerKey) {
 	t.Helper()
 	m, err := newMemo()
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := make([]string, callers)
+	keys := make([]callerKey, callers)
 	for n := range keys {
 		user := fmt.Sprintf("user:default/user-%05d", n)
-		keys[n] = callerKey(&State{read: partUser | partClaims}, Caller{User: user, Claims: []string{user, strings.Repeat("x", 200)}})
+		keys[n] = callerKeyOf(&State{read: partUser | partClaims}, Caller{User: user, Claims: []string{user, strings.Repeat("x", 200)}})
 		decided := map[question]*Outcome{}
 		for q := range questions {
 			o := &Outcome{Decision: wire.Decision{Result: wire.Allow}}
