@@ -84,7 +84,7 @@ type Server struct {
 	metrics    *metrics
 	inFlight   atomic.Int64 // requests
 	reading    atomic.Int64 // bytes of large bodies, held until their requests end
-	buffers    sync.Pool    // of *[]byte, for answers
+	buffers    sync.Pool    // of *[]byte, for bodies and answers
 }
 
 // New returns a Server.

@@ -60,17 +60,25 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 
 // writeAnswers writes the answers, by way of memory that other requests used before.
 func (s *Server) writeAnswers(w http.ResponseWriter, answers []wire.Answer) error {
-	const most = 64 << 10 // larger ones are rare, and would be held for as long as any
-	buffer, ok := s.buffers.Get().(*[]byte)
-	if !ok {
-		buffer = new([]byte)
-	}
+	buffer := s.buffer()
+	defer s.release(buffer)
 	*buffer = wire.AppendAnswers((*buffer)[:0], answers)
-	err := writeJSON(w, *buffer)
+	return writeJSON(w, *buffer)
+}
+
+// buffer returns memory for a body or an answer, until it is released.
+func (s *Server) buffer() *[]byte {
+	if buffer, ok := s.buffers.Get().(*[]byte); ok {
+		return buffer
+	}
+	return new([]byte)
+}
+
+func (s *Server) release(buffer *[]byte) {
+	const most = 64 << 10 // larger ones are rare, and would be held for as long as any
 	if cap(*buffer) <= most {
 		s.buffers.Put(buffer)
 	}
-	return err
 }
 
 // resourcesGiven reports whether every question about a resource says which. A
@@ -125,9 +133,9 @@ func (s *Server) answer(
 			failed = cmp.Or(failed, s.failed(x, items[i].Permission, err, policyFailed(err)))
 			continue
 		}
-		decision := batch.Outcomes[i].Decision
+		decision := &batch.Outcomes[i].Decision
 		if decision.Result == wire.Conditional && items[i].Ref.Given() {
-			questions = append(questions, conditions.Question{Decision: decision, Refs: items[i].Ref.Of})
+			questions = append(questions, conditions.Question{Decision: *decision, Refs: items[i].Ref.Of})
 			asked = append(asked, i)
 			continue
 		}
@@ -193,7 +201,7 @@ func (s *Server) applied(x *exchange, answer *wire.Answer, item wire.Item, outco
 	case item.Ref.List:
 		answer.Results = outcome.Results
 	default:
-		answer.Decision = wire.Decision{Result: outcome.Results[0]}
+		answer.Decision = &wire.Decision{Result: outcome.Results[0]}
 	}
 	return nil
 }

@@ -169,12 +169,20 @@ func (s *Server) withBodyUpTo(limit int64, next handler) handler {
 					Because(errors.New("the memory for large bodies is taken"))
 			}
 		}
-		body, err := wire.ReadBody(r, limit)
+		buffer := s.buffer()
+		body, err := wire.ReadBody(r, limit, *buffer)
 		if err != nil {
 			return err
 		}
-		exchangeOf(r).body = body
-		return next(w, r)
+		x := exchangeOf(r)
+		x.body = body
+		err = next(w, r)
+		x.body = nil // its memory is another's from here on
+		if cap(body) > cap(*buffer) {
+			*buffer = body
+		}
+		s.release(buffer)
+		return err
 	}
 }
 

@@ -22,7 +22,10 @@ func newRecord(
 		Answers: make([]policy.RecordedAnswer, len(answers)),
 	}
 	for i := range answers {
-		answer := policy.RecordedAnswer{Final: answers[i].Decision.Result, FinalList: answers[i].Results}
+		answer := policy.RecordedAnswer{FinalList: answers[i].Results}
+		if decision := answers[i].Decision; decision != nil {
+			answer.Final = decision.Result
+		}
 		if outcome, asked := applied[i]; asked {
 			answer.Refs = cloned(items[i].Ref.Of)
 			answer.Results, answer.Err = outcome.Results, outcome.Err

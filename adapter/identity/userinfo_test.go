@@ -115,7 +115,6 @@ func TestTokensAreNotKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			raw, sum := weak.Make(&c.token.raw[0]), c.token.sum
-			c = Caller{}
 			for begun := time.Now(); raw.Value() != nil; time.Sleep(time.Millisecond) {
 				if time.Since(begun) > time.Minute {
 					t.Fatal("the token is kept")

@@ -6,8 +6,9 @@ import "slices"
 type Answer struct {
 	// ID is the id of the item, as it came.
 	ID string
-	// Decision is the answer where Results is nil.
-	Decision Decision
+	// Decision is the answer where Results is nil; where it is nil too, that is DENY.
+	// It is shared and must not be changed.
+	Decision *Decision
 	// Results answers a list of refs, one for each in their order, where the
 	// decision was conditional and the plugin has decided.
 	Results []Result
@@ -33,7 +34,10 @@ func sizeOf(answers []Answer) int {
 	size := frame
 	for i := range answers {
 		a := &answers[i]
-		size += unconditional + len(a.ID) + len(a.Decision.json) + inList*len(a.Results)
+		size += unconditional + len(a.ID) + inList*len(a.Results)
+		if a.Decision != nil {
+			size += len(a.Decision.json)
+		}
 	}
 	return size
 }
@@ -43,6 +47,9 @@ func (a *Answer) append(b []byte) []byte {
 	b = append(b, a.ID...)
 	if a.Results != nil {
 		return appendResults(b, a.Results)
+	}
+	if a.Decision == nil {
+		return append(b, `,"result":"DENY"}`...)
 	}
 	comma := len(b)
 	b = a.Decision.AppendJSON(b)

@@ -22,19 +22,19 @@ func TestAppendAnswers(t *testing.T) {
 		want string
 	}{
 		{"none", nil, `{"items":[]}`},
-		{"allow", []Answer{{ID: `"1"`, Decision: Decision{Result: Allow}}}, `{"items":[{"id":"1","result":"ALLOW"}]}`},
+		{"allow", []Answer{{ID: `"1"`, Decision: &Decision{Result: Allow}}}, `{"items":[{"id":"1","result":"ALLOW"}]}`},
 		{"forgotten", []Answer{{ID: `"1"`}}, `{"items":[{"id":"1","result":"DENY"}]}`},
-		{"conditional", []Answer{{ID: `"1"`, Decision: todo}}, `{"items":[{"id":"1",` + conditional + `]}`},
-		{"conditional by hand", []Answer{{ID: `"1"`, Decision: byHand}}, `{"items":[{"id":"1",` + conditional + `]}`},
+		{"conditional", []Answer{{ID: `"1"`, Decision: &todo}}, `{"items":[{"id":"1",` + conditional + `]}`},
+		{"conditional by hand", []Answer{{ID: `"1"`, Decision: &byHand}}, `{"items":[{"id":"1",` + conditional + `]}`},
 		{"list", []Answer{{ID: `"1"`, Results: []Result{Allow, Deny, Allow}}},
 			`{"items":[{"id":"1","result":["ALLOW","DENY","ALLOW"]}]}`},
 		{"list of one", []Answer{{ID: `"1"`, Results: []Result{Deny}}}, `{"items":[{"id":"1","result":["DENY"]}]}`},
-		{"a list goes before its decision", []Answer{{ID: `"1"`, Decision: todo, Results: []Result{Allow}}},
+		{"a list goes before its decision", []Answer{{ID: `"1"`, Decision: &todo, Results: []Result{Allow}}},
 			`{"items":[{"id":"1","result":["ALLOW"]}]}`},
 		{"no result of a ref is conditional", []Answer{{ID: `"1"`, Results: []Result{Conditional, 9}}},
 			`{"items":[{"id":"1","result":["DENY","DENY"]}]}`},
-		{"order and duplicates", []Answer{{ID: `"b"`, Decision: Decision{Result: Allow}}, {ID: `"a"`}, {ID: `"b"`,
-			Decision: todo}},
+		{"order and duplicates", []Answer{{ID: `"b"`, Decision: &Decision{Result: Allow}}, {ID: `"a"`}, {ID: `"b"`,
+			Decision: &todo}},
 			`{"items":[{"id":"b","result":"ALLOW"},{"id":"a","result":"DENY"},{"id":"b",` + conditional + `]}`},
 		{"ids as they came", []Answer{{ID: `"\ud800"`}, {ID: `"\u0061"`}, {ID: `""`}},
 			`{"items":[{"id":"\ud800","result":"DENY"},{"id":"\u0061","result":"DENY"},{"id":"","result":"DENY"}]}`},
@@ -55,8 +55,8 @@ func TestAppendAnswers(t *testing.T) {
 // A decision is answered many times over; its JSON must not be changed by that.
 func TestAppendAnswersLeavesDecisionsAlone(t *testing.T) {
 	todo := NewConditional("todo", "todo-item", rule("A"))
-	first := string(AppendAnswers(nil, []Answer{{ID: `"1"`, Decision: todo}}))
-	if again := string(AppendAnswers(nil, []Answer{{ID: `"1"`, Decision: todo}})); again != first {
+	first := string(AppendAnswers(nil, []Answer{{ID: `"1"`, Decision: &todo}}))
+	if again := string(AppendAnswers(nil, []Answer{{ID: `"1"`, Decision: &todo}})); again != first {
 		t.Errorf("first %s, then %s", first, again)
 	}
 }
@@ -74,7 +74,7 @@ func BenchmarkAppendAnswers(b *testing.B) {
 			b.Run(fmt.Sprintf("%v/%d", decision.Result, n), func(b *testing.B) {
 				answers := make([]Answer, n)
 				for i := range answers {
-					answers[i] = Answer{ID: strconv.Quote(fmt.Sprintf("0f8c7a52-93f1-4a51-9d0e-%012d", i)), Decision: decision}
+					answers[i] = Answer{ID: strconv.Quote(fmt.Sprintf("0f8c7a52-93f1-4a51-9d0e-%012d", i)), Decision: &decision}
 				}
 				var body []byte
 				b.ReportAllocs()

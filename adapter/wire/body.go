@@ -16,7 +16,8 @@ import (
 
 // ReadBody reads the JSON body of r to its end and returns it as UTF-8, perhaps
 // with a byte order mark. A body of another content type, or of none, is not
-// looked at and counts as empty, which [DecodeRequest] reads as {}.
+// looked at and counts as empty, which [DecodeRequest] reads as {}. The memory of
+// buffer is overwritten, up to its capacity, and may be that of what is returned.
 //
 // The charset may be utf-8, which need not be said, utf-16, utf-16le or utf-16be,
 // and the content encoding gzip or deflate (that is, zlib). limit is in bytes and
@@ -26,7 +27,7 @@ import (
 // encoding, PayloadTooLargeError beyond the limit, InputError where the body broke
 // off or does not inflate. All this is as body-parser 1.20 does it in
 // @backstage/backend-defaults 0.19.0.
-func ReadBody(r *http.Request, limit int64) ([]byte, error) {
+func ReadBody(r *http.Request, limit int64, buffer []byte) ([]byte, error) {
 	charset, isJSON := jsonCharset(r.Header.Get("Content-Type"))
 	if !isJSON || r.ContentLength == 0 {
 		return nil, nil
@@ -35,7 +36,7 @@ func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := readInflated(r, limit)
+	body, err := readInflated(r, limit, buffer)
 	if err != nil {
 		return nil, unreadable(err)
 	}
@@ -78,8 +79,8 @@ func decodeUTF16(b []byte) ([]byte, error) {
 	return unicode.UTF16(order, unicode.IgnoreBOM).NewDecoder().Bytes(b)
 }
 
-// readInflated reads the body to its end and undoes its content encoding.
-func readInflated(r *http.Request, limit int64) ([]byte, error) {
+// readInflated reads the body to its end into buffer and undoes its content encoding.
+func readInflated(r *http.Request, limit int64, buffer []byte) ([]byte, error) {
 	// Several headers are one list, and no list of encodings is known.
 	encoding := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ", "))
 	if r.ContentLength > limit {
@@ -92,7 +93,7 @@ func readInflated(r *http.Request, limit int64) ([]byte, error) {
 	var err error
 	switch encoding {
 	case "", "identity":
-		return readAll(body, r.ContentLength)
+		return readAll(body, r.ContentLength, buffer)
 	case "gzip":
 		inflated, err = gzip.NewReader(body)
 	case "deflate":
@@ -103,18 +104,19 @@ func readInflated(r *http.Request, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readAll(http.MaxBytesReader(nil, inflated, limit), r.ContentLength)
+	return readAll(http.MaxBytesReader(nil, inflated, limit), r.ContentLength, buffer)
 }
 
-// readAll reads to the end. A caller may claim any size: there is room for a little
-// of it at first, and then for a few times what has come.
-func readAll(body io.Reader, size int64) ([]byte, error) {
+// readAll reads to the end, into buffer as far as it reaches. A caller may claim any
+// size: there is room for a little of it at first, and then for a few times what has
+// come.
+func readAll(body io.Reader, size int64, buffer []byte) ([]byte, error) {
 	const first, times = 64 << 10, 4
 	room := int64(bytes.MinRead)
 	if size > 0 {
 		room = min(size, first) + 1 // by which the end shows
 	}
-	b := make([]byte, 0, room)
+	b := slices.Grow(buffer[:0], int(room))
 	for {
 		n, err := body.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]

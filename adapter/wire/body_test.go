@@ -153,13 +153,28 @@ func TestReadBody(t *testing.T) {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
 			})
+			t.Run(fmt.Sprintf("%s/chunked %t/into what was another's", test.name, chunked), func(t *testing.T) {
+				for _, size := range []int{1, 600, 4000} {
+					r := httptest.NewRequest(http.MethodPost, "/authorize", bytes.NewReader(test.body))
+					r.Header.Set("Content-Type", test.contentType)
+					r.Header["Content-Encoding"] = test.encoding
+					if chunked {
+						r.Body, r.ContentLength = io.NopCloser(iotest.OneByteReader(r.Body)), -1
+					}
+					if diff := cmp.Diff(test.want, readInto(r, limit, bytes.Repeat([]byte("x"), size))); diff != "" {
+						t.Errorf("%d bytes (-want +got):\n%s", size, diff)
+					}
+				}
+			})
 		}
 	}
 }
 
 // readBody is the body, or the name and text of the error.
-func readBody(r *http.Request, limit int64) string {
-	body, err := ReadBody(r, limit)
+func readBody(r *http.Request, limit int64) string { return readInto(r, limit, nil) }
+
+func readInto(r *http.Request, limit int64, buffer []byte) string {
+	body, err := ReadBody(r, limit, buffer)
 	if err == nil {
 		return string(body)
 	}
@@ -211,7 +226,7 @@ func TestReadBodyBrokenOff(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/authorize", io.MultiReader(test.body, iotest.ErrReader(broken)))
 			r.Header.Set("Content-Type", "application/json")
 			r.Header.Set("Content-Encoding", test.encoding)
-			body, err := ReadBody(r, 1000)
+			body, err := ReadBody(r, 1000, nil)
 			e, ok := errors.AsType[*Error](err)
 			if !ok || e.Name != "InputError" || e.Status != http.StatusBadRequest || body != nil {
 				t.Fatalf("got %q and %#v", body, err)
@@ -290,7 +305,7 @@ func TestRequestMemory(t *testing.T) {
 		r.ContentLength = length
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		text, err := ReadBody(r, size)
+		text, err := ReadBody(r, size, nil)
 		if err == nil {
 			_, err = DecodeRequest(text, usual)
 		}
