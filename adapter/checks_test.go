@@ -11,7 +11,22 @@ import (
 // permission, and for other resource types, in the order in which a memory of
 // decisions could go wrong.
 func TestConditionsFitWhatWasAsked(t *testing.T) {
-	site := newSite(t, siteOptions{policyDir: peerPolicy(t), entrypoint: "peer/authz/decision"})
+	t.Run("failing", func(t *testing.T) {
+		conditionsFit(t, false, func(status int, body string) bool {
+			return status == http.StatusInternalServerError && !strings.Contains(body, "IS_OWNER")
+		})
+	})
+	t.Run("denying", func(t *testing.T) {
+		conditionsFit(t, true, func(status int, body string) bool {
+			return status == http.StatusOK && body == `{"items":[{"id":"1","result":"DENY"}]}`
+		})
+	})
+}
+
+// conditionsFit asks; refused tells whether an answer is that to what the conditions
+// do not fit.
+func conditionsFit(t *testing.T, denyOnError bool, refused func(status int, body string) bool) {
+	site := newSite(t, siteOptions{policyDir: peerPolicy(t), entrypoint: "peer/authz/decision", denyOnError: denyOnError})
 	token, err := site.backstage.UserToken("user:default/alice")
 	check(t, err)
 	ask := func(kind, resourceType, ref string) (int, string) {
@@ -27,7 +42,7 @@ func TestConditionsFitWhatWasAsked(t *testing.T) {
 			t.Errorf("resource: %d %s", status, body)
 		}
 		for _, odd := range [][3]string{{"basic", "none", ""}, {"resource", "other", ref}, {"resource", "", ref}} {
-			if status, body := ask(odd[0], odd[1], odd[2]); status != http.StatusInternalServerError || strings.Contains(body, "IS_OWNER") {
+			if status, body := ask(odd[0], odd[1], odd[2]); !refused(status, body) {
 				t.Errorf("%q: %d %s", odd, status, body)
 			}
 		}

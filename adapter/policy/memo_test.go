@@ -219,6 +219,43 @@ reason := split(input.permission.name, "-")[0]
 	}
 }
 
+// TestCallersHaveKeysOfTheirOwn has states and callers who could be taken for one
+// another.
+func TestCallersHaveKeysOfTheirOwn(t *testing.T) {
+	long := strings.Repeat("x", 253)
+	keys := map[callerKey]string{}
+	for _, serial := range []uint64{1, 2, 257, 1 << 32} {
+		for _, c := range []Caller{
+			{},
+			{Anonymous: true},
+			{User: "a"},
+			{Actor: "a"},
+			{Claims: []string{}, User: "ab", Actor: "c"},
+			{User: "a", Actor: "bc"},
+			{Claims: []string{"a"}},
+			{Claims: []string{""}},
+			{Claims: []string{"", ""}},
+			{Claims: []string{"ab", "c"}},
+			{Claims: []string{"a", "bc"}},
+			{Claims: []string{"abc"}},
+			{Claims: []string{"bc", "a"}},
+			{Claims: []string{long}},
+			{Claims: []string{"", long}},
+			{Claims: []string{long, ""}},
+			// These are one, were a length a byte.
+			{User: "\x00\x03\xfd" + long},
+			{Claims: []string{long, "", ""}},
+		} {
+			who := fmt.Sprintf("%d %+v", serial, c)
+			key := callerKeyOf(&State{serial: serial, read: partsIdentity}, c)
+			if other, known := keys[key]; known {
+				t.Errorf("%.60s has the key of %.60s", who, other)
+			}
+			keys[key] = who
+		}
+	}
+}
+
 // TestMemoAddsTwice adds to what is known twice, as two requests at a time do.
 func TestMemoAddsTwice(t *testing.T) {
 	m, err := newMemo()
