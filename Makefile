@@ -19,7 +19,7 @@ $(BIN)/stagedoor: FORCE
 	CGO_ENABLED=0 go build -o $@ ./cmd/stagedoor
 
 $(BIN)/opa: go.mod
-	go build -o $@ github.com/open-policy-agent/opa
+	CGO_ENABLED=0 go build -o $@ github.com/open-policy-agent/opa
 
 test: go-test rego-test ## all Go tests with the race detector, all Rego tests with the stock opa
 
