@@ -66,21 +66,6 @@ func (s *Server) writeAnswers(w http.ResponseWriter, answers []wire.Answer) erro
 	return writeJSON(w, *buffer)
 }
 
-// buffer returns memory for a body or an answer, until it is released.
-func (s *Server) buffer() *[]byte {
-	if buffer, ok := s.buffers.Get().(*[]byte); ok {
-		return buffer
-	}
-	return new([]byte)
-}
-
-func (s *Server) release(buffer *[]byte) {
-	const most = 64 << 10 // larger ones are rare, and would be held for as long as any
-	if cap(*buffer) <= most {
-		s.buffers.Put(buffer)
-	}
-}
-
 // resourcesGiven reports whether every question about a resource says which. A
 // user who asks without one would be told the conditions.
 func resourcesGiven(items []wire.Item) bool {

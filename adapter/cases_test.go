@@ -212,7 +212,7 @@ func (s *site) replay(t *testing.T, c recordedCase) recordedAnswer {
 	if c.Chunked {
 		reader = io.MultiReader(reader) // of unknown length
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, s.url+path, reader)
 	if err != nil {

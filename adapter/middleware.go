@@ -186,6 +186,21 @@ func (s *Server) withBodyUpTo(limit int64, next handler) handler {
 	}
 }
 
+// buffer returns memory for a body or an answer, until it is released.
+func (s *Server) buffer() *[]byte {
+	if buffer, ok := s.buffers.Get().(*[]byte); ok {
+		return buffer
+	}
+	return new([]byte)
+}
+
+func (s *Server) release(buffer *[]byte) {
+	const most = 64 << 10 // larger ones are rare, and would be held for as long as any
+	if cap(*buffer) <= most {
+		s.buffers.Put(buffer)
+	}
+}
+
 // bodyInOrder refuses a body that is no JSON, though nobody looks at it.
 func bodyInOrder(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {

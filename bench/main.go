@@ -224,14 +224,13 @@ func (b *bench) unwind(n int) {
 func (b *bench) build(ctx context.Context, root, name, pkg string) (string, error) {
 	path := filepath.Join(b.dir, name)
 	progress("building %s", name)
-	_, err := output(ctx, root, "go", "build", "-o", path, pkg)
+	_, err := output(ctx, root, "env", "CGO_ENABLED=0", "go", "build", "-o", path, pkg) // as make build does
 	return path, err
 }
 
 // output runs a command and returns what it prints, without the line's end.
 func output(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

@@ -43,9 +43,10 @@
 // What verified user tokens say is remembered by their SHA-256 until they expire,
 // within a bounded cache, and the tokens themselves are not. They count only as
 // long as the key that verified them stands in the current key set: a withdrawn key
-// ends its tokens as soon as the set is renewed. exp and nbf are looked at each time. Plugins' tokens are signed anew
-// for every call and so are not remembered: each is verified, of a key in use by
-// multiples of it that were computed in advance, 100 kB a key.
+// ends its tokens as soon as the set is renewed. exp and nbf are looked at each
+// time. Plugins' tokens are signed anew for every call and so are not remembered:
+// each is verified, of a key in use by multiples of it that were computed in
+// advance, 100 kB a key.
 //
 // [Identity.UserInfo] is remembered per token for [Options].UserInfoTTL from the
 // question on, never longer, and renewed in the background by requests that come in

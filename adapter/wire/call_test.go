@@ -63,7 +63,7 @@ func TestCallErrorQuotesNothingForeign(t *testing.T) {
 // call makes a call and reads the answer.
 func call(t *testing.T, url, token string) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
