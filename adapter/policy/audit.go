@@ -479,7 +479,7 @@ func (witness) New(m *plugins.Manager, _ any) plugins.Plugin {
 }
 
 // eventError is an error as the decision log shows it. OPA has a member for errors,
-// but cannot read its own events with one again (logs.EventV1 of OPA 1.22.2), which
+// but cannot read its own events with one again (logs.EventV1 of OPA 1.22.4), which
 // it does where they turn out to be too large for one upload, and then loses all.
 func eventError(err error) map[string]any {
 	code := FailureEvaluation
