@@ -335,93 +335,16 @@ func (d *diagram) minimal(e edge) (tree, error) {
 	}
 	var t, other tree
 	if err == nil {
-		sum = d.least(e, sum)
 		t, err = d.factored(sum)
 	}
 	if errNots == nil {
-		nots = d.least(e.not(), nots)
 		other, errNots = d.factored(nots)
 		other = other.not()
 	}
-	switch {
-	case err != nil: // The complement can do.
-		return d.reordered(nots, other.not()).not(), errNots
-	case errNots == nil && other.leaves() < t.leaves():
-		t = other
+	if err != nil || errNots == nil && other.leaves() < t.leaves() {
+		return other, errNots
 	}
-	return d.reordered(sum, t), nil
-}
-
-// reordered looks for a smaller tree than t of a sum of products, or of the sum that
-// its complement is, read in the order of the leaves of t: which products a sum has
-// depends on the order of the variables.
-func (d *diagram) reordered(cubes []cube, t tree) tree {
-	for d.mixed(cubes) {
-		order := d.met(t)
-		other := d.m.diagram(order)
-		other.work = d.work / 4
-		e := other.sum(d.translate(cubes, other))
-		u, err := other.factoredProducts(e)
-		v, errNots := other.factoredProducts(e.not())
-		d.work -= d.work/4 - max(other.work, 0)
-		if err != nil || errNots == nil && v.leaves() < u.leaves() {
-			u, err = v.not(), errNots
-		}
-		if err != nil || u.leaves() >= t.leaves() {
-			return t
-		}
-		t = u
-	}
-	return t
-}
-
-// factoredProducts factors an irredundant sum of products of e.
-func (d *diagram) factoredProducts(e edge) (tree, error) {
-	sum, err := d.products(e)
-	if err != nil {
-		return tree{}, err
-	}
-	return d.factored(sum)
-}
-
-// met are the variables of the diagram in the order in which a tree has them.
-func (d *diagram) met(t tree) []int {
-	order := make([]int, 0, len(d.order))
-	seen := make(map[int]bool)
-	add := func(v int) {
-		if !seen[v] {
-			seen[v] = true
-			order = append(order, v)
-		}
-	}
-	for rule := range t.criteria().Rules() {
-		if f, ok := d.m.space.byRule[rule]; ok {
-			if v := d.m.space.nodes[f>>1].variable; d.has(v) {
-				add(v)
-			}
-		}
-	}
-	for _, v := range d.order { // Leaves that were joined to others are not there.
-		add(v)
-	}
-	return order
-}
-
-func (d *diagram) has(variable int) bool {
-	_, ok := d.level[variable]
-	return ok
-}
-
-// translate writes cubes with the levels of another diagram.
-func (d *diagram) translate(cubes []cube, to *diagram) []cube {
-	translated := make([]cube, len(cubes))
-	for i, c := range cubes {
-		translated[i] = make(cube, len(c))
-		for j, l := range c {
-			translated[i][j] = literal(to.level[d.order[l>>1]]<<1) | l&1
-		}
-	}
-	return translated
+	return t, nil
 }
 
 // factored factors a sum of products, or returns ErrTooLarge.
@@ -431,39 +354,6 @@ func (d *diagram) factored(cubes []cube) (tree, error) {
 		return tree{}, ErrTooLarge
 	}
 	return t, nil
-}
-
-// least is a sum of products of e with fewer literals than the one given, if there
-// is one and it is found. Where no variable is both negated and not, there is but
-// one sum.
-func (d *diagram) least(e edge, sum []cube) []cube {
-	if !d.mixed(sum) {
-		return sum
-	}
-	var levels []int
-	for _, c := range sum {
-		for _, l := range c {
-			levels = append(levels, int(l>>1))
-		}
-	}
-	slices.Sort(levels)
-	if least, ok := d.leastProducts(e, slices.Compact(levels)); ok {
-		return least
-	}
-	return sum
-}
-
-// mixed is whether a variable is both negated and not.
-func (d *diagram) mixed(sum []cube) bool {
-	signs := make(map[literal]bool)
-	for _, c := range sum {
-		for _, l := range c {
-			if signs[l] = true; signs[l^1] {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // split writes the disjunction of groups of cubes that share no variable.
