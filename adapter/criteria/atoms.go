@@ -6,27 +6,34 @@ import (
 	"strings"
 )
 
-// atomic returns the function with rules whose lists overlap written as rules whose
-// lists do not, or false where there are none. A rule with a list that means "any
-// of" is the disjunction of such rules with the parts of the list, so that two rules
-// with overlapping lists are not independent of each other.
-func (m *minimiser) atomic(f Function) (Function, bool) {
-	type alike struct{ name, resourceType, before, after string }
+// alike is the same for rules that differ only in the list which means "any of".
+type alike struct{ name, resourceType, before, after string }
+
+func (v variable) alike() alike {
+	return alike{v.rule.Name, v.rule.ResourceType, v.list.before, v.list.after}
+}
+
+// atoms are what rules whose lists overlap are made of: rules whose lists do not. A
+// rule with a list that means "any of" is the disjunction of such rules with the
+// parts of the list, so that two rules with overlapping lists are not independent of
+// each other.
+func (m *minimiser) atoms(of ...Function) map[Function]Function {
 	lists := make(map[alike][]int)
-	for _, v := range m.support(f) {
+	var order []alike
+	for _, v := range m.support(of...) {
 		if r := m.space.variables[v]; r.list != nil {
-			k := alike{r.rule.Name, r.rule.ResourceType, r.list.before, r.list.after}
+			k := r.alike()
+			if lists[k] == nil {
+				order = append(order, k)
+			}
 			lists[k] = append(lists[k], v)
 		}
 	}
 	atoms := make(map[Function]Function)
-	for _, variables := range lists {
-		m.split(variables, atoms)
+	for _, k := range order {
+		m.split(lists[k], atoms)
 	}
-	if len(atoms) == 0 {
-		return f, false
-	}
-	return m.substitute(f, atoms), true
+	return atoms
 }
 
 // split adds what the variables are made of, of rules that differ only in their

@@ -42,8 +42,8 @@ func (s *Space) Minimise(f Function) (Criteria, error) {
 	if err != nil {
 		return Criteria{}, err
 	}
-	if atomic, ok := m.atomic(f); ok {
-		if other, err := m.tree(atomic); err == nil && other.leaves() < t.leaves() {
+	if atoms := m.atoms(f); len(atoms) > 0 {
+		if other, err := m.tree(m.substitute(f, atoms)); err == nil && other.leaves() < t.leaves() {
 			t = other
 		}
 	}
@@ -235,10 +235,7 @@ func (m *minimiser) support(of ...Function) []int {
 // more than a quarter of what is left.
 func (m *minimiser) shared(parts []Function) (tree, error) {
 	asked := m.support(parts...)
-	sorted := slices.SortedFunc(slices.Values(asked), func(a, b int) int {
-		return m.space.variables[a].rule.compare(m.space.variables[b].rule)
-	})
-	for _, order := range [][]int{sorted, asked} {
+	for _, order := range [][]int{m.sorted(asked), asked} {
 		d := m.diagram(order)
 		t, err := d.minimal(d.conjunction(parts))
 		m.work -= m.work/4 - max(d.work, 0)
@@ -254,6 +251,13 @@ func (m *minimiser) shared(parts []Function) (tree, error) {
 		}
 	}
 	return list(AllOf, of), nil
+}
+
+// sorted are variables in the order of their rules.
+func (m *minimiser) sorted(variables []int) []int {
+	return slices.SortedFunc(slices.Values(variables), func(a, b int) int {
+		return m.space.variables[a].rule.compare(m.space.variables[b].rule)
+	})
 }
 
 func (r Rule) compare(other Rule) int {

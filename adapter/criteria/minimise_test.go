@@ -166,10 +166,11 @@ func kindOf(t *testing.T, s *Space, kinds ...any) Function {
 	return f
 }
 
+func kinds(list string) string {
+	return `{"rule":"IS_ENTITY_KIND","resourceType":"catalog-entity","params":{"kinds":[` + list + `]}}`
+}
+
 func TestMinimiseLists(t *testing.T) {
-	kinds := func(list string) string {
-		return `{"rule":"IS_ENTITY_KIND","resourceType":"catalog-entity","params":{"kinds":[` + list + `]}}`
-	}
 	label := `{"rule":"HAS_LABEL","resourceType":"catalog-entity","params":{"label":"l0"}}`
 	for name, test := range map[string]struct {
 		build func(*Space) Function

@@ -13,6 +13,7 @@ type Space struct {
 	index     map[string]Function // conjunctions by their key
 	variables []variable
 	byRule    map[Rule]Function
+	assumed   []Function
 }
 
 // A Function is a boolean function in a [Space]; [Denied] and [Granted] are the

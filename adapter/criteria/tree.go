@@ -94,7 +94,6 @@ func (t tree) leaves() int {
 // "any of" by one with the union of the lists: they stand in an anyOf, or negated
 // in an allOf.
 func joinLeaves(op Op, of []tree) []tree {
-	type alike struct{ name, resourceType, before, after string }
 	first := make(map[alike]int)
 	kept := of[:0:0]
 	for _, t := range of {
