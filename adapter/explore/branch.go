@@ -1,6 +1,8 @@
 package explore
 
 import (
+	"slices"
+
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
@@ -63,30 +65,28 @@ func (x *exploration) branch() ([]outcome, error) {
 	return outcomes, nil
 }
 
-// either joins the outcomes where cond holds with those where it does not.
+// either joins the outcomes where cond holds with those where it does not. What is
+// nowhere is left out.
 func (x *exploration) either(cond criteria.Function, then, otherwise []outcome) []outcome {
 	var joined []outcome
-	for _, o := range otherwise {
-		o.where = x.space.If(cond, whereIs(then, o), o.where)
-		joined = append(joined, o)
-	}
-	for _, o := range then {
-		if whereIs(otherwise, o) == criteria.Denied {
-			o.where = x.space.All(cond, o.where)
+	add := func(o outcome, where criteria.Function) {
+		if o.where = where; where != criteria.Denied {
 			joined = append(joined, o)
 		}
 	}
-	return joined
-}
-
-// whereIs is where the outcome is what another one is.
-func whereIs(outcomes []outcome, other outcome) criteria.Function {
-	for _, o := range outcomes {
-		if o.same(other) {
-			return o.where
+	for _, o := range otherwise {
+		where := criteria.Denied
+		if i := slices.IndexFunc(then, o.same); i >= 0 {
+			where = then[i].where
+		}
+		add(o, x.space.If(cond, where, o.where))
+	}
+	for _, o := range then {
+		if !slices.ContainsFunc(otherwise, o.same) {
+			add(o, x.space.All(cond, o.where))
 		}
 	}
-	return criteria.Denied
+	return joined
 }
 
 func (o outcome) same(other outcome) bool {

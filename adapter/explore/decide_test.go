@@ -296,3 +296,28 @@ func FuzzPolicy(f *testing.F) {
 		_, _ = p.Decide(ctx, newQuery(t, annInput, "{}"))
 	})
 }
+
+// TestEitherKeepsEachOutcomeOnce joins branches without what is nowhere.
+func TestEitherKeepsEachOutcomeOnce(t *testing.T) {
+	w, stop := newWorld(t.Context(), mustCompile(t, typical), newQuery(t, annInput, "{}"))
+	defer stop()
+	is, err := w.space.Rule("HAS_LABEL", "catalog-entity", map[string]any{"label": "a"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := exploration{world: w}
+	yes := outcome{value: ast.InternedTerm(true), where: criteria.Granted}
+	no := outcome{where: criteria.Granted}
+	joined := x.either(is, []outcome{yes}, []outcome{no})
+	for range 3 { // The same question again excludes one of the two.
+		joined = x.either(is, joined, []outcome{no})
+		if len(joined) != 2 {
+			t.Fatalf("%d outcomes, want the two that can be: %+v", len(joined), joined)
+		}
+	}
+	for _, o := range x.either(is, []outcome{{where: criteria.Denied}}, []outcome{yes}) {
+		if o.where == criteria.Denied {
+			t.Errorf("%+v is nowhere", o)
+		}
+	}
+}

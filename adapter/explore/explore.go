@@ -69,8 +69,6 @@ type Options struct {
 	Modules map[string]*ast.Module
 	// Entrypoint is the rule that decides, such as data.backstage.authz.allow.
 	Entrypoint ast.Ref
-	// Capabilities are what the modules may use of OPA; nil for all of this OPA.
-	Capabilities *ast.Capabilities
 	// Limits bound each decision; zero members stand for the defaults.
 	Limits Limits
 }
@@ -100,9 +98,6 @@ func Compile(o Options) (*Policy, error) {
 		return nil, err
 	}
 	compiler := ast.NewCompiler()
-	if o.Capabilities != nil {
-		compiler = compiler.WithCapabilities(o.Capabilities)
-	}
 	if compiler.Compile(o.Modules); compiler.Failed() {
 		return nil, compiler.Errors
 	}
@@ -185,9 +180,8 @@ type Result struct {
 	Errors []error
 	// Method is how the function was found.
 	Method Method
-	// Evaluations is how many times OPA evaluated, and Questions how many
-	// different ones about the resource were asked.
-	Evaluations, Questions int
+	// Evaluations is how many times OPA evaluated.
+	Evaluations int
 }
 
 // A Method is how a decision was found.
@@ -216,7 +210,7 @@ func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r := Result{Method: w.method(), Evaluations: w.evaluations, Questions: w.asks}
+	r := Result{Method: w.method(), Evaluations: w.evaluations}
 	for _, o := range outcomes {
 		if o.err == nil {
 			o.err = p.odd(o.value)
