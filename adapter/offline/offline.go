@@ -1,0 +1,318 @@
+// Package offline opens a policy that serves nobody, and decides by it with the
+// engine that serves.
+//
+// [Open] takes a PATH as the commands do:
+//
+//	policy                  a bundle directory
+//	bundle.tar.gz           a bundle as opa build writes it
+//	git:REV:policy          a directory or bundle of another revision of the
+//	                        repository that the working directory is in
+//
+// What opens is what would serve: the same vetting, the same decisions. A policy
+// that must not serve does not open, and the error says what its author must mend.
+//
+// A [Policy] also keeps its sources: the author's modules with their METADATA, the
+// tests among them, and the files beside them. [Policy.With] is the same policy
+// with other modules, for questions of the kind "and if this rule were not there".
+package offline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/rego"
+)
+
+// Options say how a policy is opened. The zero value of a field is its default.
+type Options struct {
+	// Entrypoint is the path of the rule that decides, such as
+	// backstage/authz/allow. Empty: the one rule annotated with entrypoint: true.
+	Entrypoint string
+	// Decision is how long one decision may take; 30 seconds by default, since
+	// nobody waits for it.
+	Decision time.Duration
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// defaultDecision is the default of Options.Decision.
+const defaultDecision = 30 * time.Second
+
+// A Policy is one that was vetted and decides. It is safe for concurrent use.
+type Policy struct {
+	// Path is what Open was given.
+	Path string
+
+	options Options
+	source  *source
+	modules map[string]*ast.Module
+	tests   map[string]*ast.Module
+	rules   []*explore.PermissionRule
+	engine  *policy.Engine
+}
+
+// Open reads the policy at a PATH and vets it. Close must be called in the end.
+//
+// The error is that of reading; a [*Refused] where the policy must not serve; or
+// the context's.
+func Open(ctx context.Context, at string, o Options) (*Policy, error) {
+	s, err := read(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	p := &Policy{Path: at, options: o, source: s}
+	if err := p.open(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return p, nil
+}
+
+// Refused says why a policy must not serve, with file and line where there is one.
+type Refused struct {
+	Path  string
+	Cause error
+}
+
+// Error returns the path and the cause.
+func (r *Refused) Error() string { return r.Path + ": " + r.Cause.Error() }
+
+// Unwrap returns the cause.
+func (r *Refused) Unwrap() error { return r.Cause }
+
+func (p *Policy) open(ctx context.Context) error {
+	var err error
+	if p.modules, p.tests, err = p.source.parse(); err != nil {
+		return &Refused{p.Path, err}
+	}
+	o := p.engineOptions()
+	o.Path = p.source.at
+	if p.engine, err = policy.New(ctx, o); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return &Refused{p.Path, p.source.named(err)}
+	}
+	p.rules, err = explore.Rules(p.withLibrary())
+	return err
+}
+
+func (p *Policy) engineOptions() policy.Options {
+	log := logrus.New()
+	log.SetOutput(os.Stderr)
+	log.SetLevel(logrus.ErrorLevel)
+	o := policy.Options{
+		Entrypoint: p.options.Entrypoint,
+		Decision:   p.options.Decision,
+		Library:    rego.Modules(),
+		Log:        logrus.NewEntry(log),
+		Now:        p.options.Now,
+	}
+	if o.Decision == 0 {
+		o.Decision = defaultDecision
+	}
+	return o
+}
+
+// Close ends the policy.
+func (p *Policy) Close(ctx context.Context) error {
+	p.engine.Close(ctx)
+	return p.source.close()
+}
+
+// Decide answers one permission for the caller. A failure of the policy is in the
+// Outcome; the error is the context's.
+func (p *Policy) Decide(ctx context.Context, caller policy.Caller, permission wire.Permission) (*policy.Outcome, error) {
+	batch, err := p.DecideAll(ctx, caller, []wire.Permission{permission})
+	if err != nil {
+		return nil, err
+	}
+	return batch.Outcomes[0], nil
+}
+
+// DecideAll answers every permission for the caller, in order, as one request.
+func (p *Policy) DecideAll(
+	ctx context.Context, caller policy.Caller, permissions []wire.Permission,
+) (policy.Batch, error) {
+	return p.engine.Decide(ctx, caller, permissions)
+}
+
+// DecideDocument answers an input document as it stands, but for its member
+// resource: a decision is made before the resource is known.
+func (p *Policy) DecideDocument(ctx context.Context, document map[string]any) (*policy.Outcome, error) {
+	batch, _, err := p.engine.DecideDocument(ctx, document)
+	if err != nil {
+		return nil, err
+	}
+	return batch.Outcomes[0], nil
+}
+
+// Entrypoint is the path of the rule that decides, such as backstage/authz/allow.
+func (p *Policy) Entrypoint() string { return p.engine.State().Entrypoint }
+
+// AboutResource is whether that is a rule about the resource; otherwise it answers
+// with a boolean or a decision document.
+func (p *Policy) AboutResource() bool { return p.engine.State().AboutResource() }
+
+// Revision names the policy: what its manifest says, else its content.
+func (p *Policy) Revision() string { return p.engine.State().Revision }
+
+// Nondeterministic says what makes its answers differ from one time to the next.
+func (p *Policy) Nondeterministic() []policy.Source { return p.engine.State().Nondeterministic }
+
+// Rules are the permission rules that it may ask, the library's among them, in the
+// order of their paths. They must not be changed.
+func (p *Policy) Rules() []*explore.PermissionRule { return p.rules }
+
+// Modules are the author's modules by file, parsed with their METADATA, without
+// tests. Files are named as the PATH was given. They must not be changed.
+func (p *Policy) Modules() map[string]*ast.Module { return p.modules }
+
+// Tests are the author's modules of the files *_test.rego, likewise.
+func (p *Policy) Tests() map[string]*ast.Module { return p.tests }
+
+// Files are all files of the bundle, tests and tables among them. What a name is
+// called in a report is [Policy.Name].
+func (p *Policy) Files() fs.FS { return p.source.files }
+
+// Name is the name of one of the Files as the PATH was given.
+func (p *Policy) Name(file string) string { return p.source.name(file) }
+
+func (p *Policy) withLibrary() map[string]*ast.Module {
+	all := make(map[string]*ast.Module, len(p.modules))
+	for name, module := range p.modules {
+		all[name] = module
+	}
+	for name, module := range Library() {
+		all[name] = module
+	}
+	return all
+}
+
+// LibraryPrefix is what the names of the modules of the rule library begin with.
+const LibraryPrefix = "stagedoor/"
+
+// Library parses the rule library, by names that begin with LibraryPrefix.
+func Library() map[string]*ast.Module {
+	library := make(map[string]*ast.Module)
+	for name, text := range rego.Modules() {
+		module, err := parse(LibraryPrefix+name, text)
+		if err != nil { // What is embedded was tested.
+			panic(err)
+		}
+		library[LibraryPrefix+name] = module
+	}
+	return library
+}
+
+func parse(name, text string) (*ast.Module, error) {
+	return ast.ParseModuleWithOpts(name, text, ast.ParserOptions{ProcessAnnotation: true})
+}
+
+func isTest(name string) bool { return strings.HasSuffix(name, "_test.rego") }
+
+// hidden is whether a file or folder of the name is no part of a bundle.
+func hidden(name string) bool {
+	return strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
+}
+
+// source is where a policy was read from.
+type source struct {
+	given string // the PATH
+	at    string // the directory or bundle.tar.gz that holds it
+	files fs.FS
+	prune string // a directory that goes with the source; empty where there is none
+}
+
+func read(ctx context.Context, given string) (*source, error) {
+	s := &source{given: given, at: given}
+	if spec, ok := strings.CutPrefix(given, "git:"); ok {
+		if err := s.checkOut(ctx, spec); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", given, err), s.close())
+		}
+	}
+	info, err := os.Stat(s.at)
+	if err != nil {
+		return nil, errors.Join(s.named(err), s.close())
+	}
+	if info.IsDir() {
+		s.files = os.DirFS(s.at)
+		return s, nil
+	}
+	if s.files, err = unpack(s.at); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", given, err), s.close())
+	}
+	return s, nil
+}
+
+func (s *source) close() error {
+	if s.prune == "" {
+		return nil
+	}
+	return os.RemoveAll(s.prune)
+}
+
+// named is the error with files named as the PATH was given.
+func (s *source) named(err error) error {
+	if s.at == s.given || !strings.Contains(err.Error(), s.at) {
+		return err
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), s.at, s.given))
+}
+
+func (s *source) name(file string) string {
+	if strings.HasPrefix(s.given, "git:") {
+		return strings.TrimRight(s.given, "/") + "/" + file
+	}
+	return filepath.ToSlash(filepath.Join(s.given, filepath.FromSlash(file)))
+}
+
+// parse parses the author's modules, and the tests among them.
+func (s *source) parse() (modules, tests map[string]*ast.Module, err error) {
+	modules, tests = map[string]*ast.Module{}, map[string]*ast.Module{}
+	var problems ast.Errors
+	err = fs.WalkDir(s.files, ".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case hidden(entry.Name()) && entry.IsDir():
+			return fs.SkipDir
+		case path.Ext(name) != ".rego" || hidden(entry.Name()):
+			return nil
+		}
+		text, err := fs.ReadFile(s.files, name)
+		if err != nil {
+			return err
+		}
+		module, err := parse(s.name(name), string(text))
+		if several, ok := errors.AsType[ast.Errors](err); ok {
+			problems = append(problems, several...)
+			return nil
+		}
+		if err != nil || module == nil {
+			return err
+		}
+		into := modules
+		if isTest(name) {
+			into = tests
+		}
+		into[s.name(name)] = module
+		return nil
+	})
+	if err == nil && len(problems) > 0 {
+		err = problems
+	}
+	return modules, tests, err
+}
