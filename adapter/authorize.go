@@ -133,7 +133,7 @@ func (s *Server) answer(
 	for q, outcome := range s.conditions.Apply(ctx, s.pluginCaller(x), questions) {
 		i := asked[q]
 		applied[i] = outcome
-		failed = cmp.Or(failed, s.applied(x, &answers[i], items[i], outcome))
+		failed = cmp.Or(failed, s.applied(ctx, x, &answers[i], items[i], outcome))
 	}
 	return answers, applied, failed
 }
@@ -179,10 +179,12 @@ func policyFailed(err error) *wire.Error {
 }
 
 // applied puts what a plugin decided into the answer.
-func (s *Server) applied(x *exchange, answer *wire.Answer, item wire.Item, outcome conditions.Outcome) error {
+func (s *Server) applied(
+	ctx context.Context, x *exchange, answer *wire.Answer, item wire.Item, outcome conditions.Outcome,
+) error {
 	switch {
 	case outcome.Err != nil:
-		return s.failed(x, item.Permission, outcome.Err, refusedConditions(outcome.Err))
+		return s.failed(x, item.Permission, outcome.Err, s.refusedConditions(ctx, x.caller, outcome.Err))
 	case item.Ref.List:
 		answer.Results = outcome.Results
 	default:
@@ -202,8 +204,15 @@ func (s *Server) failed(x *exchange, p wire.Permission, err error, public *wire.
 	return nil
 }
 
-// refusedConditions is the public error of conditions that a plugin did not decide.
-func refusedConditions(err error) *wire.Error {
+// refusedConditions is the public error of conditions that a plugin did not decide. A
+// plugin's 401 is the caller's where the caller's token is good no more; it is else
+// about stagedoor's own token, which the caller cannot mend.
+func (s *Server) refusedConditions(ctx context.Context, caller identity.Caller, err error) *wire.Error {
+	if e, ok := errors.AsType[*conditions.RefusedError](err); ok && e.Status == http.StatusUnauthorized {
+		if invalid := s.identity.Valid(ctx, caller); invalid != nil {
+			return wire.AsError(invalid)
+		}
+	}
 	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return e
 	}
@@ -239,8 +248,8 @@ func (s *Server) pluginCaller(x *exchange) conditions.Caller {
 	return conditions.Caller{
 		Subject: caller.Fingerprint(),
 		Log:     s.logOf(x),
-		Token: func(_ context.Context, pluginID string) (string, error) {
-			return s.identity.PluginToken(pluginID, caller)
+		Token: func(ctx context.Context, pluginID string) (string, error) {
+			return s.identity.PluginToken(ctx, pluginID, caller)
 		},
 	}
 }

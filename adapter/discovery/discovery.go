@@ -58,6 +58,25 @@ var pluginID = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 // and underscore, and at least one.
 func ValidID(id string) bool { return pluginID.MatchString(id) }
 
+// Spelling returns how the id of a plugin is written here. Routers take ids in any
+// case, so one plugin could call itself by many; whoever compares needs one. An id
+// that an endpoint names is spelt as there, and any other in lower case, which is how
+// Backstage has plugins named.
+func (d *Discovery) Spelling(id string) string {
+	spelt := strings.ToLower(id)
+	for _, e := range d.options.Endpoints {
+		for _, name := range e.Plugins {
+			if name == id {
+				return id
+			}
+			if strings.EqualFold(name, id) {
+				spelt = name // the last counts, as it does for the target
+			}
+		}
+	}
+	return spelt
+}
+
 // placeholder stands for the plugin's id in a target.
 var placeholder = regexp.MustCompile(`\{\{\s*pluginId\s*\}\}`)
 

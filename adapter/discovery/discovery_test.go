@@ -69,3 +69,22 @@ func TestNewNamesEveryProblem(t *testing.T) {
 		}
 	}
 }
+
+func TestSpelling(t *testing.T) {
+	d, err := New(Options{BaseURL: "http://127.0.0.1:7007", Endpoints: []Endpoint{
+		{Target: "http://one", Plugins: []string{"azureSites", "Twice", "*"}},
+		{Target: "http://two", Plugins: []string{"twice"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]string{
+		"todo": "todo", "Todo": "todo", "TODO": "todo", "a-B_9": "a-b_9",
+		"azureSites": "azureSites", "azuresites": "azureSites", "AZURESITES": "azureSites",
+		"Twice": "Twice", "twice": "twice", "TWICE": "twice",
+	} {
+		if got := d.Spelling(id); got != want {
+			t.Errorf("Spelling(%q) = %q; want %q", id, got, want)
+		}
+	}
+}

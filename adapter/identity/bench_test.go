@@ -142,7 +142,7 @@ func BenchmarkPluginToken(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := i.PluginToken("todo", c); err != nil {
+		if _, err := i.PluginToken(b.Context(), "todo", c); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -198,7 +198,7 @@ func TestConcurrency(t *testing.T) {
 						t.Errorf("%v: %v, %v", c, claims, err)
 					}
 					if c.Kind == User {
-						if _, err := i.PluginToken("todo", c); err != nil {
+						if _, err := i.PluginToken(t.Context(), "todo", c); err != nil {
 							t.Error(err)
 						}
 					}

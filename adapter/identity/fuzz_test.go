@@ -68,7 +68,7 @@ func FuzzClaims(f *testing.F) {
 		if err != nil && claims != nil {
 			t.Errorf("%v, %v", claims, err)
 		}
-		if token, err := i.PluginToken("todo", c); err == nil {
+		if token, err := i.PluginToken(t.Context(), "todo", c); err == nil {
 			opened(t, token, i.JWKS())
 		}
 	})

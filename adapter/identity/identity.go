@@ -234,6 +234,19 @@ func (i *Identity) Authenticate(ctx context.Context, authorization string) (Call
 	return Caller{Kind: User, User: u.user, Direct: true, token: u}, nil
 }
 
+// Valid reports whether the user's token that c came with is good at this moment, for
+// it may have expired since, or lost its key. nil is that it is, and of any other
+// Kind than User nothing is to be said. The error is that of [Identity.Authenticate].
+func (i *Identity) Valid(ctx context.Context, c Caller) error {
+	if c.token == nil {
+		return nil
+	}
+	if _, err := i.verified(ctx, c.token.raw, nil); err != nil {
+		return unauthenticated(invalidToken, err)
+	}
+	return nil
+}
+
 // pluginCaller verifies a plugin's token and the user's token within.
 func (i *Identity) pluginCaller(ctx context.Context, t *token) (Caller, error) {
 	id, err := i.pluginToken(ctx, t)

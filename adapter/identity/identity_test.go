@@ -43,7 +43,7 @@ var (
 
 func TestAuthenticate(t *testing.T) {
 	b := newBackstage()
-	b.keySets["/api/no_such-PLUGIN/.backstage/auth/v1/jwks.json"] = b.keySets[todoKeys]
+	b.keySets["/api/no_such-plugin/.backstage/auth/v1/jwks.json"] = b.keySets[todoKeys]
 	i := b.identity(t, Options{})
 	raw := base64.RawURLEncoding.EncodeToString
 	userHeader := raw([]byte(`{"typ":"vnd.backstage.user","alg":"ES256","kid":"user-key"}`))
@@ -142,7 +142,9 @@ func TestAuthenticate(t *testing.T) {
 		{"plugin token, aud an object", b.onBehalf(spec{claims: ordered{{"aud", map[string]any{"permission": 1}}}}),
 			unauthorized},
 		{"plugin token, other id", b.onBehalf(spec{plugin: "no_such-PLUGIN"}),
-			outcome{Caller: Caller{Kind: User, User: "user:default/alice", Actor: "no_such-PLUGIN"}}},
+			outcome{Caller: Caller{Kind: User, User: "user:default/alice", Actor: "no_such-plugin"}}},
+		{"plugin token, sub in another case", b.onBehalf(spec{plugin: "Todo"}), asTodo},
+		{"service token, sub in another case", b.service(spec{plugin: "TODO"}), asService},
 		{"plugin token of a plugin that is not there", b.onBehalf(spec{plugin: "nosuch"}), unauthorized},
 		{"plugin token with a sub that is a path", b.onBehalf(spec{plugin: "../todo"}), unauthorized},
 		{"plugin token, sub with a line end", b.onBehalf(spec{plugin: "todo\n"}), unauthorized},

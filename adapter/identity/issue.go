@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -49,8 +50,13 @@ func (i *Identity) JWKS() []byte { return i.ownKeys.current().jwks }
 // and one without a typ, as it is; of a full one the limited token that the auth
 // backend signed in advance, put together byte for byte.
 //
-// The error is a [*wire.Error].
-func (i *Identity) PluginToken(pluginID string, c Caller) (string, error) {
+// A limited token that is put together is verified before it goes out: a uip that
+// is no signature of it is the fault of whoever sent the token, and the plugin's 401
+// would look like one of ours.
+//
+// The error is a [*wire.Error], of status 401 where the caller's token cannot be
+// passed on. ctx bounds the time that it takes.
+func (i *Identity) PluginToken(ctx context.Context, pluginID string, c Caller) (string, error) {
 	switch {
 	case c.Kind == None:
 		return "", nil
@@ -61,7 +67,7 @@ func (i *Identity) PluginToken(pluginID string, c Caller) (string, error) {
 	if token, ok := i.issued.GetIfPresent(to); ok {
 		return token, nil
 	}
-	obo, err := c.token.limitedToken()
+	obo, err := i.limitedToken(ctx, c.token)
 	if err != nil {
 		return "", err
 	}
@@ -93,6 +99,23 @@ func (i *Identity) issue(pluginID string, now time.Time, expires int64, more ...
 		return "", wire.InternalError("No token for the plugin could be made").Because(err)
 	}
 	return token, nil
+}
+
+// limitedToken returns what may be passed on of a user's token, verified.
+func (i *Identity) limitedToken(ctx context.Context, c *credential) (string, error) {
+	obo, err := c.limitedToken()
+	if err != nil || obo == string(c.raw) {
+		return obo, err
+	}
+	limited, err := i.credential(ctx, []byte(obo), nil)
+	if err == nil && (!limited.limited || limited.user != c.user) {
+		err = errors.New("it is of another user")
+	}
+	if err != nil {
+		return "", unauthenticated("The token cannot be passed on to a plugin",
+			fmt.Errorf("the limited token of the user token, by its uip: %w", err))
+	}
+	return obo, nil
 }
 
 // limitedToken returns what may be passed on of a user's token. A full token

@@ -71,7 +71,7 @@ func TestPluginToken(t *testing.T) {
 		{"empty typ", typEmpty, typEmpty},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			token, err := i.PluginToken("catalog", caller(t, i, test.token))
+			token, err := i.PluginToken(t.Context(), "catalog", caller(t, i, test.token))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,7 +120,7 @@ func TestLimitedTokenIsRebuiltByteForByte(t *testing.T) {
 	for _, user := range []string{
 		"user:default/alice", "user:default/ann-ö", "user:default/日本", "user:default/\u2028", "a\"b\\c/d<&>", "tab\tnew\nline\x01\x7f",
 	} {
-		token, err := i.PluginToken("todo", caller(t, i, full(b, user)))
+		token, err := i.PluginToken(t.Context(), "todo", caller(t, i, full(b, user)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,24 +159,56 @@ func TestPluginTokenRefuses(t *testing.T) {
 		"user token without uip":     b.user(spec{claims: ordered{{"uip", nil}}}),
 		"user token, uip empty":      b.user(spec{claims: ordered{{"uip", ""}}}),
 		"user token, uip a number":   b.user(spec{claims: ordered{{"uip", 7}}}),
+		"user token, uip forged":     b.user(spec{claims: ordered{{"uip", strings.Repeat("A", 86)}}}),
+		"user token, uip of another": b.user(spec{claims: ordered{{"uip", strings.Split(b.limited(spec{user: "user:default/bob"}), ".")[2]}}}),
+		"user token, uip no base64":  b.user(spec{claims: ordered{{"uip", "a.b"}}}),
+		"obo a user token, forged":   b.onBehalf(spec{obo: b.user(spec{claims: ordered{{"uip", strings.Repeat("A", 86)}}})}),
 		"user token, typ JWT":        b.user(spec{header: ordered{{"typ", "JWT"}}}),
 		"user token, typ a number":   b.user(spec{header: ordered{{"typ", 7}}}),
 		"obo a user token, typ JWT":  b.onBehalf(spec{obo: b.user(spec{header: ordered{{"typ", "JWT"}}})}),
 		"obo a user token, no uip":   b.onBehalf(spec{obo: b.user(spec{claims: ordered{{"uip", nil}}})}),
 		"typ user with other letter": b.user(spec{header: ordered{{"typ", "vnd.backstage.User"}}}),
 	} {
-		got, err := i.PluginToken("todo", caller(t, i, token))
+		got, err := i.PluginToken(t.Context(), "todo", caller(t, i, token))
 		failure, ok := errors.AsType[*wire.Error](err)
 		if !ok || failure.Status != 401 || failure.Name != "AuthenticationError" || got != "" {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	if token, err := i.PluginToken("todo", Caller{}); token != "" || err != nil {
+	if token, err := i.PluginToken(t.Context(), "todo", Caller{}); token != "" || err != nil {
 		t.Errorf("a token for nobody: %q, %v", token, err)
 	}
-	if token, err := i.PluginToken("todo", caller(t, i, b.service(spec{}))); token != "" || outcomeOf(Caller{}, err).Status != 403 {
+	if token, err := i.PluginToken(t.Context(), "todo", caller(t, i, b.service(spec{}))); token != "" || outcomeOf(Caller{}, err).Status != 403 {
 		t.Errorf("a token for a service: %q, %v", token, err)
 	}
+}
+
+// A token that was good when it came may be so no more when a plugin refuses it.
+func TestValid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{})
+		direct := caller(t, i, b.user(spec{}))
+		through := caller(t, i, b.onBehalf(spec{}))
+		for _, c := range []Caller{{}, caller(t, i, b.service(spec{})), direct, through} {
+			if err := i.Valid(t.Context(), c); err != nil {
+				t.Errorf("%v: %v", c, err)
+			}
+		}
+		time.Sleep(time.Hour)
+		for _, c := range []Caller{direct, through} {
+			if got := outcomeOf(Caller{}, i.Valid(t.Context(), c)); !cmp.Equal(got, unauthorized, same) {
+				t.Errorf("%v, expired: %v", c, got)
+			}
+		}
+		b.publish(authKeys, b.stranger)
+		withdrawn := caller(t, i, b.user(spec{key: b.stranger}))
+		b.publish(authKeys, b.userKey)
+		time.Sleep(keysMaxAge)
+		if got := outcomeOf(Caller{}, i.Valid(t.Context(), withdrawn)); !cmp.Equal(got, unauthorized, same) {
+			t.Errorf("of a key that was withdrawn: %v", got)
+		}
+	})
 }
 
 func TestServiceToken(t *testing.T) {
@@ -200,7 +232,7 @@ func TestPluginTokenIsGood(t *testing.T) {
 	b.fail("/api/permission/.backstage/auth/v1/jwks.json", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(i.JWKS())
 	})
-	token, err := i.PluginToken("permission", caller(t, i, b.user(spec{})))
+	token, err := i.PluginToken(t.Context(), "permission", caller(t, i, b.user(spec{})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +250,7 @@ func TestPluginTokenIsReused(t *testing.T) {
 		obo := b.limited(spec{claims: ordered{{"exp", in(1800)}}})
 		issue := func(plugin string) string {
 			t.Helper()
-			token, err := i.PluginToken(plugin, caller(t, i, b.onBehalf(spec{obo: obo})))
+			token, err := i.PluginToken(t.Context(), plugin, caller(t, i, b.onBehalf(spec{obo: obo})))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -251,7 +283,7 @@ func TestIssuedTokensAreBounded(t *testing.T) {
 	for user := range 4 {
 		c := caller(t, i, b.user(spec{user: fmt.Sprintf("user:default/u%d", user)}))
 		for n := range 100 {
-			if _, err := i.PluginToken(strings.Repeat("x", n+1), c); err != nil {
+			if _, err := i.PluginToken(t.Context(), strings.Repeat("x", n+1), c); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -108,7 +108,7 @@ func TestStaticKeys(t *testing.T) {
 	first, second := files(t, "one", "", ecKey(t, elliptic.P256())), files(t, "two", "ES384", ecKey(t, elliptic.P384()))
 	second.PrivateKeyFile = ""
 	i := b.identity(t, Options{PluginKeyStore: PluginKeyStore{Type: "static", Keys: []KeyFiles{first, second}}})
-	token, err := i.PluginToken("todo", caller(t, i, b.user(spec{})))
+	token, err := i.PluginToken(t.Context(), "todo", caller(t, i, b.user(spec{})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,11 +139,11 @@ func TestReplicas(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			first, second := b.identity(t, test.options), b.identity(t, test.options)
 			for _, i := range []*Identity{first, second} {
-				if _, err := i.PluginToken("todo", caller(t, i, b.user(spec{}))); err != nil { // makes a key
+				if _, err := i.PluginToken(t.Context(), "todo", caller(t, i, b.user(spec{}))); err != nil { // makes a key
 					t.Fatal(err)
 				}
 			}
-			token, err := first.PluginToken("todo", caller(t, first, b.user(spec{})))
+			token, err := first.PluginToken(t.Context(), "todo", caller(t, first, b.user(spec{})))
 			if err != nil {
 				t.Fatal(err)
 			}

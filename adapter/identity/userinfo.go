@@ -75,13 +75,14 @@ func (l renewalLog) Error(ctx context.Context, message string, err error) {
 // userInfoOf asks for the cache whose token it is.
 type userInfoOf struct {
 	identity *Identity
+	user     string
 	token    []byte
 }
 
 // Load asks while a request waits.
 func (o userInfoOf) Load(ctx context.Context, _ fingerprint) (userClaims, error) {
 	asked := time.Now()
-	refs, err := o.identity.askUserInfo(ctx, string(o.token))
+	refs, err := o.identity.askUserInfo(ctx, o.user, string(o.token))
 	return userClaims{refs, asked}, err
 }
 
@@ -123,16 +124,16 @@ func (i *Identity) UserInfo(ctx context.Context, c Caller) ([]string, error) {
 	case !u.ask:
 		return u.claims, nil
 	}
-	known, err := i.claims.Get(ctx, u.sum, userInfoOf{i, u.raw})
+	known, err := i.claims.Get(ctx, u.sum, userInfoOf{i, u.user, u.raw})
 	if err != nil && ctx.Err() != nil {
 		return nil, unavailable(fmt.Errorf("user info: %w", context.Cause(ctx)))
 	}
 	return known.refs, err
 }
 
-// askUserInfo asks the auth backend whose token it is. The cache may call it in a
+// askUserInfo asks the auth backend about the user whose token it is. The cache may call it in a
 // goroutine of its own.
-func (i *Identity) askUserInfo(ctx context.Context, token string) (claims []string, err error) {
+func (i *Identity) askUserInfo(ctx context.Context, user, token string) (claims []string, err error) {
 	defer func() {
 		if panicked := wire.PanicError(recover()); panicked != nil {
 			claims, err = nil, undetermined(panicked)
@@ -155,13 +156,26 @@ func (i *Identity) askUserInfo(ctx context.Context, token string) (claims []stri
 		}
 		return nil, refused(status, cause)
 	}
+	return readUserInfo(body, user)
+}
+
+// readUserInfo reads what the auth backend says of the user. Who it says that it
+// speaks of must be the user whose token was sent: a cache in between, or a fault
+// there, could else lend somebody the groups of somebody else.
+func readUserInfo(body []byte, user string) ([]string, error) {
 	var answer struct {
 		Claims struct {
+			Sub jsontext.Value `json:"sub"`
 			Ent jsontext.Value `json:"ent"`
 		} `json:"claims"`
 	}
 	if json.Unmarshal(body, &answer, lastWins) != nil {
 		return nil, undetermined(errors.New("user info: the answer is not what it should be"))
+	}
+	if sub := answer.Claims.Sub; len(sub) > 0 {
+		if of, ok := text(sub); !ok || of != user {
+			return nil, undetermined(errors.New("user info: claims.sub is not the user of the token"))
+		}
 	}
 	claims, ok := refs(answer.Claims.Ent)
 	if !ok {

@@ -155,6 +155,15 @@ func TestUserInfoAnswers(t *testing.T) {
 		status int
 	}{
 		{"ent empty", text(`{"claims":{"ent":[]}}`), "", 0},
+		{"sub of the token", text(`{"claims":{"sub":"user:default/alice","ent":[]}}`), "", 0},
+		{"sub of the token, the last of two", text(`{"claims":{"sub":"user:default/root","sub":"user:default/\u0061lice","ent":[]}}`), "", 0},
+		{"sub beside the claims", text(`{"sub":"user:default/root","claims":{"ent":[]}}`), "", 0},
+		{"sub of somebody else", text(`{"claims":{"sub":"user:default/root","ent":["group:default/admins"]}}`), "Error", 500},
+		{"sub in another case", text(`{"claims":{"sub":"user:default/Alice","ent":[]}}`), "Error", 500},
+		{"sub twice, the last somebody else's", text(`{"claims":{"sub":"user:default/alice","sub":"user:default/root","ent":[]}}`), "Error", 500},
+		{"sub empty", text(`{"claims":{"sub":"","ent":[]}}`), "Error", 500},
+		{"sub null", text(`{"claims":{"sub":null,"ent":[]}}`), "Error", 500},
+		{"sub a list", text(`{"claims":{"sub":["user:default/alice"],"ent":[]}}`), "Error", 500},
 		{"ent twice", text(`{"claims":{"ent":7,"ent":[]}}`), "", 0},
 		{"400", status(400), "ResponseError", 400},
 		{"401", status(401), "ResponseError", 401},

@@ -20,8 +20,8 @@ import (
 // another, and it is remembered and logged.
 const maxPluginID = 128
 
-// pluginToken verifies a plugin's token and returns the plugin's id. What costs
-// nothing comes first.
+// pluginToken verifies a plugin's token and returns the plugin's id, in the one
+// spelling that discovery knows. What costs nothing comes first.
 func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
 	if err := t.readClaims(); err != nil {
 		return "", err
@@ -30,6 +30,7 @@ func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
 	if len(id) > maxPluginID || !discovery.ValidID(id) {
 		return "", errors.New("sub cannot be the id of a plugin")
 	}
+	id = i.discovery.Spelling(id)
 	if !audience(t.Aud, ownPluginID) {
 		return "", fmt.Errorf("aud does not name %s", ownPluginID)
 	}
