@@ -14,8 +14,9 @@ import (
 // only whether there are any, how many, or for one of them need not try all sets
 // that it can come to.
 type collection struct {
-	list   bool // an array: an element is in it once for each proof
-	bodies []*proofs
+	ref    ast.Ref // of a partial set; nil of a comprehension
+	list   bool    // an array: an element is in it once for each proof
+	bodies []*bodyPlan
 }
 
 // element is something that can be in a collection, and where it is.
@@ -39,14 +40,14 @@ func (p *planner) collectionAt(ref ast.Ref) *collection {
 }
 
 func (p *planner) partialSet(ref ast.Ref) *collection {
-	c := &collection{}
+	c := &collection{ref: ref}
 	defer func(rule *ast.Rule) { p.rule = rule }(p.rule)
 	for _, rule := range p.compiler.GetRulesExact(ref) {
 		p.rule = rule
 		if rule.Head.RuleKind() != ast.MultiValue || len(rule.Ref()) != len(ref) || rule.Else != nil {
 			return nil
 		}
-		body := p.keyed(rule.Body, rule.Head.Key, ast.NewVarSet(), false)
+		body := p.planKeyed(rule.Body, rule.Head.Key, ast.NewVarSet(), false)
 		if body == nil {
 			return nil
 		}
@@ -57,30 +58,30 @@ func (p *planner) partialSet(ref ast.Ref) *collection {
 
 // comprehension plans a comprehension, if it is one of an array or a set.
 func (p *planner) comprehension(t *ast.Term, bound ast.VarSet) *collection {
-	var body *proofs
+	var body *bodyPlan
 	list := false
 	switch v := t.Value.(type) {
 	case *ast.SetComprehension:
-		body = p.keyed(v.Body, v.Term, bound, false)
+		body = p.planKeyed(v.Body, v.Term, bound, false)
 	case *ast.ArrayComprehension:
-		body, list = p.keyed(v.Body, v.Term, bound, true), true
+		body, list = p.planKeyed(v.Body, v.Term, bound, true), true
 	}
 	if body == nil {
 		return nil
 	}
-	return &collection{list: list, bodies: []*proofs{body}}
+	return &collection{list: list, bodies: []*bodyPlan{body}}
 }
 
 // keyed plans the proofs of a body for each value of a term. The value must be
 // known in a proof. Where proofs are counted, nothing may be looked at apart that
 // has several solutions.
-func (p *planner) keyed(body ast.Body, key *ast.Term, bound ast.VarSet, counted bool) *proofs {
+func (p *planner) planKeyed(body ast.Body, key *ast.Term, bound ast.VarSet, counted bool) *bodyPlan {
 	is := ast.Equality.Expr(resultVar, key)
 	is.Location = key.Location
-	literals := len(p.policy.literals)
-	b := p.proofs(append(slices.Clone(body), is), bound)
+	premises := len(p.plan.premises)
+	b := p.planBody(append(slices.Clone(body), is), bound)
 	if counted {
-		for _, l := range p.policy.literals[literals:] {
+		for _, l := range p.plan.premises[premises:] {
 			if l.kind == isGroup {
 				return nil
 			}
@@ -128,22 +129,22 @@ func isData(t *ast.Term) bool {
 	return ok && len(ref) > 1 && ref.HasPrefix(ast.DefaultRootRef)
 }
 
-// collected plans a literal about a collection.
-func (p *planner) collected(exprs []*ast.Expr, bound ast.VarSet) (literal, bool) {
+// planCollected plans a premise about a collection.
+func (p *planner) planCollected(exprs []*ast.Expr, bound ast.VarSet) (premise, bool) {
 	if slices.ContainsFunc(exprs, func(e *ast.Expr) bool { return len(e.With) > 0 }) {
-		return literal{}, false
+		return premise{}, false
 	}
 	if len(exprs) == 1 {
 		return p.aboutSet(exprs[0], bound)
 	}
 	l, v, ok := p.source(exprs[0], bound)
 	if !ok {
-		return literal{}, false
+		return premise{}, false
 	}
 	rest := exprs[1:]
 	for _, e := range rest {
 		if p.depends(e) {
-			return literal{}, false
+			return premise{}, false
 		}
 	}
 	if len(rest) == 1 && !l.of.list {
@@ -155,8 +156,8 @@ func (p *planner) collected(exprs []*ast.Expr, bound ast.VarSet) (literal, bool)
 }
 
 // aboutSet plans an expression about a partial set.
-func (p *planner) aboutSet(e *ast.Expr, bound ast.VarSet) (literal, bool) {
-	l := literal{negated: e.Negated}
+func (p *planner) aboutSet(e *ast.Expr, bound ast.VarSet) (premise, bool) {
+	l := premise{negated: e.Negated}
 	if terms, ok := e.Terms.(*ast.Term); ok {
 		if ref, ok := terms.Value.(ast.Ref); ok {
 			if l.kind, l.of = isSet, p.collectionAt(ref); l.of != nil {
@@ -178,10 +179,10 @@ func (p *planner) aboutSet(e *ast.Expr, bound ast.VarSet) (literal, bool) {
 	}
 	ref, x, y := iterated(e)
 	if ref == nil {
-		return literal{}, false
+		return premise{}, false
 	}
 	if l.of = p.collectionAt(ref); l.of == nil {
-		return literal{}, false
+		return premise{}, false
 	}
 	anything := varOf(y) != "" && !isKnown(y, bound)
 	switch {
@@ -190,7 +191,7 @@ func (p *planner) aboutSet(e *ast.Expr, bound ast.VarSet) (literal, bool) {
 	case anything && y.Equal(x):
 		l.kind = isSome
 	default:
-		return literal{}, false
+		return premise{}, false
 	}
 	return l, true
 }
@@ -209,17 +210,17 @@ func isKnown(t *ast.Term, bound ast.VarSet) bool {
 	return true
 }
 
-// source plans v = s and v = {x | …}, with which literals of several expressions
+// source plans v = s and v = {x | …}, with which premises of several expressions
 // begin.
-func (p *planner) source(e *ast.Expr, bound ast.VarSet) (literal, ast.Var, bool) {
+func (p *planner) source(e *ast.Expr, bound ast.VarSet) (premise, ast.Var, bool) {
 	if !e.IsEquality() || e.Negated {
-		return literal{}, "", false
+		return premise{}, "", false
 	}
 	v, ok := e.Operand(0).Value.(ast.Var)
 	if !ok || bound.Contains(v) {
-		return literal{}, "", false
+		return premise{}, "", false
 	}
-	var l literal
+	var l premise
 	of := e.Operand(1)
 	if ref, ok := of.Value.(ast.Ref); ok {
 		l.of = p.collectionAt(ref)
@@ -231,7 +232,7 @@ func (p *planner) source(e *ast.Expr, bound ast.VarSet) (literal, ast.Var, bool)
 }
 
 // compared plans x in v, v == x and v != x.
-func (l literal) compared(e *ast.Expr, v ast.Var, bound ast.VarSet) (literal, bool) {
+func (l premise) compared(e *ast.Expr, v ast.Var, bound ast.VarSet) (premise, bool) {
 	if !e.IsCall() || len(e.Operands()) != 2 {
 		return l, false
 	}
@@ -261,7 +262,7 @@ func (l literal) compared(e *ast.Expr, v ast.Var, bound ast.VarSet) (literal, bo
 }
 
 // counting plans count(v, n) and what must hold for n.
-func (l literal) counting(rest []*ast.Expr, v ast.Var, bound ast.VarSet) (literal, bool) {
+func (l premise) counting(rest []*ast.Expr, v ast.Var, bound ast.VarSet) (premise, bool) {
 	l.kind = isCount
 	for _, e := range rest {
 		if !varsOf(e).Contains(v) {
@@ -309,7 +310,7 @@ type knownElements struct {
 func (w *world) collect(c *collection, terms, values []*ast.Term) ([]element, error) {
 	var found []element
 	for _, b := range c.bodies {
-		elements, err := w.keyed(b, terms, values)
+		elements, err := w.keyedElements(b, terms, values)
 		if err != nil {
 			return nil, err
 		}
@@ -348,7 +349,7 @@ next:
 
 // keyed are the values of resultVar in the proofs of a body, and where each is
 // proved.
-func (w *world) keyed(b *proofs, terms, values []*ast.Term) ([]element, error) {
+func (w *world) keyedElements(b *bodyPlan, terms, values []*ast.Term) ([]element, error) {
 	var elements []element
 	others := make([]criteria.Function, len(b.parts))
 	for i, part := range b.parts {

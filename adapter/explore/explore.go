@@ -82,9 +82,7 @@ type Policy struct {
 	resource   *ast.Term // what stands for the resource; nothing else is equal to it
 	builtins   map[string]*topdown.Builtin
 
-	documents tree[*document] // those that depend on the resource
-	dependent tree[bool]      // whether the rules there do
-	literals  []literal
+	plan *plan
 }
 
 // Compile compiles the modules and proves that the policy looks at the resource
@@ -111,8 +109,9 @@ func Compile(o Options) (*Policy, error) {
 		limits:     o.Limits.withDefaults(),
 		resource:   ast.StringTerm("resource " + rand.Text()),
 	}
-	p.builtins = map[string]*topdown.Builtin{literalDecl.Name: {Decl: literalDecl, Func: p.literal}}
-	f := newFlow(compiler, rules, o.Entrypoint)
+	p.builtins = map[string]*topdown.Builtin{premiseDecl.Name: {Decl: premiseDecl, Func: p.suppose}}
+	reached := newReach(compiler, rules, o.Entrypoint)
+	f := newFlow(reached, rules)
 	f.selfContained(rules)
 	if p.about = f.aboutResource; p.about {
 		f.boolean(entries)
@@ -122,7 +121,7 @@ func Compile(o Options) (*Policy, error) {
 		return nil, err
 	}
 	p.direct(f)
-	p.plan(f)
+	p.plan = newPlan(reached, f.questions)
 	return p, nil
 }
 

@@ -124,33 +124,34 @@ func outline(c criteria.Criteria) string {
 	return b.String()
 }
 
-// answer is what a policy comes to: criteria, errors of branches, or the reason
-// why there is no decision.
-func answer(t *testing.T, policy, input, data string) string {
+// answer is the plan of a policy and what it comes to: criteria, errors of
+// branches, or the reason why there is no decision. What is refused has no plan.
+func answer(t *testing.T, policy, input, data string) (plan, answer string) {
 	p, err := compile(t, policy)
 	if err != nil {
 		if _, ok := errors.AsType[*VetError](err); ok {
-			return "refused\n" + err.Error() + "\n"
+			return "", "refused\n" + err.Error() + "\n"
 		}
-		return "does not compile\n" + err.Error() + "\n"
+		return "", "does not compile\n" + err.Error() + "\n"
 	}
+	plan = p.plan.String()
 	if !p.AboutResource() {
-		return "not about the resource\n"
+		return plan, "not about the resource\n"
 	}
 	r, err := p.Decide(t.Context(), newQuery(t, input, data))
 	if err != nil {
-		return "error\n" + err.Error() + "\n"
+		return plan, "error\n" + err.Error() + "\n"
 	}
 	var b strings.Builder
 	b.WriteString(outline(r.Criteria))
 	for _, err := range r.Errors {
 		fmt.Fprintf(&b, "except where %v\n", err)
 	}
-	return b.String()
+	return plan, b.String()
 }
 
 // TestCases decides the policies in testdata. Each file has a policy, perhaps an
-// input and data, and what must come of it.
+// input and data, the plan of how it is decided, and what must come of it.
 func TestCases(t *testing.T) {
 	for _, file := range cases(t) {
 		name := strings.TrimSuffix(strings.TrimPrefix(file.name, "testdata/"), ".txtar")
@@ -159,10 +160,13 @@ func TestCases(t *testing.T) {
 			for _, f := range file.archive.Files {
 				parts[f.Name] = string(f.Data)
 			}
-			got := answer(t, parts["policy.rego"], parts["input.json"], parts["data.json"])
+			plan, got := answer(t, parts["policy.rego"], parts["input.json"], parts["data.json"])
 			if *update {
-				writeWant(t, file.name, file.archive, got)
+				writeWant(t, file.name, file.archive, plan, got)
 				return
+			}
+			if diff := cmp.Diff(parts["plan"], plan); diff != "" {
+				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(parts["want"], got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -193,13 +197,16 @@ func cases(t tb) []caseFile {
 	return files
 }
 
-func writeWant(t *testing.T, file string, archive *txtar.Archive, got string) {
+func writeWant(t *testing.T, file string, archive *txtar.Archive, plan, got string) {
 	t.Helper()
 	files := archive.Files[:0:0]
 	for _, f := range archive.Files {
-		if f.Name != "want" {
+		if f.Name != "want" && f.Name != "plan" {
 			files = append(files, f)
 		}
+	}
+	if plan != "" {
+		files = append(files, txtar.File{Name: "plan", Data: []byte(plan)})
 	}
 	files = append(files, txtar.File{Name: "want", Data: []byte(got)})
 	archive.Files = files

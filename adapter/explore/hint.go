@@ -99,7 +99,7 @@ func (f *flow) hint(path ast.Ref, u use) string {
 	case "metadata":
 		name, params = metadataHint(rest, u)
 	case "spec":
-		name, params = "HAS_SPEC", keyed("key", rest, u)
+		name, params = "HAS_SPEC", keyParams("key", rest, u)
 		if len(rest) == 1 && rest[0] == "owner" {
 			name, params = "IS_ENTITY_OWNER", `{"claims": input.identity.claims}`
 		}
@@ -128,16 +128,16 @@ const anyRuleHint = "call a permission rule with input.resource, from the rule l
 
 func metadataHint(path []string, u use) (name, params string) {
 	if len(path) > 0 && path[0] == "labels" {
-		return "HAS_LABEL", keyed("label", path[1:], u)
+		return "HAS_LABEL", keyParams("label", path[1:], u)
 	}
 	if len(path) > 0 && path[0] == "annotations" {
-		return "HAS_ANNOTATION", keyed("annotation", path[1:], u)
+		return "HAS_ANNOTATION", keyParams("annotation", path[1:], u)
 	}
-	return "HAS_METADATA", keyed("key", path, u)
+	return "HAS_METADATA", keyParams("key", path, u)
 }
 
 // keyed writes params with a key and, where something is compared, a value.
-func keyed(name string, path []string, u use) string {
+func keyParams(name string, path []string, u use) string {
 	key := "…"
 	if len(path) > 0 {
 		key = ast.String(strings.Join(path, ".")).String()
@@ -165,8 +165,8 @@ func (u use) values() []string {
 
 // callOf is the call of a rule of the library or the bundle, if it has the rule.
 func (f *flow) callOf(name, params string) string {
-	for _, path := range slices.Sorted(maps.Keys(f.rules)) {
-		if r := f.rules[path]; r.Name == name {
+	for _, path := range slices.Sorted(maps.Keys(f.permissions)) {
+		if r := f.permissions[path]; r.Name == name {
 			function := r.Function[len(r.Function)-2:]
 			return fmt.Sprintf("%s.%s(input.resource, %s)", plain(function[0]), plain(function[1]), params)
 		}

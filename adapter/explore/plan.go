@@ -25,41 +25,41 @@ type document struct {
 
 // chain is a rule with its else branches.
 type chain struct {
-	branches []branch
+	clauses []clause
 }
 
-// branch is one body and the value that it gives.
-type branch struct {
+// clause is one body and the value that it gives.
+type clause struct {
 	args  []*ast.Term
 	value *ast.Term // nil where it is that of resultVar
-	body  *proofs
+	body  *bodyPlan
 }
 
-// proofs is a body whose solutions are enumerated to find all its proofs: the sets
-// of literals under which it has a solution. A literal is something that depends
+// bodyPlan is a body whose solutions are enumerated to find all its proofs: the sets
+// of premises under which it has a solution. A premise is something that depends
 // on the resource and binds no variable that is used elsewhere; it is replaced by
 // a call which notes it and goes on as if it held.
 //
 // The expressions fall apart into parts that share no variables, each of which can
 // be proved by itself: what is alternatives in one part and alternatives in
 // another is not multiplied out.
-type proofs struct {
+type bodyPlan struct {
 	parts []ast.Body
 	keyed int // the part that binds resultVar, of the body of a collection
 }
 
-// literal is one of the calls that a body of proofs was given. Its operands are
+// A premise is one of the calls that a planned body was given. Its operands are
 // the values of args.
-type literal struct {
-	kind    literalKind
+type premise struct {
+	kind    premiseKind
 	negated bool
 	args    []*ast.Term
 	at      *ast.Location
 
 	rule  *PermissionRule // isQuestion
 	doc   *document       // isDocument
-	lhs   *proofs         // isBody, isAnd, isOr, isEvery
-	rhs   *proofs         // isAnd, isOr
+	lhs   *bodyPlan       // isBody, isAnd, isOr, isEvery
+	rhs   *bodyPlan       // isAnd, isOr
 	vars  []*ast.Term     // what args are the values of, of a body
 	every *ast.Every
 	body  ast.Body // isGroup; isCount: what must hold for the number
@@ -70,10 +70,10 @@ type literal struct {
 	pair  bool        // isEach: to an array of the element, twice
 }
 
-type literalKind uint8
+type premiseKind uint8
 
 const (
-	isQuestion literalKind = iota // a permission rule about the resource
+	isQuestion premiseKind = iota // a permission rule about the resource
 	isDocument                    // a rule, or the call of a function, that depends on it
 	isBody                        // the body of a not
 	isAnd
@@ -91,49 +91,68 @@ const (
 	isEach    // there is one that is the value of the call
 )
 
-// planner finds the documents that depend on the resource and plans how each
-// becomes known.
-type planner struct {
-	*flow
-	policy      *Policy
-	dependent   map[*ast.Rule]bool
-	collections map[string]*collection // by path; nil for what is none
-	values      int                    // how many variables were added
+// A plan is how a decision is found: of every rule that depends on the resource,
+// what must be known so that it is. It is made once, when a policy is compiled, and
+// is immutable.
+type plan struct {
+	documents tree[*document] // those that depend on the resource
+	order     []*document     // the same, as the entrypoint reaches them
+	dependent tree[bool]      // whether the rules there depend on it
+	premises  []premise       // by their number
+	names     map[ast.Var]ast.Var
 }
 
-// plan plans every document that depends on the resource.
-func (p *Policy) plan(f *flow) {
-	pl := &planner{flow: f, policy: p, dependent: make(map[*ast.Rule]bool), collections: make(map[string]*collection)}
-	pl.findDependent()
-	var docs []*document
-	for _, rule := range f.reached {
-		if ref := rule.Ref(); pl.dependent[rule] && pl.separate(rule) && p.documents.at(ref) == nil {
+// planner makes a plan.
+type planner struct {
+	*reach
+	*plan
+	questions   map[*ast.Expr]*PermissionRule // the calls that ask about the resource
+	depending   map[*ast.Rule]bool            // the rules that depend on it
+	collections map[string]*collection        // by path; nil for what is none
+	rule        *ast.Rule                     // the one being planned
+	values      int                           // how many variables were added
+}
+
+// newPlan plans every document that depends on the resource.
+func newPlan(r *reach, questions map[*ast.Expr]*PermissionRule) *plan {
+	p := &planner{
+		reach:       r,
+		plan:        &plan{names: r.compiler.RewrittenVars},
+		questions:   questions,
+		depending:   make(map[*ast.Rule]bool),
+		collections: make(map[string]*collection),
+	}
+	p.findDependent()
+	for _, rule := range p.reached {
+		if ref := rule.Ref(); p.depending[rule] && p.separate(rule) && p.documents.at(ref) == nil {
 			doc := &document{ref: ref, function: len(rule.Head.Args) > 0}
 			p.documents.put(ref, doc)
-			docs = append(docs, doc)
+			p.order = append(p.order, doc)
 		}
 	}
-	for _, doc := range docs {
-		pl.document(doc)
+	for _, doc := range p.order {
+		p.planDocument(doc)
 	}
-	for _, rule := range f.reached {
-		if pl.dependent[rule] {
-			p.dependent.put(rule.Ref().GroundPrefix(), true)
+	for _, rule := range p.reached {
+		if p.depending[rule] {
+			p.plan.dependent.put(rule.Ref().GroundPrefix(), true)
 		}
 	}
+	return p.plan
 }
 
-// findDependent finds the rules from which a question can be reached.
+// findDependent finds the rules from which a question can be reached. It ends
+// because every round but the last adds a rule.
 func (p *planner) findDependent() {
 	for changed := true; changed; {
 		changed = false
 		for _, rule := range p.reached {
-			if p.dependent[rule] {
+			if p.depending[rule] {
 				continue
 			}
 			own := rule.Else
-			if own != nil && p.dependent[own] || p.depends(rule.Body) {
-				p.dependent[rule] = true
+			if own != nil && p.depending[own] || p.depends(rule.Body) {
+				p.depending[rule] = true
 				changed = true
 			}
 		}
@@ -148,7 +167,7 @@ func (p *planner) depends(x any) bool {
 		case *ast.Expr:
 			found = found || p.questions[x] != nil
 		case ast.Ref:
-			found = found || slices.ContainsFunc(p.rulesAt(x), func(r *ast.Rule) bool { return p.dependent[r] })
+			found = found || slices.ContainsFunc(p.rulesAt(x), func(r *ast.Rule) bool { return p.depending[r] })
 		}
 		return found
 	}).Walk(x)
@@ -173,7 +192,7 @@ func alone(compiler *ast.Compiler, ref ast.Ref) bool {
 	return len(node.Values) > 0 && len(node.Children) == 0
 }
 
-func (p *planner) document(doc *document) {
+func (p *planner) planDocument(doc *document) {
 	doc.proved, doc.indexed = true, !doc.function
 	doc.of = make(map[*ast.Rule]int)
 	for _, rule := range p.compiler.GetRulesExact(doc.ref) {
@@ -183,12 +202,12 @@ func (p *planner) document(doc *document) {
 		}
 		c := &chain{}
 		for r := rule; r != nil; r = r.Else {
-			b := p.branch(r)
+			b := p.clause(r)
 			if b.body == nil {
 				doc.proved = false
 				return
 			}
-			c.branches = append(c.branches, b)
+			c.clauses = append(c.clauses, b)
 			doc.indexed = doc.indexed && r == rule
 		}
 		doc.of[rule] = len(doc.chains)
@@ -196,16 +215,16 @@ func (p *planner) document(doc *document) {
 	}
 }
 
-func (p *planner) branch(rule *ast.Rule) branch {
+func (p *planner) clause(rule *ast.Rule) clause {
 	p.rule = rule
 	bound := ast.NewVarSet()
 	for _, arg := range rule.Head.Args {
 		bound.Update(varsOf(arg))
 	}
 	if ast.IsConstant(rule.Head.Value.Value) {
-		return branch{rule.Head.Args, rule.Head.Value, p.proofs(rule.Body, bound)}
+		return clause{rule.Head.Args, rule.Head.Value, p.planBody(rule.Body, bound)}
 	}
-	return branch{rule.Head.Args, nil, p.keyed(rule.Body, rule.Head.Value, bound, false)}
+	return clause{rule.Head.Args, nil, p.planKeyed(rule.Body, rule.Head.Value, bound, false)}
 }
 
 // varsOf are the variables of x, of closures within it too.
@@ -234,13 +253,13 @@ type cluster struct {
 	last  int // the place of the last of them
 }
 
-// proofs plans how to find all proofs of a body in which some variables are bound.
-func (p *planner) proofs(body ast.Body, outer ast.VarSet) *proofs {
+// planBody plans how to find all proofs of a body in which some variables are bound.
+func (p *planner) planBody(body ast.Body, outer ast.VarSet) *bodyPlan {
 	body = p.apart(body)
 	clusters, bound := p.clusters(body, outer)
 	exprs := make(ast.Body, len(body))
 	generates := make([]bool, len(body))
-	isLiteral := make([]bool, len(body))
+	isPremise := make([]bool, len(body))
 	seen := outer.Copy()
 	for i, e := range body {
 		if c := clusters[i]; c == nil {
@@ -248,11 +267,11 @@ func (p *planner) proofs(body ast.Body, outer ast.VarSet) *proofs {
 			generates[i] = isGenerator(e, seen)
 			seen.Update(ownVars(e))
 		} else if c.last == i {
-			exprs[i] = p.literal(c.exprs, bound[i])
-			isLiteral[i] = true
+			exprs[i] = p.premise(c.exprs, bound[i])
+			isPremise[i] = true
 		}
 	}
-	return &proofs{parts: parts(exprs, outer, generates, isLiteral)}
+	return &bodyPlan{parts: splitParts(exprs, outer, generates, isPremise)}
 }
 
 // apart gives each side of an equality whose sides both depend on the resource an
@@ -312,7 +331,7 @@ func (p *planner) clusters(body ast.Body, outer ast.VarSet) ([]*cluster, []ast.V
 		}
 		c.exprs, c.last = append(c.exprs, e), i
 		clusters[i] = c
-		if _, ok := p.each(e); ok && len(c.exprs) == 1 {
+		if _, ok := p.planEach(e); ok && len(c.exprs) == 1 {
 			bound.Update(ownVars(e)) // A proof knows the value.
 			continue
 		}
@@ -331,7 +350,7 @@ func (p *planner) clusters(body ast.Body, outer ast.VarSet) ([]*cluster, []ast.V
 	return clusters, known
 }
 
-// isGenerator is whether an expression without literals may have several solutions.
+// isGenerator is whether an expression without premises may have several solutions.
 func isGenerator(e *ast.Expr, bound ast.VarSet) bool {
 	if e.Negated {
 		return false
@@ -362,9 +381,9 @@ func iterates(t *ast.Term, bound ast.VarSet) bool {
 	return false
 }
 
-// parts joins the expressions that share variables which are not bound from
+// splitParts joins the expressions that share variables which are not bound from
 // outside, and then the parts of which neither has several solutions.
-func parts(exprs []*ast.Expr, outer ast.VarSet, generates, isLiteral []bool) []ast.Body {
+func splitParts(exprs []*ast.Expr, outer ast.VarSet, generates, isPremise []bool) []ast.Body {
 	of := make([]int, len(exprs))
 	for i := range of {
 		of[i] = i
@@ -398,15 +417,15 @@ func parts(exprs []*ast.Expr, outer ast.VarSet, generates, isLiteral []bool) []a
 		if exprs[i] == nil {
 			continue
 		}
-		several, literals := false, false
+		several, premises := false, false
 		for j := range exprs {
 			if of[j] == of[i] && exprs[j] != nil {
 				several = several || generates[j]
-				literals = literals || isLiteral[j]
+				premises = premises || isPremise[j]
 			}
 		}
 		switch {
-		case several && literals:
+		case several && premises:
 		case several && known < 0:
 			known = i
 		case several:
@@ -434,22 +453,22 @@ func parts(exprs []*ast.Expr, outer ast.VarSet, generates, isLiteral []bool) []a
 	return bodies
 }
 
-// literal plans a literal and returns the call that stands for it.
-func (p *planner) literal(exprs []*ast.Expr, bound ast.VarSet) *ast.Expr {
-	l, ok := p.simple(exprs, bound)
+// premise plans a premise and returns the call that stands for it.
+func (p *planner) premise(exprs []*ast.Expr, bound ast.VarSet) *ast.Expr {
+	l, ok := p.planSingle(exprs, bound)
 	if !ok {
-		l, ok = p.collected(exprs, bound)
+		l, ok = p.planCollected(exprs, bound)
 	}
 	if !ok {
-		l = literal{kind: isGroup, body: exprs}
+		l = premise{kind: isGroup, body: exprs}
 		l.given(l.body, bound)
 	}
 	if l.at = exprs[len(exprs)-1].Location; l.at == nil { // an operand of rego.v2
 		l.at = p.rule.Location
 	}
-	number := ast.IntNumberTerm(len(p.policy.literals))
-	p.policy.literals = append(p.policy.literals, l)
-	terms := []*ast.Term{literalOperator, number, ast.ArrayTerm(l.args...)}
+	number := ast.IntNumberTerm(len(p.plan.premises))
+	p.plan.premises = append(p.plan.premises, l)
+	terms := []*ast.Term{premiseOperator, number, ast.ArrayTerm(l.args...)}
 	if l.out != nil {
 		terms = append(terms, l.out)
 	}
@@ -458,17 +477,17 @@ func (p *planner) literal(exprs []*ast.Expr, bound ast.VarSet) *ast.Expr {
 	return call
 }
 
-// literalDecl is the function that stands for literals: of the literal's number
+// premiseDecl is the function that stands for premises: of the premise's number
 // and the values of its args. Of isEach, it has several values.
-var literalDecl = &ast.Builtin{
-	Name: "stagedoor.literal",
+var premiseDecl = &ast.Builtin{
+	Name: "stagedoor.premise",
 	Decl: types.NewFunction(types.Args(types.N, types.A), types.A),
 }
 
-var literalOperator = ast.NewTerm(literalDecl.Ref())
+var premiseOperator = ast.NewTerm(premiseDecl.Ref())
 
-// given makes the literal one of the values that the known variables of x have.
-func (l *literal) given(x any, bound ast.VarSet) {
+// given makes the premise one of the values that the known variables of x have.
+func (l *premise) given(x any, bound ast.VarSet) {
 	for _, v := range varsOf(x).Sorted() {
 		if bound.Contains(v) {
 			l.vars = append(l.vars, ast.NewTerm(v))
@@ -477,16 +496,16 @@ func (l *literal) given(x any, bound ast.VarSet) {
 	l.args = l.vars
 }
 
-// simple plans the literals that are a single expression of a known form.
-func (p *planner) simple(exprs []*ast.Expr, bound ast.VarSet) (literal, bool) {
+// planSingle plans the premises that are a single expression of a known form.
+func (p *planner) planSingle(exprs []*ast.Expr, bound ast.VarSet) (premise, bool) {
 	e := exprs[0]
 	if len(exprs) > 1 || len(e.With) > 0 {
-		return literal{}, false
+		return premise{}, false
 	}
-	if l, ok := p.each(e); ok {
+	if l, ok := p.planEach(e); ok {
 		return l, true
 	}
-	l := literal{negated: e.Negated}
+	l := premise{negated: e.Negated}
 	switch terms := e.Terms.(type) {
 	case *ast.Term:
 		l.kind, l.doc = isDocument, p.documentAt(terms)
@@ -495,20 +514,20 @@ func (p *planner) simple(exprs []*ast.Expr, bound ast.VarSet) (literal, bool) {
 		if e.IsEquality() {
 			return p.negatedEquality(l, e, bound)
 		}
-		return p.call(l, e, terms)
+		return p.planCall(l, e, terms)
 	case *ast.Not:
 		l.kind, l.negated = isBody, !e.Negated
-		l.lhs = p.proofs(terms.Body, bound)
+		l.lhs = p.planBody(terms.Body, bound)
 	case *ast.LogicalAnd:
 		l.kind = isAnd
-		l.lhs, l.rhs = p.proofs(terms.Lhs, bound), p.proofs(terms.Rhs, bound)
+		l.lhs, l.rhs = p.planBody(terms.Lhs, bound), p.planBody(terms.Rhs, bound)
 	case *ast.LogicalOr:
 		l.kind = isOr
-		l.lhs, l.rhs = p.proofs(terms.Lhs, bound), p.proofs(terms.Rhs, bound)
+		l.lhs, l.rhs = p.planBody(terms.Lhs, bound), p.planBody(terms.Rhs, bound)
 	case *ast.Every:
-		return p.every(l, terms, bound)
+		return p.planEvery(l, terms, bound)
 	default:
-		return literal{}, false
+		return premise{}, false
 	}
 	l.given(e, bound)
 	return l, true
@@ -516,17 +535,17 @@ func (p *planner) simple(exprs []*ast.Expr, bound ast.VarSet) (literal, bool) {
 
 // documentAt is the document that a term refers to, if it is one and no function.
 func (p *planner) documentAt(t *ast.Term) *document {
-	doc := p.policy.documents.at(refOf(t))
+	doc := p.documents.at(refOf(t))
 	if doc == nil || doc.function {
 		return nil
 	}
 	return doc
 }
 
-// each plans an expression that binds something to a value which a proof knows: of
+// planEach plans an expression that binds something to a value which a proof knows: of
 // a document, a question or the elements of a partial set.
-func (p *planner) each(e *ast.Expr) (literal, bool) {
-	l := literal{kind: isEach}
+func (p *planner) planEach(e *ast.Expr) (premise, bool) {
+	l := premise{kind: isEach}
 	if e.Negated || len(e.With) > 0 {
 		return l, false
 	}
@@ -537,7 +556,7 @@ func (p *planner) each(e *ast.Expr) (literal, bool) {
 			return l, len(l.args) == 2
 		}
 		function := refOf(terms[0])
-		l.doc = p.policy.documents.at(function)
+		l.doc = p.documents.at(function)
 		return l, l.doc != nil && len(l.args) == p.compiler.GetArity(function)
 	}
 	if e.IsEquality() {
@@ -557,7 +576,7 @@ func (p *planner) each(e *ast.Expr) (literal, bool) {
 }
 
 // negatedEquality plans not d = x.
-func (p *planner) negatedEquality(l literal, e *ast.Expr, bound ast.VarSet) (literal, bool) {
+func (p *planner) negatedEquality(l premise, e *ast.Expr, bound ast.VarSet) (premise, bool) {
 	l.kind = isElement
 	for i := range 2 {
 		other := e.Operand(1 - i)
@@ -569,28 +588,28 @@ func (p *planner) negatedEquality(l literal, e *ast.Expr, bound ast.VarSet) (lit
 	return l, false
 }
 
-// call plans the call of a permission rule or of a function, whose result is not
+// planCall plans the call of a permission rule or of a function, whose result is not
 // used otherwise.
-func (p *planner) call(l literal, e *ast.Expr, terms []*ast.Term) (literal, bool) {
+func (p *planner) planCall(l premise, e *ast.Expr, terms []*ast.Term) (premise, bool) {
 	l.args = terms[1:]
 	if rule := p.questions[e]; rule != nil {
 		l.kind, l.rule = isQuestion, rule
 		return l, len(l.args) == 2
 	}
 	function := refOf(terms[0])
-	l.kind, l.doc = isDocument, p.policy.documents.at(function)
+	l.kind, l.doc = isDocument, p.documents.at(function)
 	return l, l.doc != nil && len(l.args) == p.compiler.GetArity(function)
 }
 
-func (p *planner) every(l literal, every *ast.Every, bound ast.VarSet) (literal, bool) {
+func (p *planner) planEvery(l premise, every *ast.Every, bound ast.VarSet) (premise, bool) {
 	inner := bound.Copy()
 	if every.Key == nil || p.depends(every.Domain) {
-		return literal{}, false
+		return premise{}, false
 	}
 	inner.Update(varsOf(every.Key))
 	inner.Update(varsOf(every.Value))
 	l.kind, l.every = isEvery, every
-	l.lhs = p.proofs(every.Body, inner)
+	l.lhs = p.planBody(every.Body, inner)
 	l.given(&ast.Expr{Terms: every}, bound)
 	return l, true
 }

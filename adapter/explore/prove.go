@@ -16,7 +16,7 @@ var errNotProved = errors.New("not proved")
 
 // knownKey finds what is known of a document or group with some arguments.
 type knownKey struct {
-	of   any // a *document, a *literal or a *collection
+	of   any // a *document, a *premise or a *collection
 	hash int
 }
 
@@ -54,16 +54,16 @@ func sameTerms(a, b []*ast.Term) bool {
 
 // entry finds the outcomes of the entrypoint.
 func (w *world) entry() ([]outcome, error) {
-	if doc := w.policy.documents.at(w.policy.entrypoint); doc != nil {
-		return w.document(doc, nil)
+	if doc := w.policy.plan.documents.at(w.policy.entrypoint); doc != nil {
+		return w.outcomes(doc, nil)
 	}
 	at := w.policy.compiler.GetRulesExact(w.policy.entrypoint)[0].Location
 	return w.explore(valueOf(w.policy.entrypoint), nil, at, w.policy.entrypoint.String())
 }
 
-// document finds the outcomes of a document, of a function for some arguments.
-// The error ends the decision; that of a branch is an outcome.
-func (w *world) document(doc *document, args []*ast.Term) ([]outcome, error) {
+// outcomes finds the outcomes of a document, of a function for some arguments.
+// The error ends the decision; that of an evaluation is an outcome.
+func (w *world) outcomes(doc *document, args []*ast.Term) ([]outcome, error) {
 	return w.once(doc, args, func() ([]outcome, error) {
 		if doc.proved {
 			outcomes, err := w.proveDocument(doc, args)
@@ -72,12 +72,12 @@ func (w *world) document(doc *document, args []*ast.Term) ([]outcome, error) {
 			}
 		}
 		at := w.policy.compiler.GetRulesExact(doc.ref)[0].Location
-		return w.explore(w.goal(doc, args), doc, at, doc.ref.String())
+		return w.explore(w.goalBody(doc, args), doc, at, doc.ref.String())
 	})
 }
 
-// goal is the query for the value of a document.
-func (*world) goal(doc *document, args []*ast.Term) ast.Body {
+// goalBody is the query for the value of a document.
+func (*world) goalBody(doc *document, args []*ast.Term) ast.Body {
 	if doc.function {
 		return callOf(doc.ref, args)
 	}
@@ -100,15 +100,15 @@ func callOf(ref ast.Ref, args []*ast.Term) ast.Body {
 }
 
 // proveDocument finds the outcomes of a document from the proofs of its bodies. A
-// branch of a rule counts where none before it does, and the fallback where no
-// branch does.
+// clause of a chain counts where none before it does, and the fallback where no
+// clause does.
 func (w *world) proveDocument(doc *document, args []*ast.Term) ([]outcome, error) {
 	none := outcome{value: doc.fallback, where: criteria.Granted}
 	var found []outcome
 	for _, c := range w.chains(doc) {
 		taken := criteria.Denied
-		for _, b := range c.branches {
-			elements, err := w.branch(b, args)
+		for _, b := range c.clauses {
+			elements, err := w.clause(b, args)
 			if err != nil {
 				return nil, err
 			}
@@ -127,12 +127,12 @@ func (w *world) proveDocument(doc *document, args []*ast.Term) ([]outcome, error
 	return w.merge(append([]outcome{none}, found...)), nil
 }
 
-// branch are the values of a branch, and where it has each.
-func (w *world) branch(b branch, args []*ast.Term) ([]element, error) {
+// clause are the values of a clause, and where it has each.
+func (w *world) clause(b clause, args []*ast.Term) ([]element, error) {
 	if b.value == nil {
-		return w.keyed(b.body, b.args, args)
+		return w.keyedElements(b.body, b.args, args)
 	}
-	holds, err := w.proofs(b.body, b.args, args)
+	holds, err := w.body(b.body, b.args, args)
 	return []element{{b.value, holds}}, err
 }
 
@@ -161,7 +161,7 @@ func (w *world) settle(doc *document, args []*ast.Term, found []outcome) ([]outc
 				return nil, errNotProved
 			}
 			r := &run{world: w, goal: doc, answers: answers}
-			failure, err := w.evaluate(w.goal(doc, args), r, func(topdown.QueryResult) {})
+			failure, err := w.evaluate(w.goalBody(doc, args), r, func(topdown.QueryResult) {})
 			if err != nil {
 				return nil, err
 			}
@@ -239,8 +239,8 @@ func (w *world) Resolve(ref ast.Ref) (ast.Value, error) {
 	return v, nil
 }
 
-// proofs is where a body has a solution, given the values of terms.
-func (w *world) proofs(b *proofs, terms, values []*ast.Term) (criteria.Function, error) {
+// body is where a body has a solution, given the values of terms.
+func (w *world) body(b *bodyPlan, terms, values []*ast.Term) (criteria.Function, error) {
 	parts := make([]criteria.Function, len(b.parts))
 	for i, part := range b.parts {
 		var err error
@@ -283,28 +283,28 @@ func given(terms, values []*ast.Term, body ast.Body) ast.Body {
 	return append(whole, body...)
 }
 
-// literal notes a literal of a proof and goes on as if it held.
-func (p *Policy) literal(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+// suppose notes a premise of a proof and goes on as if it held.
+func (p *Policy) suppose(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
 	r := runOf(bctx)
 	number := intOf(operands[0])
 	var args []*ast.Term
 	if values, ok := operands[1].Value.(*ast.Array); ok {
 		values.Foreach(func(t *ast.Term) { args = append(args, t) })
 	}
-	l := &p.literals[number]
+	l := &p.plan.premises[number]
 	defer r.world.begin(task{at: l.at, text: string(l.at.Text)})()
 	if l.kind == isEach {
 		return r.each(l, args, iter)
 	}
-	holds, err := r.world.literal(l, args)
+	holds, err := r.world.holds(l, args)
 	if err != nil {
 		return r.halt(err)
 	}
 	return r.suppose(holds, ast.InternedTerm(true), iter)
 }
 
-// each goes on with a proof for each value of a literal.
-func (r *run) each(l *literal, args []*ast.Term, iter func(*ast.Term) error) error {
+// each goes on with a proof for each value of a premise.
+func (r *run) each(l *premise, args []*ast.Term, iter func(*ast.Term) error) error {
 	elements, err := r.world.values(l, args)
 	if err != nil {
 		return r.halt(err)
@@ -346,8 +346,8 @@ func (r *run) suppose(holds criteria.Function, value *ast.Term, iter func(*ast.T
 	return err
 }
 
-// literal is where a literal holds.
-func (w *world) literal(l *literal, args []*ast.Term) (criteria.Function, error) {
+// holds is where a premise holds.
+func (w *world) holds(l *premise, args []*ast.Term) (criteria.Function, error) {
 	if err := w.count(); err != nil {
 		return criteria.Denied, err
 	}
@@ -358,8 +358,8 @@ func (w *world) literal(l *literal, args []*ast.Term) (criteria.Function, error)
 	return holds, err
 }
 
-// positive is where a literal holds that is not negated.
-func (w *world) positive(l *literal, args []*ast.Term) (criteria.Function, error) {
+// positive is where a premise holds that is not negated.
+func (w *world) positive(l *premise, args []*ast.Term) (criteria.Function, error) {
 	switch l.kind {
 	case isQuestion:
 		return w.ask(l.rule, args)
@@ -367,16 +367,16 @@ func (w *world) positive(l *literal, args []*ast.Term) (criteria.Function, error
 		elements, err := w.values(l, args[:len(args)-1])
 		return member(elements, args[len(args)-1]), err
 	case isDocument:
-		outcomes, err := w.document(l.doc, args)
+		outcomes, err := w.outcomes(l.doc, args)
 		return w.truth(outcomes, err)
 	case isBody:
-		return w.proofs(l.lhs, l.vars, args)
+		return w.body(l.lhs, l.vars, args)
 	case isAnd, isOr:
-		lhs, err := w.proofs(l.lhs, l.vars, args)
+		lhs, err := w.body(l.lhs, l.vars, args)
 		if err != nil {
 			return criteria.Denied, err
 		}
-		rhs, err := w.proofs(l.rhs, l.vars, args)
+		rhs, err := w.body(l.rhs, l.vars, args)
 		if l.kind == isAnd {
 			return w.space.All(lhs, rhs), err
 		}
@@ -384,7 +384,7 @@ func (w *world) positive(l *literal, args []*ast.Term) (criteria.Function, error
 	case isEvery:
 		return w.every(l, args)
 	case isSet, isSome, isEqual, isCount:
-		return w.collection(l, args)
+		return w.collectionHolds(l, args)
 	}
 	outcomes, err := w.once(l, args, func() ([]outcome, error) {
 		return w.explore(given(l.vars, args, l.body), nil, l.at, string(l.at.Text))
@@ -408,7 +408,7 @@ func (w *world) ask(rule *PermissionRule, args []*ast.Term) (criteria.Function, 
 }
 
 // values are those of a collection, a document or a question.
-func (w *world) values(l *literal, args []*ast.Term) ([]element, error) {
+func (w *world) values(l *premise, args []*ast.Term) ([]element, error) {
 	switch {
 	case l.of != nil:
 		return w.elements(l.of, l.over, args)
@@ -416,7 +416,7 @@ func (w *world) values(l *literal, args []*ast.Term) ([]element, error) {
 		holds, err := w.ask(l.rule, args)
 		return []element{{ast.InternedTerm(true), holds}}, err
 	}
-	outcomes, err := w.document(l.doc, args)
+	outcomes, err := w.outcomes(l.doc, args)
 	if err != nil {
 		return nil, err
 	}
@@ -450,7 +450,7 @@ func (w *world) truth(outcomes []outcome, err error) (criteria.Function, error) 
 }
 
 // every is where the body has a solution for each element of the domain.
-func (w *world) every(l *literal, args []*ast.Term) (criteria.Function, error) {
+func (w *world) every(l *premise, args []*ast.Term) (criteria.Function, error) {
 	key, value := l.every.Key, l.every.Value
 	domain := l.every.Domain
 	if i := slices.IndexFunc(l.vars, domain.Equal); i >= 0 {
@@ -476,16 +476,16 @@ func (w *world) every(l *literal, args []*ast.Term) (criteria.Function, error) {
 	vars := slices.Concat(l.vars, []*ast.Term{key, value})
 	all := make([]criteria.Function, len(elements))
 	for i, element := range elements {
-		if all[i], err = w.proofs(l.lhs, vars, element); err != nil {
+		if all[i], err = w.body(l.lhs, vars, element); err != nil {
 			return criteria.Denied, err
 		}
 	}
 	return w.space.All(all...), nil
 }
 
-// collection is where a literal about a collection holds. Its first args are what
+// collectionHolds is where a premise about a collection holds. Its first args are what
 // the collection depends on.
-func (w *world) collection(l *literal, args []*ast.Term) (criteria.Function, error) {
+func (w *world) collectionHolds(l *premise, args []*ast.Term) (criteria.Function, error) {
 	elements, err := w.elements(l.of, l.over, args[:len(l.over)])
 	if err != nil {
 		return criteria.Denied, err
@@ -505,8 +505,8 @@ func (w *world) collection(l *literal, args []*ast.Term) (criteria.Function, err
 	return criteria.Granted, nil
 }
 
-// fitting are the numbers up to n for which the body of a literal has a solution.
-func (w *world) fitting(l *literal, args []*ast.Term, n int) ([]bool, error) {
+// fitting are the numbers up to n for which the body of a premise has a solution.
+func (w *world) fitting(l *premise, args []*ast.Term, n int) ([]bool, error) {
 	numbers := make([]*ast.Term, n+1)
 	for i := range numbers {
 		numbers[i] = ast.IntNumberTerm(i)

@@ -78,8 +78,9 @@ func TestSoundness(t *testing.T) {
 
 // explored is the policy with all its documents explored, none proved.
 func (p *Policy) explored() *Policy {
-	other := *p
-	other.documents = *p.documents.copy(func(d *document) *document {
+	other, plan := *p, *p.plan
+	other.plan = &plan
+	plan.documents = *p.plan.documents.copy(func(d *document) *document {
 		if d == nil {
 			return nil
 		}
@@ -92,8 +93,9 @@ func (p *Policy) explored() *Policy {
 
 // plain is the policy explored as a whole.
 func (p *Policy) plain() *Policy {
-	other := *p
-	other.documents = tree[*document]{}
+	other, plan := *p, *p.plan
+	other.plan = &plan
+	plan.documents = tree[*document]{}
 	return &other
 }
 

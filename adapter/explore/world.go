@@ -105,7 +105,7 @@ type run struct {
 	// open are the questions without a choice that were asked, in order.
 	open []int
 	seen map[int]bool
-	// path are the literals that the proof being looked for rests on so far.
+	// path are the premises that the proof being looked for rests on so far.
 	path []criteria.Function
 
 	// fatal ends the decision, failed this branch. Both stop the evaluation.
@@ -214,7 +214,7 @@ func (f *frames) Get(ref ast.Ref) (*ast.Term, bool) {
 		return f.VirtualCache.Get(ref)
 	}
 	w := f.run.world
-	if doc := w.policy.documents.at(ref); doc != nil && doc != f.run.goal && !doc.function {
+	if doc := w.policy.plan.documents.at(ref); doc != nil && doc != f.run.goal && !doc.function {
 		chosen := f.run.choose(doc)
 		return chosen, chosen == nil
 	}
@@ -238,7 +238,7 @@ func (p *Policy) depends(key ast.Ref) bool {
 	if function, ok := key[0].Value.(ast.Ref); ok {
 		key = function
 	}
-	t := &p.dependent
+	t := &p.plan.dependent
 	for i := range key {
 		if t = t.child(key, i); t == nil {
 			return false
@@ -260,7 +260,7 @@ func (r *run) choose(doc *document) *ast.Term {
 		r.fatal = fmt.Errorf("internal error: %v was evaluated amid a proof", doc.ref)
 		return nil
 	}
-	outcomes, err := w.document(doc, nil)
+	outcomes, err := w.outcomes(doc, nil)
 	if err != nil {
 		r.fatal = err
 		return nil

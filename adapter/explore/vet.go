@@ -1,7 +1,6 @@
 package explore
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -17,11 +16,8 @@ import (
 // a name of its own in its rule. Two variables that are unified are one class; a
 // class that a source of the resource is in is the resource.
 type flow struct {
-	compiler *ast.Compiler
-	rules    map[string]*PermissionRule // by the path of their function
-	reached  []*ast.Rule                // else branches included, each once
-	entered  map[string][]*ast.Rule     // what rulesAt found
-	bodyRefs []ast.Ref                  // what the bodies of permission rules read and call
+	*reach
+	bodyRefs []ast.Ref // what the bodies of permission rules read and call
 
 	taken   map[string][]bool // arguments of functions that some call hands the resource to
 	asked   map[string][]bool // arguments of functions that a permission rule is asked about
@@ -38,21 +34,17 @@ type flow struct {
 }
 
 // newFlow follows the resource from the rules at the entrypoint.
-func newFlow(compiler *ast.Compiler, rules []*PermissionRule, entrypoint ast.Ref) *flow {
+func newFlow(r *reach, rules []*PermissionRule) *flow {
 	f := &flow{
-		compiler:  compiler,
-		rules:     make(map[string]*PermissionRule, len(rules)),
-		entered:   make(map[string][]*ast.Rule),
+		reach:     r,
 		taken:     make(map[string][]bool),
 		asked:     make(map[string][]bool),
 		aliases:   make(map[string]bool),
 		questions: make(map[*ast.Expr]*PermissionRule),
 	}
-	for _, r := range rules {
-		f.rules[r.Function.String()] = r
-		f.eachBodyRef(r, func(_ *ast.Rule, ref ast.Ref) { f.bodyRefs = append(f.bodyRefs, ref) })
+	for _, rule := range rules {
+		f.eachBodyRef(rule, func(_ *ast.Rule, ref ast.Ref) { f.bodyRefs = append(f.bodyRefs, ref) })
 	}
-	f.reach(entrypoint)
 	for f.changed = true; f.changed; {
 		f.changed, f.problems = false, problems{}
 		for _, rule := range f.reached {
@@ -61,61 +53,6 @@ func newFlow(compiler *ast.Compiler, rules []*PermissionRule, entrypoint ast.Ref
 	}
 	return f
 }
-
-// reach collects the rules that the evaluation of a reference can enter, in a
-// stable order.
-func (f *flow) reach(entrypoint ast.Ref) {
-	seen := make(map[*ast.Rule]bool)
-	next := f.rulesAt(entrypoint)
-	for len(next) > 0 {
-		rule := next[0]
-		next = next[1:]
-		for ; rule != nil; rule = rule.Else {
-			if seen[rule] {
-				continue
-			}
-			seen[rule] = true
-			f.reached = append(f.reached, rule)
-			next = append(next, f.references(rule)...)
-		}
-	}
-}
-
-// references are the rules that a rule's own head and body refer to.
-func (f *flow) references(rule *ast.Rule) []*ast.Rule {
-	var rules []*ast.Rule
-	visit := ast.NewGenericVisitor(func(x any) bool {
-		switch x := x.(type) {
-		case *ast.Rule:
-			return x != rule // an else is reached on its own
-		case ast.Ref:
-			rules = append(rules, f.rulesAt(x)...)
-		}
-		return false
-	})
-	visit.Walk(rule)
-	return rules
-}
-
-// rulesAt are the rules that a reference can enter, permission rules excepted:
-// what those ask is not evaluated here.
-func (f *flow) rulesAt(ref ast.Ref) []*ast.Rule {
-	if !ref.HasPrefix(ast.DefaultRootRef) {
-		return nil
-	}
-	key := ref.String()
-	rules, ok := f.entered[key]
-	if !ok {
-		rules = f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})
-		rules = slices.DeleteFunc(rules, func(r *ast.Rule) bool { return f.rules[path(r)] != nil })
-		slices.SortFunc(rules, func(a, b *ast.Rule) int { return cmp.Or(a.Location.Compare(b.Location), a.Compare(b)) })
-		f.entered[key] = rules
-	}
-	return rules
-}
-
-// path is where a rule's document stands, the same for all that define it.
-func path(r *ast.Rule) string { return r.Ref().GroundPrefix().String() }
 
 // look looks at one rule, its else branches not included.
 func (f *flow) look(rule *ast.Rule) {
@@ -277,7 +214,7 @@ func (f *flow) call(e *ast.Expr, terms []*ast.Term) {
 		return
 	}
 	function := refOf(terms[0])
-	if rule := f.rules[function.String()]; rule != nil {
+	if rule := f.permissions[function.String()]; rule != nil {
 		f.question(e, rule, args)
 		return
 	}
@@ -415,7 +352,7 @@ func (f *flow) with(e *ast.Expr, with *ast.With) {
 	default:
 		f.withInside(e, target)
 	}
-	if value, ok := with.Value.Value.(ast.Ref); ok && f.rules[value.String()] != nil {
+	if value, ok := with.Value.Value.(ast.Ref); ok && f.permissions[value.String()] != nil {
 		f.problem(e, nil, "a permission rule cannot stand in for another function", "")
 	}
 }
@@ -436,7 +373,7 @@ func (f *flow) withInside(e *ast.Expr, target ast.Ref) {
 // withData looks at a modifier of data: a function that takes the resource, or a
 // rule that is the resource, cannot be replaced.
 func (f *flow) withData(e *ast.Expr, target ast.Ref) {
-	for _, r := range f.rules {
+	for _, r := range f.permissions {
 		if r.Function.HasPrefix(target) {
 			f.problem(e, nil, "a permission rule cannot be replaced", "")
 			return
@@ -456,7 +393,7 @@ func (f *flow) asksUnder(e *ast.Expr) bool {
 	return f.comesTo(e, func(ref ast.Ref) bool { return isInputResource(ref) || f.isRule(ref) })
 }
 
-func (f *flow) isRule(ref ast.Ref) bool { return f.rules[ref.String()] != nil }
+func (f *flow) isRule(ref ast.Ref) bool { return f.permissions[ref.String()] != nil }
 
 // comesTo is whether the evaluation of an expression can come to such a reference.
 func (f *flow) comesTo(e *ast.Expr, such func(ast.Ref) bool) bool {
@@ -574,7 +511,7 @@ func (f *flow) problem(e *ast.Expr, t *ast.Term, message, hint string) {
 	case t != nil && t.Location != nil:
 		where = t.Location
 	}
-	if written != nil && written != e && f.rules[written.Operator().String()] != nil {
+	if written != nil && written != e && f.permissions[written.Operator().String()] != nil {
 		if message, hint = asParams, ""; operand == 0 {
 			message = notFirst
 		}
@@ -645,28 +582,6 @@ func (f *flow) selfContained(rules []*PermissionRule) {
 	}
 }
 
-// eachBodyRef visits the references, functions that are called included, in the
-// bodies of a permission rule and of all that these enter.
-func (f *flow) eachBodyRef(r *PermissionRule, visit func(*ast.Rule, ast.Ref)) {
-	seen := make(map[*ast.Rule]bool)
-	next := f.compiler.GetRulesExact(r.Function)
-	for len(next) > 0 {
-		rule := next[0]
-		next = next[1:]
-		if seen[rule] {
-			continue
-		}
-		seen[rule] = true
-		ast.WalkRefs(rule, func(ref ast.Ref) bool {
-			visit(rule, ref)
-			if ref.HasPrefix(ast.DefaultRootRef) {
-				next = append(next, f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})...)
-			}
-			return false
-		})
-	}
-}
-
 // boolean adds a problem for every rule at the entrypoint that can be seen to be
 // something else than a boolean.
 func (f *flow) boolean(entries []*ast.Rule) {
@@ -684,79 +599,4 @@ func (f *flow) boolean(entries []*ast.Rule) {
 func isOther(v ast.Value) bool {
 	_, boolean := v.(ast.Boolean)
 	return ast.IsConstant(v) && !boolean
-}
-
-// isComplete is whether a rule has one value, for no arguments and no keys.
-func isComplete(rule *ast.Rule) bool {
-	h := rule.Head
-	return len(h.Args) == 0 && h.RuleKind() == ast.SingleValue && h.Reference.IsGround()
-}
-
-// classes are the variables of a rule, those that are unified with each other
-// taken together.
-type classes struct {
-	parent  map[ast.Var]ast.Var
-	sources map[ast.Var]sources // by any member of a class
-}
-
-// sources are where a class has the resource from.
-type sources struct {
-	ref    bool
-	params []int
-}
-
-func (c *classes) root(v ast.Var) ast.Var {
-	for {
-		up, ok := c.parent[v]
-		if !ok {
-			return v
-		}
-		v = up
-	}
-}
-
-func (c *classes) join(a, b ast.Var) {
-	a, b = c.root(a), c.root(b)
-	if a == b {
-		return
-	}
-	if c.parent == nil {
-		c.parent = make(map[ast.Var]ast.Var)
-	}
-	c.parent[b] = a
-	if from, ok := c.sources[b]; ok {
-		into := c.sources[a]
-		c.sources[a] = sources{ref: into.ref || from.ref, params: append(into.params, from.params...)}
-	}
-}
-
-func (c *classes) addSource(v ast.Var) { c.add(v, sources{ref: true}) }
-
-func (c *classes) addParam(v ast.Var, i int) { c.add(v, sources{params: []int{i}}) }
-
-func (c *classes) add(v ast.Var, from sources) {
-	if c.sources == nil {
-		c.sources = make(map[ast.Var]sources)
-	}
-	v = c.root(v)
-	into := c.sources[v]
-	c.sources[v] = sources{ref: into.ref || from.ref, params: append(into.params, from.params...)}
-}
-
-func (c *classes) isResource(v ast.Var) bool {
-	_, ok := c.sources[c.root(v)]
-	return ok
-}
-
-func (c *classes) params(v ast.Var) []int { return c.sources[c.root(v)].params }
-
-// ambiguous is whether a class is an argument and something else too. The
-// argument of another call need not be the resource, so unifying them compares.
-func (c *classes) ambiguous(v ast.Var) bool {
-	from := c.sources[c.root(v)]
-	n := len(from.params)
-	if from.ref {
-		n++
-	}
-	return n > 1 && len(from.params) > 0
 }
