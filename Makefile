@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test go-test rego-test lint e2e soundness bench bench-compare fuzz clean
+.PHONY: help run build test go-test rego-test lint e2e soundness inventory bench bench-compare fuzz clean
 
 BIN := bin
 N ?= 100000
@@ -48,6 +48,13 @@ e2e: build $(BIN)/opa e2e/node_modules ## the real Backstage packages and Postgr
 
 e2e/node_modules: e2e/package-lock.json
 	cd e2e && npm ci --no-audit --no-fund
+	touch $@
+
+inventory: e2e/inventory/node_modules ## generate the stock inventory from the published packages of Backstage's plugins
+	cd e2e/inventory && npm run --silent generate
+
+e2e/inventory/node_modules: e2e/inventory/package-lock.json
+	cd e2e/inventory && npm ci --no-audit --no-fund
 	touch $@
 
 soundness: e2e/node_modules ## compare N random decisions with stock OPA and the plugins' own rules

@@ -18,6 +18,7 @@ const (
 var mayImport = map[string][]string{
 	"adapter/criteria":   {},
 	"adapter/discovery":  {},
+	"adapter/inventory":  {},
 	"adapter/wire":       {"adapter/criteria"},
 	"adapter/explore":    {"adapter/criteria"},
 	"adapter/identity":   {"adapter/wire", "adapter/discovery"},

@@ -1,0 +1,255 @@
+package inventory
+
+import (
+	"bufio"
+	"bytes"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	jsonv2 "github.com/go-json-experiment/json"
+)
+
+//go:embed stock/permissions.json stock/rules.json
+var embedded embed.FS
+
+var stockFiles = func() fs.FS {
+	files, err := fs.Sub(embedded, "stock")
+	if err != nil { // fs.Sub refuses invalid paths alone, and this one is a constant.
+		panic(err)
+	}
+	return files
+}()
+
+// The files of an inventory.
+const (
+	permissionsFile = "permissions.json"
+	rulesFile       = "rules.json"
+	peopleFile      = "people.json"
+	groupsFile      = "groups.json"
+	entitiesFile    = "entities.jsonl"
+)
+
+// Load reads the inventory in a directory. Permissions and rules that it has no
+// file for are the stock ones.
+//
+// The error names the file, and says what is wrong with it.
+func Load(dir string) (*Inventory, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("inventory: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("inventory: %s is a file; name the directory that has %s", dir, permissionsFile)
+	}
+	i, err := read(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("inventory: %s%c%w", dir, filepath.Separator, err)
+	}
+	if i.Permissions == nil {
+		i.Permissions = Stock().Permissions
+	}
+	if i.Rules == nil {
+		i.Rules = Stock().Rules
+	}
+	i.Source = dir
+	return i, nil
+}
+
+// read reads what files there are. Errors begin with the name of the file.
+func read(files fs.FS) (*Inventory, error) {
+	i := &Inventory{}
+	for name, into := range map[string]any{
+		permissionsFile: &i.Permissions, rulesFile: &i.Rules, peopleFile: &i.People, groupsFile: &i.Groups,
+	} {
+		text, err := fs.ReadFile(files, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = jsonv2.Unmarshal(text, into, jsonv2.RejectUnknownMembers(true))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, plain(err))
+		}
+	}
+	if err := i.readEntities(files); err != nil {
+		return nil, fmt.Errorf("%s: %w", entitiesFile, err)
+	}
+	i.sort()
+	return i, i.validate()
+}
+
+// plain leaves the library's name out of its errors.
+func plain(err error) error {
+	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathError.Err
+	}
+	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "json: "), "jsontext: "))
+}
+
+func (i *Inventory) readEntities(files fs.FS) error {
+	file, err := files.Open(entitiesFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return plain(err)
+	}
+	defer func() { _ = file.Close() }()
+	lines := bufio.NewReader(file)
+	for row := 1; ; row++ {
+		line, err := lines.ReadBytes('\n')
+		if len(bytes.TrimSpace(line)) > 0 {
+			var entity map[string]any
+			decoder := json.NewDecoder(bytes.NewReader(line))
+			decoder.UseNumber()
+			if err := decoder.Decode(&entity); err != nil {
+				return fmt.Errorf("line %d: must be an entity, a JSON object on one line: %w", row, err)
+			}
+			i.Entities = append(i.Entities, entity)
+		}
+		if err != nil { // io.EOF, or what the next look at the file would say again
+			return nil
+		}
+	}
+}
+
+// entityRef is the form of references that Backstage itself writes.
+var entityRef = regexp.MustCompile(`^[^\p{Lu}:/]+:[^\p{Lu}:/]+/[^\p{Lu}:/]+$`)
+
+// validate reports the first thing that is wrong with the inventory. Errors begin
+// with the name of the file.
+func (i *Inventory) validate() error {
+	names := map[string]bool{}
+	for n, p := range i.Permissions {
+		at := fmt.Sprintf("%s: permission %d (%s)", permissionsFile, n+1, p.Name)
+		switch {
+		case p.Name == "":
+			return fmt.Errorf("%s: a permission has no name", permissionsFile)
+		case names[p.Name]:
+			return fmt.Errorf("%s: is there twice", at)
+		case p.Type != "basic" && p.Type != "resource":
+			return fmt.Errorf("%s: type is %q; write basic or resource", at, p.Type)
+		case (p.Type == "resource") != (p.ResourceType != ""):
+			return fmt.Errorf("%s: a permission has a resourceType exactly where its type is resource", at)
+		}
+		names[p.Name] = true
+	}
+	type key struct{ plugin, resourceType, name string }
+	rules := map[key]bool{}
+	for _, r := range i.Rules {
+		k := key{r.PluginID, r.ResourceType, r.Name}
+		switch {
+		case r.PluginID == "" || r.ResourceType == "" || r.Name == "":
+			return fmt.Errorf("%s: rule %q needs pluginId, resourceType and name", rulesFile, r.Name)
+		case rules[k]:
+			return fmt.Errorf("%s: rule %s of %s is there twice", rulesFile, r.Name, r.ResourceType)
+		}
+		rules[k] = true
+		if _, err := r.Schema(); err != nil {
+			return fmt.Errorf("%s: %w", rulesFile, err)
+		}
+	}
+	for file, refs := range map[string][]string{
+		peopleFile: slices.Sorted(maps.Keys(i.People)), groupsFile: slices.Sorted(maps.Keys(i.Groups)),
+	} {
+		for _, ref := range refs {
+			if !entityRef.MatchString(ref) {
+				return fmt.Errorf("%s: %q is no full entity reference in lower case, such as user:default/ann", file, ref)
+			}
+		}
+	}
+	return nil
+}
+
+// Write writes the inventory into the directory, which is made where it is not
+// there: permissions and rules always, the rest where it is known. Equal
+// inventories become equal files.
+func (i *Inventory) Write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // it is for the author's repository
+		return err
+	}
+	sorted := &Inventory{Permissions: slices.Clone(i.Permissions), Rules: slices.Clone(i.Rules)}
+	sorted.sort()
+	for n, r := range sorted.Rules {
+		schema, err := canonical(r.ParamsSchema)
+		if err != nil {
+			return fmt.Errorf("paramsSchema of %s: %w", r.Name, err)
+		}
+		sorted.Rules[n].ParamsSchema = schema
+	}
+	files := map[string]any{
+		permissionsFile: append([]Permission{}, sorted.Permissions...), rulesFile: append([]Rule{}, sorted.Rules...),
+	}
+	if i.People != nil {
+		files[peopleFile] = i.People
+	}
+	if i.Groups != nil {
+		files[groupsFile] = i.Groups
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		text, err := document(files[name])
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := writeFile(filepath.Join(dir, name), text); err != nil {
+			return err
+		}
+	}
+	if i.Entities == nil {
+		return nil
+	}
+	var lines bytes.Buffer
+	for _, entity := range i.Entities {
+		if err := encoder(&lines).Encode(entity); err != nil {
+			return fmt.Errorf("%s: %w", entitiesFile, err)
+		}
+	}
+	return writeFile(filepath.Join(dir, entitiesFile), lines.Bytes())
+}
+
+func writeFile(path string, text []byte) error {
+	return os.WriteFile(path, text, 0o644) //nolint:gosec // it is for the author's repository
+}
+
+// document is the file of a value.
+func document(value any) ([]byte, error) {
+	var text bytes.Buffer
+	e := encoder(&text)
+	e.SetIndent("", "  ")
+	err := e.Encode(value)
+	return text.Bytes(), err
+}
+
+func encoder(to *bytes.Buffer) *json.Encoder {
+	e := json.NewEncoder(to)
+	e.SetEscapeHTML(false)
+	return e
+}
+
+// canonical is JSON with the members of all objects sorted.
+func canonical(text json.RawMessage) (json.RawMessage, error) {
+	if len(text) == 0 {
+		return nil, nil
+	}
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(&value); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if err := encoder(&out).Encode(value); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSpace(out.Bytes()), nil
+}
