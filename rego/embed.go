@@ -17,6 +17,7 @@
 //	    resourceType: catalog-entity    what the first argument is
 //	    rule: IS_ENTITY_OWNER           the rule's name in Backstage
 //	    anyOf: claims                   the list parameter that means "any of", where there is one
+//	    words: owned by {claims}        how it is said (package adapter/words)
 //	    paramsSchema: {…}               JSON Schema (draft-07) of the second argument
 //
 // Its body means exactly what the plugin's own rule means, so that a policy can

@@ -11,6 +11,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/stagedoor/stagedoor/adapter/words"
 )
 
 // A PermissionRule is a rule of a Backstage plugin as a Rego function of two
@@ -27,6 +29,8 @@ type PermissionRule struct {
 	// holds exactly where the rule with both lists does, and with an empty list
 	// it never does. It is empty where the rule has no such parameter.
 	AnyOf string
+	// Words is how the rule is said; the zero Template where the annotation has none.
+	Words words.Template
 	// Function is the path of the function, such as
 	// data.backstage.catalog.is_entity_owner.
 	Function ast.Ref
@@ -65,7 +69,7 @@ func causes(name string, err error) error {
 
 // annotation is what a rule's METADATA says below custom.backstage.
 type annotation struct {
-	pluginID, resourceType, rule, anyOf string
+	pluginID, resourceType, rule, anyOf, words string
 	paramsSchema                        any
 }
 
@@ -132,6 +136,9 @@ func permissionRule(a *ast.Annotations, custom any, functions map[string][]*ast.
 		Function:     function,
 		at:           a.Location,
 	}
+	if rule.Words, err = parseWords(meta); err != nil {
+		return nil, err
+	}
 	if meta.paramsSchema == nil {
 		return rule, nil
 	}
@@ -147,6 +154,7 @@ func parseAnnotation(custom any) (annotation, error) {
 	}
 	texts := map[string]*string{
 		"pluginId": &meta.pluginID, "resourceType": &meta.resourceType, "rule": &meta.rule, "anyOf": &meta.anyOf,
+		"words": &meta.words,
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if name == "paramsSchema" {
@@ -167,6 +175,25 @@ func parseAnnotation(custom any) (annotation, error) {
 		}
 	}
 	return meta, nil
+}
+
+// parseWords reads how the rule is said, by params that its schema knows.
+func parseWords(meta annotation) (words.Template, error) {
+	if meta.words == "" {
+		return words.Template{}, nil
+	}
+	template, err := words.Parse(meta.words)
+	if err != nil {
+		return words.Template{}, err
+	}
+	schema, _ := meta.paramsSchema.(map[string]any)
+	properties, listed := schema["properties"].(map[string]any)
+	for _, name := range template.Params() {
+		if _, known := properties[name]; listed && !known {
+			return words.Template{}, fmt.Errorf("words %q: paramsSchema has no %s", meta.words, name)
+		}
+	}
+	return template, nil
 }
 
 // checkFunction reports why the rules at one path cannot be a permission rule.

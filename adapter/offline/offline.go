@@ -33,6 +33,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/policy"
 	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/adapter/words"
 	"github.com/stagedoor/stagedoor/rego"
 )
 
@@ -175,6 +176,15 @@ func (p *Policy) Nondeterministic() []policy.Source { return p.engine.State().No
 // Rules are the permission rules that it may ask, the library's among them, in the
 // order of their paths. They must not be changed.
 func (p *Policy) Rules() []*explore.PermissionRule { return p.rules }
+
+// Vocabulary is how its rules are said.
+func (p *Policy) Vocabulary() words.Vocabulary {
+	v := make(words.Vocabulary, len(p.rules))
+	for _, r := range p.rules {
+		v[words.Rule{Name: r.Name, ResourceType: r.ResourceType}] = r.Words
+	}
+	return v
+}
 
 // Modules are the author's modules by file, parsed with their METADATA, without
 // tests. Files are named as the PATH was given. They must not be changed.

@@ -14,6 +14,7 @@ package backstage.authz.todo
 #     pluginId: todo
 #     resourceType: todo-item
 #     rule: IS_OWNER
+#     words: owned by {userId}
 #     paramsSchema:
 #       type: object
 #       required: [userId]
@@ -29,6 +30,7 @@ is_owner(resource, params) if resource.owner == params.userId
 #     pluginId: todo
 #     resourceType: todo-item
 #     rule: HAS_STATUS
+#     words: in the status {statuses}
 #     anyOf: statuses
 #     paramsSchema:
 #       type: object

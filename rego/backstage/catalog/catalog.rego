@@ -34,6 +34,7 @@ package backstage.catalog
 #     pluginId: catalog
 #     resourceType: catalog-entity
 #     rule: IS_ENTITY_OWNER
+#     words: owned by {claims}
 #     anyOf: claims
 #     paramsSchema:
 #       type: object
@@ -60,6 +61,7 @@ is_entity_owner(resource, params) if {
 #     pluginId: catalog
 #     resourceType: catalog-entity
 #     rule: IS_ENTITY_KIND
+#     words: of kind {kinds}
 #     anyOf: kinds
 #     paramsSchema:
 #       type: object
@@ -85,6 +87,7 @@ is_entity_kind(resource, params) if {
 #     pluginId: catalog
 #     resourceType: catalog-entity
 #     rule: HAS_LABEL
+#     words: labelled {label}[={value}]
 #     paramsSchema:
 #       type: object
 #       properties:
@@ -109,6 +112,7 @@ has_label(resource, params) if {
 #     pluginId: catalog
 #     resourceType: catalog-entity
 #     rule: HAS_ANNOTATION
+#     words: annotated {annotation}[={value}]
 #     paramsSchema:
 #       type: object
 #       properties:
@@ -136,6 +140,7 @@ has_annotation(resource, params) if {
 #     pluginId: catalog
 #     resourceType: catalog-entity
 #     rule: HAS_METADATA
+#     words: with metadata.{key}[={value}]
 #     paramsSchema:
 #       type: object
 #       properties:
@@ -163,6 +168,7 @@ has_metadata(resource, params) if {
 #     pluginId: catalog
 #     resourceType: catalog-entity
 #     rule: HAS_SPEC
+#     words: with spec.{key}[={value}]
 #     paramsSchema:
 #       type: object
 #       properties:

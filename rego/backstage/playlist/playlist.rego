@@ -15,6 +15,7 @@ package backstage.playlist
 #     pluginId: playlist
 #     resourceType: playlist-list
 #     rule: IS_OWNER
+#     words: owned by {owners}
 #     anyOf: owners
 #     paramsSchema:
 #       type: object
@@ -37,6 +38,7 @@ is_owner(resource, params) if resource.owner in params.owners
 #     pluginId: playlist
 #     resourceType: playlist-list
 #     rule: IS_PUBLIC
+#     words: public
 #     paramsSchema:
 #       type: object
 #       properties: {}

@@ -15,6 +15,7 @@ package backstage.rbac
 #     pluginId: permission
 #     resourceType: policy-entity
 #     rule: IS_OWNER
+#     words: owned by {owners}
 #     paramsSchema:
 #       type: object
 #       properties:

@@ -34,6 +34,7 @@ package backstage.scaffolder
 #     pluginId: scaffolder
 #     resourceType: scaffolder-template
 #     rule: HAS_TAG
+#     words: tagged {tag}
 #     paramsSchema:
 #       type: object
 #       properties:
@@ -52,6 +53,7 @@ has_tag(resource, params) if params.tag in resource["backstage:permissions"].tag
 #     pluginId: scaffolder
 #     resourceType: scaffolder-action
 #     rule: HAS_ACTION_ID
+#     words: of the action {actionId}
 #     paramsSchema:
 #       type: object
 #       properties:
@@ -73,6 +75,7 @@ has_action_id(resource, params) if resource.action == params.actionId
 #     pluginId: scaffolder
 #     resourceType: scaffolder-action
 #     rule: HAS_STRING_PROPERTY
+#     words: with the text {key}[={value}]
 #     paramsSchema:
 #       type: object
 #       properties:
@@ -103,6 +106,7 @@ has_string_property(resource, params) if {
 #     pluginId: scaffolder
 #     resourceType: scaffolder-action
 #     rule: HAS_NUMBER_PROPERTY
+#     words: with the number {key}[={value}]
 #     paramsSchema:
 #       type: object
 #       properties:
@@ -126,6 +130,7 @@ has_number_property(resource, params) if {
 #     pluginId: scaffolder
 #     resourceType: scaffolder-action
 #     rule: HAS_BOOLEAN_PROPERTY
+#     words: with the switch {key}[={value}]
 #     paramsSchema:
 #       type: object
 #       properties:
@@ -149,6 +154,7 @@ has_boolean_property(resource, params) if {
 #     pluginId: scaffolder
 #     resourceType: scaffolder-task
 #     rule: IS_TASK_OWNER
+#     words: created by {createdBy}
 #     anyOf: createdBy
 #     paramsSchema:
 #       type: object
