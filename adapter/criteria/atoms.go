@@ -74,7 +74,7 @@ func (m *minimiser) split(variables []int, atoms map[Function]Function) {
 func (m *minimiser) part(v int, elements []string) Function {
 	whole := m.space.variables[v]
 	list := &anyList{whole.list.before, whole.list.after, slices.Sorted(slices.Values(elements))}
-	return m.space.variable(variable{Rule{whole.rule.Name, whole.rule.ResourceType, list.params()}, list})
+	return m.space.variable(variable{Rule{whole.rule.Name, whole.rule.ResourceType, list.params()}, list, false})
 }
 
 // substitute replaces variables.

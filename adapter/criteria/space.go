@@ -14,6 +14,7 @@ type Space struct {
 	variables []variable
 	byRule    map[Rule]Function
 	assumed   []Function
+	unknown   int // how many of the variables are
 }
 
 // A Function is a boolean function in a [Space]; [Denied] and [Granted] are the
@@ -42,6 +43,8 @@ type spaceNode struct {
 type variable struct {
 	rule Rule
 	list *anyList // nil where the rule has none
+	// unknown is whether it stands for no rule.
+	unknown bool
 }
 
 // NewSpace returns a Space without rules.
