@@ -1,11 +1,14 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test go-test rego-test lint e2e soundness inventory bench bench-compare fuzz clean
+.PHONY: help run build test go-test rego-test lint e2e soundness inventory bench bench-compare fuzz release outdated clean
 
 BIN := bin
 N ?= 100000
 SEED ?= 1
 REV ?= HEAD
 FUZZTIME ?= 60s
+VERSION ?= devel
+# What `stagedoor --version` names; the Go command does not stamp every build.
+COMMIT := $(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +19,7 @@ run: ## serve on loopback with a sample plugin, and print curl lines to try
 build: $(BIN)/stagedoor ## build bin/stagedoor
 
 $(BIN)/stagedoor: FORCE
-	CGO_ENABLED=0 go build -o $@ ./cmd/stagedoor
+	CGO_ENABLED=0 go build -ldflags '-X main.commit=$(COMMIT)' -o $@ ./cmd/stagedoor
 
 $(BIN)/opa: go.mod
 	CGO_ENABLED=0 go build -o $@ github.com/open-policy-agent/opa
@@ -77,7 +80,16 @@ fuzz: ## every fuzz target for FUZZTIME
 		done; \
 	done
 
+release: ## the files of the release VERSION, in dist: binaries, image, bills of materials, checksums
+	cd tools/release && go run . -root ../.. -out ../../dist -version $(VERSION)
+
+outdated: ## which modules have a newer version
+	@for modfile in go.mod e2e/go.mod tools/*/go.mod; do \
+		echo "$$modfile:"; \
+		(cd $$(dirname $$modfile) && go list -m -u -f '{{if and .Update (not .Indirect)}}  {{.Path}} {{.Version}} -> {{.Update.Version}}{{end}}' all | grep . || echo "  nothing"); \
+	done
+
 clean: ## remove what was built
-	rm -rf $(BIN)
+	rm -rf $(BIN) dist
 
 FORCE:
