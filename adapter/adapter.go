@@ -90,6 +90,7 @@ type Server struct {
 // New returns a Server.
 func New(o Options, p Parts) *Server {
 	o.BasePath = strings.TrimRight("/"+strings.Trim(o.BasePath, "/"), "/")
+	p.Registry.MustRegister(p.Identity)
 	return &Server{
 		options: o, identity: p.Identity, policy: p.Policy, conditions: p.Conditions, audit: p.Audit,
 		log: p.Log, registry: p.Registry, metrics: newMetrics(p.Registry),

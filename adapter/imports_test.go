@@ -22,7 +22,7 @@ var mayImport = map[string][]string{
 	"adapter/wire":       {"adapter/criteria"},
 	"adapter/words":      {"adapter/criteria"},
 	"adapter/explore":    {"adapter/criteria", "adapter/words"},
-	"adapter/identity":   {"adapter/wire", "adapter/discovery"},
+	"adapter/identity":   {"adapter/wire", "adapter/discovery", "adapter/identity/comb"},
 	"adapter/conditions": {"adapter/wire", "adapter/criteria", "adapter/discovery"},
 	"adapter/policy":     {"adapter/wire", "adapter/criteria", "adapter/explore"},
 	"adapter/offline":    {"adapter/wire", "adapter/explore", "adapter/policy", "adapter/words", "rego"},
@@ -31,6 +31,9 @@ var mayImport = map[string][]string{
 	"adapter":            {"adapter/wire", "adapter/identity", "adapter/policy", "adapter/conditions"},
 	"rego":               {},
 	"bundles":            {},
+
+	"adapter/identity/comb": {},
+
 	"cmd/stagedoor": {"adapter", "adapter/conditions", "adapter/config", "adapter/discovery", "adapter/identity",
 		"adapter/policy", "adapter/sample", "bundles", "rego"},
 }
@@ -57,6 +60,8 @@ func TestImportsGoOneWay(t *testing.T) {
 				t.Errorf("%s imports %s", pkg, own)
 			case strings.HasPrefix(imported, opa) && !slices.Contains(mayImportOPA, pkg):
 				t.Errorf("%s imports OPA: %s", pkg, imported)
+			case imported == "filippo.io/nistec" && pkg != "adapter/identity/comb":
+				t.Errorf("%s imports %s: points are comb's", pkg, imported)
 			case strings.HasSuffix(imported, "/go-retryablehttp") && pkg != "adapter/conditions" && pkg != "adapter/policy":
 				t.Errorf("%s imports go-retryablehttp", pkg)
 			}

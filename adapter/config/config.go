@@ -105,6 +105,7 @@ func (d document) config(opa json.RawMessage) *Config {
 			DangerouslyDisableDefaultAuthPolicy: d.Backend.Auth.DangerouslyDisableDefaultAuthPolicy,
 			UserInfoTTL:                         s.Identity.UserInfoTTL,
 			Leeway:                              s.Identity.Leeway,
+			Bare:                                !s.Identity.Precompute,
 			PluginKeyStore:                      identity.PluginKeyStore{Type: d.Backend.Auth.PluginKeyStore.Type},
 		},
 		Policy: policy.Options{

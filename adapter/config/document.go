@@ -93,6 +93,7 @@ type own struct {
 	Identity struct {
 		UserInfoTTL time.Duration `mapstructure:"userInfoTtl"`
 		Leeway      time.Duration `mapstructure:"leeway"`
+		Precompute  bool          `mapstructure:"precompute"`
 	} `mapstructure:"identity"`
 	Audit struct {
 		Required bool `mapstructure:"required"`
@@ -128,6 +129,7 @@ func defaults() document {
 	d.Stagedoor.Limits.InFlight = 1024
 	d.Stagedoor.Limits.Decision = time.Second
 	d.Stagedoor.Identity.UserInfoTTL = 5 * time.Second
+	d.Stagedoor.Identity.Precompute = true
 	d.Stagedoor.Log.Level = "info"
 	return d
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stagedoor/stagedoor/adapter/identity/comb"
 )
 
 // FuzzToken holds that no Authorization header, whatever its bytes, makes for
@@ -80,7 +82,7 @@ func FuzzKeys(f *testing.F) {
 	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AAAA","y":"AAAA","kid":"k","alg":"ES256"}]}`))
 	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"},{"kty":"OKP","crv":"Ed25519","x":"AAAA"},{"kty":"oct","k":"AAAA"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		all, err := parseKeys(body)
+		all, err := parseKeys(body, comb.NewTripwire(true, func() { t.Error("a table is wrong") }))
 		if err != nil && all != nil {
 			t.Errorf("%d keys and %v", len(all), err)
 		}

@@ -136,6 +136,6 @@ func (i *Identity) fetchKeys(plugin, path string) func(context.Context) ([]*key,
 		if status != http.StatusOK {
 			return nil, fmt.Errorf("GET %s of plugin %s answered with status %d", path, plugin, status)
 		}
-		return parseKeys(body)
+		return parseKeys(body, i.tripwire)
 	}
 }

@@ -46,7 +46,8 @@
 // ends its tokens as soon as the set is renewed. exp and nbf are looked at each
 // time. Plugins' tokens are signed anew for every call and so are not remembered:
 // each is verified, of a key in use by multiples of it that were computed in
-// advance, 100 kB a key.
+// advance, 96 KiB a key (package [comb]). Should that ever disagree with Go's own
+// library, what it let in is forgotten and no signature is verified that way any more.
 //
 // [Identity.UserInfo] is remembered per token for [Options].UserInfoTTL from the
 // question on, never longer, and renewed in the background by requests that come in
@@ -68,6 +69,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/identity/comb"
 )
 
 // ownPluginID is who stagedoor is: the audience of incoming plugin tokens and the
@@ -89,6 +91,7 @@ type Identity struct {
 	log       *logrus.Entry
 	client    *http.Client
 	calls     calls
+	tripwire  *comb.Tripwire
 	userKeys  *keySet
 	plugins   *pluginKeys
 	tokens    *otter.Cache[fingerprint, *userToken]
@@ -117,6 +120,7 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 	i := &Identity{
 		options: o, discovery: d, log: log, client: newClient(), ownKeys: keys, renewals: make(chan struct{}, maxRenewals),
 	}
+	i.tripwire = comb.NewTripwire(!o.Bare, i.tripped)
 	i.calls.underWay = map[int]context.CancelCauseFunc{}
 	i.userKeys = newKeySet("the users' key set", i.fetchKeys("auth", "/.well-known/jwks.json"), log)
 	i.userKeys.proven.Store(true)
@@ -133,6 +137,15 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 		return nil, fmt.Errorf("identity: cache of issued tokens: %w", err)
 	}
 	return i, nil
+}
+
+// tripped is called once, when a table of multiples was seen to be wrong. Who was let
+// in by it and is remembered must be verified anew.
+func (i *Identity) tripped() {
+	i.tokens.InvalidateAll()
+	i.log.Error("verifying signatures by precomputed multiples disagreed with crypto/ecdsa: the request has failed, " +
+		"remembered tokens are forgotten, and every signature is verified by crypto/ecdsa until this process ends. " +
+		"Please report it as a security fault")
 }
 
 // Close ends the calls under way, waits until they have ended, stops what the

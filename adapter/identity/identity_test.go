@@ -355,3 +355,30 @@ func TestErrorsQuoteNoToken(t *testing.T) {
 		}
 	}
 }
+
+// Whoever a wrong table let in is not remembered, and what was verified while it turned
+// out to be wrong is not either.
+func TestTripwireForgets(t *testing.T) {
+	b := newBackstage()
+	i := b.identity(t, Options{})
+	var log strings.Builder
+	i.log.Logger.SetOutput(&log)
+	c := caller(t, i, b.user(spec{}))
+	if _, ok := i.tokens.GetIfPresent(c.token.sum); !ok {
+		t.Fatal("nothing is remembered")
+	}
+	i.tripped()
+	if _, ok := i.tokens.GetIfPresent(c.token.sum); ok {
+		t.Error("still remembered")
+	}
+	if !strings.Contains(log.String(), "level=error") || !strings.Contains(log.String(), "crypto/ecdsa") {
+		t.Errorf("not loud: %s", log.String())
+	}
+	bare := b.identity(t, Options{Bare: true})
+	for _, verifiedBare := range []bool{false, true} {
+		bare.remember(c.token.sum, c.token.userToken, verifiedBare)
+		if _, ok := bare.tokens.GetIfPresent(c.token.sum); ok != verifiedBare {
+			t.Errorf("verified by crypto/ecdsa %t, remembered %t", verifiedBare, ok)
+		}
+	}
+}

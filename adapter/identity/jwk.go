@@ -15,6 +15,8 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwa"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jws"
+
+	"github.com/stagedoor/stagedoor/adapter/identity/comb"
 )
 
 // algorithms are those that a token may be signed with: of a key pair, each of
@@ -68,8 +70,8 @@ const maxKeys = 256
 
 // parseKeys reads a JSON Web Key Set (RFC 7517). Keys that are of no use here,
 // such as those for encryption or of a kind not known, are left out. Too many are an
-// error.
-func parseKeys(body []byte) ([]*key, error) {
+// error. tripwire says whether what their signatures need is precomputed.
+func parseKeys(body []byte, tripwire *comb.Tripwire) ([]*key, error) {
 	var set struct {
 		Keys []jsontext.Value `json:"keys"`
 	}
@@ -84,7 +86,7 @@ func parseKeys(body []byte) ([]*key, error) {
 		if text.Kind() != '{' {
 			return nil, errors.New("the answer is no JSON Web Key Set")
 		}
-		if k := parseKey(text); k != nil {
+		if k := parseKey(text, tripwire); k != nil {
 			all = append(all, k)
 		}
 	}
@@ -92,7 +94,7 @@ func parseKeys(body []byte) ([]*key, error) {
 }
 
 // parseKey returns nil for a key of no use.
-func parseKey(text jsontext.Value) *key {
+func parseKey(text jsontext.Value, tripwire *comb.Tripwire) *key {
 	parsed, err := jwk.ParseKey(text)
 	if err != nil {
 		return nil
@@ -116,7 +118,7 @@ func parseKey(text jsontext.Value) *key {
 		if named && alg.String() != name {
 			continue
 		}
-		if k.algorithms[name], err = verifierFor(name, k.public); err != nil {
+		if k.algorithms[name], err = verifierFor(name, k.public, tripwire); err != nil {
 			return nil
 		}
 	}
@@ -126,9 +128,9 @@ func parseKey(text jsontext.Value) *key {
 	return k
 }
 
-func verifierFor(alg string, public any) (jws.Verifier2, error) {
+func verifierFor(alg string, public any, tripwire *comb.Tripwire) (jws.Verifier2, error) {
 	if public, ok := public.(*ecdsa.PublicKey); ok && alg == "ES256" {
-		return &es256{public: public}, nil
+		return comb.New(public, tripwire), nil
 	}
 	return jws.VerifierFor(algorithms[alg])
 }

@@ -495,7 +495,7 @@ func TestSizesOfRSAKeys(t *testing.T) {
 		n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
 		n.SetBit(n, 0, 1)
 		body := fmt.Sprintf(`{"keys":[{"kty":"RSA","e":"AQAB","n":%q}]}`, base64.RawURLEncoding.EncodeToString(n.Bytes()))
-		if keys, err := parseKeys([]byte(body)); err != nil || len(keys) != want {
+		if keys, err := parseKeys([]byte(body), nil); err != nil || len(keys) != want {
 			t.Errorf("%d bits: %d keys, %v; want %d", bits, len(keys), err, want)
 		}
 	}
@@ -578,7 +578,7 @@ func TestParseKeys(t *testing.T) {
 		{`<html>`, -1},
 		{`{"keys":[]} x`, -1},
 	} {
-		got, err := parseKeys([]byte(test.body))
+		got, err := parseKeys([]byte(test.body), nil)
 		if (err != nil) != (test.want < 0) || err == nil && len(got) != test.want {
 			t.Errorf("%s: %d keys, %v; want %d", test.body, len(got), err, test.want)
 		}

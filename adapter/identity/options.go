@@ -28,6 +28,9 @@ type Options struct {
 	// and nbf are looked at. Zero, as in Backstage, is not at all; the most is 5
 	// minutes.
 	Leeway time.Duration
+	// Bare is the opposite of stagedoor.identity.precompute: every signature is
+	// verified by Go's own library, and none by a table of its key's multiples.
+	Bare bool
 }
 
 // PluginKeyStore says which keys sign stagedoor's own tokens, in the terms of

@@ -137,14 +137,25 @@ func (i *Identity) credential(ctx context.Context, raw []byte, t *token) (*crede
 	sum := fingerprint(sha256.Sum256(raw))
 	u, err := i.remembered(ctx, sum)
 	if u == nil && err == nil {
+		bare := i.tripwire.Off()
 		if u, err = i.verified(ctx, raw, t); err == nil {
-			i.tokens.Set(sum, u)
+			i.remember(sum, u, bare)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &credential{raw, sum, u}, nil
+}
+
+// remember puts a verified token where the next request finds it. One that may not
+// have been verified by crypto/ecdsa is forgotten again where tables turned out to be
+// wrong meanwhile.
+func (i *Identity) remember(sum fingerprint, u *userToken, bare bool) {
+	i.tokens.Set(sum, u)
+	if !bare && i.tripwire.Off() {
+		i.tokens.Invalidate(sum)
+	}
 }
 
 // verified verifies a user's token that is not remembered.

@@ -1,4 +1,4 @@
-package identity
+package comb
 
 import (
 	"crypto/ecdsa"
@@ -9,25 +9,15 @@ import (
 	"filippo.io/nistec"
 )
 
-// multiples are what verifying needs of one public key Q on P-256, for the comb of
-// Lim and Lee ("More flexible exponentiation with precomputation", 1994) with signed
-// digits. A scalar is laid out in teeth of 32 bits, and each of the 32 columns stands
-// for a sum of the powers 2^(32j)·Q, one of each tooth j, added or subtracted. Those
-// sums are computed in advance: for the columns 0, 4, 8 and so on, whose multiples by
-// 2, 4 and 8 the others are. A multiple of Q then takes 32 additions and 3 doublings
-// where crypto/ecdsa, which knows nothing of the key in advance, doubles 256 times.
-//
-// The points, their addition and the multiples of the base point are nistec's, the
-// code of Go's own P-256. What is computed here takes time that depends on its
-// input, all of which is public. It is immutable.
-//
-// Sum n of a column adds the powers at the ones of n, and that of the last tooth, and
-// subtracts the others.
-type multiples [columns / spacing][1 << (teeth - 1)]nistec.P256Point
+// multiples is the table of one public key, as the package comment has it: for every
+// spacing-th column the sums of the last row's power, added, and the others, each
+// added or subtracted. Sum n adds the powers at the ones of n, and subtracts those at
+// its zeros. It is immutable.
+type multiples [columns / spacing][1 << (rows - 1)]nistec.P256Point
 
 const (
-	teeth   = 8
-	columns = 256 / teeth
+	rows    = 8
+	columns = 256 / rows
 	spacing = 4 // of the columns that have sums
 )
 
@@ -45,19 +35,19 @@ func newMultiples(public *ecdsa.PublicKey) *multiples {
 		return nil
 	}
 	m := new(multiples)
-	var twice [len(m)][teeth]nistec.P256Point // of every power
-	for tooth := range teeth {
+	var twice [len(m)][rows]nistec.P256Point // of every power
+	for row := range rows {
 		for c := range m {
 			none := &m[c][0]
-			switch tooth {
+			switch row {
 			case 0:
 				none.Set(q)
-			case teeth - 1:
+			case rows - 1:
 				none.Add(none.Negate(none), q)
 			default:
 				none.Add(none, q)
 			}
-			twice[c][tooth].Double(q)
+			twice[c][row].Double(q)
 			for range spacing {
 				q.Double(q)
 			}
@@ -97,7 +87,7 @@ func (m *multiples) verify(digest [32]byte, signature [64]byte) bool {
 // times returns scalar·Q and changes scalar, which is not negative and less than the
 // order.
 //
-// The comb's digits are 1 and -1, of which the bits of (k + 2²⁵⁶ - 1) / 2 say which
+// The digits are 1 and -1, of which the bits of (k + 2²⁵⁶ - 1) / 2 say which
 // give an odd k. For an even one there is that of its negative, as the order is odd.
 func (m *multiples) times(scalar *big.Int) *nistec.P256Point {
 	even := scalar.Bit(0) == 0
@@ -113,7 +103,7 @@ func (m *multiples) times(scalar *big.Int) *nistec.P256Point {
 		product.Double(product)
 		for c := range m {
 			n := column(digits, c*spacing+shift)
-			if n >= len(m[c]) { // the last tooth's digit is 1
+			if n >= len(m[c]) { // the last row's digit is 1
 				product.Add(product, &m[c][n-len(m[c])])
 			} else {
 				product.Add(product, negative.Negate(&m[c][len(m[c])-1-n]))
@@ -126,12 +116,12 @@ func (m *multiples) times(scalar *big.Int) *nistec.P256Point {
 	return product
 }
 
-// column returns the digits in a column of a big-endian number, one of each tooth.
+// column returns the digits in a column of a big-endian number, one of each row.
 func column(digits [32]byte, n int) int {
 	column := 0
-	for tooth := range teeth {
-		at := tooth*columns + n
-		column |= int(digits[len(digits)-1-at/8]>>(at%8)&1) << tooth
+	for row := range rows {
+		at := row*columns + n
+		column |= int(digits[len(digits)-1-at/8]>>(at%8)&1) << row
 	}
 	return column
 }

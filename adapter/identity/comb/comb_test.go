@@ -1,4 +1,4 @@
-package identity
+package comb
 
 import (
 	"bytes"
@@ -13,15 +13,30 @@ import (
 	"testing"
 )
 
-// verifiers returns the verifier of a key before and after it has a table.
-func verifiers(t testing.TB, public *ecdsa.PublicKey) map[string]*es256 {
+func ecKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
-	tabled := &es256{public: public}
+	k, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// quiet returns a Tripwire that must not trip.
+func quiet(t testing.TB) *Tripwire {
+	return NewTripwire(true, func() { t.Error("the tripwire has tripped") })
+}
+
+// verifiers returns the verifier of a key before and after it has a table.
+func verifiers(t testing.TB, public *ecdsa.PublicKey) map[string]*Verifier {
+	t.Helper()
+	tripwire := quiet(t)
+	tabled := New(public, tripwire)
 	tabled.table.Store(newMultiples(public))
 	if tabled.table.Load() == nil {
 		t.Fatal("no table could be made")
 	}
-	return map[string]*es256{"first": {public: public}, "with a table": tabled}
+	return map[string]*Verifier{"first": New(public, tripwire), "with a table": tabled}
 }
 
 func pack(r, s *big.Int) (signature [64]byte) {
@@ -31,7 +46,7 @@ func pack(r, s *big.Int) (signature [64]byte) {
 }
 
 // The verifier agrees with crypto/ecdsa, also where r or s is short.
-func TestES256(t *testing.T) {
+func TestVerify(t *testing.T) {
 	key := ecKey(t, elliptic.P256())
 	payload := []byte("header.payload")
 	digest := sha256.Sum256(payload)
@@ -61,12 +76,12 @@ func TestES256(t *testing.T) {
 }
 
 // Where only the validated module may be used, signatures stay with it.
-func TestES256UnderFIPS(t *testing.T) {
+func TestVerifierUnderFIPS(t *testing.T) {
 	if !fips140.Enabled() {
-		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestES256UnderFIPS$", "-test.v")
+		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestVerifierUnderFIPS$", "-test.v")
 		again.Env = append(os.Environ(), "GODEBUG=fips140=on")
 		out, err := again.CombinedOutput()
-		if err != nil || !bytes.Contains(out, []byte("--- PASS: TestES256UnderFIPS")) {
+		if err != nil || !bytes.Contains(out, []byte("--- PASS: TestVerifierUnderFIPS")) {
 			t.Errorf("%v\n%s", err, out)
 		}
 		return
@@ -77,7 +92,7 @@ func TestES256UnderFIPS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, signature := &es256{public: &key.PublicKey}, pack(r, s)
+	e, signature := New(&key.PublicKey, quiet(t)), pack(r, s)
 	for range 2 * inUse {
 		if err := e.Verify(&key.PublicKey, payload, signature[:]); err != nil {
 			t.Fatal(err)
@@ -89,9 +104,9 @@ func TestES256UnderFIPS(t *testing.T) {
 }
 
 // Nobody makes a key look used without its signatures.
-func TestES256TableNeedsGoodSignatures(t *testing.T) {
+func TestVerifierTableNeedsGoodSignatures(t *testing.T) {
 	key := ecKey(t, elliptic.P256())
-	e := &es256{public: &key.PublicKey}
+	e := New(&key.PublicKey, quiet(t))
 	for range 2 * inUse {
 		_ = e.Verify(&key.PublicKey, []byte("x"), make([]byte, 64))
 	}
@@ -100,7 +115,7 @@ func TestES256TableNeedsGoodSignatures(t *testing.T) {
 	}
 }
 
-func TestES256Refuses(t *testing.T) {
+func TestVerifierRefuses(t *testing.T) {
 	key, other := ecKey(t, elliptic.P256()), ecKey(t, elliptic.P256())
 	payload := []byte("header.payload")
 	digest := sha256.Sum256(payload)

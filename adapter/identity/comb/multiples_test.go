@@ -1,4 +1,4 @@
-package identity
+package comb
 
 import (
 	"crypto/ecdsa"
