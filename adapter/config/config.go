@@ -1,12 +1,13 @@
-// Package config reads stagedoor's configuration: one or more YAML files, merged
-// as Backstage merges its own, so that a team can pass its app-config.yaml first
-// and a file of stagedoor's keys after it.
+// Package config is stagedoor's configuration: the keys that it reads, of those
+// that package appconfig finds in one or more of Backstage's configuration files.
+// So a team can pass its app-config.yaml first and a file of stagedoor's keys after
+// it.
 //
 // Keys that Backstage has keep their names and meaning: backend.baseUrl,
 // backend.cors, backend.auth, discovery.endpoints. What stagedoor adds lies under
 // stagedoor, where a key that is not known is an error that names the nearest
 // known one. opa is OPA's own configuration, handed on verbatim. Everything else
-// is ignored.
+// is ignored, and what it refers to need not be there.
 //
 // [Load] reports every problem at once, each with its key path, and touches
 // nothing but the files it reads.
@@ -28,6 +29,7 @@ import (
 	rscors "github.com/rs/cors"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/appconfig"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/policy"
@@ -55,29 +57,36 @@ type Config struct {
 	Remote *policy.RemoteOptions
 }
 
-// readKeys are the keys whose values matter here, and whose problems are reported.
-var readKeys = []string{"backend.baseUrl", "backend.cors", "backend.auth", "discovery", "stagedoor", "opa"}
+// The top-level keys that are stagedoor's own.
+const ownSection, opaSection = "stagedoor", "opa"
 
 // Load reads the files, in the order in which they are to be merged, with
 // variables from the environment, and merges last over them, which may be nil.
 // The error is an [*Error] that lists every problem.
 func Load(paths []string, last map[string]any) (*Config, error) {
-	return load(paths, last, os.LookupEnv)
+	return load(paths, last, os.Environ())
 }
 
-func load(paths []string, last map[string]any, env environment) (*Config, error) {
-	raw, found := loadFiles(paths, env)
+func load(paths []string, last map[string]any, environ []string) (*Config, error) {
+	read, wrong := appconfig.Read(appconfig.Options{
+		Files: paths, Environ: environ, Read: readKeys(), Strict: []string{ownSection, opaSection},
+	})
+	var found problems
+	for _, p := range wrong {
+		found.add(p.Key, "%s", p.Text)
+	}
+	found.nearlyOurs(read.Top)
+	raw := read.Values
 	maps.Merge(last, raw)
-	found = found.within(readKeys...)
 	d := defaults()
 	found = append(found, decode(raw, &d)...)
-	opa, err := opaDocument(raw["opa"])
+	opa, err := opaDocument(raw[opaSection])
 	if err != nil {
-		found.add("opa", "%v", err)
+		found.add(opaSection, "%v", err)
 	}
 	c := d.config(opa)
 	found.check(d, c)
-	if err := found.err(); err != nil {
+	if err := found.err(read.LeftOut); err != nil {
 		return nil, err
 	}
 	return c, nil

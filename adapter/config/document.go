@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +15,8 @@ import (
 	"github.com/agnivade/levenshtein"
 	"github.com/dustin/go-humanize"
 	"github.com/go-viper/mapstructure/v2"
+
+	"github.com/stagedoor/stagedoor/adapter/appconfig"
 )
 
 // document is the configuration as it is written. Backend and Discovery have the
@@ -134,6 +138,40 @@ func defaults() document {
 	return d
 }
 
+// readKeys are the keys that the document has, and all of OPA's.
+func readKeys() appconfig.Keys {
+	keys := keysOf(reflect.TypeFor[document]())
+	keys[ownSection], keys[opaSection] = nil, nil
+	return keys
+}
+
+// keysOf are the keys that a type has; nil where it is no object, and read as a whole.
+func keysOf(t reflect.Type) appconfig.Keys {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	keys := appconfig.Keys{}
+	for field := range t.Fields() {
+		keys[field.Tag.Get("mapstructure")] = keysOf(field.Type)
+	}
+	return keys
+}
+
+// nearlyOurs adds the top-level keys that nobody but stagedoor can be meant by.
+func (p *problems) nearlyOurs(top []string) {
+	for _, key := range top {
+		plain := strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(key))
+		for section, most := range map[string]int{ownSection: 2, opaSection: 0} {
+			if key != section && levenshtein.ComputeDistance(plain, section) <= most {
+				p.add(key, "unknown key; the nearest known one is %s", section)
+			}
+		}
+	}
+}
+
 // decode fills d from the merged configuration. Keys that are not known are
 // refused under stagedoor, and left alone elsewhere, where they are Backstage's.
 func decode(raw map[string]any, d *document) problems {
@@ -150,8 +188,8 @@ func decode(raw map[string]any, d *document) problems {
 		return found
 	}
 	found.addDecoding(decoder.Decode(raw))
-	if ownKeys, ok := raw["stagedoor"].(map[string]any); ok {
-		found.unknown("stagedoor", ownKeys, reflect.TypeFor[own]())
+	if ownKeys, ok := raw[ownSection].(map[string]any); ok {
+		found.unknown(ownSection, ownKeys, reflect.TypeFor[own]())
 	}
 	return found
 }
@@ -162,11 +200,11 @@ func (p *problems) unknown(path string, object map[string]any, t reflect.Type) {
 	for key, value := range object {
 		field, known := fields[key]
 		if !known {
-			p.add(join(path, key), "unknown key; the nearest known one is %s", join(path, nearest(key, fields)))
+			p.add(appconfig.Join(path, key), "unknown key; the nearest known one is %s", appconfig.Join(path, nearest(key, fields)))
 			continue
 		}
 		if inner, ok := value.(map[string]any); ok && len(fieldsOf(field)) > 0 {
-			p.unknown(join(path, key), inner, field)
+			p.unknown(appconfig.Join(path, key), inner, field)
 		}
 	}
 }
@@ -253,21 +291,43 @@ func sizeHook(_, to reflect.Type, value any) (any, error) {
 	return int64(size), nil
 }
 
-// scalarHook takes what ${VAR} filled in as text for what it spells.
+// The texts that Backstage takes for true and false.
+var (
+	trueText  = regexp.MustCompile(`(?i)^(?:y|yes|true|1|on)$`)
+	falseText = regexp.MustCompile(`(?i)^(?:n|no|false|0|off)$`)
+)
+
+// scalarHook takes texts and numbers for what they spell, as Backstage's reader does.
 func scalarHook(_, to reflect.Type, value any) (any, error) {
-	text, ok := value.(string)
-	if !ok {
+	var text string
+	switch v := value.(type) {
+	case string:
+		text = strings.TrimSpace(v)
+	case int64, float64:
+		text = fmt.Sprint(v)
+	default:
 		return value, nil
 	}
-	switch {
-	case to.Kind() == reflect.Bool && text == "true":
-		return true, nil
-	case to.Kind() == reflect.Bool && text == "false":
-		return false, nil
-	case to.Kind() == reflect.Int:
-		if n, err := strconv.Atoi(text); err == nil {
-			return n, nil
+	switch to.Kind() {
+	case reflect.Bool:
+		switch {
+		case trueText.MatchString(text):
+			return true, nil
+		case falseText.MatchString(text):
+			return false, nil
 		}
+	case reflect.Int, reflect.Int64:
+		if to == reflect.TypeFor[time.Duration]() {
+			break
+		}
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			break // the decoder says what it wants
+		}
+		if f != math.Trunc(f) || math.Abs(f) > math.MaxInt32 && to.Kind() == reflect.Int {
+			return nil, fmt.Errorf("want a whole number, have %v", value)
+		}
+		return int64(f), nil
 	}
 	return value, nil
 }

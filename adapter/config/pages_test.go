@@ -18,7 +18,7 @@ func TestPagesNameEveryKey(t *testing.T) {
 		}
 		pages.Write(text)
 	}
-	keys := keysOf(reflect.TypeFor[document]())
+	keys := namesOf(reflect.TypeFor[document]())
 	for _, key := range keys {
 		if !strings.Contains(pages.String(), key) {
 			t.Errorf("no page names %s", key)
@@ -29,8 +29,8 @@ func TestPagesNameEveryKey(t *testing.T) {
 	}
 }
 
-// keysOf are the keys of a part of the configuration and of what is in it.
-func keysOf(typ reflect.Type) (keys []string) {
+// namesOf are the keys of a part of the configuration and of what is in it.
+func namesOf(typ reflect.Type) (keys []string) {
 	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
 		typ = typ.Elem()
 	}
@@ -41,7 +41,7 @@ func keysOf(typ reflect.Type) (keys []string) {
 		if name := field.Tag.Get("mapstructure"); name != "" {
 			keys = append(keys, name)
 		}
-		keys = append(keys, keysOf(field.Type)...)
+		keys = append(keys, namesOf(field.Type)...)
 	}
 	return keys
 }

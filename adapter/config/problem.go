@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/stagedoor/stagedoor/adapter/appconfig"
 )
 
 // problem is one thing that is wrong with the configuration.
@@ -33,15 +35,6 @@ func (p *problems) addError(err error) {
 	*p = append(*p, problem{text: err.Error()})
 }
 
-// within keeps the problems that lie under one of the keys, or are no key's.
-func (p problems) within(keys ...string) problems {
-	return slices.DeleteFunc(slices.Clone(p), func(one problem) bool {
-		return one.path != "" && !slices.ContainsFunc(keys, func(key string) bool {
-			return one.path == key || strings.HasPrefix(one.path, key+".") || strings.HasPrefix(one.path, key+"[")
-		})
-	})
-}
-
 // Error lists all problems, a line each, sorted by key path.
 type Error struct{ lines []string }
 
@@ -52,7 +45,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("configuration: %d problems\n  %s", len(e.lines), strings.Join(e.lines, "\n  "))
 }
 
-func (p problems) err() error {
+// err is all problems as one error. What was left out is told where it is missing.
+func (p problems) err(leftOut []appconfig.Problem) error {
 	if len(p) == 0 {
 		return nil
 	}
@@ -63,6 +57,14 @@ func (p problems) err() error {
 			continue
 		}
 		lines = append(lines, one.path+": "+one.text)
+	}
+	for i, line := range lines {
+		for _, left := range leftOut {
+			if strings.HasPrefix(line, left.Key+":") {
+				lines[i] += "; it was left out because " + left.Text
+				break
+			}
+		}
 	}
 	slices.Sort(lines)
 	return &Error{slices.Compact(lines)}
