@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"adapter/offline":    {"adapter/wire", "adapter/explore", "adapter/policy", "adapter/words", "rego"},
 	"adapter/config":     {"adapter/appconfig", "adapter/discovery", "adapter/identity", "adapter/policy"},
 	"adapter/appconfig":  {},
+	"adapter/callers":    {"adapter/inventory", "adapter/policy"},
 	"adapter/sample":     {"adapter/criteria"},
 	"adapter":            {"adapter/wire", "adapter/identity", "adapter/policy", "adapter/conditions"},
 	"rego":               {},
@@ -40,7 +41,7 @@ var mayImport = map[string][]string{
 }
 
 // mayImportOPA are the packages that evaluate, and those that read the author's modules.
-var mayImportOPA = []string{"adapter/explore", "adapter/policy", "adapter/offline"}
+var mayImportOPA = []string{"adapter/explore", "adapter/policy", "adapter/callers", "adapter/offline"}
 
 // TestImportsGoOneWay holds docs/architecture.md to the code: no package imports
 // what it may not, OPA is that of mayImportOPA alone, and go-retryablehttp

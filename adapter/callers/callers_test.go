@@ -1,0 +1,137 @@
+package callers_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/callers"
+	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/policy"
+)
+
+func TestOf(t *testing.T) {
+	signedIn, anonymous := "anybody who is signed in", "a caller without credentials"
+	for name, test := range map[string]struct {
+		policy, tests, data string
+		people              map[string]inventory.Person
+		known               []policy.Caller
+		most                int
+		want                []string
+		why                 string
+	}{
+		"nothing of the caller": {policy: `allow if input.permission.name == "a"`, want: []string{signedIn}},
+		"a group": {
+			policy: `allow if "group:default/admins" in input.identity.claims`,
+			want:   []string{signedIn, anonymous, "in group:default/admins"},
+		},
+		"two groups, together too": {
+			policy: `allow if {
+				some g in ["group:default/a", "group:default/b"]
+				g in input.identity.claims
+			}`,
+			want: []string{signedIn, anonymous, "in group:default/a", "in group:default/b", "in group:default/a and group:default/b"},
+		},
+		"a user whose claims are not read": {
+			policy: `allow if input.identity.user == "user:default/root"`,
+			want:   []string{signedIn, anonymous, "user:default/root"},
+		},
+		"an actor": {
+			policy: `allow if input.identity.actor == "plugin:search"`,
+			want:   []string{signedIn, anonymous, "through plugin:search"},
+		},
+		"folded by equal data": {
+			policy: `allow if data.roles[input.identity.claims[_]] == "admin"`,
+			data:   `{"roles": {"group:default/a": "admin", "group:default/b": "admin", "group:default/c": "reader"}}`,
+			want: []string{signedIn, anonymous, "in group:default/a (and 1 like it)", "in group:default/c",
+				"in group:default/a (and 1 like it) and group:default/c"},
+		},
+		"capitals in data are references too": {
+			policy: `allow if lower(data.admins[_]) in input.identity.claims`,
+			data:   `{"admins": ["Group:default/Admins"]}`,
+			want:   []string{signedIn, anonymous, "in group:default/admins"},
+		},
+		"looking into the text": {
+			policy: `allow if startswith(input.identity.user, "user:default/svc-")`,
+			want:   []string{signedIn, anonymous, "user:default/svc-", "user:default/svc-some"},
+			why:    "the policy looks into the text of references: startswith at policy.rego:",
+		},
+		"the text of a permission is not the caller's": {
+			policy: `allow if startswith(input.permission.name, "catalog.")`,
+			want:   []string{signedIn},
+		},
+		"callers of tests": {
+			policy: `allow if startswith(input.identity.user, "user:default/svc-")`,
+			tests:  `test_a if data.p.allow with input as {"identity": {"user": "user:default/svc-a", "claims": ["user:default/svc-a"]}}`,
+			want:   []string{signedIn, anonymous, "user:default/svc-", "user:default/svc-some", "user:default/svc-a"},
+			why:    "looks into the text",
+		},
+		"people are folded": {
+			policy: `allow if "group:default/admins" in input.identity.claims`,
+			people: map[string]inventory.Person{
+				"user:default/ann": {Claims: []string{"user:default/ann", "group:default/admins"}},
+				"user:default/bob": {Claims: []string{"user:default/bob"}},
+				"user:default/cy":  {Claims: []string{"user:default/cy", "group:default/web"}},
+			},
+			want: []string{signedIn + " 2", anonymous, "in group:default/admins 1"},
+		},
+		"known callers": {
+			policy: `allow if regex.match("^x", input.identity.user)`,
+			known:  []policy.Caller{{User: "x", Claims: []string{"x", "y"}}},
+			want:   []string{signedIn, anonymous, "x in y"},
+			why:    "looks into the text",
+		},
+		"more than can be asked about": {
+			policy: `allow if data.admins[_] in input.identity.claims
+deny if data.guests[_] in input.identity.claims
+deny if data.staff[_] in input.identity.claims`,
+			data: `{"admins": ["group:default/a"], "guests": ["group:default/g"], "staff": ["group:default/s"]}`,
+			most: 6,
+			want: []string{signedIn, anonymous, "in group:default/a", "in group:default/g", "in group:default/s",
+				"in group:default/a and group:default/g and group:default/s"},
+			why: "so many references that only 6 combinations",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := callers.Sources{
+				Modules: map[string]*ast.Module{"policy.rego": module(t, "policy.rego", test.policy)},
+				Known:   test.known, Most: test.most, Inventory: &inventory.Inventory{People: test.people},
+			}
+			if test.tests != "" {
+				s.Tests = map[string]*ast.Module{"policy_test.rego": module(t, "policy_test.rego", test.tests)}
+			}
+			if test.data != "" {
+				if err := json.Unmarshal([]byte(test.data), &s.Data); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := callers.Of(s)
+			var names []string
+			for _, class := range got.List {
+				name := class.Name
+				if class.People > 0 {
+					name += " " + string(rune('0'+class.People))
+				}
+				names = append(names, name)
+			}
+			if diff := cmp.Diff(test.want, names); diff != "" {
+				t.Error(diff)
+			}
+			if got.All != (test.why == "") || !strings.Contains(got.Why, test.why) {
+				t.Errorf("all: %v, why: %s", got.All, got.Why)
+			}
+		})
+	}
+}
+
+func module(t *testing.T, name, text string) *ast.Module {
+	t.Helper()
+	module, err := ast.ParseModule(name, "package p\n"+text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return module
+}
