@@ -323,9 +323,7 @@ func writeBindings(dir, root string, n int) error {
 	if err != nil {
 		return err
 	}
-	var data struct {
-		RBAC map[string]any `json:"rbac"`
-	}
+	var data map[string]map[string]any
 	if err := json.Unmarshal(text, &data); err != nil {
 		return err
 	}
@@ -333,7 +331,7 @@ func writeBindings(dir, root string, n int) error {
 	for i := range n {
 		bindings[groupRef(i)] = []string{"developer"}
 	}
-	data.RBAC["bindings"] = bindings
+	data["rbac_members"]["bindings"] = bindings
 	if text, err = json.Marshal(data); err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@
 //
 //	default     users read, owners change, admins may do everything
 //	ownership   a larger policy about the resource: visibility, freezes, the scaffolder
-//	rbac        roles and bindings as data, deny wins, grants with a condition
+//	rbac        roles and bindings as data: as the community RBAC plugin means them, or as grants
 //	wrapper     in the form that users of the OPA wrapper module have
 //
 // The first two are written about the resource and import the rule library,

@@ -52,7 +52,7 @@ func TestRoots(t *testing.T) {
 	want := map[string]string{
 		"backstage/authz": "default", "backstage/authz_test": "default",
 		"ownership": "ownership", "ownership_test": "ownership",
-		"rbac": "rbac", "rbac_test": "rbac",
+		"rbac": "rbac", "rbac_members": "rbac", "rbac_test": "rbac",
 		"rbac_policy": "wrapper", "rbac_policy_test": "wrapper",
 	}
 	if diff := cmp.Diff(want, owners); diff != "" {

@@ -145,7 +145,7 @@ func boundBundle(b *testing.B, n int) string {
 	for g := range n {
 		bindings[fmt.Sprintf("group:default/g-%d", g)] = []string{"developer"}
 	}
-	data["rbac"]["bindings"] = bindings
+	data["rbac_members"]["bindings"] = bindings
 	text, err := json.Marshal(data)
 	if err != nil {
 		b.Fatal(err)

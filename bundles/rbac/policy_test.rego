@@ -2,17 +2,19 @@ package rbac_test
 
 import data.rbac
 
+# The data of the bundle: grants.
+
 test_viewer_reads if rbac.decision == {"result": "ALLOW"} with input as _entity(_bob, "catalog.entity.read")
 
 test_nobody_reads_without_identity if {
-	rbac.decision.result == "DENY" with input as {"permission": _entity(_bob, "catalog.entity.read").permission}
+	rbac.decision == {"result": "DENY", "reason": "nobody is signed in"} with input as {"permission": _read}
 }
 
 test_empty_input_is_denied if rbac.decision.result == "DENY" with input as {}
 
 test_viewer_does_nothing_else[note] if {
 	some note in ["catalog.entity.delete", "catalog.entity.create", "kubernetes.proxy", "*"]
-	rbac.decision.result == "DENY" with input as _entity(_bob, note)
+	rbac.decision == {"result": "DENY", "reason": "no role grants it"} with input as _entity(_bob, note)
 }
 
 test_admin_may_do_everything[note] if {
@@ -30,10 +32,20 @@ test_developer_does_not_delete_production if {
 	rbac.decision == _conditional(conditions) with input as _entity(_ann, "catalog.entity.delete")
 }
 
+test_child_of_developers_is_developer if {
+	identity := {"user": "user:default/web", "claims": ["user:default/web", "group:default/web"]}
+	conditions := {"anyOf": [_owner(identity.claims)]}
+	rbac.decision == _conditional(conditions) with input as _entity(identity, "catalog.entity.refresh")
+}
+
 test_claims_are_compared_in_lower_case if {
 	identity := {"user": "user:default/ann", "claims": ["User:default/Ann", "Group:default/Developers"]}
-	conditions := {"anyOf": [_owner(["user:default/ann", "group:default/developers"])]}
+	conditions := {"anyOf": [_owner(identity.claims)]}
 	rbac.decision == _conditional(conditions) with input as _entity(identity, "catalog.entity.refresh")
+}
+
+test_user_without_claims_has_roles if {
+	rbac.decision == {"result": "ALLOW"} with input as _entity({"user": "user:default/bob"}, "catalog.entity.read")
 }
 
 test_developer_reads_his_tasks if {
@@ -62,56 +74,74 @@ test_conditional_denial_wins_over_permit if {
 	rbac.decision == _conditional(conditions) with input as _entity(_con, "catalog.entity.read")
 }
 
-test_denial_alone_is_a_denial if {
-	roles := {"viewer": {"catalog.entity.read": [{"effect": "deny", "when": {"rule": "HAS_LABEL"}}]}}
-	rbac.decision.result == "DENY" with input as _entity(_ann, "catalog.entity.read") with rbac.roles as roles
-}
+# Grants. The caller has the roles r and s.
 
-test_several_permits_are_alternatives if {
-	roles := {
-		"viewer": {"catalog.entity.read": [{
-			"effect": "allow",
-			"when": {"rule": "IS_ENTITY_KIND", "params": {"kinds": ["API"]}},
-		}]},
-		"developer": {"catalog.entity.read": [{"effect": "allow", "when": {"rule": "HAS_PUBLIC"}}]},
-	}
-	decision := rbac.decision with input as _entity(_ann, "catalog.entity.read") with rbac.roles as roles
-	decision.result == "CONDITIONAL"
-	{condition | some condition in decision.conditions.anyOf} == {
-		{"rule": "HAS_PUBLIC", "resourceType": "catalog-entity", "params": {}},
-		{"rule": "IS_ENTITY_KIND", "resourceType": "catalog-entity", "params": {"kinds": ["API"]}},
-	}
-}
-
-test_params_are_filled_in[note] if {
+test_grants[note] if {
+	permit := {"effect": "allow", "when": {"rule": "HAS_PUBLIC"}}
+	public := {"rule": "HAS_PUBLIC", "resourceType": "catalog-entity", "params": {}}
+	label := {"rule": "HAS_LABEL", "params": {"label": "a"}}
+	full := {"rule": "HAS_LABEL", "resourceType": "catalog-entity", "params": {"label": "a"}}
 	some note, tc in {
-		"user": {"params": {"userId": "$user"}, "want": {"userId": "user:default/ann"}},
-		"claims": {"params": {"claims": "$claims"}, "want": {"claims": _ann.claims}},
-		"claims in a list": {"params": {"claims": ["$claims", "a"]}, "want": {"claims": array.concat(_ann.claims, ["a"])}},
-		"anything else": {"params": {"max": 3, "sub": {"a": "$user"}}, "want": {"max": 3, "sub": {"a": "$user"}}},
+		"several permits are alternatives": {
+			"roles": {"r": {"catalog.entity.read": [permit, {"effect": "allow", "when": label}]}},
+			"want": {"anyOf": [full, public]},
+		},
+		"permits of two roles are alternatives": {
+			"roles": {"r": {"catalog.*": [permit]}, "s": {"catalog.entity.read": [{"effect": "allow", "when": label}]}},
+			"want": {"anyOf": [full, public]},
+		},
+		"denial alone denies": {"roles": {"r": {"catalog.entity.read": [{"effect": "deny", "when": label}]}}, "want": "DENY"},
+		"text in the middle": {"roles": {"r": {"catalog.*.read": [{"effect": "allow"}]}}, "want": "ALLOW"},
+		"every reading permission": {"roles": {"r": {"*.read": [{"effect": "allow"}]}}, "want": "ALLOW"},
+		"another name": {"roles": {"r": {"catalog.entity.rea": [{"effect": "allow"}]}}, "want": "DENY"},
+		"another beginning": {"roles": {"r": {"scaffolder.*": [{"effect": "allow"}]}}, "want": "DENY"},
+		"denial by a pattern": {
+			"roles": {"r": {"catalog.entity.read": [{"effect": "allow"}]}, "s": {"*.read": [{"effect": "deny"}]}},
+			"want": "DENY",
+		},
+		"a tree": {
+			"roles": {"r": {"*": [{"effect": "allow", "when": {"allOf": [label, {"not": {"anyOf": [permit.when]}}]}}]}},
+			"want": {"anyOf": [{"allOf": [full, {"not": {"anyOf": [public]}}]}]},
+		},
 	}
-	grant := {"effect": "allow", "when": {"rule": "R", "params": tc.params}}
-	rbac.decision.conditions.anyOf[0].params == tc.want with input as _entity(_ann, "catalog.entity.read")
-		with rbac.roles as {"viewer": {"catalog.entity.read": [grant]}}
+	_outcome(rbac.decision) == tc.want with input as _entity(_rs, "catalog.entity.read")
+		with rbac.roles as tc.roles
+		with data.rbac_members as _of_r_and_s
 }
 
 # Every one of these comes with a plain permit, and denies all the same.
 test_malformed_grant_denies[note] if {
 	some note, grant in {
 		"no effect": {},
+		"misspelt effect": {"efect": "deny"},
+		"misspelt condition": {"effect": "allow", "wehn": {"rule": "R"}},
 		"no effect, with a condition that is none": {"when": {}},
 		"unknown effect": {"effect": "Allow"},
 		"denial without a rule": {"effect": "deny", "when": {"params": {}}},
 		"denial with null": {"effect": "deny", "when": null},
 		"denial with false": {"effect": "deny", "when": false},
+		"denial with an unknown alias": {"effect": "deny", "when": {"rule": "R", "params": {"claims": ["$claim"]}}},
+		"denial with an alias in a tree": {
+			"effect": "deny",
+			"when": {"anyOf": [{"rule": "R"}, {"not": {"rule": "S", "params": {"a": {"b": "$currentUser"}}}}]},
+		},
 		"text": "deny",
 		"null": null,
 	}
-	rbac.decision.result == "DENY" with input as _entity(_ann, "catalog.entity.read")
-		with rbac.roles as {
-			"viewer": {"catalog.entity.read": [{"effect": "allow"}]},
-			"developer": {"catalog.entity.read": [grant]},
-		}
+	rbac.decision.result == "DENY" with input as _entity(_rs, "catalog.entity.read")
+		with rbac.roles as {"r": {"catalog.entity.read": [{"effect": "allow"}]}, "s": {"catalog.entity.read": [grant]}}
+		with data.rbac_members as _of_r_and_s
+}
+
+test_malformed_role_denies[note] if {
+	some note, role in {
+		"list": [{"effect": "deny"}],
+		"text": "deny",
+		"grant without brackets": {"catalog.entity.read": {"effect": "deny"}},
+	}
+	rbac.decision.result == "DENY" with input as _entity(_rs, "catalog.entity.read")
+		with rbac.roles as {"r": {"catalog.entity.read": [{"effect": "allow"}]}, "s": role}
+		with data.rbac_members as {"bindings": {"user:default/u": ["r"], "group:default/web": "s"}}
 }
 
 test_malformed_permit_does_not_allow[note] if {
@@ -120,35 +150,77 @@ test_malformed_permit_does_not_allow[note] if {
 		"with null": {"effect": "allow", "when": null},
 		"with false": {"effect": "allow", "when": false},
 	}
-	rbac.decision.result == "DENY" with input as _entity(_ann, "catalog.entity.read")
-		with rbac.roles as {"viewer": {"catalog.entity.read": [grant]}}
-}
-
-test_missing_brackets_do_not_hide_denial if {
-	rbac.decision.result == "DENY" with input as _entity(_ann, "catalog.entity.read")
-		with rbac.bindings as {"*": ["viewer"], "group:default/developers": "contractor"}
-		with rbac.roles as {
-			"viewer": {"catalog.entity.read": [{"effect": "allow"}]},
-			"contractor": {"catalog.entity.read": {"effect": "deny"}},
-		}
+	rbac.decision.result == "DENY" with input as _entity(_rs, "catalog.entity.read")
+		with rbac.roles as {"r": {"catalog.entity.read": [grant]}}
+		with data.rbac_members as _of_r_and_s
 }
 
 test_conditional_denial_of_basic_permission_denies if {
 	permission := {"name": "catalog.location.read", "type": "basic", "attributes": {"action": "read"}}
-	rbac.decision.result == "DENY" with input as {"permission": permission, "identity": _ann}
+	rbac.decision.result == "DENY" with input as {"permission": permission, "identity": _rs}
 		with rbac.roles as {
-			"viewer": {"catalog.location.read": [{"effect": "allow"}]},
-			"developer": {"catalog.location.read": [{"effect": "deny", "when": {"rule": "HAS_LABEL"}}]},
+			"r": {"catalog.location.read": [{"effect": "allow"}]},
+			"s": {"catalog.location.read": [{"effect": "deny", "when": {"rule": "HAS_LABEL"}}]},
 		}
+		with data.rbac_members as _of_r_and_s
 }
 
 test_unknown_plugin_denies if {
 	rbac.decision.result == "DENY" with input as _entity(_ann, "catalog.entity.refresh") with rbac.plugins as {}
 }
 
+# Lines and grants together: either allows, either denies.
+test_both_ways[note] if {
+	some note, tc in {
+		"line allows": {"lines": _by_type("allow"), "grants": {}, "want": "ALLOW"},
+		"grant allows": {"lines": {}, "grants": {"*": [{"effect": "allow"}]}, "want": "ALLOW"},
+		"line denies": {"lines": _by_type("deny"), "grants": {"*": [{"effect": "allow"}]}, "want": "DENY"},
+		"grant denies": {"lines": _by_type("allow"), "grants": {"*": [{"effect": "deny"}]}, "want": "DENY"},
+		"grant denies some": {
+			"lines": _by_type("allow"),
+			"grants": {"*": [{"effect": "deny", "when": {"rule": "A"}}]},
+			"want": {"not": {"anyOf": [_rule("A")]}},
+		},
+	}
+	_outcome(rbac.decision) == tc.want with input as {"permission": _read, "identity": _rs}
+		with rbac.permissions as {"r": tc.lines}
+		with rbac.roles as {"s": tc.grants}
+		with data.rbac_members as _of_r_and_s
+}
+
+test_condition_and_grant if {
+	decision := rbac.decision with input as {"permission": _read, "identity": _rs}
+		with rbac.conditions as {"r": {"catalog-entity": [_policy(["read"], {"rule": "A"})]}}
+		with rbac.roles as {"s": {"*": [
+			{"effect": "allow", "when": {"rule": "B"}},
+			{"effect": "deny", "when": {"rule": "C"}},
+		]}}
+		with data.rbac_members as _of_r_and_s
+	_outcome(decision) == {"allOf": [{"anyOf": [_rule("A"), _rule("B")]}, {"not": {"anyOf": [_rule("C")]}}]}
+}
+
+_outcome(decision) := decision.result if {
+	decision.result in {"ALLOW", "DENY"}
+} else := decision.conditions if {
+	decision.pluginId == "catalog"
+	decision.resourceType == "catalog-entity"
+}
+
 _entity(identity, name) := {
-	"permission": {"name": name, "type": "resource", "resourceType": "catalog-entity"},
+	"permission": {
+		"name": name,
+		"type": "resource",
+		"attributes": {"action": "read"},
+		"resourceType": "catalog-entity",
+	},
 	"identity": identity,
+}
+
+_read := {
+	"name": "catalog.entity.read",
+	"type": "resource",
+	"attributes": {"action": "read"},
+	"resourceType": "catalog-entity",
 }
 
 _conditional(conditions) := {
@@ -157,6 +229,16 @@ _conditional(conditions) := {
 	"resourceType": "catalog-entity",
 	"conditions": conditions,
 }
+
+_rule(name) := {"rule": name, "resourceType": "catalog-entity", "params": {}}
+
+_policy(mapping, conditions) := {"pluginId": "catalog", "permissionMapping": mapping, "conditions": conditions}
+
+_by_name(effect) := {"catalog.entity.read": {"read": effect}}
+
+_by_type(effect) := {"catalog-entity": {"read": effect}}
+
+_both(by_name, by_type) := {"catalog.entity.read": {"read": by_name}, "catalog-entity": {"read": by_type}}
 
 _owner(claims) := {"rule": "IS_ENTITY_OWNER", "resourceType": "catalog-entity", "params": {"claims": claims}}
 
@@ -173,3 +255,7 @@ _bob := {"user": "user:default/bob", "claims": ["user:default/bob"]}
 _con := {"user": "user:default/con", "claims": ["user:default/con", "group:default/contractors"]}
 
 _root := {"user": "user:default/root", "claims": ["user:default/root", "group:default/admins"]}
+
+_rs := {"user": "user:default/u", "claims": ["user:default/u", "group:default/web"]}
+
+_of_r_and_s := {"bindings": {"user:default/u": ["r"], "group:default/web": ["s"]}}
