@@ -1,0 +1,109 @@
+// Package helm holds the chart of deploy/helm to helm itself and to Kubernetes'
+// own schemas. It is a module of its own, so that helm stays out of the product.
+package helm
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const chart = "../../deploy/helm/stagedoor"
+
+// helm runs helm of this module and returns what it printed.
+func helm(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"tool", "helm"}, args...)...)
+	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+t.TempDir(), "HELM_CONFIG_HOME="+t.TempDir(), "HELM_DATA_HOME="+t.TempDir())
+	text, err := cmd.CombinedOutput()
+	return string(text), err
+}
+
+// TestChartIsValid lints and renders the chart with each of its example values, and
+// asks Kubernetes' schemas about what comes out.
+func TestChartIsValid(t *testing.T) {
+	examples, err := filepath.Glob(chart + "/ci/*-values.yaml")
+	if err != nil || len(examples) < 4 {
+		t.Fatalf("%d examples, %v", len(examples), err)
+	}
+	for _, values := range examples {
+		t.Run(filepath.Base(values), func(t *testing.T) {
+			if text, err := helm(t, "lint", "--strict", "-f", values, chart); err != nil {
+				t.Fatalf("helm lint: %v\n%s", err, text)
+			}
+			text, err := helm(t, "template", "door", "-f", values, chart)
+			if err != nil {
+				t.Fatalf("helm template: %v\n%s", err, text)
+			}
+			validate(t, text)
+		})
+	}
+}
+
+// validate asks kubectl-validate about rendered manifests. A ServiceMonitor is not
+// Kubernetes' own: the test says what it must have instead.
+func validate(t *testing.T, rendered string) {
+	t.Helper()
+	dir := t.TempDir()
+	kinds := 0
+	for i, document := range strings.Split(rendered, "\n---\n") {
+		if !strings.Contains(document, "\nkind: ") {
+			continue
+		}
+		kinds++
+		if strings.Contains(document, "kind: ServiceMonitor") {
+			for _, part := range []string{"port: admin", "path: /metrics", "app.kubernetes.io/instance: door", "release: prometheus"} {
+				if !strings.Contains(document, part) {
+					t.Errorf("the ServiceMonitor has no %q:\n%s", part, document)
+				}
+			}
+			continue
+		}
+		file := filepath.Join(dir, string(rune('a'+i))+".yaml")
+		if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kinds == 0 {
+		t.Fatalf("nothing was rendered:\n%s", rendered)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "tool", "-modfile=../kubectl-validate/go.mod", "kubectl-validate", dir)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("kubectl-validate: %v\n%s\n%s", err, text, rendered)
+	}
+}
+
+// TestBadValuesAreRefused changes one value of a good example at a time. Each would
+// make a stagedoor that does not start, or that some requests are refused by.
+func TestBadValuesAreRefused(t *testing.T) {
+	for name, test := range map[string]struct{ set, says string }{
+		"no place of Backstage":        {"backstage.baseUrl=", "baseUrl"},
+		"a path in the base URL":       {"backstage.baseUrl=http://backstage:7007/api", "baseUrl"},
+		"replicas without a key":       {"keys.secret=", "secret"},
+		"two sources of the policy":    {"policy.http.url=https://b.example.com,policy.http.resource=b.tar.gz", "policy"},
+		"half of a source":             {"policy.oci.image=null", "image"},
+		"an unknown key":               {"replicas=2", "replicas"},
+		"an unknown key of the config": {"config.stagdoor.log.level=warn", "stagdoor"},
+		"a moved address":              {"config.stagedoor.listen=0.0.0.0:80", "stagedoor"},
+		"a tag that moves":             {"image.tag=latest", "tag"},
+		"no limit of memory":           {"resources.limits.memory=null", "memory"},
+		"a privileged port":            {"service.port=80", "port"},
+		"the same port twice":          {"service.port=7009", "service.adminPort"},
+		"no time to stop":              {"shutdownDelaySeconds=60", "terminationGracePeriodSeconds"},
+		"fewer at most than at least":  {"autoscaling.maxReplicas=1", "minReplicas"},
+		"an entrypoint with dots":      {"policy.entrypoint=data.shop.allow", "entrypoint"},
+		"a mode that is none":          {"mode=daemon", "mode"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, err := helm(t, "template", "door", "-f", chart+"/ci/central-values.yaml", "--set", test.set, chart)
+			if err == nil {
+				t.Fatalf("--set %s is taken", test.set)
+			}
+			if !strings.Contains(text, test.says) {
+				t.Errorf("--set %s: the error does not name %s:\n%s", test.set, test.says, text)
+			}
+		})
+	}
+}
