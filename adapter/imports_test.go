@@ -25,19 +25,20 @@ var mayImport = map[string][]string{
 	"adapter/identity":   {"adapter/wire", "adapter/discovery", "adapter/identity/comb"},
 	"adapter/conditions": {"adapter/wire", "adapter/criteria", "adapter/discovery"},
 	"adapter/policy":     {"adapter/wire", "adapter/criteria", "adapter/explore"},
-	"adapter/offline":    {"adapter/wire", "adapter/explore", "adapter/policy", "adapter/words", "rego"},
-	"adapter/config":     {"adapter/appconfig", "adapter/discovery", "adapter/identity", "adapter/policy"},
-	"adapter/appconfig":  {},
-	"adapter/callers":    {"adapter/inventory", "adapter/policy"},
-	"adapter/sample":     {"adapter/criteria"},
-	"adapter":            {"adapter/wire", "adapter/identity", "adapter/policy", "adapter/conditions"},
-	"rego":               {},
-	"bundles":            {},
+	"adapter/offline": {"adapter/wire", "adapter/explore", "adapter/policy", "adapter/inventory",
+		"adapter/criteria", "adapter/words", "rego"},
+	"adapter/config":    {"adapter/appconfig", "adapter/discovery", "adapter/identity", "adapter/policy"},
+	"adapter/appconfig": {},
+	"adapter/callers":   {"adapter/inventory", "adapter/policy"},
+	"adapter/sample":    {"adapter/criteria"},
+	"adapter":           {"adapter/wire", "adapter/identity", "adapter/policy", "adapter/conditions"},
+	"rego":              {},
+	"bundles":           {},
 
 	"adapter/identity/comb": {},
 
 	"cmd/stagedoor": {"adapter", "adapter/conditions", "adapter/config", "adapter/discovery", "adapter/identity",
-		"adapter/policy", "adapter/sample", "bundles", "rego"},
+		"adapter/policy", "adapter/sample", "adapter/inventory", "adapter/offline", "adapter/wire", "adapter/words", "bundles", "rego"},
 }
 
 // mayImportOPA are the packages that evaluate, and those that read the author's modules.

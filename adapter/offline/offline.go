@@ -25,6 +25,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -63,6 +64,7 @@ type Policy struct {
 	tests   map[string]*ast.Module
 	rules   []*explore.PermissionRule
 	engine  *policy.Engine
+	stock   func() (*stock, error) // made when it is needed first
 }
 
 // Open reads the policy at a PATH and vets it. Close must be called in the end.
@@ -75,6 +77,7 @@ func Open(ctx context.Context, at string, o Options) (*Policy, error) {
 		return nil, err
 	}
 	p := &Policy{Path: at, options: o, source: s}
+	p.stock = sync.OnceValues(p.openStock)
 	if err := p.open(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -178,9 +181,20 @@ func (p *Policy) Nondeterministic() []policy.Source { return p.engine.State().No
 func (p *Policy) Rules() []*explore.PermissionRule { return p.rules }
 
 // Vocabulary is how its rules are said.
-func (p *Policy) Vocabulary() words.Vocabulary {
-	v := make(words.Vocabulary, len(p.rules))
-	for _, r := range p.rules {
+func (p *Policy) Vocabulary() words.Vocabulary { return vocabulary(p.rules) }
+
+// LibraryVocabulary is how the rules of the library are said.
+func LibraryVocabulary() words.Vocabulary {
+	rules, err := explore.Rules(Library())
+	if err != nil { // What is embedded was tested.
+		panic(err)
+	}
+	return vocabulary(rules)
+}
+
+func vocabulary(rules []*explore.PermissionRule) words.Vocabulary {
+	v := make(words.Vocabulary, len(rules))
+	for _, r := range rules {
 		v[words.Rule{Name: r.Name, ResourceType: r.ResourceType}] = r.Words
 	}
 	return v

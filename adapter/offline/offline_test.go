@@ -102,15 +102,15 @@ func TestOpenRefuses(t *testing.T) {
 	run(t, "git", "add", ".")
 	run(t, "git", "commit", "-q", "-m", "x")
 	for path, want := range map[string]string{
-		"nowhere":              "nowhere: no such file",
-		"text":                 "text: not a bundle.tar.gz",
-		"unparsable":           "unparsable/p.rego:4",
-		"outside":              "outside/p.rego:5:10: input.resource.kind",
-		"git:main:outside":     "git:main:outside/p.rego:5:10: input.resource.kind",
-		"git:main:nowhere":     "git:main:nowhere: git: ",
-		"git:none:outside":     "git:none:outside: git: ",
-		"git:main":             "want git:REV:path",
-		"git:--output=x:p":     "is no revision",
+		"nowhere":          "nowhere: no such file",
+		"text":             "text: not a bundle.tar.gz",
+		"unparsable":       "unparsable/p.rego:4",
+		"outside":          "outside/p.rego:5:10: input.resource.kind",
+		"git:main:outside": "git:main:outside/p.rego:5:10: input.resource.kind",
+		"git:main:nowhere": "git:main:nowhere: git: ",
+		"git:none:outside": "git:none:outside: git: ",
+		"git:main":         "want git:REV:path",
+		"git:--output=x:p": "is no revision",
 	} {
 		_, err := offline.Open(t.Context(), path, offline.Options{})
 		if err == nil || !strings.Contains(err.Error(), want) {

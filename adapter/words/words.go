@@ -164,9 +164,11 @@ func (v Vocabulary) say(c criteria.Criteria, negated, within bool, who Caller) s
 		if negated {
 			op = criteria.AllOf + criteria.AnyOf - op
 		}
+		members := flat(c, op, negated)
+		slices.SortStableFunc(members, func(a, b member) int { return cmp.Compare(a.place(), b.place()) })
 		var said []string
-		for _, member := range flat(c, op, negated) {
-			said = append(said, v.say(member.of, member.negated, true, who))
+		for _, m := range members {
+			said = append(said, v.say(m.of, m.negated, true, who))
 		}
 		text := strings.Join(said, map[criteria.Op]string{criteria.AllOf: ", and ", criteria.AnyOf: ", or "}[op])
 		if within && len(said) > 1 {
@@ -184,6 +186,17 @@ func (v Vocabulary) say(c criteria.Criteria, negated, within bool, who Caller) s
 type member struct {
 	of      criteria.Criteria
 	negated bool
+}
+
+// place is where a member stands: what holds, what does not, and then lists.
+func (m member) place() int {
+	switch {
+	case m.of.Op != criteria.Leaf:
+		return 2
+	case m.negated:
+		return 1
+	}
+	return 0
 }
 
 // flat are the members of a list that is op once its negation is at the rules, with

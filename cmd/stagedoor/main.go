@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -23,11 +24,15 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := newRoot().ExecuteContext(ctx); err != nil {
+	switch err := newRoot().ExecuteContext(ctx); {
+	case err == nil:
+		return 0
+	case errors.Is(err, errFindings): // which the command has told
+		return exitFindings
+	default:
 		fmt.Fprintln(os.Stderr, "stagedoor:", err)
-		return 1
+		return exitFailed
 	}
-	return 0
 }
 
 func newRoot() *cobra.Command {
@@ -38,7 +43,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServe(), newCheck(), newRules(), newVersion())
+	root.AddCommand(newServe(), newCheck(), newEval(), newRules(), newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetVersionTemplate("{{.Version}}\n") // as the command version prints it
 	return root

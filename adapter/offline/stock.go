@@ -1,0 +1,157 @@
+package offline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// stock is the policy as stock OPA evaluates it, the rules by their bodies.
+type stock struct {
+	compiler *ast.Compiler
+	store    storage.Store
+
+	mu      sync.Mutex
+	queries map[string]rego.PreparedEvalQuery
+}
+
+func (p *Policy) openStock() (*stock, error) {
+	data, err := p.source.data()
+	if err != nil {
+		return nil, err
+	}
+	modules := p.withLibrary()
+	for name, module := range modules {
+		modules[name] = module.Copy()
+	}
+	compiler := ast.NewCompiler()
+	if compiler.Compile(modules); compiler.Failed() {
+		return nil, compiler.Errors
+	}
+	return &stock{
+		compiler: compiler,
+		store:    inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false)),
+		queries:  map[string]rego.PreparedEvalQuery{},
+	}, nil
+}
+
+// data is what the bundle's data files say.
+func (s *source) data() (map[string]any, error) {
+	loader := bundle.NewFSLoaderWithRoot(s.files, ".").WithFilter(func(_ string, info fs.FileInfo, _ int) bool {
+		return isTest(info.Name()) || hidden(info.Name())
+	})
+	b, err := bundle.NewCustomReader(loader).WithSkipBundleVerification(true).WithBundleName(s.given).Read()
+	if err != nil {
+		return nil, s.named(err)
+	}
+	return b.Data, nil
+}
+
+// Data is a store with the bundle's data.
+func (p *Policy) Data() (storage.Store, error) {
+	s, err := p.stock()
+	if err != nil {
+		return nil, err
+	}
+	return s.store, nil
+}
+
+// Evaluate is what stock OPA answers at a path such as backstage/authz/allow, given
+// an input with the whole resource. It is defined where there is an answer.
+func (p *Policy) Evaluate(ctx context.Context, path string, input any) (value any, defined bool, err error) {
+	s, err := p.stock()
+	if err != nil {
+		return nil, false, err
+	}
+	ref := ast.Ref{ast.DefaultRootDocument}
+	for step := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
+		ref = append(ref, ast.StringTerm(step))
+	}
+	return s.evaluate(ctx, ref.String(), input)
+}
+
+func (s *stock) evaluate(ctx context.Context, query string, input any) (any, bool, error) {
+	prepared, err := s.prepare(ctx, query)
+	if err != nil {
+		return nil, false, err
+	}
+	results, err := prepared.Eval(ctx, rego.EvalInput(input))
+	if err != nil || len(results) == 0 {
+		return nil, false, err
+	}
+	return results[0].Expressions[0].Value, true, nil
+}
+
+func (s *stock) prepare(ctx context.Context, query string) (rego.PreparedEvalQuery, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if prepared, ok := s.queries[query]; ok {
+		return prepared, nil
+	}
+	prepared, err := rego.New(rego.Compiler(s.compiler), rego.Store(s.store), rego.Query(query),
+		rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
+	if err == nil {
+		s.queries[query] = prepared
+	}
+	return prepared, err
+}
+
+// Applies is whether a decision allows for a resource, by the bodies of its rules.
+// The error names a rule that the policy does not know, or is that of a body.
+func (p *Policy) Applies(ctx context.Context, d wire.Decision, resource any) (bool, error) {
+	if d.Result != wire.Conditional {
+		return d.Result == wire.Allow, nil
+	}
+	return p.Holds(ctx, d.Conditions, resource)
+}
+
+// Holds is whether a condition holds for a resource, by the bodies of its rules.
+// The error is as that of [Policy.Applies].
+func (p *Policy) Holds(ctx context.Context, c criteria.Criteria, resource any) (bool, error) {
+	var failed error
+	holds := c.Eval(func(r criteria.Rule) bool {
+		answer, err := p.RuleHolds(ctx, r, resource)
+		if err != nil && failed == nil {
+			failed = err
+		}
+		return answer
+	})
+	return holds && failed == nil, failed
+}
+
+// RuleHolds is whether a rule of a condition holds for a resource, by its body.
+func (p *Policy) RuleHolds(ctx context.Context, r criteria.Rule, resource any) (bool, error) {
+	s, err := p.stock()
+	if err != nil {
+		return false, err
+	}
+	for _, rule := range p.rules {
+		if rule.Name != r.Name || rule.ResourceType != r.ResourceType {
+			continue
+		}
+		params := map[string]any{}
+		if r.Params != "" {
+			decoder := json.NewDecoder(strings.NewReader(r.Params))
+			decoder.UseNumber()
+			if err := decoder.Decode(&params); err != nil {
+				return false, err
+			}
+		}
+		query := rule.Function.String() + "(input.resource, input.params)"
+		value, defined, err := s.evaluate(ctx, query, map[string]any{"resource": resource, "params": params})
+		return defined && value == true, err
+	}
+	return false, fmt.Errorf("there is no Rego function for the rule %s of %s, so it cannot be applied here", r.Name, r.ResourceType)
+}
