@@ -28,8 +28,9 @@ type bdd struct {
 	ands   map[[2]edge]edge
 	isops  map[[2]edge]isop
 	covers []coverNode
-	work   int  // how many steps are left
-	over   bool // whether they did not suffice; every edge is meaningless then
+	sizes  []coverSize // of the first covers
+	work   int         // how many steps are left
+	over   bool        // whether they did not suffice; every edge is meaningless then
 }
 
 // bddNode is the function that is lo where the variable is false and hi where it
@@ -48,6 +49,7 @@ func newBDD(work int) *bdd {
 		ands:   make(map[[2]edge]edge),
 		isops:  make(map[[2]edge]isop),
 		covers: []coverNode{{}, {}},
+		sizes:  []coverSize{{}, {cubes: 1}},
 		work:   work,
 	}
 }
@@ -103,8 +105,21 @@ func (b *bdd) and(x, y edge) edge {
 	x0, x1 := b.cofactors(x, level)
 	y0, y1 := b.cofactors(y, level)
 	e := b.node(level, b.and(x0, y0), b.and(x1, y1))
-	b.ands[key] = e
+	if !b.over {
+		b.ands[key] = e
+	}
 	return e
+}
+
+// within does something with at most half of the steps that are left, and reports
+// whether they sufficed. The other half is there afterwards.
+func (b *bdd) within(do func()) bool {
+	kept := b.work / 2
+	b.work -= kept
+	do()
+	ok := !b.over
+	b.work, b.over = max(b.work, 0)+kept, false
+	return ok
 }
 
 // step takes steps and reports whether they sufficed.
@@ -173,7 +188,9 @@ func (b *bdd) isop(lower, upper edge) isop {
 		cover: b.coverNode(coverNode{level, neg.cover, pos.cover, rest.cover}),
 		is:    b.node(level, b.or(neg.is, rest.is), b.or(pos.is, rest.is)),
 	}
-	b.isops[key] = found
+	if !b.over {
+		b.isops[key] = found
+	}
 	return found
 }
 
@@ -188,38 +205,51 @@ func (b *bdd) coverNode(n coverNode) int {
 // products returns an irredundant sum of products of f, or ErrTooLarge where it
 // would have more than maxLiterals literals.
 func (b *bdd) products(f edge) ([]cube, error) {
-	limit := maxLiterals
 	cover := b.isop(f, f).cover
 	if b.over {
 		return nil, ErrTooLarge
 	}
-	if !b.step(len(b.covers)) {
+	size := b.size(cover)
+	if size.literals > maxLiterals || !b.step(size.literals/literalsOfStep) {
 		return nil, ErrTooLarge
 	}
-	var cubes []cube
+	cubes := make([]cube, 0, size.cubes)
 	var path cube
-	var walk func(int) bool
-	walk = func(cover int) bool {
+	var walk func(int)
+	walk = func(cover int) {
 		switch cover {
 		case 0:
-			return true
+			return
 		case 1:
-			if limit -= max(len(path), 1); limit < 0 {
-				return false
-			}
 			cubes = append(cubes, slices.Clone(path))
-			return true
+			return
 		}
 		n := b.covers[cover]
 		path = append(path, literal(n.level<<1))
-		ok := walk(n.pos)
+		walk(n.pos)
 		path[len(path)-1] |= 1
-		ok = ok && walk(n.neg)
+		walk(n.neg)
 		path = path[:len(path)-1]
-		return ok && walk(n.rest)
+		walk(n.rest)
 	}
-	if !walk(cover) {
-		return nil, ErrTooLarge
-	}
+	walk(cover)
 	return cubes, nil
+}
+
+// coverSize is how many cubes a cover has, and literals in them, each one more than
+// maxLiterals where there are more.
+type coverSize struct{ cubes, literals int }
+
+// size counts the cubes of a cover without writing them.
+func (b *bdd) size(cover int) coverSize {
+	for len(b.sizes) < len(b.covers) { // A cover is made of earlier ones.
+		n := b.covers[len(b.sizes)]
+		neg, pos, rest := b.sizes[n.neg], b.sizes[n.pos], b.sizes[n.rest]
+		cubes := neg.cubes + pos.cubes
+		b.sizes = append(b.sizes, coverSize{
+			cubes:    min(cubes+rest.cubes, maxLiterals+1),
+			literals: min(cubes+neg.literals+pos.literals+rest.literals, maxLiterals+1),
+		})
+	}
+	return b.sizes[cover]
 }

@@ -10,6 +10,83 @@
 //
 // The shape is that of PermissionCriteria in @backstage/plugin-permission-common
 // 0.9.13.
+//
+// # Boolean functions
+//
+// Criteria are a boolean function of the answers to their rules. A [Space] holds
+// such functions while a decision is put together: [Space.Rule] makes a variable,
+// and [Space.All], [Space.Any], [Function.Not] and [Space.If] join functions. The
+// Space shares equal parts, and so keeps a graph and no tree: an and-inverter graph,
+// in which a disjunction is the complement of a conjunction. A [Function] is a
+// number, twice that of its node, and one more where it is the complement of the
+// node.
+//
+// Putting functions together costs little and finds out nothing. [Space.Minimise]
+// finds out: what a function comes to, and how to say it in few words. It takes one
+// way all along:
+//
+//	the function     (owner and open) or (owner and not open and tier1)
+//	the diagram      owner? open? yes : tier1? yes : no : no
+//	its products     owner and open, or owner and tier1
+//	factored         owner and (open or tier1)
+//	criteria         {allOf: [owner, {anyOf: [open, tier1]}]}
+//
+// First a conjunction falls apart into groups of parts that share no rule. What is
+// smallest for each group is smallest for the whole, so a policy with hundreds of
+// independent rules is never looked at as one function.
+//
+// The diagram of a group is a reduced ordered binary decision diagram (BDD): each
+// node asks one rule and leads to one function where the rule holds and to another
+// where it does not, by Shannon's expansion
+//
+//	f = (x and f where x holds) or (not x and f where x does not)
+//
+// The rules are asked in one order on every path, and equal functions are one node.
+// So two functions are equal exactly where their nodes are, however they were put
+// together. This is also how functions are compared. A complement costs nothing,
+// being a bit of the edge that leads to the node.
+//
+// From the diagram comes an irredundant sum of products by the method of Minato and
+// Morreale: each product is as short as it can be, and none can be left out. Where
+// the products fall into groups that share no rule, the function is the disjunction
+// of these, each written by itself. Where those of the complement do, it is the
+// conjunction. Otherwise the sum is factored as a polynomial is: what the products
+// have in common is taken out, the sum is divided by what is left, and no rule is
+// written more often than before.
+//
+// Some functions have very many products: "5 of 12" has 792. Such a function is cut.
+// The diagram is divided at the middle of its rules. The upper half leads to few
+// different functions of the lower half, because only the number of rules that hold
+// matters. The function is the disjunction over these: the upper half leads there,
+// and the lower function holds. Each side is written in the same way. "2 of n" takes
+// about n log n leaves then, and "5 of 12" takes 164. A branch or leaf that a cut
+// leaves without effect is pruned.
+//
+// The smallest of these ways is taken. The work is bounded; a diagram that outgrows
+// it is tried in the order in which the rules were put together, and then each part
+// of it by itself. Where all of that outgrows it too, the error is [ErrTooLarge].
+//
+// # Lists that mean "any of"
+//
+// IS_ENTITY_OWNER with two claims holds where it holds with one of them. Such a list
+// makes rules that are not independent. So [Space.Minimise] also tries the function
+// with rules whose lists do not overlap, and leaves that stand in one anyOf are
+// joined to one leaf.
+//
+// # Comparing
+//
+// [Space.Difference] is where one function holds and another does not,
+// [Space.Implies] and [Space.Equal] say whether there is such a place, and
+// [Space.Witness] gives answers under which a function holds. [Space.Assume] notes
+// what is known of all resources, such as that no entity has two kinds; comparisons
+// leave out the answers that it makes impossible.
+//
+// # References
+//
+// Randal E. Bryant, "Graph-Based Algorithms for Boolean Function Manipulation", 1986.
+// Shin-ichi Minato, "Binary Decision Diagrams and Applications for VLSI CAD", 1996.
+// Robert K. Brayton and others, "MIS: A Multiple-Level Logic Optimization System",
+// 1987, for factoring.
 package criteria
 
 import (

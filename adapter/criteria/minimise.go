@@ -20,6 +20,14 @@ const (
 	// maxLiterals is how many literals a sum of products may have, which is what
 	// functions that share rules are read from.
 	maxLiterals = 50_000
+	// maxFactored is how many times the literals may be more than the leaves of a cut for
+	// the sum to be factored at all.
+	maxFactored = 2
+	// maxPruned is how many leaves a tree may have for what can be dropped to be looked
+	// for. What counts rules alone has nothing to drop, however large it is.
+	maxPruned = 2_000
+	// literalsOfStep is how many literals of a sum are written in the time of a step.
+	literalsOfStep = 20
 )
 
 // ErrTooLarge is that a function of many rules is too intertwined to be written as
@@ -147,7 +155,7 @@ func (m *minimiser) tree(f Function) (tree, error) {
 
 func (m *minimiser) leaf(variable int, negated bool) tree {
 	v := m.space.variables[variable]
-	return tree{op: Leaf, rule: v.rule, list: v.list, negated: negated}
+	return tree{op: Leaf, rule: v.rule, list: v.list, negated: negated, variables: []int{variable}}
 }
 
 // flatten returns the functions whose conjunction f is, none of them a
@@ -272,11 +280,15 @@ type diagram struct {
 	order []int       // the variable of each level
 	level map[int]int // and back
 	built map[Function]edge
+
+	written map[edge]tree
+	cutting bool // whether a function is being cut
+	cuts    bool // whether one was
 }
 
 func (m *minimiser) diagram(order []int) *diagram {
 	d := &diagram{bdd: newBDD(m.work / 4), m: m, order: order, level: make(map[int]int, len(order)),
-		built: make(map[Function]edge)}
+		built: make(map[Function]edge), written: make(map[edge]tree)}
 	for i, v := range order {
 		d.level[v] = i
 	}
@@ -309,21 +321,43 @@ func (d *diagram) build(f Function) edge {
 	return e ^ edge(f&1)
 }
 
-// minimal writes a function, read from an irredundant sum of products of its own
-// or of its complement. Where the products fall apart into groups that share no
-// variable, so does the function, into a disjunction or a conjunction; what does
-// not is factored.
+// minimal writes a function as a tree of which no branch and no leaf could be
+// dropped.
 func (d *diagram) minimal(e edge) (tree, error) {
-	if d.over {
+	t, err := d.write(e)
+	if err == nil && d.cuts && t.size() <= maxPruned {
+		d.within(func() { t = d.pruned(t) })
+	}
+	return t, err
+}
+
+// write writes a function, read from an irredundant sum of products of its own or of
+// its complement. Where the products fall apart into groups that share no variable,
+// so does the function, into a disjunction or a conjunction; what does not is
+// factored, or cut where that is smaller.
+func (d *diagram) write(e edge) (tree, error) {
+	switch {
+	case d.over:
 		return tree{}, ErrTooLarge
-	}
-	if e == no || e == yes {
+	case e == no || e == yes:
 		return constant(e == yes), nil
-	}
-	if e&1 != 0 { // A function and its complement are written alike.
-		t, err := d.minimal(e.not())
+	case e&1 != 0: // A function and its complement are written alike.
+		t, err := d.write(e.not())
 		return t.not(), err
 	}
+	t, ok := d.written[e]
+	if !ok {
+		var err error
+		if t, err = d.smallest(e); err != nil {
+			return tree{}, err
+		}
+		d.written[e] = t
+	}
+	return t, nil
+}
+
+// smallest is the smallest of the ways in which a function is written.
+func (d *diagram) smallest(e edge) (tree, error) {
 	sum, err := d.products(e)
 	if err == nil {
 		if groups := components(sum); len(groups) > 1 {
@@ -337,27 +371,39 @@ func (d *diagram) minimal(e edge) (tree, error) {
 			return t.not(), err
 		}
 	}
-	var t, other tree
-	if err == nil {
-		t, err = d.factored(sum)
+	least, ok := d.cut(e)
+	for _, way := range []struct {
+		cubes   []cube
+		negated bool
+		err     error
+	}{{sum, false, err}, {nots, true, errNots}} {
+		if way.err != nil || ok && literals(way.cubes) > maxFactored*least.leaves() {
+			continue
+		}
+		t := d.factor(way.cubes)
+		if d.over {
+			return tree{}, ErrTooLarge
+		}
+		if way.negated {
+			t = t.not()
+		}
+		if !ok || t.leaves() <= least.leaves() && !way.negated || t.leaves() < least.leaves() {
+			least, ok = t, true
+		}
 	}
-	if errNots == nil {
-		other, errNots = d.factored(nots)
-		other = other.not()
-	}
-	if err != nil || errNots == nil && other.leaves() < t.leaves() {
-		return other, errNots
-	}
-	return t, nil
-}
-
-// factored factors a sum of products, or returns ErrTooLarge.
-func (d *diagram) factored(cubes []cube) (tree, error) {
-	t := d.factor(cubes)
-	if d.over {
+	if !ok {
 		return tree{}, ErrTooLarge
 	}
-	return t, nil
+	return least, nil
+}
+
+// literals is how many literals cubes have.
+func literals(cubes []cube) int {
+	n := 0
+	for _, c := range cubes {
+		n += len(c)
+	}
+	return n
 }
 
 // split writes the disjunction of groups of cubes that share no variable.
@@ -369,7 +415,7 @@ func (d *diagram) split(groups [][]cube) (tree, error) {
 			continue
 		}
 		var err error
-		if of[i], err = d.minimal(d.sum(group)); err != nil {
+		if of[i], err = d.write(d.sum(group)); err != nil {
 			return tree{}, err
 		}
 	}

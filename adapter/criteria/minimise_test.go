@@ -331,17 +331,19 @@ func BenchmarkMinimise(b *testing.B) {
 // randomRules is how many rules the functions of TestMinimiseRandomFunctions have.
 const randomRules = 8
 
+// wideTable is the truth table of criteria of so many rules.
+func wideTable(c Criteria) (table [1 << randomRules]bool) {
+	for a := range table {
+		table[a] = c.Eval(func(r Rule) bool { return a>>ruleIndex[r]&1 != 0 })
+	}
+	return table
+}
+
 func TestMinimiseRandomFunctions(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 0))
 	trials := 2_000
 	if testing.Short() {
 		trials = 200
-	}
-	tableOf := func(c Criteria) (table [1 << randomRules]bool) {
-		for a := range table {
-			table[a] = c.Eval(func(r Rule) bool { return a>>ruleIndex[r]&1 != 0 })
-		}
-		return table
 	}
 	for trial := range trials {
 		s := NewSpace()
@@ -366,9 +368,9 @@ func TestMinimiseRandomFunctions(t *testing.T) {
 		if c.Op <= Always {
 			continue
 		}
-		want := tableOf(c)
+		want := wideTable(c)
 		drops(c, func(less Criteria) {
-			if tableOf(less) == want {
+			if wideTable(less) == want {
 				t.Fatalf("trial %d: %s could be %s", trial, c.AppendJSON(nil), less.AppendJSON(nil))
 			}
 		})

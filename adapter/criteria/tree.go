@@ -16,6 +16,8 @@ type tree struct {
 	list    *anyList
 	negated bool
 	of      []tree
+
+	variables []int // of a leaf: those whose leaves were joined to this one
 }
 
 func constant(holds bool) tree {
@@ -104,6 +106,7 @@ func joinLeaves(op Op, of []tree) []tree {
 		k := alike{t.rule.Name, t.rule.ResourceType, t.list.before, t.list.after}
 		if i, ok := first[k]; ok {
 			kept[i].list = kept[i].list.union(t.list)
+			kept[i].variables = slices.Concat(kept[i].variables, t.variables)
 			continue
 		}
 		first[k] = len(kept)

@@ -93,10 +93,10 @@ allow if score in {2, 4}`,
 		},
 		"criteria": {
 			policy: header + `
-allow if count([g | some g in input.identity.claims; catalog.has_label(input.resource, {"label": g})]) == 20`,
-			input: input(40),
+allow if count([g | some g in input.identity.claims; catalog.has_label(input.resource, {"label": g})]) == 100`,
+			input: input(200),
 			want: `data.authz.allow: the condition is too intertwined to be written as criteria; ` +
-				`asked are HAS_LABEL (40)`,
+				`asked are HAS_LABEL (200)`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
