@@ -24,7 +24,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/gobwas/glob"
 	"github.com/knadh/koanf/maps"
 	rscors "github.com/rs/cors"
 	"github.com/sirupsen/logrus"
@@ -32,6 +31,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/appconfig"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/origin"
 	"github.com/stagedoor/stagedoor/adapter/policy"
 )
 
@@ -146,11 +146,14 @@ func (c *cors) options() *rscors.Options {
 		AllowedMethods: c.Methods.split(), AllowedHeaders: c.AllowedHeaders.split(),
 		ExposedHeaders: c.ExposedHeaders.split(), AllowCredentials: c.Credentials, MaxAge: c.MaxAge,
 	}
-	o.AllowOriginFunc = func(origin string) bool {
-		return slices.ContainsFunc(c.Origin, func(pattern string) bool {
-			g, err := glob.Compile(pattern, '/')
-			return err == nil && g.Match(origin)
-		})
+	var patterns []*origin.Pattern
+	for _, text := range c.Origin {
+		if p, err := origin.Compile(text); err == nil { // check has told of the others
+			patterns = append(patterns, p)
+		}
+	}
+	o.AllowOriginFunc = func(from string) bool {
+		return slices.ContainsFunc(patterns, func(p *origin.Pattern) bool { return p.Match(from) })
 	}
 	if len(o.AllowedMethods) == 0 {
 		o.AllowedMethods = []string{http.MethodPost, http.MethodGet, http.MethodHead}
@@ -190,8 +193,8 @@ func (p *problems) check(d document, c *Config) {
 	}
 	if d.Backend.CORS != nil {
 		for _, pattern := range d.Backend.CORS.Origin {
-			if _, err := glob.Compile(pattern, '/'); err != nil {
-				p.add("backend.cors.origin", "not a pattern: %q", pattern)
+			if _, err := origin.Compile(pattern); err != nil {
+				p.add("backend.cors.origin", "the pattern %q: %v", pattern, err)
 			}
 		}
 	}

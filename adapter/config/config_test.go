@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -241,6 +242,35 @@ func TestEveryProblemIsReported(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestScalarsAsBackstageReadsThem takes texts and numbers for what they spell, as
+// ConfigReader of @backstage/config 1.3.11 does.
+func TestScalarsAsBackstageReadsThem(t *testing.T) {
+	for text, want := range map[string]string{
+		"yes": "true", "'ON'": "true", "y": "true", "1": "true", "' true '": "true", "no": "false", "'0'": "false", "Off": "false",
+		"2": "", "maybe": "", "''": "", "[true]": "",
+	} {
+		c, err := load([]string{write(t, "c.yaml", minimal+"stagedoor: {audit: {required: false}}"), write(t, "d.yaml",
+			"backend: {auth: {dangerouslyDisableDefaultAuthPolicy: "+text+"}}")}, nil, environ())
+		got := ""
+		if err == nil {
+			got = fmt.Sprint(c.Identity.DangerouslyDisableDefaultAuthPolicy)
+		}
+		if got != want {
+			t.Errorf("%s: %q, %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]int{"60": 60, "'60'": 60, "' 6e1 '": 60, "1.5": -1, "x": -1, "''": -1} {
+		c, err := load([]string{write(t, "c.yaml", minimal), write(t, "d.yaml", "backend: {cors: {maxAge: "+text+"}}")}, nil, environ())
+		got := -1
+		if err == nil {
+			got = c.CORS.MaxAge
+		}
+		if got != want {
+			t.Errorf("%s: %d, %v", text, got, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@
 // same way: `node test/faults.test.mjs`.
 
 import './secrets.test.mjs';
+import './config.test.mjs';
 import './drop-in.test.mjs';
 import './install.test.mjs';
 import './wrapper.test.mjs';
