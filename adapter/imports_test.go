@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"adapter/inventory":  {},
 	"adapter/wire":       {"adapter/criteria"},
 	"adapter/words":      {"adapter/criteria"},
-	"adapter/explore":    {"adapter/criteria", "adapter/words"},
+	"adapter/explore":    {"adapter/wire", "adapter/criteria", "adapter/words"},
 	"adapter/identity":   {"adapter/wire", "adapter/discovery", "adapter/identity/comb"},
 	"adapter/conditions": {"adapter/wire", "adapter/criteria", "adapter/discovery"},
 	"adapter/policy":     {"adapter/wire", "adapter/criteria", "adapter/explore"},

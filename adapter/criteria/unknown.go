@@ -29,6 +29,17 @@ func (s *Space) Certain(f Function) (Function, error) {
 	return certain, nil
 }
 
+// Unknowns are the unknown variables that f is written with.
+func (s *Space) Unknowns(f Function) []Function {
+	var list []Function
+	for _, v := range (&minimiser{space: s}).support(f) {
+		if s.variables[v].unknown {
+			list = append(list, s.byRule[s.variables[v].rule])
+		}
+	}
+	return list
+}
+
 // maxQuantified is how many steps it may take to quantify.
 const maxQuantified = 50_000
 

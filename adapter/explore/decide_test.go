@@ -14,6 +14,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 func mustCompile(t tb, policy string) *Policy {
@@ -120,31 +121,43 @@ allow if count([g | some g in input.identity.claims; catalog.has_label(input.res
 	}
 }
 
-// TestBasicPermission has no resource, so whatever asks about it is undefined.
+// TestBasicPermission has no resource: what stock evaluation allows without one is
+// allowed, where no answer to a rule would deny it.
 func TestBasicPermission(t *testing.T) {
-	for policy, want := range map[string]criteria.Op{
-		`allow if catalog.has_label(input.resource, {"label": "a"})`:                                     criteria.Never,
-		`allow if not catalog.has_label(input.resource, {"label": "a"})`:                                 criteria.Never,
-		`allow if not labelled` + "\n" + `labelled if catalog.has_label(input.resource, {"label": "a"})`: criteria.Always,
-		`allow if count(["a" | catalog.has_label(input.resource, {"label": "a"})]) == 0`:                 criteria.Always,
-		`allow if input.resource`:     criteria.Never,
-		`allow if not input.resource`: criteria.Always,
+	const hasA = `catalog.has_label(input.resource, {"label": "a"})`
+	for policy, want := range map[string]struct {
+		op     criteria.Op
+		method Method
+		either int
+	}{
+		"allow if " + hasA:                                              {criteria.Never, Plain, 0},
+		"allow if not " + hasA:                                          {criteria.Never, Plain, 0},
+		"allow if not labelled\nlabelled if " + hasA:                    {criteria.Never, Proofs, 1},
+		`allow if count(["a" | ` + hasA + `]) == 0`:                     {criteria.Never, Proofs, 1},
+		"allow if count([1 | " + hasA + "]) < 2":                        {criteria.Always, Plain, 0},
+		"allow := true\nallow if not " + hasA:                           {criteria.Always, Plain, 0},
+		"allow if " + hasA + "\nallow if not " + hasA:                   {criteria.Never, Plain, 0},
+		"allow if labelled\nallow if not labelled\nlabelled if " + hasA: {criteria.Always, Plain, 0},
+		`allow if input.resource`:                                       {criteria.Never, Plain, 0},
+		`allow if not input.resource`:                                   {criteria.Always, Plain, 0},
+		"allow if not input.resource\nallow if " + hasA:                 {criteria.Always, Plain, 0},
 	} {
 		q := newQuery(t, annInput, "{}")
 		q.Basic, q.ResourceType = true, ""
 		r, err := mustCompile(t, header+policy).Decide(t.Context(), q)
-		if err != nil || r.Criteria.Op != want || r.Method != Plain || r.PluginID != "" {
+		if err != nil || r.Criteria.Op != want.op || r.Method != want.method || len(r.Either) != want.either {
 			t.Errorf("%s: %+v, %v", policy, r, err)
 		}
 	}
 }
 
-// TestResourceTypeUnknown takes the type of the first rule that is asked.
+// TestResourceTypeUnknown takes the type of the first rule that is asked, and rules
+// about others by either answer.
 func TestResourceTypeUnknown(t *testing.T) {
 	q := newQuery(t, annInput, "{}")
 	q.ResourceType = ""
 	r, err := mustCompile(t, typical).Decide(t.Context(), q)
-	if err != nil || r.PluginID != "catalog" || r.ResourceType != "catalog-entity" {
+	if err != nil || r.Decision.PluginID != "catalog" || r.Decision.ResourceType != "catalog-entity" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	r, err = mustCompile(t, header+`
@@ -155,9 +168,36 @@ allow if {
 	scaffolder.has_tag(input.resource, {"tag": "b"})
 }`).Decide(t.Context(), q)
 	const want = "policy.rego:10: HAS_TAG is a rule of scaffolder about scaffolder-template, " +
-		"and HAS_LABEL one of catalog about catalog-entity"
-	if err == nil || err.Error() != want {
+		"and HAS_LABEL one of catalog about catalog-entity: only what both of its answers allow is allowed"
+	if err != nil || r.Decision.Result != wire.Deny || len(r.Either) != 1 || r.Either[0] != want {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestEitherFailure is no failure where only one answer of a rule about another type
+// fails, and is one where both do.
+func TestEitherFailure(t *testing.T) {
+	const other = "\nimport data.backstage.scaffolder\ntagged if scaffolder.has_tag(input.resource, {\"tag\": \"b\"})\n"
+	r, err := mustCompile(t, header+other+`
+allow if {
+	tagged
+	to_number("x") == 1
+}`).Decide(t.Context(), newQuery(t, annInput, "{}"))
+	if err != nil || r.Decision.Result != wire.Deny || len(r.Errors) != 1 || len(r.Either) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	r, err = mustCompile(t, header+other+`
+allow if {
+	tagged
+	to_number("x") == 1
+}
+
+allow if {
+	not tagged
+	to_number("y") == 1
+}`).Decide(t.Context(), newQuery(t, annInput, "{}"))
+	if err == nil {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -255,14 +295,14 @@ func TestRepeatable(t *testing.T) {
 func TestGuard(t *testing.T) {
 	p := mustCompile(t, typical)
 	q := newQuery(t, annInput, "{}")
-	w, stop := newWorld(t.Context(), p, q)
+	w, stop := newWorld(t.Context(), p, q, present)
 	defer stop()
 	rules, err := Rules(parse(t, typical))
 	if err != nil {
 		t.Fatal(err)
 	}
 	other := []*ast.Term{ast.StringTerm("resource"), ast.ObjectTerm()}
-	if n, err := w.question(rules[0], other); err == nil {
+	if n, err := w.question(rules[0], other, nil); err == nil {
 		t.Errorf("asked as question %d", n)
 	}
 }
@@ -299,7 +339,7 @@ func FuzzPolicy(f *testing.F) {
 
 // TestEitherKeepsEachOutcomeOnce joins branches without what is nowhere.
 func TestEitherKeepsEachOutcomeOnce(t *testing.T) {
-	w, stop := newWorld(t.Context(), mustCompile(t, typical), newQuery(t, annInput, "{}"))
+	w, stop := newWorld(t.Context(), mustCompile(t, typical), newQuery(t, annInput, "{}"), present)
 	defer stop()
 	is, err := w.space.Rule("HAS_LABEL", "catalog-entity", map[string]any{"label": "a"}, "")
 	if err != nil {

@@ -48,9 +48,7 @@
 package explore
 
 import (
-	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"time"
 
@@ -60,6 +58,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // Options are what a policy is compiled from.
@@ -67,7 +66,8 @@ type Options struct {
 	// Modules are the parsed modules by file name, the bundle's and the rule
 	// library's, with their annotations. They are not changed.
 	Modules map[string]*ast.Module
-	// Entrypoint is the rule that decides, such as data.backstage.authz.allow.
+	// Entrypoint is the rule that decides, such as data.backstage.authz.allow, or any
+	// document of rules, such as the package of decision.result and decision.reason.
 	Entrypoint ast.Ref
 	// Limits bound each decision; zero members stand for the defaults.
 	Limits Limits
@@ -77,10 +77,12 @@ type Options struct {
 type Policy struct {
 	compiler   *ast.Compiler
 	entrypoint ast.Ref
+	at         *ast.Location // of a rule at the entrypoint
 	limits     Limits
 	about      bool
 	resource   *ast.Term // what stands for the resource; nothing else is equal to it
 	builtins   map[string]*topdown.Builtin
+	rules      []*PermissionRule
 
 	plan *plan
 }
@@ -99,22 +101,24 @@ func Compile(o Options) (*Policy, error) {
 	if compiler.Compile(o.Modules); compiler.Failed() {
 		return nil, compiler.Errors
 	}
-	entries := compiler.GetRulesExact(o.Entrypoint)
+	reached := newReach(compiler, rules, o.Entrypoint)
+	entries := reached.rulesAt(o.Entrypoint)
 	if len(entries) == 0 {
 		return nil, fmt.Errorf("there is no rule %v", o.Entrypoint)
 	}
 	p := &Policy{
 		compiler:   compiler,
 		entrypoint: o.Entrypoint,
+		at:         entries[0].Location,
+		rules:      rules,
 		limits:     o.Limits.withDefaults(),
 		resource:   ast.StringTerm("resource " + rand.Text()),
 	}
 	p.builtins = map[string]*topdown.Builtin{premiseDecl.Name: {Decl: premiseDecl, Func: p.suppose}}
-	reached := newReach(compiler, rules, o.Entrypoint)
 	f := newFlow(reached, rules)
 	f.selfContained(rules)
 	if p.about = f.aboutResource; p.about {
-		f.boolean(entries)
+		f.decides(o.Entrypoint, entries)
 		err = f.problems.err()
 	}
 	if err != nil {
@@ -130,8 +134,12 @@ func Compile(o Options) (*Policy, error) {
 // it stands, and can be any document.
 func (p *Policy) AboutResource() bool { return p.about }
 
-// direct lets the calls that ask about the resource ask us.
+// direct lets the calls that ask about the resource ask us, and those that ask
+// whether there is one.
 func (p *Policy) direct(f *flow) {
+	for _, e := range f.exists {
+		e.Terms = ast.NewTerm(ast.Ref{ast.InputRootDocument, existsKey})
+	}
 	names := make(map[*PermissionRule]ast.Ref)
 	for e, rule := range f.questions {
 		name, ok := names[rule]
@@ -168,12 +176,19 @@ type Query struct {
 
 // A Result is the outcome of a decision.
 type Result struct {
+	// Decision is the answer: ALLOW, DENY, or CONDITIONAL with the Criteria. Where the
+	// policy gave one document whatever the resource is, it is that document.
+	Decision wire.Decision
+	// Reason is what the documents of the decision say under "reason": those that
+	// allow for an ALLOW, those that do not for a DENY, all for a CONDITIONAL.
+	Reason string
 	// Criteria is the condition under which the policy allows: Never, Always or a
 	// tree without constants.
 	Criteria criteria.Criteria
-	// PluginID and ResourceType are of the rules in the Criteria; they are empty
-	// where it is a constant.
-	PluginID, ResourceType string
+	// Either says of each rule that nobody can be asked about, and that the answer
+	// depends on, where it stands and why: it is allowed only what is allowed by
+	// either answer to it.
+	Either []string
 	// Errors are those of the branches in which the evaluation failed. Criteria
 	// does not hold there.
 	Errors []error
@@ -196,53 +211,3 @@ const (
 	// Composed is a decision of which some rules were proved and some explored.
 	Composed Method = "composed"
 )
-
-// Decide returns the condition under which the policy allows. It is safe for
-// concurrent use.
-//
-// The error is that of the context, a [*LimitError], or that of the evaluation
-// where no branch allows and one failed.
-func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
-	w, stop := newWorld(ctx, p, q)
-	defer stop()
-	outcomes, err := w.entry()
-	if err != nil {
-		return Result{}, err
-	}
-	r := Result{Method: w.method(), Evaluations: w.evaluations}
-	for _, o := range outcomes {
-		if o.err == nil {
-			o.err = p.odd(o.value)
-		}
-		switch {
-		case o.err != nil && w.space.Possible(o.where): // Questions of different rules can exclude each other.
-			r.Errors = append(r.Errors, o.err)
-		case o.value != nil && ast.Boolean(true).Equal(o.value.Value):
-			r.Criteria, err = w.space.Minimise(o.where)
-		}
-		if errors.Is(err, criteria.ErrTooLarge) {
-			err = &LimitError{fmt.Sprintf("%v: %v%s", p.entrypoint, err, w.asking())}
-		}
-		if err != nil {
-			return Result{}, err
-		}
-	}
-	if r.Criteria.Op > criteria.Always {
-		r.PluginID, r.ResourceType = w.asked.PluginID, w.asked.ResourceType
-	}
-	if r.Criteria.Op == criteria.Never && len(r.Errors) > 0 {
-		return Result{}, errors.Join(r.Errors...)
-	}
-	return r, nil
-}
-
-// odd reports a value of the entrypoint that is no decision.
-func (p *Policy) odd(value *ast.Term) error {
-	if value == nil {
-		return nil
-	}
-	if _, ok := value.Value.(ast.Boolean); ok {
-		return nil
-	}
-	return fmt.Errorf("%v is %v, not a boolean", p.entrypoint, value)
-}

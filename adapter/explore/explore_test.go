@@ -88,13 +88,20 @@ func newQuery(t tb, input, data string) Query {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Abort(context.Background(), txn) })
-	return Query{
+	q := Query{
 		Store:        store,
 		Txn:          txn,
 		Input:        ast.MustParseTerm(input).Value.(ast.Object),
 		ResourceType: "catalog-entity",
 		Time:         time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
 	}
+	if v, err := q.Input.Find(ast.MustParseRef("input.permission.resourceType")[1:]); err == nil {
+		q.ResourceType = string(v.(ast.String))
+	}
+	if v, err := q.Input.Find(ast.MustParseRef("input.permission.type")[1:]); err == nil && v.Compare(ast.String("basic")) == 0 {
+		q.Basic, q.ResourceType = true, ""
+	}
+	return q
 }
 
 // outline writes criteria for people: a node a line, children indented.
@@ -144,8 +151,14 @@ func answer(t *testing.T, policy, input, data string) (plan, answer string) {
 	}
 	var b strings.Builder
 	b.WriteString(outline(r.Criteria))
+	if r.Reason != "" {
+		fmt.Fprintf(&b, "reason: %s\n", r.Reason)
+	}
 	for _, err := range r.Errors {
 		fmt.Fprintf(&b, "except where %v\n", err)
+	}
+	for _, why := range r.Either {
+		fmt.Fprintf(&b, "%s\n", why)
 	}
 	return plan, b.String()
 }

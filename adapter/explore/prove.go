@@ -57,8 +57,7 @@ func (w *world) entry() ([]outcome, error) {
 	if doc := w.policy.plan.documents.at(w.policy.entrypoint); doc != nil {
 		return w.outcomes(doc, nil)
 	}
-	at := w.policy.compiler.GetRulesExact(w.policy.entrypoint)[0].Location
-	return w.explore(valueOf(w.policy.entrypoint), nil, at, w.policy.entrypoint.String())
+	return w.explore(valueOf(w.policy.entrypoint), nil, w.policy.at, w.policy.entrypoint.String())
 }
 
 // outcomes finds the outcomes of a document, of a function for some arguments.
@@ -394,7 +393,7 @@ func (w *world) positive(l *premise, args []*ast.Term) (criteria.Function, error
 
 // ask is where a permission rule about the resource holds.
 func (w *world) ask(rule *PermissionRule, args []*ast.Term) (criteria.Function, error) {
-	q, err := w.question(rule, args)
+	q, err := w.question(rule, args, w.tasks[len(w.tasks)-1].at)
 	_, limited := errors.AsType[*LimitError](err)
 	switch {
 	case limited:

@@ -12,6 +12,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+
 	"github.com/stagedoor/stagedoor/adapter/words"
 )
 
@@ -49,6 +51,33 @@ func (r *PermissionRule) CheckParams(params map[string]any) error {
 	return causes("params", r.params.Validate(params))
 }
 
+// checkText is CheckParams of params as JSON; the rule can be nil, and empty text is
+// no params.
+func (r *PermissionRule) checkText(params string) error {
+	if r == nil {
+		return nil
+	}
+	var object map[string]any
+	if params != "" {
+		d := json.NewDecoder(strings.NewReader(params))
+		d.UseNumber()
+		if err := d.Decode(&object); err != nil {
+			return err
+		}
+	}
+	return r.CheckParams(object)
+}
+
+// rule is the declared rule of a plugin that a leaf of conditions names, or nil.
+func (p *Policy) rule(pluginID string, leaf criteria.Rule) *PermissionRule {
+	for _, r := range p.rules {
+		if r.Name == leaf.Name && r.ResourceType == leaf.ResourceType && r.PluginID == pluginID {
+			return r
+		}
+	}
+	return nil
+}
+
 // causes is a validation error with its innermost causes on one line, without the
 // name of the schema; what was validated is called name.
 func causes(name string, err error) error {
@@ -70,7 +99,7 @@ func causes(name string, err error) error {
 // annotation is what a rule's METADATA says below custom.backstage.
 type annotation struct {
 	pluginID, resourceType, rule, anyOf, words string
-	paramsSchema                        any
+	paramsSchema                               any
 }
 
 // Rules returns the permission rules that the modules declare, in the order of

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // flow follows the resource through the compiled rules that the entrypoint
@@ -26,6 +28,7 @@ type flow struct {
 
 	aboutResource bool                          // whether any reached rule speaks of the resource
 	questions     map[*ast.Expr]*PermissionRule // the calls that ask about the resource
+	exists        []*ast.Expr                   // those that ask whether there is one
 	problems      problems
 
 	rule    *ast.Rule // the one being looked at
@@ -46,7 +49,7 @@ func newFlow(r *reach, rules []*PermissionRule) *flow {
 		f.eachBodyRef(rule, func(_ *ast.Rule, ref ast.Ref) { f.bodyRefs = append(f.bodyRefs, ref) })
 	}
 	for f.changed = true; f.changed; {
-		f.changed, f.problems = false, problems{}
+		f.changed, f.problems, f.exists = false, problems{}, nil
 		for _, rule := range f.reached {
 			f.look(rule)
 		}
@@ -173,7 +176,11 @@ func (f *flow) expr(e *ast.Expr) {
 	}
 	switch terms := e.Terms.(type) {
 	case *ast.Term:
-		if !f.isResource(terms) { // Whether there is a resource can be asked: there is.
+		switch { // Whether there is a resource can be asked.
+		case isInputResource(refOf(terms)) && len(refOf(terms)) == 2:
+			f.aboutResource = true
+			f.exists = append(f.exists, e)
+		case !f.isResource(terms):
 			f.term(e, terms, kept)
 		}
 	case []*ast.Term:
@@ -582,21 +589,36 @@ func (f *flow) selfContained(rules []*PermissionRule) {
 	}
 }
 
-// boolean adds a problem for every rule at the entrypoint that can be seen to be
-// something else than a boolean.
-func (f *flow) boolean(entries []*ast.Rule) {
+// decides adds a problem for every rule at the entrypoint that can be seen to be no
+// decision.
+func (f *flow) decides(entrypoint ast.Ref, entries []*ast.Rule) {
+	const hint = "allow if …, or a document {\"result\": \"ALLOW\", …}"
 	for _, rule := range entries {
 		for ; rule != nil; rule = rule.Else {
-			if !isComplete(rule) || f.aliases[path(rule)] || isOther(rule.Head.Value.Value) {
-				f.problems.add(rule.Location, string(rule.Location.Text), "an entrypoint about the resource must be a boolean rule",
-					"allow if …")
+			f.rule = rule
+			add := func(message string) { f.problems.add(rule.Location, string(rule.Location.Text), message, hint) }
+			switch exact := len(rule.Ref().GroundPrefix()) <= len(entrypoint); {
+			case f.aliases[path(rule)]:
+				add("a decision cannot hold the resource")
+			case !exact:
+			case len(rule.Head.Args) > 0:
+				add("a function cannot be the entrypoint")
+			case rule.Head.RuleKind() == ast.MultiValue:
+				add("a set is no decision")
+			case isComplete(rule) && ast.IsConstant(rule.Head.Value.Value):
+				if err := isDecision(rule.Head.Value.Value); err != nil {
+					add(err.Error())
+				}
 			}
 		}
 	}
 }
 
-// isOther is whether a value is a constant, and no boolean.
-func isOther(v ast.Value) bool {
-	_, boolean := v.(ast.Boolean)
-	return ast.IsConstant(v) && !boolean
+// isDecision reports why a constant is no decision.
+func isDecision(v ast.Value) error {
+	document, err := ast.JSON(v)
+	if err == nil {
+		_, _, err = wire.ParseDecision(document)
+	}
+	return err
 }

@@ -34,7 +34,8 @@ type world struct {
 	byRule    map[*document]int // the question that a document is
 	known     map[knownKey][]knownOutcomes
 	collected map[knownKey][]knownElements
-	asked     *PermissionRule // the first rule that was asked; others must be of its type
+	asked     *PermissionRule              // the first rule that was asked; criteria are about its type
+	foreign   map[criteria.Function]string // what is decided by either answer, and why
 
 	evaluations, branches, answers, asks, proved, explored int
 	tasks                                                  []task
@@ -54,8 +55,26 @@ type outcome struct {
 	where criteria.Function
 }
 
+// presence is what a policy sees of the resource.
+type presence int
+
+const (
+	// absent is a basic permission as stock evaluation sees it: input.resource is
+	// undefined.
+	absent presence = iota
+	// supposed is a basic permission whose rules are asked all the same, by either
+	// answer. Whether there is a resource is answered by no.
+	supposed
+	// present is a permission about a resource.
+	present
+)
+
+// existsKey is the member of the input by which a policy learns whether there is a
+// resource.
+var existsKey = ast.StringTerm("stagedoor: there is a resource")
+
 // newWorld begins a decision. The function that it returns ends it.
-func newWorld(ctx context.Context, p *Policy, q Query) (*world, func() bool) {
+func newWorld(ctx context.Context, p *Policy, q Query, resource presence) (*world, func() bool) {
 	w := &world{
 		ctx:       ctx,
 		policy:    p,
@@ -70,11 +89,15 @@ func newWorld(ctx context.Context, p *Policy, q Query) (*world, func() bool) {
 		byRule:    make(map[*document]int),
 		known:     make(map[knownKey][]knownOutcomes),
 		collected: make(map[knownKey][]knownElements),
+		foreign:   make(map[criteria.Function]string),
 	}
-	if !q.Basic {
+	if resource != absent {
 		input := ast.NewObject()
 		q.Input.Foreach(input.Insert)
 		input.Insert(resourceKey, p.resource)
+		if resource == present {
+			input.Insert(existsKey, ast.InternedTerm(true))
+		}
 		w.input = ast.NewTerm(input)
 	}
 	return w, context.AfterFunc(ctx, w.cancel.Cancel)
@@ -323,7 +346,7 @@ func (p *Policy) ask(rule *PermissionRule) topdown.BuiltinFunc {
 		if r.Cancelled() {
 			return nil
 		}
-		q, err := r.world.question(rule, operands)
+		q, err := r.world.question(rule, operands, bctx.Location)
 		if _, ok := errors.AsType[*LimitError](err); ok {
 			r.fatal = err
 		}
@@ -366,9 +389,9 @@ type askedQuestion struct {
 }
 
 // question returns the number of a question, or -1 for one that never holds.
-func (w *world) question(rule *PermissionRule, operands []*ast.Term) (int, error) {
+func (w *world) question(rule *PermissionRule, operands []*ast.Term, at *ast.Location) (int, error) {
 	resource, params := operands[0], operands[1]
-	if !resource.Equal(w.policy.resource) {
+	if !w.query.Basic && !resource.Equal(w.policy.resource) {
 		return 0, fmt.Errorf("%s is asked about something else than input.resource", rule.Name)
 	}
 	key := params.Hash()
@@ -377,12 +400,15 @@ func (w *world) question(rule *PermissionRule, operands []*ast.Term) (int, error
 			return a.number, nil
 		}
 	}
-	if err := w.fits(rule); err != nil {
-		return 0, err
-	}
-	is, err := w.rule(rule, params)
-	if err != nil {
-		return 0, err
+	var is criteria.Function
+	if why := w.misfit(rule); why != "" {
+		is = w.space.Unknown()
+		w.foreign[is] = located(at, errors.New(why)).Error()
+	} else {
+		var err error
+		if is, err = w.rule(rule, params); err != nil {
+			return 0, err
+		}
 	}
 	number := -1
 	if is != criteria.Denied {
@@ -398,19 +424,25 @@ func (w *world) question(rule *PermissionRule, operands []*ast.Term) (int, error
 	return number, nil
 }
 
-// fits reports why a rule cannot be part of the criteria.
-func (w *world) fits(rule *PermissionRule) error {
-	if want := w.query.ResourceType; want != "" && rule.ResourceType != want {
-		return fmt.Errorf("%s is a rule about %s, and the permission is about %s", rule.Name, rule.ResourceType, want)
-	}
-	if w.asked == nil {
+// misfit says why a rule cannot be part of the criteria, or nothing where it can.
+// What cannot is a question whose answer nobody will tell.
+func (w *world) misfit(rule *PermissionRule) string {
+	const eitherWay = "only what both of its answers allow is allowed"
+	want := w.query.ResourceType
+	switch {
+	case w.query.Basic:
+		return fmt.Sprintf("%s is a rule about %s, and the permission is about no resource: %s",
+			rule.Name, rule.ResourceType, eitherWay)
+	case want != "" && rule.ResourceType != want:
+		return fmt.Sprintf("%s is a rule about %s, and the permission is about %s: %s",
+			rule.Name, rule.ResourceType, want, eitherWay)
+	case w.asked == nil:
 		w.asked = rule
+	case w.asked.ResourceType != rule.ResourceType || w.asked.PluginID != rule.PluginID:
+		return fmt.Sprintf("%s is a rule of %s about %s, and %s one of %s about %s: %s", rule.Name,
+			rule.PluginID, rule.ResourceType, w.asked.Name, w.asked.PluginID, w.asked.ResourceType, eitherWay)
 	}
-	if w.asked.ResourceType != rule.ResourceType || w.asked.PluginID != rule.PluginID {
-		return fmt.Errorf("%s is a rule of %s about %s, and %s one of %s about %s",
-			rule.Name, rule.PluginID, rule.ResourceType, w.asked.Name, w.asked.PluginID, w.asked.ResourceType)
-	}
-	return nil
+	return ""
 }
 
 // rule is where a permission rule holds, if it takes the params.

@@ -156,8 +156,16 @@ func (e *Engine) explore(
 		e.options.Log.WithError(result.Errors[i]).WithField("permission", p.Name).
 			Warn("a branch of the policy failed and is no part of the conditions")
 	}
+	reasons := result.Either
+	if result.Reason != "" {
+		reasons = append([]string{result.Reason}, reasons...)
+	}
+	for _, why := range result.Either {
+		e.options.Log.WithField("permission", p.Name).WithField("rule", why).Info("decided by either answer to a rule")
+	}
 	return Outcome{
-		Decision: wire.NewConditional(result.PluginID, result.ResourceType, result.Criteria),
+		Decision: result.Decision,
+		Reason:   strings.Join(reasons, "; "),
 		Excluded: result.Errors,
 	}, nil
 }
@@ -195,7 +203,9 @@ func failure(err error) *Failure {
 		return f
 	}
 	kind := FailureEvaluation
-	switch {
+	switch _, answer := errors.AsType[*explore.AnswerError](err); {
+	case answer:
+		kind = FailureAnswer
 	case topdown.IsCancel(err), errors.Is(err, context.DeadlineExceeded):
 		kind = FailureDeadline
 	case isLimit(err):
