@@ -155,6 +155,6 @@ func unremembered(t *testing.T, tr trial) func(input map[string]any) string {
 		if err != nil {
 			return "error"
 		}
-		return wire.NewConditional(result.PluginID, result.ResourceType, result.Criteria).Text()
+		return result.Decision.Text()
 	}
 }
