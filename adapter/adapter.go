@@ -27,9 +27,11 @@ import (
 	"github.com/rs/cors"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
+	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/identity"
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -55,19 +57,20 @@ type Options struct {
 // requestTimeout bounds a request with all that is asked on its behalf.
 const requestTimeout = 15 * time.Second
 
-// Decider is a policy that decides: a [policy.Engine], in process, or a
-// [policy.Remote].
+// Decider is a policy that decides: an engine.Engine, in process, or a
+// remote.Remote.
 type Decider interface {
-	Decide(context.Context, policy.Caller, []wire.Permission) (policy.Batch, error)
-	Status() policy.Status
+	Decide(context.Context, decision.Caller, []wire.Permission) (decision.Batch, error)
 }
 
 // Parts are what a [Server] is made of; all are required.
 type Parts struct {
-	Identity   *identity.Identity
-	Policy     Decider
+	Identity *identity.Identity
+	Policy   Decider
+	// Status tells how the policy's supply fares.
+	Status     func() supply.Status
 	Conditions *conditions.Client
-	Audit      *policy.Audit
+	Audit      *audit.Log
 	Log        *logrus.Entry
 	Registry   *prometheus.Registry
 }
@@ -77,8 +80,9 @@ type Server struct {
 	options    Options
 	identity   *identity.Identity
 	policy     Decider
+	supply     func() supply.Status
 	conditions *conditions.Client
-	audit      *policy.Audit
+	audit      *audit.Log
 	log        *logrus.Entry
 	registry   *prometheus.Registry
 	metrics    *metrics
@@ -92,7 +96,7 @@ func New(o Options, p Parts) *Server {
 	o.BasePath = strings.TrimRight("/"+strings.Trim(o.BasePath, "/"), "/")
 	p.Registry.MustRegister(p.Identity)
 	return &Server{
-		options: o, identity: p.Identity, policy: p.Policy, conditions: p.Conditions, audit: p.Audit,
+		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions, audit: p.Audit,
 		log: p.Log, registry: p.Registry, metrics: newMetrics(p.Registry),
 	}
 }

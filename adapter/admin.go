@@ -10,7 +10,8 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/audit"
+	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -42,7 +43,7 @@ func (s *Server) AdminHandler() http.Handler {
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) error {
-	status := s.policy.Status()
+	status := s.supply()
 	if !status.Ready {
 		return wire.ServiceUnavailableError(1, "waiting for %s", status.Waiting)
 	}
@@ -54,7 +55,7 @@ func (s *Server) version(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
-	return writeValue(w, s.policy.Status())
+	return writeValue(w, s.supply())
 }
 
 func writeValue(w http.ResponseWriter, v any) error {
@@ -68,7 +69,7 @@ func writeValue(w http.ResponseWriter, v any) error {
 // data answers as OPA's POST /v1/data/{path} does: {"result": …}, without a
 // result for a path at which there is none.
 func (s *Server) data(w http.ResponseWriter, r *http.Request) error {
-	engine, ok := s.policy.(*policy.Engine)
+	inProcess, ok := s.policy.(*engine.Engine)
 	if !ok {
 		return wire.NotFoundError("the policy is decided by a remote OPA server: ask that")
 	}
@@ -77,7 +78,7 @@ func (s *Server) data(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	batch, permission, err := engine.DecideDocument(r.Context(), document)
+	batch, permission, err := inProcess.DecideDocument(r.Context(), document)
 	if err != nil {
 		return undecided(err)
 	}
@@ -93,10 +94,10 @@ func (s *Server) data(w http.ResponseWriter, r *http.Request) error {
 		err = policyFailed(err)
 	}
 	if s.audit.Enabled() {
-		record := policy.Record{
+		record := audit.Record{
 			RequestID: x.id, TraceID: x.traceID, Time: time.Now(), Batch: batch, Err: err,
 			Permissions: []wire.Permission{permission},
-			Answers:     []policy.RecordedAnswer{{Final: outcome.Decision.Result}},
+			Answers:     []audit.Answer{{Final: outcome.Decision.Result}},
 		}
 		if unrecorded := s.audit.Record(r.Context(), record); unrecorded != nil && err == nil {
 			err = unrecordedError(unrecorded)

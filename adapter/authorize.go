@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/conditions"
+	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/identity"
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -78,19 +79,19 @@ func resourcesGiven(items []wire.Item) bool {
 }
 
 // policyCaller is the caller as the policy sees it, claims included.
-func (s *Server) policyCaller(ctx context.Context, caller identity.Caller) (policy.Caller, error) {
+func (s *Server) policyCaller(ctx context.Context, caller identity.Caller) (decision.Caller, error) {
 	if caller.Kind == identity.None {
-		return policy.Caller{Anonymous: true}, nil
+		return decision.Caller{Anonymous: true}, nil
 	}
 	claims, err := s.identity.UserInfo(ctx, caller)
 	if err != nil {
-		return policy.Caller{}, err
+		return decision.Caller{}, err
 	}
 	actor := ""
 	if caller.Actor != "" {
 		actor = "plugin:" + caller.Actor // as Backstage names the subject of a service
 	}
-	return policy.Caller{User: caller.User, Claims: claims, Actor: actor}, nil
+	return decision.Caller{User: caller.User, Claims: claims, Actor: actor}, nil
 }
 
 func permissionsOf(items []wire.Item) []wire.Permission {
@@ -105,7 +106,7 @@ func permissionsOf(items []wire.Item) []wire.Permission {
 // and conditions on given resources by asking their plugins. What the plugins said
 // is returned by item. With an error there are no answers, but for the log.
 func (s *Server) answer(
-	ctx context.Context, x *exchange, items []wire.Item, batch policy.Batch,
+	ctx context.Context, x *exchange, items []wire.Item, batch decision.Batch,
 ) ([]wire.Answer, map[int]conditions.Outcome, error) {
 	answers := make([]wire.Answer, len(items))
 	var questions []conditions.Question
@@ -118,13 +119,13 @@ func (s *Server) answer(
 			failed = cmp.Or(failed, s.failed(x, items[i].Permission, err, policyFailed(err)))
 			continue
 		}
-		decision := &batch.Outcomes[i].Decision
-		if decision.Result == wire.Conditional && items[i].Ref.Given() {
-			questions = append(questions, conditions.Question{Decision: *decision, Refs: items[i].Ref.Of})
+		decided := &batch.Outcomes[i].Decision
+		if decided.Result == wire.Conditional && items[i].Ref.Given() {
+			questions = append(questions, conditions.Question{Decision: *decided, Refs: items[i].Ref.Of})
 			asked = append(asked, i)
 			continue
 		}
-		answers[i].Decision = decision
+		answers[i].Decision = decided
 	}
 	if failed != nil || len(questions) == 0 {
 		return answers, nil, failed
@@ -140,7 +141,7 @@ func (s *Server) answer(
 
 // checked is the outcome, held against what was asked and against the rules that
 // the plugin publishes: as it is, or as a failure.
-func (s *Server) checked(p wire.Permission, outcome *policy.Outcome) *policy.Outcome {
+func (s *Server) checked(p wire.Permission, outcome *decision.Outcome) *decision.Outcome {
 	if outcome.Err != nil {
 		return outcome
 	}
@@ -152,7 +153,7 @@ func (s *Server) checked(p wire.Permission, outcome *policy.Outcome) *policy.Out
 		return outcome
 	}
 	failed := *outcome // which may be remembered
-	failed.Err = &policy.Failure{Kind: policy.FailureAnswer, Cause: err}
+	failed.Err = &decision.Failure{Kind: decision.FailureAnswer, Cause: err}
 	return &failed
 }
 
@@ -172,7 +173,7 @@ func fits(p wire.Permission, d wire.Decision) error {
 
 // policyFailed is the public error of a policy that did not come to a decision.
 func policyFailed(err error) *wire.Error {
-	if f, ok := errors.AsType[*policy.Failure](err); ok && f.Kind == policy.FailureRemote {
+	if f, ok := errors.AsType[*decision.Failure](err); ok && f.Kind == decision.FailureRemote {
 		return wire.ServiceUnavailableError(1, "The policy server does not answer").Because(err)
 	}
 	return wire.InternalError("The permission policy failed").Because(err)
@@ -234,7 +235,7 @@ func unrecordedError(err error) error {
 // undecided is the public error of a batch that the policy did not look at.
 func undecided(err error) error {
 	switch {
-	case errors.Is(err, policy.ErrNoPolicy), errors.Is(err, policy.ErrStale):
+	case errors.Is(err, supply.ErrNoPolicy), errors.Is(err, supply.ErrStale):
 		return wire.ServiceUnavailableError(1, "No current permission policy is active").Because(err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return wire.ServiceUnavailableError(1, "The request took too long").Because(err)

@@ -13,11 +13,15 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter"
+	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/identity"
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/sample"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/bundles"
 	"github.com/stagedoor/stagedoor/rego"
 )
@@ -94,13 +98,23 @@ func benchHandler(b *testing.B) (http.Handler, [][]string) {
 	asker, err := conditions.New(conditions.Options{}, places, func(context.Context, string) (string, error) { return "", nil }, log)
 	check(b, err)
 	b.Cleanup(asker.Close)
-	engine, err := policy.New(b.Context(), policy.Options{Library: rego.Modules(), Default: bundles.Default(), Log: log})
+	vetter, err := vetted.New(vetted.Options{Library: rego.Modules()})
 	check(b, err)
-	b.Cleanup(func() { engine.Close(context.Background()) })
+	policies := supply.New(supply.Options{Default: bundles.Default()}, vetter, log)
+	manager, err := opa.New(opa.Options{}, policies.Store(), log, nil)
+	check(b, err)
+	decisions, err := audit.New(audit.Options{}, manager, log)
+	check(b, err)
+	b.Cleanup(decisions.Close)
+	_, err = policies.Load(b.Context())
+	check(b, err)
+	serving, err := engine.New(engine.Options{}, policies.Serving, log)
+	check(b, err)
+	b.Cleanup(serving.Close)
 	server := adapter.New(
 		adapter.Options{BasePath: "/api/permission", Body: 10 << 20, Items: 10_000, InFlight: 1024},
 		adapter.Parts{
-			Identity: who, Policy: engine, Conditions: asker, Audit: engine.Audit(), Log: log, Registry: prometheus.NewRegistry(),
+			Identity: who, Policy: serving, Status: policies.Status, Conditions: asker, Audit: decisions, Log: log, Registry: prometheus.NewRegistry(),
 		})
 	handler, err := server.Handler()
 	check(b, err)

@@ -257,9 +257,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // serves waits until the revision serves.
 func (s *site) serves(t testing.TB, revision string) {
 	t.Helper()
-	for end := time.Now().Add(patience); s.policy.Status().Revision != revision; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); s.status().Revision != revision; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("revision %s does not serve: %+v", revision, s.policy.Status())
+			t.Fatalf("revision %s does not serve: %+v", revision, s.status())
 		}
 	}
 }

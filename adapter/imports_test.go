@@ -11,7 +11,7 @@ import (
 
 const (
 	module = "github.com/stagedoor/stagedoor/"
-	opa    = "github.com/open-policy-agent/opa"
+	ofOPA  = "github.com/open-policy-agent/opa"
 )
 
 // mayImport says what each package of the product may import of the others.
@@ -24,30 +24,44 @@ var mayImport = map[string][]string{
 	"adapter/explore":    {"adapter/wire", "adapter/criteria", "adapter/words"},
 	"adapter/identity":   {"adapter/wire", "adapter/discovery", "adapter/identity/comb"},
 	"adapter/conditions": {"adapter/wire", "adapter/criteria", "adapter/discovery"},
-	"adapter/policy":     {"adapter/wire", "adapter/criteria", "adapter/explore"},
-	"adapter/offline": {"adapter/wire", "adapter/explore", "adapter/policy", "adapter/inventory",
-		"adapter/criteria", "adapter/words", "rego"},
+	"adapter/decision":   {"adapter/wire"},
+	"adapter/vetted":     {"adapter/wire", "adapter/explore"},
+	"adapter/opa":        {"adapter/wire"},
+	"adapter/supply":     {"adapter/wire", "adapter/vetted", "adapter/opa"},
+	"adapter/engine":     {"adapter/wire", "adapter/decision", "adapter/explore", "adapter/vetted"},
+	"adapter/remote":     {"adapter/wire", "adapter/decision", "adapter/supply"},
+	"adapter/audit":      {"adapter/wire", "adapter/decision", "adapter/opa"},
+	"adapter/offline": {"adapter/wire", "adapter/explore", "adapter/decision", "adapter/engine", "adapter/supply", "adapter/vetted",
+		"adapter/inventory", "adapter/criteria", "adapter/words", "rego"},
+	"adapter/config": {"adapter/appconfig", "adapter/discovery", "adapter/identity", "adapter/audit", "adapter/engine",
+		"adapter/opa", "adapter/origin", "adapter/remote", "adapter/supply"},
 	"adapter/origin":    {},
-	"adapter/config":    {"adapter/appconfig", "adapter/discovery", "adapter/identity", "adapter/policy", "adapter/origin"},
 	"adapter/appconfig": {},
-	"adapter/callers":   {"adapter/inventory", "adapter/policy"},
+	"adapter/callers":   {"adapter/inventory", "adapter/decision"},
 	"adapter/sample":    {"adapter/criteria"},
-	"adapter":           {"adapter/wire", "adapter/identity", "adapter/policy", "adapter/conditions"},
-	"rego":              {},
-	"bundles":           {},
+	"adapter": {"adapter/wire", "adapter/identity", "adapter/conditions", "adapter/audit", "adapter/decision",
+		"adapter/engine", "adapter/supply"},
+	"adapter/fixture": {"adapter/wire", "adapter/audit", "adapter/decision", "adapter/engine", "adapter/opa",
+		"adapter/supply", "adapter/vetted", "rego"},
+	"rego":    {},
+	"bundles": {},
 
 	"adapter/identity/comb": {},
 
-	"cmd/stagedoor": {"adapter", "adapter/conditions", "adapter/config", "adapter/discovery", "adapter/identity",
-		"adapter/policy", "adapter/sample", "adapter/inventory", "adapter/offline", "adapter/wire", "adapter/words", "bundles", "rego"},
+	"cmd/stagedoor": {"adapter", "adapter/audit", "adapter/conditions", "adapter/config", "adapter/decision", "adapter/discovery",
+		"adapter/engine", "adapter/identity", "adapter/inventory", "adapter/offline", "adapter/opa", "adapter/remote",
+		"adapter/sample", "adapter/supply", "adapter/vetted", "adapter/wire", "adapter/words", "bundles", "rego"},
 }
 
 // mayImportOPA are the packages that evaluate, and those that read the author's modules.
-var mayImportOPA = []string{"adapter/explore", "adapter/policy", "adapter/callers", "adapter/offline"}
+var mayImportOPA = []string{
+	"adapter/explore", "adapter/vetted", "adapter/opa", "adapter/supply", "adapter/decision", "adapter/engine", "adapter/remote",
+	"adapter/audit", "adapter/fixture", "adapter/callers", "adapter/offline",
+}
 
 // TestImportsGoOneWay holds docs/architecture.md to the code: no package imports
-// what it may not, OPA is that of mayImportOPA alone, and go-retryablehttp
-// conditions' and policy's.
+// what it may not, OPA is that of mayImportOPA alone, and go-retryablehttp that of
+// those that call others.
 func TestImportsGoOneWay(t *testing.T) {
 	seen := map[string]bool{}
 	for pkg, imports := range importsOf(t, "./adapter/...", "./cmd/...", "./rego/...", "./bundles/...") {
@@ -62,11 +76,11 @@ func TestImportsGoOneWay(t *testing.T) {
 			switch {
 			case isOwn && !slices.Contains(allowed, own):
 				t.Errorf("%s imports %s", pkg, own)
-			case strings.HasPrefix(imported, opa) && !slices.Contains(mayImportOPA, pkg):
+			case strings.HasPrefix(imported, ofOPA) && !slices.Contains(mayImportOPA, pkg):
 				t.Errorf("%s imports OPA: %s", pkg, imported)
 			case imported == "filippo.io/nistec" && pkg != "adapter/identity/comb":
 				t.Errorf("%s imports %s: points are comb's", pkg, imported)
-			case strings.HasSuffix(imported, "/go-retryablehttp") && pkg != "adapter/conditions" && pkg != "adapter/policy":
+			case strings.HasSuffix(imported, "/go-retryablehttp") && pkg != "adapter/conditions" && pkg != "adapter/remote":
 				t.Errorf("%s imports go-retryablehttp", pkg)
 			}
 		}

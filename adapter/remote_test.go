@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/remote"
 )
 
 // opaServer is a stock OPA that serves its data API, a process of its own, always
@@ -157,7 +157,7 @@ allow if contains(input.identity, "CN=stagedoor")
 }
 
 // decides is a site whose policy is the remote server's.
-func (s *opaServer) decides(t testing.TB, r policy.RemoteOptions) *site {
+func (s *opaServer) decides(t testing.TB, r remote.Options) *site {
 	t.Helper()
 	if r.URL == "" {
 		r.URL = "http://" + s.address
@@ -214,12 +214,12 @@ func TestRecordedCasesByRemoteOPA(t *testing.T) {
 	check(t, err)
 	server := startOPA(t, map[string]string{".manifest": manifest("1", "peer"), "authz.rego": string(source)})
 	newSite(t, siteOptions{
-		remote: &policy.RemoteOptions{URL: "http://" + server.address}, entrypoint: "peer/authz/decision",
+		remote: &remote.Options{URL: "http://" + server.address}, entrypoint: "peer/authz/decision",
 	}).replayAll(t)
 }
 
 func TestRemoteOPADecides(t *testing.T) {
-	site := startOPA(t, remotePolicy()).decides(t, policy.RemoteOptions{})
+	site := startOPA(t, remotePolicy()).decides(t, remote.Options{})
 	todo := func(rest string) string {
 		return `{"id":"1","permission":{"type":"resource","name":"todo.item.update","attributes":{"action":"update"},` +
 			`"resourceType":"todo-item"}` + rest + `}`
@@ -266,14 +266,14 @@ func TestRemoteOPADecides(t *testing.T) {
 // A policy that errs for one permission says nothing of the server, which goes on
 // deciding the others.
 func TestRemoteFailureOfThePolicyIsItsOwn(t *testing.T) {
-	site := startOPA(t, remotePolicy()).decides(t, policy.RemoteOptions{})
+	site := startOPA(t, remotePolicy()).decides(t, remote.Options{})
 	for range 10 {
 		status, answer := site.askAs(t, alice, basicItem("two answers"))
 		if status != http.StatusInternalServerError || errorName(answer) != "Error" {
 			t.Errorf("two answers: %d %v", status, answer)
 		}
 	}
-	if status := site.policy.Status(); !status.Ready {
+	if status := site.status(); !status.Ready {
 		t.Errorf("the server is left alone: %+v", status)
 	}
 	status, answer := site.askAs(t, alice, basicItem("always"))
@@ -289,7 +289,7 @@ func TestRemoteFailureOfThePolicyIsItsOwn(t *testing.T) {
 func TestRemoteUndefinedDenies(t *testing.T) {
 	server := startOPA(t, remotePolicy())
 	for _, entrypoint := range []string{"remote/authz/sometimes", "remote/authz/nothing", "nothing/at/all"} {
-		site := newSite(t, siteOptions{remote: &policy.RemoteOptions{URL: "http://" + server.address}, entrypoint: entrypoint})
+		site := newSite(t, siteOptions{remote: &remote.Options{URL: "http://" + server.address}, entrypoint: entrypoint})
 		status, answer := site.askAs(t, alice, basicItem("always"))
 		if diff := cmp.Diff(decoded(t, `{"items":[{"id":"always","result":"DENY"}]}`), answer); status != http.StatusOK || diff != "" {
 			t.Errorf("%s: status %d, answer (-want +got):\n%s", entrypoint, status, diff)
@@ -312,7 +312,7 @@ func TestRemoteBatch(t *testing.T) {
 		healthy.ServeHTTP(w, r)
 	})
 	site := newSite(t, siteOptions{
-		remote: &policy.RemoteOptions{URL: before.URL, Parallel: parallel}, entrypoint: remoteEntrypoint,
+		remote: &remote.Options{URL: before.URL, Parallel: parallel}, entrypoint: remoteEntrypoint,
 	})
 	names, want := make([]string, items), make([]string, items)
 	for i := range items {
@@ -342,11 +342,11 @@ func TestRemoteToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	check(t, os.WriteFile(file, []byte(wrong+"\n"), 0o600))
 	sites := map[string]*site{
-		"none":        server.decides(t, policy.RemoteOptions{}),
-		"wrong":       server.decides(t, policy.RemoteOptions{Token: wrong}),
-		"wrong file":  server.decides(t, policy.RemoteOptions{TokenFile: file}),
-		"right":       server.decides(t, policy.RemoteOptions{Token: right}),
-		"no file yet": server.decides(t, policy.RemoteOptions{TokenFile: filepath.Join(t.TempDir(), "token")}),
+		"none":        server.decides(t, remote.Options{}),
+		"wrong":       server.decides(t, remote.Options{Token: wrong}),
+		"wrong file":  server.decides(t, remote.Options{TokenFile: file}),
+		"right":       server.decides(t, remote.Options{Token: right}),
+		"no file yet": server.decides(t, remote.Options{TokenFile: filepath.Join(t.TempDir(), "token")}),
 	}
 	for name, site := range sites {
 		if name == "right" {
@@ -382,16 +382,16 @@ func TestRemoteTLS(t *testing.T) {
 	for name, test := range map[string]struct {
 		server  *opaServer
 		scheme  string
-		options policy.RemoteOptions
+		options remote.Options
 		answers bool
 	}{
-		"trusted":                      {open, "https", policy.RemoteOptions{CAFile: path("ca.pem")}, true},
-		"not trusted":                  {open, "https", policy.RemoteOptions{}, false},
-		"another authority":            {open, "https", policy.RemoteOptions{CAFile: path("strange-ca.pem")}, false},
-		"without TLS":                  {open, "http", policy.RemoteOptions{}, false},
-		"client certificate":           {closed, "https", policy.RemoteOptions{CAFile: path("ca.pem"), CertFile: path("cert.pem"), KeyFile: path("key.pem")}, true},
-		"no client certificate":        {closed, "https", policy.RemoteOptions{CAFile: path("ca.pem")}, false},
-		"client certificate of others": {closed, "https", policy.RemoteOptions{CAFile: path("ca.pem"), CertFile: path("strange-cert.pem"), KeyFile: path("strange-key.pem")}, false},
+		"trusted":                      {open, "https", remote.Options{CAFile: path("ca.pem")}, true},
+		"not trusted":                  {open, "https", remote.Options{}, false},
+		"another authority":            {open, "https", remote.Options{CAFile: path("strange-ca.pem")}, false},
+		"without TLS":                  {open, "http", remote.Options{}, false},
+		"client certificate":           {closed, "https", remote.Options{CAFile: path("ca.pem"), CertFile: path("cert.pem"), KeyFile: path("key.pem")}, true},
+		"no client certificate":        {closed, "https", remote.Options{CAFile: path("ca.pem")}, false},
+		"client certificate of others": {closed, "https", remote.Options{CAFile: path("ca.pem"), CertFile: path("strange-cert.pem"), KeyFile: path("strange-key.pem")}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.options.URL = test.scheme + "://" + test.server.address
@@ -413,7 +413,7 @@ func TestRemoteTLS(t *testing.T) {
 func (s *site) leftAlone(t testing.TB, within time.Duration) {
 	t.Helper()
 	started := time.Now()
-	eventually(t, "the server is left alone", func() bool { return !s.policy.Status().Ready })
+	eventually(t, "the server is left alone", func() bool { return !s.status().Ready })
 	if took := time.Since(started); took > within {
 		t.Errorf("it took %v until the server was left alone", took)
 	}
@@ -445,7 +445,7 @@ func (tr *traffic) healthy(t testing.TB) {
 // same address.
 func TestRemoteOPAKilled(t *testing.T) {
 	server := startOPA(t, remotePolicy())
-	site := server.decides(t, policy.RemoteOptions{})
+	site := server.decides(t, remote.Options{})
 	tr := site.traffic(t)
 	for range 3 {
 		tr.healthy(t)
@@ -466,7 +466,7 @@ func TestRemoteOPAKilled(t *testing.T) {
 // TestRemoteOPAStopped stops the server, as if it were too busy to answer.
 func TestRemoteOPAStopped(t *testing.T) {
 	server := startOPA(t, remotePolicy())
-	site := server.decides(t, policy.RemoteOptions{})
+	site := server.decides(t, remote.Options{})
 	tr := site.traffic(t)
 	for range 2 {
 		tr.healthy(t)
@@ -480,7 +480,7 @@ func TestRemoteOPAStopped(t *testing.T) {
 		tr.flows(t)
 		server.signal(t, syscall.SIGCONT)
 		// What was asked before it was left alone is answered before it is asked again.
-		eventually(t, "the server is asked again", func() bool { return site.policy.Status().Ready })
+		eventually(t, "the server is asked again", func() bool { return site.status().Ready })
 	}
 	tr.healthy(t)
 	tr.end()

@@ -19,12 +19,17 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/stagedoor/stagedoor/adapter"
+	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/identity"
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/opa"
+	"github.com/stagedoor/stagedoor/adapter/remote"
 	"github.com/stagedoor/stagedoor/adapter/sample"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/bundles"
 	"github.com/stagedoor/stagedoor/rego"
 )
@@ -34,8 +39,7 @@ type site struct {
 	url       string // of the permission API
 	admin     string
 	backstage *sample.Backstage
-	engine    *policy.Engine // nil where the policy is remote
-	policy    adapter.Decider
+	status    func() supply.Status
 	registry  *prometheus.Registry
 	stranger  *sample.Key
 	client    *http.Client
@@ -54,7 +58,7 @@ type siteOptions struct {
 	// opa is OPA's configuration.
 	opa           map[string]any
 	auditRequired bool
-	remote        *policy.RemoteOptions
+	remote        *remote.Options
 }
 
 // newSite starts everything on loopback; it ends with the test.
@@ -91,13 +95,15 @@ func newSite(t testing.TB, o siteOptions) *site {
 	}, log)
 	check(t, err)
 	t.Cleanup(asker.Close)
-	audit := s.startPolicy(t, o, log)
+	parts := adapter.Parts{Identity: who, Conditions: asker, Log: log, Registry: s.registry}
+	startPolicy(t, o, &parts)
+	s.status = parts.Status
 	if o.inFlight == 0 {
 		o.inFlight = 1024
 	}
 	server := adapter.New(adapter.Options{
 		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, InFlight: o.inFlight, Version: "test",
-	}, adapter.Parts{Identity: who, Policy: s.policy, Conditions: asker, Audit: audit, Log: log, Registry: s.registry})
+	}, parts)
 	handler, err := server.Handler()
 	check(t, err)
 	front := httptest.NewServer(handler)
@@ -109,30 +115,39 @@ func newSite(t testing.TB, o siteOptions) *site {
 	return s
 }
 
-// startPolicy starts the policy, in process or remote, and returns its log.
-func (s *site) startPolicy(t testing.TB, o siteOptions, log *logrus.Entry) *policy.Audit {
+// startPolicy starts the policy, in process or remote, and its log.
+func startPolicy(t testing.TB, o siteOptions, p *adapter.Parts) {
 	t.Helper()
-	options := policy.Options{
-		Path: o.policyDir, Entrypoint: o.entrypoint, Library: rego.Modules(), Mask: rego.Mask(), Default: bundles.Dev(),
-		Log: log, Registry: s.registry, AuditRequired: o.auditRequired,
-	}
-	if o.opa != nil {
-		var err error
-		options.OPA, err = json.Marshal(o.opa)
-		check(t, err)
-	}
-	if o.remote != nil {
-		remote, err := policy.NewRemote(t.Context(), *o.remote, options)
-		check(t, err)
-		t.Cleanup(func() { remote.Close(context.Background()) })
-		s.policy = remote
-		return remote.Audit()
-	}
-	engine, err := policy.New(t.Context(), options)
+	vetter, err := vetted.New(vetted.Options{Entrypoint: o.entrypoint, Library: rego.Modules(), Mask: rego.Mask()})
 	check(t, err)
-	t.Cleanup(func() { engine.Close(context.Background()) })
-	s.engine, s.policy = engine, engine
-	return engine.Audit()
+	policies := supply.New(supply.Options{Path: o.policyDir, Default: bundles.Dev()}, vetter, p.Log)
+	configuration := opa.Options{AuditRequired: o.auditRequired}
+	if o.opa != nil {
+		configuration.Config, err = json.Marshal(o.opa)
+		check(t, err)
+	}
+	manager, err := opa.New(configuration, policies.Store(), p.Log, p.Registry)
+	check(t, err)
+	t.Cleanup(func() { manager.Stop(context.Background()) })
+	p.Audit, err = audit.New(audit.Options{Required: o.auditRequired}, manager, p.Log)
+	check(t, err)
+	t.Cleanup(p.Audit.Close)
+	if o.remote != nil {
+		server := *o.remote
+		server.Entrypoint = o.entrypoint
+		far, err := remote.New(server, p.Log)
+		check(t, err)
+		t.Cleanup(far.Close)
+		p.Policy, p.Status = far, far.Status
+		check(t, manager.Start(t.Context()))
+		return
+	}
+	near, err := engine.New(engine.Options{Caching: manager.InterQueryBuiltinCacheConfig()}, policies.Serving, p.Log)
+	check(t, err)
+	t.Cleanup(near.Close)
+	t.Cleanup(policies.Close)
+	p.Policy, p.Status = near, policies.Status
+	check(t, policies.Start(t.Context(), manager))
 }
 
 func check(t testing.TB, err error) {

@@ -75,9 +75,9 @@ func TestPolling(t *testing.T) {
 	opa["keys"] = map[string]any{"k": map[string]any{"key": signer.public, "algorithm": "ES256"}}
 	site := newSite(t, siteOptions{opa: opa})
 	site.allows(t, "1")
-	confirmed := site.policy.Status().Confirmed
+	confirmed := site.status().Confirmed
 	eventually(t, "a request with an ETag", func() bool { return notModified.Load() > 0 })
-	eventually(t, "the policy is confirmed", func() bool { return site.policy.Status().Confirmed.After(confirmed) })
+	eventually(t, "the policy is confirmed", func() bool { return site.status().Confirmed.After(confirmed) })
 	files["backstage/authz/data.json"] = `{"revision": "2"}`
 	server.put("authz", signer.build(t, files, "2"))
 	site.allows(t, "2")
@@ -234,7 +234,7 @@ func TestOCIRegistry(t *testing.T) {
 	site.allows(t, "2")
 	server.Close()
 	again := newSite(t, siteOptions{opa: opa})
-	if status := again.policy.Status(); !status.Ready {
+	if status := again.status(); !status.Ready {
 		t.Errorf("after a restart without the registry: %+v", status)
 	}
 	again.allows(t, "2")

@@ -152,8 +152,8 @@ func (tr *traffic) firstWrong() string {
 	return tr.wrong[0]
 }
 
-// supply is what a row of the fault table has at hand.
-type supply struct {
+// deliveries is what a row of the fault table has at hand.
+type deliveries struct {
 	server *bundleServer
 	signer *signer
 	dir    string // of what OPA persists
@@ -161,7 +161,7 @@ type supply struct {
 }
 
 // opa is OPA's configuration of the row.
-func (w *supply) opa(persist, discovery bool) map[string]any {
+func (w *deliveries) opa(persist, discovery bool) map[string]any {
 	source := func(name string) map[string]any {
 		return map[string]any{
 			"service": "s", "resource": name, "polling": polling, "persist": persist, "signing": map[string]any{"keyid": "k"},
@@ -180,7 +180,7 @@ func (w *supply) opa(persist, discovery bool) map[string]any {
 	return document
 }
 
-func (w *supply) discover(t testing.TB, bundle string) {
+func (w *deliveries) discover(t testing.TB, bundle string) {
 	t.Helper()
 	w.server.put("discovery", w.signer.signed(t, map[string]string{"data.json": fmt.Sprintf(
 		`{"config": {"bundles": {%q: {"service": "s", "resource": %q, "polling": {"min_delay_seconds": 1, "max_delay_seconds": 1}, "signing": {"keyid": "k"}}}}}`,
@@ -195,7 +195,7 @@ type faultOfSupply struct {
 	// start lets stagedoor start when the fault is there already.
 	start bool
 	// inject brings the fault about.
-	inject func(testing.TB, *supply)
+	inject func(testing.TB, *deliveries)
 	// refused is what the status says of the bundle meanwhile, and serves the
 	// revision that answers: 1 is the one from before, and none is none at all.
 	refused, serves string
@@ -203,15 +203,15 @@ type faultOfSupply struct {
 	repaired string
 }
 
-func brings(files map[string]string) func(testing.TB, *supply) {
-	return func(t testing.TB, w *supply) { w.server.put("authz", w.signer.signed(t, files)) }
+func brings(files map[string]string) func(testing.TB, *deliveries) {
+	return func(t testing.TB, w *deliveries) { w.server.put("authz", w.signer.signed(t, files)) }
 }
 
-func answersWith(fault http.HandlerFunc) func(testing.TB, *supply) {
-	return func(_ testing.TB, w *supply) { w.server.fail(fault) }
+func answersWith(fault http.HandlerFunc) func(testing.TB, *deliveries) {
+	return func(_ testing.TB, w *deliveries) { w.server.fail(fault) }
 }
 
-func goesDown(_ testing.TB, w *supply) { w.server.down() }
+func goesDown(_ testing.TB, w *deliveries) { w.server.down() }
 
 var faultsOfSupply = map[string]faultOfSupply{
 	"down at start":                   {start: true, inject: goesDown, refused: "connection refused", serves: ""},
@@ -278,12 +278,12 @@ func trickle(w http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-func cutOff(t testing.TB, w *supply) {
+func cutOff(t testing.TB, w *deliveries) {
 	content := w.signer.signed(t, bad(nil))
 	w.server.put("authz", content[:len(content)/2])
 }
 
-func cutConnection(t testing.TB, w *supply) {
+func cutConnection(t testing.TB, w *deliveries) {
 	content := w.signer.signed(t, bad(nil))
 	w.server.fail(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Length", strconv.Itoa(len(content)))
@@ -293,24 +293,26 @@ func cutConnection(t testing.TB, w *supply) {
 	})
 }
 
-func signedByAnother(t testing.TB, w *supply) {
+func signedByAnother(t testing.TB, w *deliveries) {
 	w.server.put("authz", newSigner(t).signed(t, bad(nil)))
 }
 
-func unsigned(t testing.TB, w *supply) { w.server.put("authz", archive(t, bad(nil))) }
+func unsigned(t testing.TB, w *deliveries) { w.server.put("authz", archive(t, bad(nil))) }
 
-func tampered(t testing.TB, w *supply) {
+func tampered(t testing.TB, w *deliveries) {
 	files := w.signer.sign(t, supplied("2"))
 	files["policy.rego"] = bad(nil)["policy.rego"]
 	w.server.put("authz", archive(t, files))
 }
 
 // persisted is where OPA persists the bundle.
-func (w *supply) persisted() string { return filepath.Join(w.dir, "bundles", "authz", "bundle.tar.gz") }
+func (w *deliveries) persisted() string {
+	return filepath.Join(w.dir, "bundles", "authz", "bundle.tar.gz")
+}
 
 // changedOnDisk puts another policy in the place of the one that was persisted, with
 // the signatures of that.
-func changedOnDisk(t testing.TB, w *supply) {
+func changedOnDisk(t testing.TB, w *deliveries) {
 	w.server.down()
 	files := w.signer.sign(t, supplied("1"))
 	files["policy.rego"] = bad(nil)["policy.rego"]
@@ -318,7 +320,7 @@ func changedOnDisk(t testing.TB, w *supply) {
 }
 
 // enormous brings data of 200 MB that compress well.
-func enormous(t testing.TB, w *supply) {
+func enormous(t testing.TB, w *deliveries) {
 	var buffer bytes.Buffer
 	zip, err := gzip.NewWriterLevel(&buffer, gzip.BestSpeed)
 	check(t, err)
@@ -340,7 +342,7 @@ func enormous(t testing.TB, w *supply) {
 	w.server.put("authz", buffer.Bytes())
 }
 
-func elsewhere(t testing.TB, w *supply) { w.discover(t, "elsewhere") }
+func elsewhere(t testing.TB, w *deliveries) { w.discover(t, "elsewhere") }
 
 // TestFaultsOfSupply is the fault table: traffic runs the whole time, and while
 // there is a good policy no request fails and no answer is another one.
@@ -348,7 +350,7 @@ func TestFaultsOfSupply(t *testing.T) {
 	for name, row := range faultsOfSupply {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := &supply{server: newBundleServer(t), signer: newSigner(t), dir: t.TempDir()}
+			w := &deliveries{server: newBundleServer(t), signer: newSigner(t), dir: t.TempDir()}
 			if row.fullDisk {
 				w.dir = fullDisk(t)
 			}
@@ -385,7 +387,7 @@ func TestFaultsOfSupply(t *testing.T) {
 			}
 			w.endures(t, row, bundle)
 			tr.flows(t)
-			during := w.site.policy.Status()
+			during := w.site.status()
 			if during.Revision != row.serves || during.Ready != (row.serves != "") {
 				t.Errorf("meanwhile: %+v", during)
 			}
@@ -413,7 +415,7 @@ func TestFaultsOfSupply(t *testing.T) {
 }
 
 // endures waits until the fault shows, and has been met a few times.
-func (w *supply) endures(t testing.TB, row faultOfSupply, bundle string) {
+func (w *deliveries) endures(t testing.TB, row faultOfSupply, bundle string) {
 	t.Helper()
 	if row.discovery {
 		bundle = "elsewhere"
@@ -437,7 +439,7 @@ func (w *supply) endures(t testing.TB, row faultOfSupply, bundle string) {
 	}
 }
 
-func (w *supply) repair(t testing.TB, row faultOfSupply) {
+func (w *deliveries) repair(t testing.TB, row faultOfSupply) {
 	t.Helper()
 	if row.discovery {
 		w.server.put(row.repaired, w.signer.signed(t, supplied(row.repaired)))
@@ -453,7 +455,7 @@ func (w *supply) repair(t testing.TB, row faultOfSupply) {
 }
 
 func refusalOf(s *site, bundle string) string {
-	for _, r := range s.policy.Status().Refused {
+	for _, r := range s.status().Refused {
 		if r.Bundle == bundle {
 			return r.Reason
 		}

@@ -23,7 +23,10 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/engine"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/rego"
 )
@@ -187,11 +190,11 @@ func measurePolicy(ctx context.Context, args []string) error {
 		return err
 	}
 	s := sizes()[at]
-	engine, f, err := activate(ctx, s, args[0], n)
+	decides, f, err := activate(ctx, s, args[0], n)
 	if err != nil {
 		return err
 	}
-	defer engine.Close(ctx)
+	defer decides.Close()
 	out := json.NewEncoder(os.Stdout)
 	if err := out.Encode(f); err != nil {
 		return err
@@ -202,7 +205,7 @@ func measurePolicy(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		t, err := decisionTimes(ctx, engine, s.ask, callers(turn, n, groups))
+		t, err := decisionTimes(ctx, decides, s.ask, callers(turn, n, groups))
 		if err != nil {
 			return err
 		}
@@ -214,7 +217,7 @@ func measurePolicy(ctx context.Context, args []string) error {
 }
 
 // activate starts an engine with the policy in size n.
-func activate(ctx context.Context, s sized, root string, n int) (*policy.Engine, footprint, error) {
+func activate(ctx context.Context, s sized, root string, n int) (*engine.Engine, footprint, error) {
 	var f footprint
 	dir, err := os.MkdirTemp("", "stagedoor-bench-policy-")
 	if err != nil {
@@ -227,7 +230,15 @@ func activate(ctx context.Context, s sized, root string, n int) (*policy.Engine,
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	begin := time.Now()
-	engine, err := policy.New(ctx, policy.Options{Path: dir, Library: rego.Modules(), Log: logrus.NewEntry(log)})
+	vetter, err := vetted.New(vetted.Options{Library: rego.Modules()})
+	if err != nil {
+		return nil, f, err
+	}
+	policies := supply.New(supply.Options{Path: dir}, vetter, logrus.NewEntry(log))
+	if _, err := policies.Load(ctx); err != nil {
+		return nil, f, err
+	}
+	decides, err := engine.New(engine.Options{}, policies.Serving, logrus.NewEntry(log))
 	if err != nil {
 		return nil, f, err
 	}
@@ -238,7 +249,7 @@ func activate(ctx context.Context, s sized, root string, n int) (*policy.Engine,
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
 	f.Peak, f.RSS, f.Heap = before.Peak, after.RSS, int64(memory.HeapAlloc)
-	return engine, f, errors.Join(err, err2)
+	return decides, f, errors.Join(err, err2)
 }
 
 // callersOfTurn is how many callers are asked about in one turn: so few that those
@@ -246,27 +257,27 @@ func activate(ctx context.Context, s sized, root string, n int) (*policy.Engine,
 const callersOfTurn = 100
 
 // callers are those of one turn, with so many of all the groups.
-func callers(turn, all, groups int) []policy.Caller {
+func callers(turn, all, groups int) []decision.Caller {
 	random := rand.New(rand.NewPCG(uint64(turn), uint64(groups)))
-	asking := make([]policy.Caller, callersOfTurn)
+	asking := make([]decision.Caller, callersOfTurn)
 	for i := range asking {
 		user := fmt.Sprintf("user:default/user-%d-%d", turn, i)
 		claims := []string{user}
 		for g := range distinct(random, max(all, someGroups), groups) {
 			claims = append(claims, groupRef(g))
 		}
-		asking[i] = policy.Caller{User: user, Claims: claims, Actor: askingPlugin}
+		asking[i] = decision.Caller{User: user, Claims: claims, Actor: askingPlugin}
 	}
 	return asking
 }
 
 // decisionTimes asks for every caller, and once more.
-func decisionTimes(ctx context.Context, engine *policy.Engine, ask wire.Permission, asking []policy.Caller) (t times, err error) {
+func decisionTimes(ctx context.Context, decides *engine.Engine, ask wire.Permission, asking []decision.Caller) (t times, err error) {
 	median := func() (time.Duration, error) {
 		var took []time.Duration
 		for _, caller := range asking {
 			begin := time.Now()
-			batch, err := engine.Decide(ctx, caller, []wire.Permission{ask})
+			batch, err := decides.Decide(ctx, caller, []wire.Permission{ask})
 			took = append(took, time.Since(begin))
 			if err != nil {
 				return 0, err

@@ -164,7 +164,7 @@ func messages(users int, host, path string, bearer, gzip bool, body func(user in
 // or of OPA, whose results lie under result.
 func (s scenario) inspect(body []byte, want map[string]int) error {
 	var answer struct {
-		Items  []decision      `json:"items"`
+		Items  []toldItem      `json:"items"`
 		Result json.RawMessage `json:"result"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -172,7 +172,7 @@ func (s scenario) inspect(body []byte, want map[string]int) error {
 	}
 	if len(answer.Result) > 0 {
 		if json.Unmarshal(answer.Result, &answer.Items) != nil {
-			answer.Items = make([]decision, 1)
+			answer.Items = make([]toldItem, 1)
 			if err := json.Unmarshal(answer.Result, &answer.Items[0]); err != nil {
 				return err
 			}
@@ -195,7 +195,7 @@ func (s scenario) inspect(body []byte, want map[string]int) error {
 	return nil
 }
 
-type decision struct {
+type toldItem struct {
 	Result any `json:"result"`
 }
 

@@ -17,8 +17,11 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/sirupsen/logrus"
 
+	serving "github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/explore"
-	serving "github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	library "github.com/stagedoor/stagedoor/rego"
 )
@@ -73,7 +76,7 @@ func TestMemo(t *testing.T) {
 }
 
 // serve serves the policy as a bundle.
-func serve(t *testing.T, tr trial) *serving.Engine {
+func serve(t *testing.T, tr trial) *engine.Engine {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name string, v any) {
@@ -101,14 +104,20 @@ func serve(t *testing.T, tr trial) *serving.Engine {
 	write("data.json", tr.world.data)
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	engine, err := serving.New(t.Context(), serving.Options{
-		Path: dir, Entrypoint: "authz/allow", Library: library.Modules(), Log: logrus.NewEntry(log),
-	})
+	vetter, err := vetted.New(vetted.Options{Entrypoint: "authz/allow", Library: library.Modules()})
 	if err != nil {
+		t.Fatal(err)
+	}
+	policies := supply.New(supply.Options{Path: dir}, vetter, logrus.NewEntry(log))
+	if _, err := policies.Load(t.Context()); err != nil {
 		t.Fatalf("%v\n%s", err, tr.policy.source)
 	}
-	t.Cleanup(func() { engine.Close(t.Context()) })
-	return engine
+	decides, err := engine.New(engine.Options{}, policies.Serving, logrus.NewEntry(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(decides.Close)
+	return decides
 }
 
 // asks is who asks and for what, of an input.

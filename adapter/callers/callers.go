@@ -22,8 +22,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
-	"github.com/stagedoor/stagedoor/adapter/policy"
 )
 
 // A Class is callers whom a policy cannot tell apart.
@@ -31,7 +31,7 @@ type Class struct {
 	// Name says who they are, such as "in group:default/admins".
 	Name string
 	// Example is one of them.
-	Example policy.Caller
+	Example decision.Caller
 	// People is how many people of the inventory are in the class.
 	People int
 }
@@ -55,7 +55,7 @@ type Sources struct {
 	// Data is the policy's data as encoding/json decodes it; nil for none.
 	Data any
 	// Known are callers that somebody named, such as those of decision tables.
-	Known []policy.Caller
+	Known []decision.Caller
 	// Inventory has the people; nil for none.
 	Inventory *inventory.Inventory
 	// Most bounds the classes made of constants; 64 where it is 0.
@@ -370,11 +370,11 @@ func (f *finder) classes() Classes {
 // combine adds the classes that constants make, and reports whether these are all
 // combinations.
 func (f *finder) combine() bool {
-	f.add("anybody who is signed in", policy.Caller{User: Somebody, Claims: []string{Somebody}})
+	f.add("anybody who is signed in", decision.Caller{User: Somebody, Claims: []string{Somebody}})
 	if f.reads == 0 {
 		return true
 	}
-	f.add("a caller without credentials", policy.Caller{Anonymous: true})
+	f.add("a caller without credentials", decision.Caller{Anonymous: true})
 	users := f.groups(isUser)
 	claims := f.groups(func(ref string) bool { return !isUser(ref) && !isActor(ref) })
 	actors := f.groups(isActor)
@@ -436,7 +436,7 @@ func pointers(groups []group) []*group {
 }
 
 func (f *finder) addConstant(user *group, claims []group, actor *group) {
-	c := policy.Caller{User: Somebody}
+	c := decision.Caller{User: Somebody}
 	var names []string
 	if user != nil {
 		c.User = user.refs[0]
@@ -458,7 +458,7 @@ func (f *finder) addConstant(user *group, claims []group, actor *group) {
 	f.add(strings.Join(names, ", "), c)
 }
 
-func (f *finder) add(name string, c policy.Caller) *Class {
+func (f *finder) add(name string, c decision.Caller) *Class {
 	key := f.view(c)
 	if at, ok := f.seen[key]; ok {
 		return &f.list[at]
@@ -472,7 +472,7 @@ func (f *finder) add(name string, c policy.Caller) *Class {
 }
 
 // view is what the policy can see of a caller.
-func (f *finder) view(c policy.Caller) string {
+func (f *finder) view(c decision.Caller) string {
 	if f.reads == 0 {
 		return ""
 	}
@@ -501,7 +501,7 @@ func (f *finder) view(c policy.Caller) string {
 	return "signed in\n" + strings.Join(slices.Compact(parts), "\n")
 }
 
-func nameOf(c policy.Caller) string {
+func nameOf(c decision.Caller) string {
 	if c.Anonymous {
 		return "a caller without credentials"
 	}
@@ -538,9 +538,9 @@ func (f *finder) addTests() {
 }
 
 // callerOf reads an object with user and claims.
-func callerOf(object ast.Object) (policy.Caller, bool) {
+func callerOf(object ast.Object) (decision.Caller, bool) {
 	user, ok := object.Get(ast.StringTerm("user")), false
-	c := policy.Caller{}
+	c := decision.Caller{}
 	if user == nil {
 		return c, false
 	}
@@ -573,7 +573,7 @@ func (f *finder) addPeople() {
 		return
 	}
 	for _, user := range slices.Sorted(maps.Keys(f.sources.Inventory.People)) {
-		c := policy.Caller{User: user, Claims: f.sources.Inventory.People[user].Claims}
+		c := decision.Caller{User: user, Claims: f.sources.Inventory.People[user].Claims}
 		if class := f.add("", c); class != nil {
 			class.People++
 		}

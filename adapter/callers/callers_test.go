@@ -9,8 +9,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/callers"
+	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
-	"github.com/stagedoor/stagedoor/adapter/policy"
 )
 
 func TestOf(t *testing.T) {
@@ -18,7 +18,7 @@ func TestOf(t *testing.T) {
 	for name, test := range map[string]struct {
 		policy, tests, data string
 		people              map[string]inventory.Person
-		known               []policy.Caller
+		known               []decision.Caller
 		most                int
 		want                []string
 		why                 string
@@ -80,7 +80,7 @@ func TestOf(t *testing.T) {
 		},
 		"known callers": {
 			policy: `allow if regex.match("^x", input.identity.user)`,
-			known:  []policy.Caller{{User: "x", Claims: []string{"x", "y"}}},
+			known:  []decision.Caller{{User: "x", Claims: []string{"x", "y"}}},
 			want:   []string{signedIn, anonymous, "x in y"},
 			why:    "looks into the text",
 		},

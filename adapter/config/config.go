@@ -29,10 +29,14 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/appconfig"
+	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/origin"
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/remote"
+	"github.com/stagedoor/stagedoor/adapter/supply"
 )
 
 // Config is the whole configuration, valid and with its defaults filled in.
@@ -50,11 +54,17 @@ type Config struct {
 	DenyOnError bool
 	LogLevel    logrus.Level
 
+	// Entrypoint is the path of the rule that decides; empty for the annotated one.
+	Entrypoint string
+
 	Discovery discovery.Options
 	Identity  identity.Options
-	Policy    policy.Options
+	Supply    supply.Options
+	OPA       opa.Options
+	Engine    engine.Options
+	Audit     audit.Options
 	// Remote is nil where the policy is decided in process.
-	Remote *policy.RemoteOptions
+	Remote *remote.Options
 }
 
 // The top-level keys that are stagedoor's own.
@@ -80,11 +90,11 @@ func load(paths []string, last map[string]any, environ []string) (*Config, error
 	maps.Merge(last, raw)
 	d := defaults()
 	found = append(found, decode(raw, &d)...)
-	opa, err := opaDocument(raw[opaSection])
+	opaConfig, err := opaDocument(raw[opaSection])
 	if err != nil {
 		found.add(opaSection, "%v", err)
 	}
-	c := d.config(opa)
+	c := d.config(opaConfig)
 	found.check(d, c)
 	if err := found.err(read.LeftOut); err != nil {
 		return nil, err
@@ -103,7 +113,7 @@ func opaDocument(v any) (json.RawMessage, error) {
 }
 
 // config arranges the document by what its parts are for.
-func (d document) config(opa json.RawMessage) *Config {
+func (d document) config(opaConfig json.RawMessage) *Config {
 	s := d.Stagedoor
 	c := &Config{
 		Listen: s.Listen, AdminListen: s.Admin.Listen, BasePath: s.BasePath, CORS: d.Backend.CORS.options(),
@@ -117,14 +127,17 @@ func (d document) config(opa json.RawMessage) *Config {
 			Bare:                                !s.Identity.Precompute,
 			PluginKeyStore:                      identity.PluginKeyStore{Type: d.Backend.Auth.PluginKeyStore.Type},
 		},
-		Policy: policy.Options{
-			Path: s.Policy.Path, Entrypoint: strings.Trim(s.Policy.Entrypoint, "/"), Decision: s.Limits.Decision,
-			MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail", AuditRequired: s.Audit.Required, OPA: opa,
-		},
+		Entrypoint: strings.Trim(s.Policy.Entrypoint, "/"),
+		Supply:     supply.Options{Path: s.Policy.Path, MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail"},
+		OPA:        opa.Options{Config: opaConfig, AuditRequired: s.Audit.Required},
+		Engine:     engine.Options{Decision: s.Limits.Decision},
+		Audit:      audit.Options{Required: s.Audit.Required},
 	}
-	if s.Policy.Remote != nil {
-		remote := policy.RemoteOptions(*s.Policy.Remote)
-		c.Remote = &remote
+	if r := s.Policy.Remote; r != nil {
+		c.Remote = &remote.Options{
+			Entrypoint: c.Entrypoint, Decision: s.Limits.Decision, URL: r.URL, Token: r.Token, TokenFile: r.TokenFile,
+			CAFile: r.CAFile, CertFile: r.CertFile, KeyFile: r.KeyFile, Parallel: r.Parallel,
+		}
 	}
 	for _, e := range d.Discovery.Endpoints {
 		endpoint := discovery.Endpoint{Target: e.Target.Internal, Plugins: e.Plugins}
@@ -214,7 +227,26 @@ func (p *problems) check(d document, c *Config) {
 	c.LogLevel = level
 	p.addError(c.Discovery.Validate())
 	p.addError(c.Identity.Validate())
-	p.addError(c.Policy.Validate())
+	p.addError(c.OPA.Validate())
+	p.addError(c.Supply.Validate(c.OPA.PolicyKeys()))
+	if c.Remote != nil {
+		p.addError(c.checkRemote())
+	}
+}
+
+// checkRemote is what is wrong with a remote server that decides, also beside what
+// else says who does.
+func (c *Config) checkRemote() error {
+	problems := []error{c.Remote.Validate()}
+	if c.Supply.Path != "" {
+		problems = append(problems, errors.New(
+			"stagedoor.policy.path and stagedoor.policy.remote both say who decides: keep one"))
+	}
+	if len(c.OPA.PolicyKeys()) > 0 {
+		problems = append(problems, errors.New(
+			"stagedoor.policy.remote and the bundles of opa both say who decides: keep one"))
+	}
+	return errors.Join(problems...)
 }
 
 func (p *problems) oneOf(key, value string, values ...string) {

@@ -11,8 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/engine"
+	"github.com/stagedoor/stagedoor/adapter/opa"
+	"github.com/stagedoor/stagedoor/adapter/remote"
+	"github.com/stagedoor/stagedoor/adapter/supply"
 )
 
 func write(t *testing.T, name, text string) string {
@@ -42,7 +46,7 @@ func TestDefaults(t *testing.T) {
 		Listen: "127.0.0.1:7008", AdminListen: "127.0.0.1:7009", BasePath: "/api/permission",
 		Body: 10 << 20, Items: 10_000, InFlight: 1024, LogLevel: logrus.InfoLevel,
 		Discovery: discovery.Options{BaseURL: "http://127.0.0.1:7007"},
-		Policy:    policy.Options{Decision: time.Second},
+		Engine:    engine.Options{Decision: time.Second},
 	}
 	want.Identity.UserInfoTTL = 5 * time.Second
 	if diff := cmp.Diff(want, c); diff != "" {
@@ -92,12 +96,18 @@ opa:
 			{Target: "http+srv://b/todo", Plugins: []string{"todo"}},
 			{Plugins: []string{"app"}},
 		}},
-		Policy: policy.Options{
-			Entrypoint: "a/b", Decision: 250 * time.Millisecond, MaxAge: time.Hour, DenyStale: true, AuditRequired: true,
-			OPA: []byte(`{"decision_logs":{"service":"s"},` +
+		Entrypoint: "a/b",
+		Supply:     supply.Options{MaxAge: time.Hour, DenyStale: true},
+		OPA: opa.Options{
+			AuditRequired: true,
+			Config: []byte(`{"decision_logs":{"service":"s"},` +
 				`"services":{"s":{"credentials":{"bearer":{"token":"${literal}"}},"url":"http://logs"}}}`),
 		},
-		Remote: &policy.RemoteOptions{URL: "http://opa", Token: "s3cret", Parallel: 3},
+		Engine: engine.Options{Decision: 250 * time.Millisecond},
+		Audit:  audit.Options{Required: true},
+		Remote: &remote.Options{
+			Entrypoint: "a/b", Decision: 250 * time.Millisecond, URL: "http://opa", Token: "s3cret", Parallel: 3,
+		},
 	}
 	want.Identity.UserInfoTTL, want.Identity.Leeway = 9*time.Second, time.Second
 	want.Identity.DangerouslyDisableDefaultAuthPolicy = true
@@ -177,6 +187,18 @@ func TestEveryProblemIsReported(t *testing.T) {
 				"stagedoor.audit.required: opa.decision_logs says nowhere",
 				"stagedoor.policy.path and opa.bundles both say where the policy is",
 			},
+		},
+		"remote beside other policies": {
+			minimal + "stagedoor: {policy: {path: x, entrypoint: a/b, remote: {url: 'http://o'}}}\nopa: {services: {s: {url: 'http://b'}}, bundles: {b: {service: s}}}",
+			[]string{
+				"stagedoor.policy.path and opa.bundles both say where the policy is",
+				"stagedoor.policy.path and stagedoor.policy.remote both say who decides",
+				"stagedoor.policy.remote and the bundles of opa both say who decides",
+			},
+		},
+		"remote without an entrypoint": {
+			minimal + "stagedoor: {policy: {remote: {url: 'http://o'}}}",
+			[]string{"stagedoor.policy.entrypoint: required with stagedoor.policy.remote"},
 		},
 		"other case": {minimal + "stagedoor: {Listen: 'h:1'}", []string{"stagedoor.Listen: unknown key"}},
 		"values": {

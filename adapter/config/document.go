@@ -86,7 +86,7 @@ type own struct {
 		OnError    string        `mapstructure:"onError"`
 		MaxAge     time.Duration `mapstructure:"maxAge"`
 		OnStale    string        `mapstructure:"onStale"`
-		Remote     *remote       `mapstructure:"remote"`
+		Remote     *remoteServer `mapstructure:"remote"`
 	} `mapstructure:"policy"`
 	Limits struct {
 		Body     byteSize      `mapstructure:"body"`
@@ -107,7 +107,7 @@ type own struct {
 	} `mapstructure:"log"`
 }
 
-type remote struct {
+type remoteServer struct {
 	URL       string `mapstructure:"url"`
 	Token     string `mapstructure:"token"`
 	TokenFile string `mapstructure:"tokenFile"`

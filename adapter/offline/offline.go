@@ -31,8 +31,11 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/explore"
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/adapter/words"
 	"github.com/stagedoor/stagedoor/rego"
@@ -63,7 +66,8 @@ type Policy struct {
 	modules map[string]*ast.Module
 	tests   map[string]*ast.Module
 	rules   []*explore.PermissionRule
-	engine  *policy.Engine
+	state   *vetted.State
+	engine  *engine.Engine
 	stock   func() (*stock, error) // made when it is needed first
 }
 
@@ -101,44 +105,40 @@ func (p *Policy) open(ctx context.Context) error {
 	if p.modules, p.tests, err = p.source.parse(); err != nil {
 		return &Refused{p.Path, err}
 	}
-	o := p.engineOptions()
-	o.Path = p.source.at
-	if p.engine, err = policy.New(ctx, o); err != nil {
+	vetter, err := vetted.New(vetted.Options{Entrypoint: p.options.Entrypoint, Library: rego.Modules()})
+	if err != nil {
+		return err
+	}
+	logger := logrus.New()
+	logger.SetLevel(logrus.ErrorLevel)
+	log := logrus.NewEntry(logger)
+	policies := supply.New(supply.Options{Path: p.source.at}, vetter, log)
+	if p.state, err = policies.Load(ctx); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return &Refused{p.Path, p.source.named(err)}
 	}
-	p.rules, err = explore.Rules(p.withLibrary())
-	return err
-}
-
-func (p *Policy) engineOptions() policy.Options {
-	log := logrus.New()
-	log.SetOutput(os.Stderr)
-	log.SetLevel(logrus.ErrorLevel)
-	o := policy.Options{
-		Entrypoint: p.options.Entrypoint,
-		Decision:   p.options.Decision,
-		Library:    rego.Modules(),
-		Log:        logrus.NewEntry(log),
-		Now:        p.options.Now,
+	if p.rules, err = explore.Rules(p.withLibrary()); err != nil {
+		return err
 	}
+	o := engine.Options{Decision: p.options.Decision, Now: p.options.Now}
 	if o.Decision == 0 {
 		o.Decision = defaultDecision
 	}
-	return o
+	p.engine, err = engine.New(o, policies.Serving, log)
+	return err
 }
 
 // Close ends the policy.
-func (p *Policy) Close(ctx context.Context) error {
-	p.engine.Close(ctx)
+func (p *Policy) Close(context.Context) error {
+	p.engine.Close()
 	return p.source.close()
 }
 
 // Decide answers one permission for the caller. A failure of the policy is in the
 // Outcome; the error is the context's.
-func (p *Policy) Decide(ctx context.Context, caller policy.Caller, permission wire.Permission) (*policy.Outcome, error) {
+func (p *Policy) Decide(ctx context.Context, caller decision.Caller, permission wire.Permission) (*decision.Outcome, error) {
 	batch, err := p.DecideAll(ctx, caller, []wire.Permission{permission})
 	if err != nil {
 		return nil, err
@@ -148,14 +148,14 @@ func (p *Policy) Decide(ctx context.Context, caller policy.Caller, permission wi
 
 // DecideAll answers every permission for the caller, in order, as one request.
 func (p *Policy) DecideAll(
-	ctx context.Context, caller policy.Caller, permissions []wire.Permission,
-) (policy.Batch, error) {
+	ctx context.Context, caller decision.Caller, permissions []wire.Permission,
+) (decision.Batch, error) {
 	return p.engine.Decide(ctx, caller, permissions)
 }
 
 // DecideDocument answers an input document as it stands, but for its member
 // resource: a decision is made before the resource is known.
-func (p *Policy) DecideDocument(ctx context.Context, document map[string]any) (*policy.Outcome, error) {
+func (p *Policy) DecideDocument(ctx context.Context, document map[string]any) (*decision.Outcome, error) {
 	batch, _, err := p.engine.DecideDocument(ctx, document)
 	if err != nil {
 		return nil, err
@@ -164,17 +164,17 @@ func (p *Policy) DecideDocument(ctx context.Context, document map[string]any) (*
 }
 
 // Entrypoint is the path of the rule that decides, such as backstage/authz/allow.
-func (p *Policy) Entrypoint() string { return p.engine.State().Entrypoint }
+func (p *Policy) Entrypoint() string { return p.state.Entrypoint }
 
 // AboutResource is whether that is a rule about the resource; otherwise it answers
 // with a boolean or a decision document.
-func (p *Policy) AboutResource() bool { return p.engine.State().AboutResource() }
+func (p *Policy) AboutResource() bool { return p.state.AboutResource() }
 
 // Revision names the policy: what its manifest says, else its content.
-func (p *Policy) Revision() string { return p.engine.State().Revision }
+func (p *Policy) Revision() string { return p.state.Revision }
 
 // Nondeterministic says what makes its answers differ from one time to the next.
-func (p *Policy) Nondeterministic() []policy.Source { return p.engine.State().Nondeterministic }
+func (p *Policy) Nondeterministic() []vetted.Source { return p.state.Nondeterministic }
 
 // Rules are the permission rules that it may ask, the library's among them, in the
 // order of their paths. They must not be changed.

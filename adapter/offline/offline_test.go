@@ -8,13 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/offline"
-	"github.com/stagedoor/stagedoor/adapter/policy"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 var (
-	ann    = policy.Caller{User: "user:default/ann", Claims: []string{"user:default/ann", "group:default/web"}}
+	ann    = decision.Caller{User: "user:default/ann", Claims: []string{"user:default/ann", "group:default/web"}}
 	remove = wire.Permission{Name: "catalog.entity.delete", Action: "delete", Resource: true, ResourceType: "catalog-entity"}
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/agnivade/levenshtein"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
-	"github.com/stagedoor/stagedoor/adapter/policy"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/adapter/words"
 )
@@ -22,7 +22,7 @@ import (
 // A Question is what a policy is asked: may the caller do this, and with which
 // resource where that is known.
 type Question struct {
-	Caller     policy.Caller
+	Caller     decision.Caller
 	Permission wire.Permission
 	// Resource is the resource as encoding/json decodes it; nil where it is not known.
 	Resource any
@@ -97,7 +97,7 @@ func permissionNames(i *inventory.Inventory) []string {
 // of all questions, whatever the text says.
 //
 // The error says what is wrong and where.
-func ReadQuestions(text []byte, caller *policy.Caller, known *inventory.Inventory) ([]Question, error) {
+func ReadQuestions(text []byte, caller *decision.Caller, known *inventory.Inventory) ([]Question, error) {
 	var document map[string]json.RawMessage
 	if err := decode(text, &document); err != nil {
 		return nil, fmt.Errorf("want an authorize request, a decision-log event or an input, in JSON: %w", err)
@@ -141,7 +141,7 @@ type inputDocument struct {
 	Resource any `json:"resource"`
 }
 
-func readInput(text []byte, caller *policy.Caller, known *inventory.Inventory) (Question, error) {
+func readInput(text []byte, caller *decision.Caller, known *inventory.Inventory) (Question, error) {
 	var document inputDocument
 	if err := decode(text, &document); err != nil {
 		return Question{}, fmt.Errorf("input: %w", err)
@@ -150,7 +150,7 @@ func readInput(text []byte, caller *policy.Caller, known *inventory.Inventory) (
 	if p == nil || p.Name == "" {
 		return Question{}, errors.New("input.permission.name is missing: want items, as in a request, or an input with permission and identity")
 	}
-	q := Question{Caller: policy.Caller{Anonymous: true}, Resource: document.Resource}
+	q := Question{Caller: decision.Caller{Anonymous: true}, Resource: document.Resource}
 	if p.Type == "" {
 		var err error
 		if q.Permission, err = FindPermission(known, p.Name); err != nil {
@@ -170,7 +170,7 @@ func readInput(text []byte, caller *policy.Caller, known *inventory.Inventory) (
 			return Question{}, errors.New("input.identity.claims is missing: the default mask of the decision log leaves it out; " +
 				"give the caller by --user and --claims")
 		}
-		q.Caller = policy.Caller{User: i.User, Claims: *i.Claims, Actor: i.Actor}
+		q.Caller = decision.Caller{User: i.User, Claims: *i.Claims, Actor: i.Actor}
 	}
 	return q, nil
 }

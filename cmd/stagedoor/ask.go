@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
-	"github.com/stagedoor/stagedoor/adapter/policy"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -58,7 +58,7 @@ func (a *asked) questions(stdin io.Reader, known *inventory.Inventory) ([]offlin
 		if len(strings.TrimSpace(string(text))) == 0 {
 			return nil, errors.New("what is asked? give --permission, or a request or decision-log event on standard input")
 		}
-		var of *policy.Caller
+		var of *decision.Caller
 		if a.user != "" || a.signedOut {
 			of = &caller
 		}
@@ -88,20 +88,20 @@ func (a *asked) questions(stdin io.Reader, known *inventory.Inventory) ([]offlin
 	return questions, nil
 }
 
-func (a *asked) caller() (policy.Caller, error) {
+func (a *asked) caller() (decision.Caller, error) {
 	switch {
 	case a.signedOut && (a.user != "" || len(a.claims) > 0 || a.actor != ""):
-		return policy.Caller{}, errors.New("--signed-out is a caller without --user, --claims and --actor")
+		return decision.Caller{}, errors.New("--signed-out is a caller without --user, --claims and --actor")
 	case a.user == "" && len(a.claims) > 0:
-		return policy.Caller{}, errors.New("--claims are those of a --user, which is missing")
+		return decision.Caller{}, errors.New("--claims are those of a --user, which is missing")
 	case a.user == "":
-		return policy.Caller{Anonymous: true}, nil
+		return decision.Caller{Anonymous: true}, nil
 	}
 	claims := slices.Clone(a.claims)
 	if len(claims) == 0 {
 		claims = []string{a.user}
 	}
-	return policy.Caller{User: a.user, Claims: claims, Actor: a.actor}, nil
+	return decision.Caller{User: a.user, Claims: claims, Actor: a.actor}, nil
 }
 
 // readPermission is a permission by its name, or as a request has it.

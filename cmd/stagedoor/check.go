@@ -7,7 +7,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/rego"
 )
 
@@ -21,14 +22,14 @@ func newCheck() *cobra.Command {
 			"METADATA names (schema.input, schema.entity, schema.decision).",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, paths []string) error {
+			vetter, err := vetted.New(vettedBy(entrypoint))
+			if err != nil {
+				return err
+			}
+			log := newLog(logrus.ErrorLevel)
 			failed := 0
 			for _, path := range paths {
-				log := logrus.New()
-				log.SetOutput(cmd.ErrOrStderr())
-				log.SetLevel(logrus.ErrorLevel)
-				state, err := policy.Check(cmd.Context(), policy.Options{
-					Path: path, Entrypoint: entrypoint, Library: rego.Modules(), Log: logrus.NewEntry(log),
-				}, rego.Schemas())
+				state, err := supply.New(supply.Options{Path: path}, vetter, log).Check(cmd.Context(), rego.Schemas())
 				if err != nil {
 					failed++
 					cmd.PrintErrf("%s: %v\n", path, err)
@@ -49,7 +50,7 @@ func newCheck() *cobra.Command {
 }
 
 // describe says what of a policy an author would want confirmed.
-func describe(s *policy.State) string {
+func describe(s *vetted.State) string {
 	style := "decision style"
 	if s.AboutResource() {
 		style = "about the resource"

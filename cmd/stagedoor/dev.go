@@ -35,7 +35,8 @@ func serveDev(ctx context.Context, out io.Writer, files []string) error {
 	}
 	log := newLog(c.LogLevel)
 	log.Warn("--dev: anybody may have a token of anybody; this guards nothing")
-	return serve(ctx, c, log, bundles.Dev(), func(s *server) error {
+	c.Supply.Default = bundles.Dev()
+	return serve(ctx, c, log, func(s *server) error {
 		backstage.Serve(s.URL() + c.BasePath)
 		return printRoad(out, s.URL()+c.BasePath, backstage)
 	})

@@ -12,9 +12,11 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/config"
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/engine"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
-	"github.com/stagedoor/stagedoor/rego"
 )
 
 // block returns the first block of the language in a Markdown text.
@@ -41,12 +43,20 @@ func TestReadme(t *testing.T) {
 	writeConfig(t, filepath.Join(dir, ".manifest"), regexp.MustCompile("`(\\{\"roots\".*?\\})`").FindStringSubmatch(readme)[1])
 	log := logrus.New()
 	log.SetLevel(logrus.ErrorLevel)
-	engine, err := policy.New(t.Context(), policy.Options{Path: dir, Library: rego.Modules(), Log: logrus.NewEntry(log)})
+	vetter, err := vetted.New(vettedBy(""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer engine.Close(t.Context())
-	batch, err := engine.Decide(t.Context(), policy.Caller{User: "user:default/ann", Claims: []string{"user:default/ann"}},
+	policies := supply.New(supply.Options{Path: dir}, vetter, logrus.NewEntry(log))
+	if _, err := policies.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	serving, err := engine.New(engine.Options{}, policies.Serving, logrus.NewEntry(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer serving.Close()
+	batch, err := serving.Decide(t.Context(), decision.Caller{User: "user:default/ann", Claims: []string{"user:default/ann"}},
 		[]wire.Permission{{Name: "catalog.entity.delete", Action: "delete", Resource: true, ResourceType: "catalog-entity"}})
 	if err != nil {
 		t.Fatal(err)

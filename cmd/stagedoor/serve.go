@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	stdlog "log"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,11 +17,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stagedoor/stagedoor/adapter"
+	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/config"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/identity"
-	"github.com/stagedoor/stagedoor/adapter/policy"
+	"github.com/stagedoor/stagedoor/adapter/opa"
+	"github.com/stagedoor/stagedoor/adapter/remote"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/bundles"
 	"github.com/stagedoor/stagedoor/rego"
 )
@@ -51,11 +56,11 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			c.Supply.Default = bundles.Default()
 			if checkOnly {
 				return checkConfig(cmd.Context(), c)
 			}
-			log := newLog(c.LogLevel)
-			return serve(cmd.Context(), c, log, bundles.Default(), func(*server) error { return nil })
+			return serve(cmd.Context(), c, newLog(c.LogLevel), func(*server) error { return nil })
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "config", nil, "a YAML `file`; several are merged in order")
@@ -86,20 +91,47 @@ func (s *server) URL() string { return "http://" + s.listener.Addr().String() }
 // AdminURL is where the operator's API is.
 func (s *server) AdminURL() string { return "http://" + s.admin.Addr().String() }
 
-// checkConfig checks all that can be checked without being seen from outside.
+// checkConfig checks all that can be checked without being seen from outside: what
+// OPA's bundles will bring, or a remote server decides, is not known.
 func checkConfig(ctx context.Context, c *config.Config) error {
-	log := newLog(logrus.ErrorLevel)
-	if c.Remote != nil {
-		return c.Remote.Validate(c.Policy)
+	if c.Remote != nil || c.Supply.Path == "" && len(c.OPA.PolicyKeys()) > 0 {
+		return nil
 	}
-	options := c.Policy
-	options.Library, options.Default, options.Log = rego.Modules(), bundles.Default(), log
-	return policy.Vet(ctx, options)
+	vetter, err := vetted.New(vettedBy(c.Entrypoint))
+	if err != nil {
+		return err
+	}
+	_, err = supply.New(c.Supply, vetter, newLog(logrus.ErrorLevel)).Load(ctx)
+	return err
 }
 
-// build puts the server together; it does not listen yet. The bundle fallback
-// serves where the configuration names no policy.
-func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs.FS) (*server, error) {
+// vettedBy says what policies are held to.
+func vettedBy(entrypoint string) vetted.Options {
+	return vetted.Options{Entrypoint: entrypoint, Library: rego.Modules(), Mask: rego.Mask()}
+}
+
+// closers close what was started, the last first.
+type closers []func(context.Context)
+
+func (c *closers) add(f func(context.Context)) { *c = append(*c, f) }
+
+// simple adds what needs no time to close.
+func (c *closers) simple(f func()) { c.add(func(context.Context) { f() }) }
+
+func (c *closers) close(ctx context.Context) {
+	for _, f := range slices.Backward(*c) {
+		f(ctx)
+	}
+}
+
+// build puts the server together; it does not listen yet.
+func build(ctx context.Context, c *config.Config, log *logrus.Entry) (_ *server, err error) {
+	var started closers
+	defer func() {
+		if err != nil {
+			started.close(context.WithoutCancel(ctx))
+		}
+	}()
 	places, err := discovery.New(c.Discovery)
 	if err != nil {
 		return nil, err
@@ -108,64 +140,74 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs
 	if err != nil {
 		return nil, err
 	}
+	started.simple(who.Close)
 	service := func(_ context.Context, pluginID string) (string, error) { return who.ServiceToken(pluginID) }
 	asker, err := conditions.New(conditions.Options{}, places, service, log)
 	if err != nil {
-		who.Close()
 		return nil, err
 	}
+	started.simple(asker.Close)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	options := c.Policy
-	options.Library, options.Mask, options.Default = rego.Modules(), rego.Mask(), fallback
-	options.Log, options.Registry = log, registry
-	decides, err := newDecider(ctx, c.Remote, options)
-	if err != nil {
-		asker.Close()
-		who.Close()
+	parts := adapter.Parts{Identity: who, Conditions: asker, Log: log, Registry: registry}
+	if err := startPolicy(ctx, c, &parts, &started); err != nil {
 		return nil, err
 	}
 	s := adapter.New(adapter.Options{
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
 		CORS: c.CORS, Version: version(),
-	}, adapter.Parts{
-		Identity: who, Policy: decides, Conditions: asker, Audit: decides.Audit(), Log: log, Registry: registry,
-	})
+	}, parts)
 	handler, err := s.Handler()
 	if err != nil {
 		return nil, err
 	}
-	return &server{
-		handler: handler, adminHandler: s.AdminHandler(),
-		close: func(ctx context.Context) {
-			asker.Close()
-			who.Close()
-			decides.Close(ctx)
-		},
-	}, nil
+	return &server{handler: handler, adminHandler: s.AdminHandler(), close: started.close}, nil
 }
 
-// decider is the policy, in process or remote.
-type decider interface {
-	adapter.Decider
-	Audit() *policy.Audit
-	Close(context.Context)
-}
-
-func newDecider(ctx context.Context, remote *policy.RemoteOptions, o policy.Options) (decider, error) {
-	if remote != nil {
-		return policy.NewRemote(ctx, *remote, o)
+// startPolicy starts what brings policies, what decides, in process or remote, and
+// the decision log.
+func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, started *closers) error {
+	vetter, err := vetted.New(vettedBy(c.Entrypoint))
+	if err != nil {
+		return err
 	}
-	return policy.New(ctx, o)
+	policies := supply.New(c.Supply, vetter, p.Log)
+	manager, err := opa.New(c.OPA, policies.Store(), p.Log, p.Registry)
+	if err != nil {
+		return err
+	}
+	started.add(manager.Stop)
+	p.Audit, err = audit.New(c.Audit, manager, p.Log)
+	if err != nil {
+		return err
+	}
+	started.simple(p.Audit.Close)
+	if c.Remote != nil {
+		far, err := remote.New(*c.Remote, p.Log)
+		if err != nil {
+			return err
+		}
+		started.simple(far.Close)
+		p.Policy, p.Status = far, far.Status
+		return manager.Start(ctx)
+	}
+	decides := c.Engine
+	decides.Caching = manager.InterQueryBuiltinCacheConfig()
+	near, err := engine.New(decides, policies.Serving, p.Log)
+	if err != nil {
+		return err
+	}
+	started.simple(near.Close)
+	started.simple(policies.Close)
+	p.Policy, p.Status = near, policies.Status
+	return policies.Start(ctx, manager)
 }
 
 // serve serves until ctx is done, and then finishes what is in flight. Started is
 // called once both servers listen.
-func serve(
-	ctx context.Context, c *config.Config, log *logrus.Entry, fallback fs.FS, started func(*server) error,
-) error {
+func serve(ctx context.Context, c *config.Config, log *logrus.Entry, started func(*server) error) error {
 	pace(ctx)
-	s, err := build(ctx, c, log, fallback)
+	s, err := build(ctx, c, log)
 	if err != nil {
 		return err
 	}

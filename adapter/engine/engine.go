@@ -1,0 +1,266 @@
+// Package engine decides by the policy that serves.
+//
+// [Engine.Decide] takes the policy's state as it is at that moment, and answers every
+// item of a request by it: from the memo where the policy is deterministic and was
+// asked before, by exploration (package explore) where the entrypoint is about the
+// resource, and by plain evaluation otherwise. Nothing is locked meanwhile.
+package engine
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/topdown/cache"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// Options say how decisions are made. The zero value of a field is its default.
+type Options struct {
+	// Decision is how long one decision may take (stagedoor.limits.decision); one
+	// second by default.
+	Decision time.Duration
+	// Caching is what builtins may keep between decisions (opa.caching); nil is OPA's
+	// own default.
+	Caching *cache.Config
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+const defaultDecision = time.Second
+
+// Serving returns the policy that decides at this moment, or why there is none.
+type Serving func() (*vetted.State, error)
+
+// Engine decides in process. It is safe for concurrent use.
+type Engine struct {
+	options  Options
+	serving  Serving
+	log      *logrus.Entry
+	builtins struct {
+		query cache.InterQueryCache
+		value cache.InterQueryValueCache
+	}
+	memo  *memo
+	turns chan struct{} // held by who evaluates; see ask
+	stop  context.CancelFunc
+}
+
+// New returns an engine over the policy that serves. The log gets what the operator
+// should know; it never sees an input. Close must be called in the end.
+func New(o Options, serving Serving, log *logrus.Entry) (*Engine, error) {
+	if o.Decision == 0 {
+		o.Decision = defaultDecision
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Caching == nil {
+		caching, err := cache.ParseCachingConfig(nil)
+		if err != nil {
+			return nil, err
+		}
+		o.Caching = caching
+	}
+	memo, err := newMemo()
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	e := &Engine{
+		options: o, serving: serving, log: log, memo: memo, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), stop: stop,
+	}
+	e.builtins.query = cache.NewInterQueryCacheWithContext(ctx, o.Caching)
+	e.builtins.value = cache.NewInterQueryValueCache(ctx, o.Caching)
+	return e, nil
+}
+
+// Close ends what New started.
+func (e *Engine) Close() { e.stop() }
+
+// Decide answers every permission for the caller, in order, all by the same
+// policy. Equal permissions are decided once, and decisions of a deterministic
+// policy are remembered. What fails for one item is in its Outcome; the error is
+// for the whole batch: why no policy serves, or the context's.
+func (e *Engine) Decide(ctx context.Context, caller decision.Caller, permissions []wire.Permission) (decision.Batch, error) {
+	s, err := e.serving()
+	if err != nil {
+		return decision.Batch{}, err
+	}
+	w := world{now: e.options.Now(), caller: caller}
+	known, key := (*remembered)(nil), callerKey{}
+	if s.Deterministic() {
+		key = callerKeyOf(s, caller)
+		known = e.memo.of(key)
+	}
+	outcomes := make([]*decision.Outcome, len(permissions))
+	var decided map[question]*decision.Outcome
+	for i, p := range permissions {
+		of := questionOf(s, p)
+		if outcomes[i] = known.outcome(of); outcomes[i] != nil {
+			continue
+		}
+		if outcomes[i] = decided[of]; outcomes[i] != nil {
+			continue
+		}
+		// A cheap evaluation does not notice that its context is done.
+		if err := ctx.Err(); err != nil {
+			return decision.Batch{}, err
+		}
+		if decided == nil {
+			decided = make(map[question]*decision.Outcome)
+		}
+		outcome := e.ask(ctx, s, &w, p)
+		outcomes[i], decided[of] = &outcome, &outcome
+	}
+	// A failure because the request ran out is the request's.
+	if err := ctx.Err(); err != nil {
+		return decision.Batch{}, err
+	}
+	if len(decided) > 0 && s.Deterministic() {
+		e.memo.add(key, known, decided)
+	}
+	return decision.Batch{Outcomes: outcomes, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint}, nil
+}
+
+// world is what all decisions of one batch share: one time, one caller.
+type world struct {
+	now      time.Time
+	caller   decision.Caller
+	identity *ast.Term // made when the first decision needs it
+}
+
+// ask asks the policy about one permission of a batch. A policy that waits for
+// nothing is asked by as many requests at a time as there are processors. All at
+// once they would take longer together and, with many that nothing is remembered
+// for, each of them could outlast the time for one decision.
+func (e *Engine) ask(ctx context.Context, s *vetted.State, w *world, p wire.Permission) decision.Outcome {
+	if s.Deterministic() {
+		select {
+		case e.turns <- struct{}{}:
+			defer func() { <-e.turns }()
+		case <-ctx.Done():
+			return decision.Outcome{Err: failure(ctx.Err())}
+		}
+	}
+	if w.identity == nil {
+		w.identity = decision.Identity(w.caller)
+	}
+	return e.decide(ctx, s, w, p, decision.Input(p, w.identity))
+}
+
+// decide decides within the time that one decision may take.
+func (e *Engine) decide(ctx context.Context, s *vetted.State, w *world, p wire.Permission, input ast.Object) decision.Outcome {
+	ctx, cancel := context.WithTimeout(ctx, e.options.Decision)
+	defer cancel()
+	var outcome decision.Outcome
+	var err error
+	if s.AboutResource() {
+		outcome, err = e.explore(ctx, s, w, p, input)
+	} else {
+		outcome, err = e.evaluate(ctx, s, w, input)
+	}
+	if err == nil {
+		if err := s.CheckConditions(outcome.Decision); err != nil {
+			return decision.Outcome{Err: &decision.Failure{Kind: decision.FailureAnswer, Cause: err}}
+		}
+	}
+	if err != nil {
+		return decision.Outcome{Err: failure(err)}
+	}
+	return outcome
+}
+
+// evaluate asks a decision-style policy.
+func (e *Engine) evaluate(ctx context.Context, s *vetted.State, w *world, input ast.Value) (decision.Outcome, error) {
+	_, txn := s.Data()
+	var tracker topdown.EvaluatedRuleTracker
+	results, err := s.Query().Eval(ctx,
+		rego.EvalEvaluatedRuleTracker(&tracker),
+		rego.EvalParsedInput(input),
+		rego.EvalTransaction(txn),
+		rego.EvalTime(w.now),
+		rego.EvalInterQueryBuiltinCache(e.builtins.query),
+		rego.EvalInterQueryBuiltinValueCache(e.builtins.value),
+	)
+	if err != nil {
+		return decision.Outcome{}, err
+	}
+	if len(results) == 0 {
+		return decision.Outcome{RuleLabels: tracker.Labels}, nil // undefined is DENY
+	}
+	answer, reason, err := wire.ParseDecision(results[0].Expressions[0].Value)
+	if err != nil {
+		return decision.Outcome{}, &decision.Failure{Kind: decision.FailureAnswer, Cause: err}
+	}
+	return decision.Outcome{Decision: answer, Reason: reason, RuleLabels: tracker.Labels}, nil
+}
+
+// explore asks a policy about the resource for the conditions under which it allows.
+func (e *Engine) explore(
+	ctx context.Context, s *vetted.State, w *world, p wire.Permission, input ast.Object,
+) (decision.Outcome, error) {
+	store, txn := s.Data()
+	result, err := s.Explorer().Decide(ctx, explore.Query{
+		Store:                       store,
+		Txn:                         txn,
+		Input:                       input,
+		Basic:                       !p.Resource,
+		ResourceType:                p.ResourceType,
+		Time:                        w.now,
+		InterQueryBuiltinCache:      e.builtins.query,
+		InterQueryBuiltinValueCache: e.builtins.value,
+	})
+	if err != nil {
+		return decision.Outcome{}, err
+	}
+	for i, err := range result.Errors {
+		result.Errors[i] = errors.New(wire.WithoutSecrets(err.Error()))
+		e.log.WithError(result.Errors[i]).WithField("permission", p.Name).
+			Warn("a branch of the policy failed and is no part of the conditions")
+	}
+	reasons := result.Either
+	if result.Reason != "" {
+		reasons = append([]string{result.Reason}, reasons...)
+	}
+	for _, why := range result.Either {
+		e.log.WithField("permission", p.Name).WithField("rule", why).Info("decided by either answer to a rule")
+	}
+	return decision.Outcome{
+		Decision: result.Decision,
+		Reason:   strings.Join(reasons, "; "),
+		Excluded: result.Errors,
+	}, nil
+}
+
+// failure gives an error of a decision its kind.
+func failure(err error) *decision.Failure {
+	if f, ok := errors.AsType[*decision.Failure](err); ok {
+		return f
+	}
+	kind := decision.FailureEvaluation
+	switch _, answer := errors.AsType[*explore.AnswerError](err); {
+	case answer:
+		kind = decision.FailureAnswer
+	case topdown.IsCancel(err), errors.Is(err, context.DeadlineExceeded):
+		kind = decision.FailureDeadline
+	case isLimit(err):
+		kind = decision.FailureBounds
+	}
+	return &decision.Failure{Kind: kind, Cause: err}
+}
+
+func isLimit(err error) bool {
+	_, is := errors.AsType[*explore.LimitError](err)
+	return is
+}

@@ -1,0 +1,510 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unique"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/rego"
+)
+
+// engineOf decides by the policy in a folder.
+func engineOf(t testing.TB, dir string) *Engine {
+	t.Helper()
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	log := logrus.NewEntry(logger)
+	vetter, err := vetted.New(vetted.Options{Library: rego.Modules()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies := supply.New(supply.Options{Path: dir}, vetter, log)
+	if _, err := policies.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e, err := New(Options{}, policies.Serving, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return e
+}
+
+// memoEngine decides by one module.
+func memoEngine(t testing.TB, module string) *Engine {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{".manifest": `{"roots": ["p"]}`, "p.rego": "package p\n\n" + module} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return engineOf(t, dir)
+}
+
+// serves is the policy that the engine decides by.
+func serves(t testing.TB, e *Engine) *vetted.State {
+	t.Helper()
+	s, err := e.serving()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// reading is a policy that reads what the expression does.
+func reading(t testing.TB, expression string) *vetted.State {
+	t.Helper()
+	return serves(t, memoEngine(t, "# METADATA\n# entrypoint: true\nallow if "+expression+"\n"))
+}
+
+func decideOne(t testing.TB, e *Engine, c decision.Caller, p wire.Permission) *decision.Outcome {
+	t.Helper()
+	batch, err := e.Decide(t.Context(), c, []wire.Permission{p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return batch.Outcomes[0]
+}
+
+const byUserAndName = `# METADATA
+# entrypoint: true
+default allow := false
+
+allow if {
+	input.identity.user == "user:default/ann"
+	input.permission.name == "a"
+}
+`
+
+// TestMemoTellsApart asks in an order in which a decision that is remembered too
+// broadly would be given to somebody else.
+func TestMemoTellsApart(t *testing.T) {
+	e := memoEngine(t, byUserAndName)
+	ann, bob := decision.Caller{User: "user:default/ann"}, decision.Caller{User: "user:default/bob"}
+	a, b := wire.Permission{Name: "a"}, wire.Permission{Name: "b"}
+	for round := range 2 {
+		for _, step := range []struct {
+			caller decision.Caller
+			ask    wire.Permission
+			want   wire.Result
+		}{
+			{ann, a, wire.Allow},
+			{ann, b, wire.Deny},
+			{bob, a, wire.Deny},
+			{decision.Caller{Anonymous: true}, a, wire.Deny},
+			// What the policy does not read makes no difference.
+			{decision.Caller{User: ann.User, Claims: []string{"group:default/x"}, Actor: "catalog"}, a, wire.Allow},
+			{ann, wire.Permission{Name: "a", Action: "read"}, wire.Allow},
+		} {
+			got := decideOne(t, e, step.caller, step.ask)
+			if got.Err != nil || got.Decision.Result != step.want {
+				t.Errorf("round %d: %+v %+v: got %v, %v", round, step.caller, step.ask, got.Decision.Result, got.Err)
+			}
+			if round > 0 && !got.Remembered {
+				t.Errorf("%+v %+v was not remembered", step.caller, step.ask)
+			}
+		}
+	}
+}
+
+// TestMemoKnowsTheElse has a policy of one chain, whose later answers depend on what
+// the first one does not look at.
+func TestMemoKnowsTheElse(t *testing.T) {
+	e := engineOf(t, "../../bundles/wrapper")
+	ann := decision.Caller{User: "user:default/ann", Claims: []string{"user:default/ann", "group:default/web"}}
+	bob := decision.Caller{User: "user:default/bob", Claims: ann.Claims}
+	for range 2 {
+		for _, step := range []struct {
+			name string
+			want wire.Result
+		}{
+			{"catalog.location.read", wire.Allow},
+			{"catalog.location.delete", wire.Deny},
+			{"scaffolder.task.create", wire.Allow},
+			{"catalog.entity.create", wire.Deny},
+		} {
+			if got := decideOne(t, e, ann, wire.Permission{Name: step.name}); got.Err != nil || got.Decision.Result != step.want {
+				t.Errorf("%s, remembered %t: %v, %v", step.name, got.Remembered, got.Decision.Result, got.Err)
+			}
+		}
+		task := wire.Permission{Name: "scaffolder.task.read", Action: "read", Resource: true, ResourceType: "scaffolder-task"}
+		for _, caller := range []decision.Caller{ann, bob} {
+			if text := decideOne(t, e, caller, task).Decision.Text(); !strings.Contains(text, caller.User) {
+				t.Errorf("%s is answered %s", caller.User, text)
+			}
+		}
+	}
+}
+
+// TestBatchDecidesOnce holds repetitions in a batch together, remembered or not.
+func TestBatchDecidesOnce(t *testing.T) {
+	for name, module := range map[string]string{
+		"remembered": byUserAndName,
+		"not remembered": `# METADATA
+# entrypoint: true
+default allow := false
+
+allow if rand.intn(input.permission.name, 1000000) >= 0
+`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := memoEngine(t, module)
+			a, b := wire.Permission{Name: "a"}, wire.Permission{Name: "b"}
+			batch, err := e.Decide(t.Context(), decision.Caller{User: "user:default/ann"}, []wire.Permission{a, b, a, a})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := batch.Outcomes
+			if o[0] != o[2] || o[0] != o[3] || o[0] == o[1] {
+				t.Errorf("got the outcomes %p %p %p %p", o[0], o[1], o[2], o[3])
+			}
+		})
+	}
+}
+
+// TestMemoIsBoundedByCaller has one caller make up permissions, of which the latest
+// are remembered.
+func TestMemoIsBoundedByCaller(t *testing.T) {
+	e := memoEngine(t, byUserAndName)
+	ann := decision.Caller{User: "user:default/ann"}
+	key := callerKeyOf(serves(t, e), ann)
+	start := 0
+	for _, size := range []int{1000, 1000, 1000, 3 * memoPermissions, 1000} {
+		var all []wire.Permission
+		for n := range size {
+			all = append(all, wire.Permission{Name: fmt.Sprint("made-up-", start+n)})
+		}
+		start += size
+		if _, err := e.Decide(t.Context(), ann, all); err != nil {
+			t.Fatal(err)
+		}
+		known := e.memo.of(key)
+		if n := len(known.all()); n == 0 || n > memoPermissions || known.weight < uint32(n*questionOverhead) {
+			t.Fatalf("after %d: %d outcomes of weight %d", start, n, known.weight)
+		}
+		if o := decideOne(t, e, ann, all[0]); size < memoPermissions && !o.Remembered {
+			t.Errorf("after %d: what was asked last is forgotten", start)
+		}
+	}
+	if o := decideOne(t, e, ann, wire.Permission{Name: "a"}); o.Decision.Result != wire.Allow {
+		t.Errorf("got %v, %v", o.Decision.Result, o.Err)
+	}
+}
+
+// TestMemoSharesAnswers asks for permissions of which some have the same answer, found
+// in the same way.
+func TestMemoSharesAnswers(t *testing.T) {
+	e := memoEngine(t, `# METADATA
+# entrypoint: true
+default decision := {"result": "DENY"}
+
+# METADATA
+# labels:
+#   rule: odd
+decision := {"result": "ALLOW", "reason": reason} if endswith(input.permission.name, "1")
+
+# METADATA
+# labels:
+#   rule: even
+decision := {"result": "ALLOW", "reason": reason} if endswith(input.permission.name, "2")
+
+reason := split(input.permission.name, "-")[0]
+`)
+	caller := decision.Caller{User: "user:default/ann"}
+	outcomes := map[string]*decision.Outcome{}
+	for round := range 3 {
+		for n := range 60 {
+			name := fmt.Sprintf("%c-%02d", 'a'+n%2, n/2%10*10+1+n/20%2)
+			o := decideOne(t, e, caller, wire.Permission{Name: name})
+			labels := []map[string]any{{"rule": []string{"", "odd", "even"}[name[len(name)-1]-'0']}}
+			if o.Err != nil || o.Decision.Result != wire.Allow || o.Reason != name[:1] || !reflect.DeepEqual(o.RuleLabels, labels) {
+				t.Fatalf("round %d, %s: got %+v", round, name, o)
+			}
+			if round > 0 && !o.Remembered {
+				t.Errorf("%s is not remembered", name)
+			}
+			outcomes[name] = o
+		}
+	}
+	different := map[*decision.Outcome]bool{}
+	for _, o := range outcomes {
+		different[o] = true
+	}
+	if len(outcomes) != 40 || len(different) != 4 {
+		t.Errorf("%d questions have %d outcomes", len(outcomes), len(different))
+	}
+}
+
+// TestCallersHaveKeysOfTheirOwn has states and callers who could be taken for one
+// another.
+func TestCallersHaveKeysOfTheirOwn(t *testing.T) {
+	long := strings.Repeat("x", 253)
+	keys := map[callerKey]string{}
+	state := *reading(t, "input.identity")
+	for _, number := range []uint64{1, 2, 257, 1 << 32} {
+		state.Number = number
+		for _, c := range []decision.Caller{
+			{},
+			{Anonymous: true},
+			{User: "a"},
+			{Actor: "a"},
+			{Claims: []string{}, User: "ab", Actor: "c"},
+			{User: "a", Actor: "bc"},
+			{Claims: []string{"a"}},
+			{Claims: []string{""}},
+			{Claims: []string{"", ""}},
+			{Claims: []string{"ab", "c"}},
+			{Claims: []string{"a", "bc"}},
+			{Claims: []string{"abc"}},
+			{Claims: []string{"bc", "a"}},
+			{Claims: []string{long}},
+			{Claims: []string{"", long}},
+			{Claims: []string{long, ""}},
+			// These are one, were a length a byte.
+			{User: "\x00\x03\xfd" + long},
+			{Claims: []string{long, "", ""}},
+		} {
+			who := fmt.Sprintf("%d %+v", number, c)
+			key := callerKeyOf(&state, c)
+			if other, known := keys[key]; known {
+				t.Errorf("%.60s has the key of %.60s", who, other)
+			}
+			keys[key] = who
+		}
+	}
+}
+
+// TestMemoAddsTwice adds to what is known twice, as two requests at a time do.
+func TestMemoAddsTwice(t *testing.T) {
+	m, err := newMemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(known *remembered, names ...string) *remembered {
+		decided := map[question]*decision.Outcome{}
+		for _, name := range names {
+			decided[unique.Make(wire.Permission{Name: name})] = &decision.Outcome{Reason: name}
+		}
+		m.add(callerKey{}, known, decided)
+		return m.of(callerKey{})
+	}
+	known := add(nil, "a", "b", "c", "d", "e")
+	first, second := add(known, "f"), add(known, "g")
+	if first.answers[5].Reason != "f" || second.answers[5].Reason != "g" || len(known.answers) != 5 {
+		t.Errorf("got %s and %s beside %d", first.answers[5].Reason, second.answers[5].Reason, len(known.answers))
+	}
+}
+
+// TestMemoSharesPlain has callers whose answers say no more than a result, and such
+// as say more.
+func TestMemoSharesPlain(t *testing.T) {
+	m, err := newMemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allow := wire.Decision{Result: wire.Allow}
+	outcomes := map[string]decision.Outcome{
+		"allow":       {Decision: allow},
+		"deny":        {},
+		"reason":      {Decision: allow, Reason: "because"},
+		"labels":      {Decision: allow, RuleLabels: []map[string]any{{"rule": "one"}}},
+		"excluded":    {Decision: allow, Excluded: []error{errors.New("failed")}},
+		"conditional": {Decision: wire.NewConditional("catalog", "catalog-entity", criteria.Criteria{Op: criteria.Leaf, Rule: criteria.Rule{Name: "IS_ENTITY_OWNER"}})},
+	}
+	ann, bob := callerKey{1}, callerKey{2}
+	for _, key := range []callerKey{ann, bob} {
+		decided := map[question]*decision.Outcome{}
+		for name, outcome := range outcomes {
+			decided[unique.Make(wire.Permission{Name: name})] = &outcome
+		}
+		m.add(key, nil, decided)
+	}
+	for name, want := range outcomes {
+		of := unique.Make(wire.Permission{Name: name})
+		anns, bobs := m.of(ann).outcome(of), m.of(bob).outcome(of)
+		want.Remembered = true
+		if expect := fmt.Sprintf("%+v", want); fmt.Sprintf("%+v", *anns) != expect || fmt.Sprintf("%+v", *bobs) != expect {
+			t.Errorf("%s: got %+v and %+v", name, *anns, *bobs)
+		}
+		if plain := name == "allow" || name == "deny"; (anns == bobs) != plain {
+			t.Errorf("%s: the same for both: %t", name, anns == bobs)
+		}
+	}
+}
+
+// TestMemoKeepsExcluded has answers that say the same, though a branch failed for one
+// of them.
+func TestMemoKeepsExcluded(t *testing.T) {
+	m, err := newMemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := errors.New("division by zero")
+	decided := map[question]*decision.Outcome{}
+	for n := range 20 {
+		o := &decision.Outcome{Decision: wire.Decision{Result: wire.Allow}}
+		if n%2 == 0 {
+			o.Excluded = []error{failed}
+		}
+		decided[unique.Make(wire.Permission{Name: strconv.Itoa(n)})] = o
+	}
+	m.add(callerKey{}, nil, decided)
+	for of, made := range decided {
+		if got := m.of(callerKey{}).outcome(of); !slices.Equal(got.Excluded, made.Excluded) || !got.Remembered || made.Remembered {
+			t.Errorf("%s: got %+v", of.Value().Name, got)
+		}
+	}
+}
+
+// readsAlmostAll is a policy that reads who asks, and the name of what is asked.
+func readsAlmostAll(t testing.TB) *vetted.State {
+	t.Helper()
+	return reading(t, `{input.identity.user, input.permission.name} == {c | some c in input.identity.claims}`)
+}
+
+// remembering has a memo remember the answers to questions of callers: each of them
+// the half of its questions with ALLOW, the other half with its own conditions.
+func remembering(t *testing.T, s *vetted.State, callers, questions int, name func(caller, question int) string) (*memo, []callerKey) {
+	t.Helper()
+	m, err := newMemo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := make([]callerKey, callers)
+	for n := range keys {
+		user := fmt.Sprintf("user:default/user-%05d", n)
+		keys[n] = callerKeyOf(s, decision.Caller{User: user, Claims: []string{user, strings.Repeat("x", 200)}})
+		decided := map[question]*decision.Outcome{}
+		for q := range questions {
+			o := &decision.Outcome{Decision: wire.Decision{Result: wire.Allow}}
+			if q%2 == 0 {
+				params := fmt.Sprintf(`{"claims":[%q,%q]}`, user, strings.Repeat("x", 300))
+				o.Decision = wire.NewConditional("catalog", "catalog-entity", criteria.Criteria{Op: criteria.Leaf, Rule: criteria.Rule{
+					Name: "IS_ENTITY_OWNER", ResourceType: "catalog-entity", Params: params,
+				}})
+			}
+			decided[questionOf(s, wire.Permission{Name: name(n, q)})] = o
+		}
+		m.add(keys[n], nil, decided)
+	}
+	m.cache.CleanUp()
+	return m, keys
+}
+
+// TestMemoHoldsManyCallers has as many callers, with as many questions and answers as
+// long, as there are in a large company.
+func TestMemoHoldsManyCallers(t *testing.T) {
+	const callers = 4500
+	m, keys := remembering(t, readsAlmostAll(t), callers, 50, func(_, q int) string { return fmt.Sprintf("catalog.entity.something.%02d", q) })
+	for n, key := range keys {
+		if m.of(key) == nil {
+			t.Fatalf("caller %d of %d is forgotten; the memo weighs %d", n, callers, m.cache.WeightedSize())
+		}
+	}
+}
+
+// TestMemoWeighsWhatItTakes has callers who make up their own permissions, few and
+// many.
+func TestMemoWeighsWhatItTakes(t *testing.T) {
+	s := readsAlmostAll(t)
+	for _, questions := range []int{1, 10, 500} {
+		before := heap()
+		m, keys := remembering(t, s, 10_000/questions, questions, func(n, q int) string { return fmt.Sprintf("made-up-by-%05d-%05d", n, q) })
+		took, weight := heap()-before, float64(m.cache.WeightedSize())
+		if ratio := took / weight; ratio > 1.3 || ratio < 0.3 {
+			t.Errorf("%d questions each: %.0f bytes weigh %.0f", questions, took, weight)
+		}
+		if m.of(keys[0]) == nil {
+			t.Errorf("%d questions each: not all are remembered, and the comparison is worth nothing", questions)
+		}
+	}
+}
+
+// heap is how many bytes are in use.
+func heap() float64 {
+	var m runtime.MemStats
+	for range 3 { // the last of which finds what finalizers of the first let go
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+// TestMemoUnderConcurrency has many ask about one caller at a time, each of them
+// adding to what is remembered.
+func TestMemoUnderConcurrency(t *testing.T) {
+	e := memoEngine(t, byUserAndName)
+	ann := decision.Caller{User: "user:default/ann"}
+	var group sync.WaitGroup
+	for w := range 8 {
+		group.Go(func() {
+			for n := range 200 {
+				p := wire.Permission{Name: fmt.Sprint("p-", (n*7+w)%50)}
+				if n%3 == 0 {
+					p.Name = "a"
+				}
+				batch, err := e.Decide(t.Context(), ann, []wire.Permission{p})
+				if err != nil || (batch.Outcomes[0].Decision.Result == wire.Allow) != (p.Name == "a") {
+					t.Errorf("%s: got %v, %v", p.Name, batch.Outcomes, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// TestDecisionsTakeTurns lets others evaluate and not come to an end: what is
+// remembered is answered meanwhile, and what is not waits until its request gives up.
+func TestDecisionsTakeTurns(t *testing.T) {
+	e := memoEngine(t, byUserAndName)
+	ann, a, b := decision.Caller{User: "user:default/ann"}, wire.Permission{Name: "a"}, wire.Permission{Name: "b"}
+	decideOne(t, e, ann, a)
+	for range cap(e.turns) {
+		e.turns <- struct{}{}
+	}
+	if o := decideOne(t, e, ann, a); o.Decision.Result != wire.Allow || !o.Remembered {
+		t.Errorf("got %v, %v", o.Decision.Result, o.Err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := e.Decide(ctx, ann, []wire.Permission{b}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got the error %v", err)
+	}
+	<-e.turns
+	if o := decideOne(t, e, ann, b); o.Err != nil || o.Decision.Result != wire.Deny || o.Remembered {
+		t.Errorf("got %v, %v", o.Decision.Result, o.Err)
+	}
+}
+
+// TestNotRemembered has a policy that allows for a moment.
+func TestNotRemembered(t *testing.T) {
+	e := memoEngine(t, fmt.Sprintf("# METADATA\n# entrypoint: true\ndefault allow := false\n\nallow if time.now_ns() < %d\n", time.Now().Add(time.Hour).UnixNano()))
+	ask := wire.Permission{Name: "a"}
+	if got := decideOne(t, e, decision.Caller{}, ask); got.Decision.Result != wire.Allow {
+		t.Fatalf("at first: %+v", got)
+	}
+	e.options.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	if got := decideOne(t, e, decision.Caller{}, ask); got.Decision.Result != wire.Deny {
+		t.Errorf("later: %+v", got)
+	}
+}

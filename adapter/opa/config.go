@@ -1,0 +1,326 @@
+package opa
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/open-policy-agent/opa/v1/config"
+	opakeys "github.com/open-policy-agent/opa/v1/keys"
+	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
+	"github.com/open-policy-agent/opa/v1/plugins/discovery"
+	"github.com/open-policy-agent/opa/v1/plugins/logs"
+	"github.com/open-policy-agent/opa/v1/plugins/status"
+)
+
+// What stagedoor ships with other defaults than OPA.
+const (
+	// A file of a bundle may have so many bytes; OPA lets it have 1 GiB, of which
+	// the JSON takes twenty times as much memory.
+	bundleFileBytes = 64 << 20
+	// The decision log is sent every one to so many seconds; OPA takes up to 600.
+	logDelayLeast, logDelayMost = 1, 2
+	// So many events, or chunks that could not be sent, wait at most, though none
+	// beyond BufferBytes; and a chunk may have so many bytes.
+	logEvents     = 4096
+	logChunkBytes = 128 << 10
+)
+
+// BufferBytes is how many bytes of events may wait in the buffer of OPA's decision log.
+const BufferBytes = 64 << 20
+
+// document is OPA's configuration as decoded JSON.
+type document map[string]any
+
+// Validate reports everything that is wrong with the configuration as far as it can
+// be known without reading a policy, each problem with its key.
+func (o Options) Validate() error {
+	_, err := o.document()
+	return err
+}
+
+// PolicyKeys are the keys of the configuration that say where a policy is.
+func (o Options) PolicyKeys() []string {
+	d := document{}
+	if err := json.Unmarshal(o.Config, &d); err != nil {
+		return nil // Validate says so
+	}
+	return d.policyKeys()
+}
+
+func (d document) policyKeys() (keys []string) {
+	for _, key := range []string{"bundles", "discovery"} {
+		if d.has(key) {
+			keys = append(keys, "opa."+key)
+		}
+	}
+	return keys
+}
+
+// document is the configuration that OPA's plugins start with: checked, and
+// with the defaults filled in that stagedoor ships.
+func (o Options) document() (document, error) {
+	d := document{}
+	if len(bytes.TrimSpace(o.Config)) == 0 {
+		o.Config = []byte("{}")
+	}
+	if err := json.Unmarshal(o.Config, &d); err != nil {
+		return nil, fmt.Errorf("opa: %w", err)
+	}
+	parsed, err := config.ParseConfig(o.Config, "")
+	if err != nil {
+		return nil, fmt.Errorf("opa: %w", err)
+	}
+	if err := errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), o.refuseRequired(d)); err != nil {
+		return nil, err
+	}
+	d.bundleDefaults()
+	d.logDefaults()
+	d.statusDefaults()
+	if o.AuditRequired {
+		d.witness()
+	}
+	return d, nil
+}
+
+func (d document) has(key string) bool {
+	object, _ := d[key].(map[string]any)
+	return len(object) > 0
+}
+
+// refuseBundle refuses the older singular key: OPA activates such a bundle by a
+// way of its own that no activator sees.
+func (d document) refuseBundle() error {
+	if d["bundle"] != nil {
+		return errors.New("opa.bundle: this older key gets past the vetting of policies: name the bundle under opa.bundles")
+	}
+	return nil
+}
+
+// refuseRequired refuses what cannot go together with stagedoor.audit.required.
+func (o Options) refuseRequired(d document) error {
+	if !o.AuditRequired {
+		return nil
+	}
+	if d.has("discovery") {
+		// What comes by it replaces decision_logs, and cannot be held to what is needed.
+		return errors.New("opa.discovery: not with stagedoor.audit.required, which needs decision_logs from the start")
+	}
+	log, _ := d["decision_logs"].(map[string]any)
+	if log == nil {
+		return errors.New("stagedoor.audit.required: opa.decision_logs says nowhere where to record decisions")
+	}
+	reporting, _ := log["reporting"].(map[string]any)
+	var problems []error
+	if log["plugin"] != nil {
+		problems = append(problems, errors.New("opa.decision_logs.plugin: not with stagedoor.audit.required"))
+	}
+	for _, key := range []string{"trigger", "max_decisions_per_second", "buffer_size_limit_bytes"} {
+		if reporting[key] != nil {
+			problems = append(problems, fmt.Errorf("opa.decision_logs.reporting.%s: "+
+				"not with stagedoor.audit.required, which sends each decision before it is answered", key))
+		}
+	}
+	if kind := reporting["buffer_type"]; kind != nil && kind != "event" {
+		problems = append(problems, errors.New(
+			"opa.decision_logs.reporting.buffer_type: stagedoor.audit.required needs the event buffer"))
+	}
+	return errors.Join(problems...)
+}
+
+// bundleDefaults bounds the size of bundles' files.
+func (d document) bundleDefaults() {
+	bundles, _ := d["bundles"].(map[string]any)
+	for _, b := range bundles {
+		if source, ok := b.(map[string]any); ok && source["size_limit_bytes"] == nil {
+			source["size_limit_bytes"] = bundleFileBytes
+		}
+	}
+}
+
+// logDefaults fills in what suits decisions about people on every page load
+// better than OPA's own defaults. The trigger stays periodic: that of 1.22 which
+// is called immediate keeps what does not fill a chunk until it is stopped, and
+// sends to a receiver that is down without a pause.
+func (d document) logDefaults() {
+	log, configured := d["decision_logs"].(map[string]any)
+	if !configured {
+		return
+	}
+	reporting, _ := log["reporting"].(map[string]any)
+	defaults := map[string]any{"upload_size_limit_bytes": logChunkBytes}
+	if reporting["buffer_type"] == nil && reporting["buffer_size_limit_bytes"] == nil {
+		defaults["buffer_type"] = "event"
+	}
+	if reporting["buffer_type"] == "event" || defaults["buffer_type"] == "event" {
+		defaults["buffer_size_limit_events"] = logEvents
+	}
+	// OPA's own bound is none, and it takes one beside a rate for a mistake.
+	if reporting["buffer_type"] == "size" && reporting["max_decisions_per_second"] == nil {
+		defaults["buffer_size_limit_bytes"] = BufferBytes
+	}
+	if reporting["min_delay_seconds"] == nil && reporting["max_delay_seconds"] == nil {
+		defaults["min_delay_seconds"], defaults["max_delay_seconds"] = logDelayLeast, logDelayMost
+	}
+	maps.Copy(defaults, reporting)
+	log["reporting"] = defaults
+}
+
+// statusDefaults exports OPA's metrics, among them what the decision log dropped,
+// unless a status that says nothing of them would mean another thing then.
+func (d document) statusDefaults() {
+	report, configured := d["status"].(map[string]any)
+	switch {
+	case d["status"] == nil && (d.has("bundles") || d.has("discovery") || d["decision_logs"] != nil):
+		d["status"] = map[string]any{"prometheus": true}
+	case configured && report["prometheus"] == nil && (report["service"] != nil || report["console"] == true):
+		report["prometheus"] = true
+	}
+}
+
+// witness lets stagedoor see what gets through the decision log's mask and drop
+// rules, and say when to send.
+func (d document) witness() {
+	log, _ := d["decision_logs"].(map[string]any) // refuseRequired and logDefaults have seen to both
+	reporting, _ := log["reporting"].(map[string]any)
+	log["plugin"], reporting["trigger"] = witnessName, "manual"
+	plugins, _ := d["plugins"].(map[string]any)
+	if plugins == nil {
+		plugins = map[string]any{}
+	}
+	plugins[witnessName] = map[string]any{}
+	d["plugins"] = plugins
+}
+
+// withoutEffect are keys of OPA for what stagedoor does in other ways, or not.
+var withoutEffect = []string{
+	"default_decision", "default_authorization_decision", "distributed_tracing", "metrics_export",
+	"nd_builtin_cache", "server", "storage",
+}
+
+// idle lists the keys that have no effect.
+func (d document) idle() []string {
+	var idle []string
+	for _, key := range withoutEffect {
+		if d[key] != nil {
+			idle = append(idle, "opa."+key)
+		}
+	}
+	return idle
+}
+
+// discovered holds configuration that arrives by discovery to the rules of that
+// which was there at start. It is immutable.
+type discovered struct{}
+
+// OnConfigDiscovery implements OPA's hooks.ConfigDiscoveryHook.
+func (discovered) OnConfigDiscovery(_ context.Context, c *config.Config) (*config.Config, error) {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	d := document{}
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(d.unknownKeys(c.Warnings), d.refuseBundle()); err != nil {
+		return nil, err
+	}
+	d.bundleDefaults()
+	d.logDefaults()
+	changed := *c
+	for key, section := range map[string]*json.RawMessage{
+		"bundles": &changed.Bundles, "decision_logs": &changed.DecisionLogs,
+	} {
+		if d[key] == nil {
+			continue
+		}
+		if *section, err = json.Marshal(d[key]); err != nil {
+			return nil, err
+		}
+	}
+	return &changed, nil
+}
+
+// knownKeys are the keys that OPA knows, as far as its types tell.
+func knownKeys() []config.ConfigSpec {
+	return slices.Concat(
+		config.SpecsFromStruct[config.Config](),
+		config.SpecsFromStruct[bundleplugin.Source]("bundles", "*"),
+		config.SpecsFromStruct[discovery.Config]("discovery"),
+		config.SpecsFromStruct[logs.Config]("decision_logs"),
+		config.SpecsFromStruct[status.Config]("status"),
+		config.SpecsFromStruct[opakeys.Config]("keys", "*"),
+		[]config.ConfigSpec{
+			{Pattern: []string{"services", "*"}, Keys: []string{
+				"name", "url", "headers", "allow_insecure_tls", "response_header_timeout_seconds", "tls", "credentials", "type",
+			}},
+			{Pattern: []string{"services", "*", "credentials"}, Keys: []string{
+				"bearer", "oauth2", "client_tls", "s3_signing", "gcp_metadata", "azure_managed_identity", "plugin",
+			}},
+		},
+	)
+}
+
+// unknownKeys is an error for every key that OPA does not know: by its types, and
+// elsewhere by what it warned of itself, since its own list lacks keys that its
+// types have.
+func (d document) unknownKeys(warnings []string) error {
+	var problems []error
+	looked := map[string]bool{}
+	specs := knownKeys()
+	var walk func(value any, path []string)
+	walk = func(value any, path []string) {
+		if list, ok := value.([]any); ok {
+			for i, element := range list {
+				walk(element, append(slices.Clone(path), strconv.Itoa(i)))
+			}
+			return
+		}
+		object, _ := value.(map[string]any)
+		spec := slices.IndexFunc(specs, func(s config.ConfigSpec) bool { return matches(s.Pattern, path) })
+		for _, key := range slices.Sorted(maps.Keys(object)) {
+			at := append(slices.Clone(path), key)
+			if spec >= 0 {
+				looked[strings.Join(at, ".")] = true
+				if keys := specs[spec].Keys; !slices.Contains(keys, key) {
+					problems = append(problems, fmt.Errorf("opa.%s: unknown key; the nearest known one is opa.%s",
+						strings.Join(at, "."), strings.Join(append(slices.Clone(path), nearest(key, keys)), ".")))
+					continue
+				}
+			}
+			walk(object[key], at)
+		}
+	}
+	walk(map[string]any(d), nil)
+	for _, warning := range warnings {
+		// unknown configuration option "services.acme.ulr" encountered
+		if _, rest, quoted := strings.Cut(warning, `"`); quoted {
+			if key, _, _ := strings.Cut(rest, `"`); !looked[key] {
+				problems = append(problems, fmt.Errorf("opa.%s: unknown key", key))
+			}
+			continue
+		}
+		problems = append(problems, fmt.Errorf("opa: %s", warning))
+	}
+	return errors.Join(problems...)
+}
+
+func matches(pattern, path []string) bool {
+	return slices.EqualFunc(pattern, path, func(p, step string) bool { return p == "*" || p == step })
+}
+
+// nearest is the key that is most like an unknown one, of those that may be used.
+func nearest(key string, keys []string) string {
+	usable := slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return k == "bundle" })
+	return slices.MinFunc(usable, func(a, b string) int {
+		return levenshtein.ComputeDistance(key, a) - levenshtein.ComputeDistance(key, b)
+	})
+}

@@ -1,0 +1,122 @@
+package supply
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/plugins"
+	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
+	"github.com/open-policy-agent/opa/v1/plugins/discovery"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/opa"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
+)
+
+// activate vets what OPA activates, inside the write transaction.
+func (s *Supply) activate(opts *bundle.ActivateOpts) (*vetted.State, error) {
+	state, err := s.vetter.Vet(opts, s.awaits)
+	for name, b := range opts.Bundles {
+		if err != nil {
+			s.reports.refuse(name, b.Manifest.Revision, err.Error(), s.now())
+		} else {
+			s.reports.accept(name, s.confirmation(name))
+		}
+	}
+	if state == nil && err == nil {
+		s.reports.fallBehind(s.now())
+	}
+	return state, err
+}
+
+// changed is called by the store before it commits what activated nothing. Where
+// OPA took bundles out, what is left must be vetted to serve without them. That is
+// so too where the one that was taken out had been awaited: what came meanwhile has
+// to serve now.
+func (s *Supply) changed(ctx context.Context, w *writing) *vetted.State {
+	var serves map[string]string
+	if state := s.state.Load(); state != nil {
+		serves = state.Revisions
+	}
+	behind := !s.reports.behindSince().IsZero()
+	if w.context == nil || serves == nil && !behind {
+		return nil
+	}
+	active, err := vetted.Active(ctx, s.store, w.Transaction)
+	if err != nil {
+		s.log.WithError(err).Error("the bundles that OPA holds cannot be read; the last good policy goes on serving")
+		return nil
+	}
+	var gone []string
+	for name := range serves {
+		if _, still := active[name]; !still {
+			gone = append(gone, name)
+		}
+	}
+	if len(gone) == 0 && !behind {
+		return nil
+	}
+	s.reports.forget(gone)
+	compiler := ast.NewCompiler()
+	state, err := s.vetter.Vet(&bundle.ActivateOpts{
+		Ctx: ctx, Store: s.store, Txn: w.Transaction, TxnCtx: w.context,
+		Compiler: compiler, Metrics: metrics.New(), ParserOptions: opa.ParserOptions(),
+	}, s.awaits)
+	if err != nil {
+		s.log.WithError(err).Error("what is left of the bundles must not serve")
+		for _, name := range gone {
+			why := "it is configured no more, but still serves, since without it: " + err.Error()
+			s.reports.refuse(name, serves[name], why, s.now())
+		}
+		compiler = s.manager.GetCompiler() // for the masks of the decision log
+	}
+	plugins.SetCompilerOnContext(w.context, compiler)
+	return state
+}
+
+// publish lets a state serve; the store publishes one at a time, after its
+// transaction is committed.
+func (s *Supply) publish(state *vetted.State) {
+	s.state.Store(state)
+	s.reports.catchUp()
+	s.reports.settle(func(name string) bool {
+		_, serves := state.Revisions[name]
+		return serves || name == discovery.Name || slices.Contains(s.configured(), name)
+	})
+	s.log.WithFields(logrus.Fields{
+		"revision": state.Revision, "entrypoint": state.Entrypoint,
+		"about_resource": state.AboutResource(), "deterministic": state.Deterministic(),
+	}).Info("policy is active")
+}
+
+// awaits reports whether a configured bundle is not among the active ones, so
+// that the policy is not whole. The one that serves goes on until it is.
+func (s *Supply) awaits(active map[string]vetted.Bundle) bool {
+	for _, name := range s.configured() {
+		if _, is := active[name]; !is {
+			return true
+		}
+	}
+	return false
+}
+
+// configured are the names of the bundles that OPA's plugin is to bring, sorted.
+func (s *Supply) configured() []string {
+	bundles := s.bundlePlugin()
+	if bundles == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(bundles.Config().Bundles))
+}
+
+// bundlePlugin is OPA's plugin for bundles; nil where there is none.
+func (s *Supply) bundlePlugin() *bundleplugin.Plugin {
+	if s.manager == nil {
+		return nil
+	}
+	return bundleplugin.Lookup(s.manager.Manager)
+}

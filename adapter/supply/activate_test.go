@@ -1,0 +1,465 @@
+package supply_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/stagedoor/stagedoor/adapter/fixture"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/rego"
+)
+
+func TestServesWhatItFetches(t *testing.T) {
+	s := fixture.NewServer(t)
+	e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "authz")})
+	if status := e.Status(); status.Ready || status.Waiting != "bundles: authz" {
+		t.Errorf("before the bundle: %+v", status)
+	}
+	if _, err := e.Engine.Decide(t.Context(), fixture.Ann(), []wire.Permission{fixture.Basic("x")}); err != supply.ErrNoPolicy { //nolint:errorlint // it is the very one
+		t.Errorf("error %v, want supply.ErrNoPolicy", err)
+	}
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("one", "x")))
+	e.MustFetch(t, "authz")
+	e.WantAnswer(t, "x", wire.Allow)
+	e.WantAnswer(t, "y", wire.Deny)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("two", "y")))
+	e.MustFetch(t, "authz")
+	e.WantAnswer(t, "x", wire.Deny)
+	e.WantAnswer(t, "y", wire.Allow)
+	if status := e.Status(); !status.Ready || status.Revision != "two" || status.Entrypoint != "a/allow" || len(status.Refused) != 0 {
+		t.Errorf("status %+v", status)
+	}
+}
+
+// A policy of several bundles serves whole or not at all: what has not come could
+// be what denies.
+func TestWaitsForEveryBundle(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Files{
+		".manifest": fixture.Manifest("1", "a"),
+		"a.rego":    "package a\n\n# METADATA\n# entrypoint: true\nallow if not data.b.denied\n",
+	}))
+	e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "authz", "denials")})
+	e.MustFetch(t, "authz")
+	status := e.Status()
+	if status.Ready || status.Waiting != "bundles: denials" || !cmp.Equal(status.Awaited, []string{"denials"}) {
+		t.Errorf("without the denials: %+v", status)
+	}
+	s.Put("denials", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("7", "b"), "b/data.json": `{"denied": true}`}))
+	e.MustFetch(t, "denials")
+	e.WantAnswer(t, "x", wire.Deny)
+	if got := e.Status().Revision; got != "authz=1,denials=7" {
+		t.Errorf("revision %q", got)
+	}
+}
+
+func TestRefusesAndGoesOn(t *testing.T) {
+	good := fixture.Allowing("good", "x")
+	tests := map[string]struct {
+		bundle fixture.Files
+		want   []string
+	}{
+		"does not compile": {
+			good.With(fixture.Files{"a.rego": "package a\n\n# METADATA\n# entrypoint: true\nallow if unknown_function(1)\n"}),
+			[]string{"a.rego:5", "undefined function unknown_function"},
+		},
+		"no entrypoint": {
+			good.With(fixture.Files{"a.rego": "package a\n\nallow := true\n"}),
+			[]string{"no rule decides", "entrypoint: true", "its rules are a/allow"},
+		},
+		"two entrypoints": {
+			good.With(fixture.Files{"b.rego": "package a.b\n\n# METADATA\n# entrypoint: true\nallow := true\n"}),
+			[]string{"several rules are annotated", "a/allow (", "a/b/allow ("},
+		},
+		"a function as entrypoint": {
+			good.With(fixture.Files{"a.rego": "package a\n\n# METADATA\n# entrypoint: true\nallow(x) if x\n"}),
+			[]string{"a/allow, annotated at", "is a function"},
+		},
+		"a package as entrypoint": {
+			good.With(fixture.Files{"a.rego": "# METADATA\n# entrypoint: true\npackage a\n\nallow := true\n"}),
+			[]string{"the entrypoint a, annotated at", "is no rule"},
+		},
+		"resource outside a rule call": {
+			good.With(fixture.Files{"a.rego": "package a\n\n# METADATA\n# entrypoint: true\nallow if input.resource.kind == \"API\"\n"}),
+			[]string{"a.rego:5", "input.resource.kind"},
+		},
+		"rule without a name": {
+			good.With(fixture.Files{"a.rego": `package a
+
+# METADATA
+# entrypoint: true
+allow if is_mine(input.resource, {})
+
+# METADATA
+# scope: document
+# custom:
+#   backstage: {pluginId: p, resourceType: t}
+is_mine(resource, params) if resource.owner == "me"
+`}),
+			[]string{"a.rego:7", "rule is missing"},
+		},
+		"without roots": {
+			fixture.Files{"a.rego": good["a.rego"], "roles/data.json": "{}", "data.json": `{"extra": 1}`},
+			[]string{`{"roots": ["a", "extra", "roles"]}`},
+		},
+		"roots of OPA's own": {
+			good.With(fixture.Files{".manifest": fixture.Manifest("x", "a", "system")}),
+			[]string{"the root system covers what OPA itself keeps"},
+		},
+		"package of the rule library": {
+			good.With(fixture.Files{".manifest": fixture.Manifest("x", "a", "backstage"), "c.rego": "package backstage.catalog\n\nis_entity_owner(_, _) := true\n"}),
+			[]string{"package backstage.catalog is of the rule library"},
+		},
+		"data outside its roots": {
+			good.With(fixture.Files{"b/data.json": `{"x": 1}`}),
+			[]string{"do not permit data at path"},
+		},
+		"delta": {
+			fixture.Files{"patch.json": `{"data": [{"op": "upsert", "path": "/a/x", "value": 1}]}`, ".manifest": fixture.Manifest("d", "a")},
+			[]string{"delta bundle"},
+		},
+		"WebAssembly": {
+			good.With(fixture.Files{"policy.wasm": "\x00asm"}),
+			[]string{"holds WebAssembly"},
+		},
+	}
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, good))
+	e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "authz")})
+	e.MustFetch(t, "authz")
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s.Put("authz", fixture.Archive(t, test.bundle))
+			if err := e.Fetch(t, "authz"); err == nil {
+				t.Error("it is taken in")
+			}
+			e.WantAnswer(t, "x", wire.Allow)
+			status := e.Status()
+			fixture.Contains(t, e.Refusal("authz"), test.want...)
+			if !status.Ready || status.Revision != "good" {
+				t.Errorf("status %+v", status)
+			}
+			s.Put("authz", fixture.Archive(t, good))
+			e.MustFetch(t, "authz")
+			if refused := e.Status().Refused; len(refused) != 0 {
+				t.Errorf("still refused once it is good again: %v", refused)
+			}
+		})
+	}
+}
+
+func TestConfiguredEntrypoint(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Files{
+		".manifest": fixture.Manifest("1", "rbac_policy"),
+		"p.rego":    "package rbac_policy\n\ndecision := {\"result\": \"ALLOW\"}\n",
+	}))
+	e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "authz"), Entrypoint: "rbac_policy/decision"})
+	e.MustFetch(t, "authz")
+	e.WantAnswer(t, "x", wire.Allow)
+	other := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "authz"), Entrypoint: "rbac_policy/decisions"})
+	if err := other.Fetch(t, "authz"); err == nil {
+		t.Error("taken in without the entrypoint")
+	}
+	fixture.Contains(t, other.Refusal("authz"), "rbac_policy/decisions (stagedoor.policy.entrypoint)", "rbac_policy/decision")
+}
+
+// The annotation, and the team's own rule, may be in any of the bundles.
+func TestEntrypointInOneOfSeveralBundles(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("lib", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("", "team"), "r.rego": `package team.todo
+
+# METADATA
+# scope: document
+# custom:
+#   backstage: {pluginId: todo, resourceType: todo-item, rule: IS_OWNER}
+is_owner(resource, params) if resource.owner == params.userId
+`}))
+	s.Put("authz", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("v1", "a"), "a.rego": `package a
+
+import data.team.todo
+
+# METADATA
+# entrypoint: true
+allow if todo.is_owner(input.resource, {"userId": input.identity.user})
+`}))
+	e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "authz", "lib")})
+	if err := e.Fetch(t, "authz"); err == nil {
+		t.Error("compiles without what it imports")
+	}
+	e.MustFetch(t, "lib", "authz")
+	p := wire.Permission{Name: "todo.update", Resource: true, ResourceType: "todo-item"}
+	batch, err := e.Engine.Decide(t.Context(), fixture.Ann(), []wire.Permission{p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"result":"CONDITIONAL","pluginId":"todo","resourceType":"todo-item","conditions":` +
+		`{"rule":"IS_OWNER","resourceType":"todo-item","params":{"userId":"user:default/ann"}}}`
+	if got := string(batch.Outcomes[0].Decision.AppendJSON(nil)); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	// A bundle that names no revision is named by its content.
+	if got := batch.Revisions["lib"]; !strings.HasPrefix(got, "sha256:") || batch.Revision != "authz=v1,lib="+got {
+		t.Errorf("revisions %v, %s", batch.Revisions, batch.Revision)
+	}
+}
+
+func TestContentRevisionFollowsTheContent(t *testing.T) {
+	s := fixture.NewServer(t)
+	e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "authz")})
+	seen := map[string]string{}
+	for name, bundle := range map[string]fixture.Files{
+		"policy": fixture.Allowing("", "x"), "other policy": fixture.Allowing("", "y"),
+		"data": fixture.Allowing("", "x").With(fixture.Files{"a/b/data.json": `{"n": 1}`}), "other data": fixture.Allowing("", "x").With(fixture.Files{"a/b/data.json": `{"n": 2}`}),
+	} {
+		s.Put("authz", fixture.Archive(t, bundle))
+		e.MustFetch(t, "authz")
+		revision := e.Status().Revision
+		if other, known := seen[revision]; known || revision == "" {
+			t.Errorf("%s and %s are both revision %q", name, other, revision)
+		}
+		seen[revision] = name
+	}
+}
+
+// OPA reads what it persisted without METADATA.
+func TestPersistedBundleKeepsItsMetadata(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("kept", "x")))
+	config := fixture.JSON(t, map[string]any{
+		"services":              map[string]any{"s": map[string]any{"url": s.URL}},
+		"bundles":               map[string]any{"authz": map[string]any{"resource": "authz", "persist": true, "trigger": "manual"}},
+		"persistence_directory": t.TempDir(),
+	})
+	first := fixture.New(t, fixture.Options{OPA: config})
+	first.MustFetch(t, "authz")
+	s.Close()
+	second := fixture.New(t, fixture.Options{OPA: config})
+	second.WantAnswer(t, "x", wire.Allow)
+	if status := second.Status(); !status.Ready || status.Revision != "kept" {
+		t.Errorf("status %+v", status)
+	}
+	if err := second.Fetch(t, "authz"); err == nil {
+		t.Error("the server is gone")
+	}
+	second.WantAnswer(t, "x", wire.Allow)
+	fixture.Contains(t, second.Refusal("authz"), "connection refused")
+}
+
+func TestPersistenceThatFailsIsToldAndHarmless(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("1", "x")))
+	obstacle := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(obstacle, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := fixture.New(t, fixture.Options{OPA: fixture.JSON(t, map[string]any{
+		"services":              map[string]any{"s": map[string]any{"url": s.URL}},
+		"bundles":               map[string]any{"authz": map[string]any{"resource": "authz", "persist": true, "trigger": "manual"}},
+		"persistence_directory": obstacle,
+	})})
+	for range 2 {
+		if err := e.Fetch(t, "authz"); err == nil {
+			t.Error("persisted into a file")
+		}
+		e.WantAnswer(t, "x", wire.Allow)
+		fixture.Contains(t, e.Refusal("authz"), "it serves, but could not be persisted", "not a directory")
+	}
+}
+
+// discoveryConfig is a discovery bundle that configures the named bundles.
+func discoveryConfig(t testing.TB, s *fixture.Server, bundles ...string) []byte {
+	t.Helper()
+	sources := map[string]any{}
+	for _, name := range bundles {
+		sources[name] = map[string]any{"service": "s", "resource": name}
+	}
+	return fixture.Archive(t, fixture.Files{"data.json": string(fixture.JSON(t, map[string]any{"config": map[string]any{"bundles": sources}}))})
+}
+
+func discoverFrom(t testing.TB, s *fixture.Server) fixture.Options {
+	return fixture.Options{OPA: fixture.JSON(t, map[string]any{
+		"services":  map[string]any{"s": map[string]any{"url": s.URL}},
+		"discovery": map[string]any{"resource": "discovery", "decision": "config", "trigger": "manual"},
+	})}
+}
+
+func TestDiscoveryBringsBundlesAndTakesThemOut(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Files{
+		".manifest": fixture.Manifest("1", "a"),
+		"a.rego":    "package a\n\n# METADATA\n# entrypoint: true\ndefault allow := false\n\nallow if input.permission.name in data.extra.names\n",
+	}))
+	s.Put("extra", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("2", "extra"), "extra/data.json": `{"names": ["x"]}`}))
+	s.Put("discovery", discoveryConfig(t, s, "authz", "extra"))
+	e := fixture.New(t, discoverFrom(t, s))
+	if status := e.Status(); status.Waiting != "discovery" {
+		t.Errorf("before discovery: %+v", status)
+	}
+	e.Discover(t)
+	e.MustFetch(t, "authz", "extra")
+	e.WantAnswer(t, "x", wire.Allow)
+
+	// A further bundle is announced and late: the policy stays as it is, and whole.
+	s.Put("discovery", discoveryConfig(t, s, "authz", "extra", "late"))
+	e.Discover(t)
+	s.Put("extra", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("3", "extra"), "extra/data.json": `{"names": ["y"]}`}))
+	e.MustFetch(t, "extra")
+	e.WantAnswer(t, "x", wire.Allow)
+	if status := e.Status(); !status.Ready || !cmp.Equal(status.Awaited, []string{"late"}) {
+		t.Errorf("with a late bundle: %+v", status)
+	}
+	s.Put("late", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("4", "late"), "late/data.json": `{}`}))
+	e.MustFetch(t, "late")
+	e.WantAnswer(t, "x", wire.Deny)
+	e.WantAnswer(t, "y", wire.Allow)
+
+	// What is taken out does not serve any more, at once.
+	s.Put("discovery", discoveryConfig(t, s, "authz", "late"))
+	e.Discover(t)
+	e.WantAnswer(t, "y", wire.Deny)
+	if got := e.Status().Revision; got != "authz=1,late=4" {
+		t.Errorf("revision %q", got)
+	}
+	// And the rest can be changed as before.
+	s.Put("late", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("5", "late"), "late/data.json": `{"z": 1}`}))
+	e.MustFetch(t, "late")
+	if got := e.Status().Revision; got != "authz=1,late=5" {
+		t.Errorf("revision %q", got)
+	}
+}
+
+// A bundle that was announced and never came is given up: what came meanwhile
+// serves, and has the mask that it had.
+func TestDiscoveryGivesUpAnAwaitedBundle(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("1", "x")))
+	s.Put("other", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("1", "other"), "other.rego": "package other\n\nx := 1\n"}))
+	s.Put("discovery", discoveryConfig(t, s, "authz", "late"))
+	o := discoverFrom(t, s)
+	o.Mask = rego.Mask()
+	e := fixture.New(t, o)
+	masked := func() {
+		t.Helper()
+		if e.Manager.GetCompiler().Modules[vetted.MaskFile] == nil {
+			t.Error("the decision log is not masked")
+		}
+	}
+	e.Discover(t)
+	e.MustFetch(t, "authz")
+	if e.Status().Ready {
+		t.Error("ready without a bundle that is awaited")
+	}
+	s.Put("discovery", discoveryConfig(t, s, "authz"))
+	e.Discover(t)
+	e.WantAnswer(t, "x", wire.Allow)
+
+	// The same of a policy that serves: it is not what it was before the bundle was announced.
+	s.Put("discovery", discoveryConfig(t, s, "authz", "other", "late"))
+	e.Discover(t)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("2", "y")))
+	e.MustFetch(t, "authz", "other")
+	e.WantAnswer(t, "x", wire.Allow)
+	s.Put("discovery", discoveryConfig(t, s, "authz", "late"))
+	e.Discover(t) // other came, and never served
+	masked()
+	e.WantAnswer(t, "x", wire.Allow)
+	s.Put("discovery", discoveryConfig(t, s, "authz"))
+	e.Discover(t)
+	e.WantAnswer(t, "x", wire.Deny)
+	e.WantAnswer(t, "y", wire.Allow)
+	masked()
+}
+
+func TestDiscoveryThatTakesOutTheEntrypointIsRefused(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("1", "x")))
+	s.Put("data", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("2", "d"), "d/data.json": `{}`}))
+	s.Put("discovery", discoveryConfig(t, s, "authz", "data"))
+	e := fixture.New(t, discoverFrom(t, s))
+	e.Discover(t)
+	e.MustFetch(t, "authz", "data")
+	s.Put("discovery", discoveryConfig(t, s, "data"))
+	e.Discover(t)
+	e.WantAnswer(t, "x", wire.Allow)
+	fixture.Contains(t, e.Refusal("authz"), "it is configured no more, but still serves", "no rule decides")
+
+	// Discovery points elsewhere: the new bundle takes over when it is there.
+	s.Put("discovery", discoveryConfig(t, s, "data", "other"))
+	e.Discover(t)
+	e.WantAnswer(t, "x", wire.Allow)
+	s.Put("other", fixture.Archive(t, fixture.Allowing("9", "y")))
+	e.MustFetch(t, "other")
+	e.WantAnswer(t, "y", wire.Allow)
+	e.WantAnswer(t, "x", wire.Deny)
+	if status := e.Status(); status.Revision != "data=2,other=9" || len(status.Refused) != 0 {
+		t.Errorf("status %+v", status)
+	}
+}
+
+func TestDiscoveryIsHeldToTheSameRules(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("1", "x")))
+	s.Put("discovery", discoveryConfig(t, s, "authz"))
+	e := fixture.New(t, discoverFrom(t, s))
+	e.Discover(t)
+	e.MustFetch(t, "authz")
+	for name, test := range map[string]struct{ config, want string }{
+		"singular bundle": {`{"bundle": {"name": "authz", "service": "s"}}`, "opa.bundle: this older key"},
+		"unknown key":     {`{"bundles": {"authz": {"service": "s", "signnig": {}}}}`, "opa.bundles.authz.signnig: unknown key; the nearest known one is opa.bundles.authz.signing"},
+		"unknown at top":  {`{"bundels": {}}`, "opa.bundels: unknown key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.Put("discovery", fixture.Archive(t, fixture.Files{"data.json": `{"config": ` + test.config + `}`}))
+			e.Discover(t)
+			e.WantAnswer(t, "x", wire.Allow)
+			fixture.Contains(t, e.Refusal("discovery"), test.want)
+		})
+	}
+	s.Put("discovery", discoveryConfig(t, s, "authz"))
+	e.Discover(t)
+	if refused := e.Status().Refused; len(refused) != 0 {
+		t.Errorf("still refused: %v", refused)
+	}
+}
+
+func TestMaskIsShippedUnlessABundleHasOne(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("1", "x")))
+	own := fixture.Files{".manifest": fixture.Manifest("2", "system/log"), "m.rego": "package system.log\n\nmask contains \"/input/identity\"\n"}
+	without := fixture.Files{".manifest": fixture.Manifest("3", "other"), "other/data.json": "{}"}
+	s.Put("log", fixture.Archive(t, without))
+	e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "authz", "log"), Mask: rego.Mask()})
+	masks := func() bool {
+		modules := e.Manager.GetCompiler().Modules
+		return modules[vetted.MaskFile] != nil
+	}
+	if !masks() {
+		t.Error("no mask before the first bundle")
+	}
+	e.MustFetch(t, "authz", "log")
+	if !masks() {
+		t.Error("no default mask")
+	}
+	s.Put("log", fixture.Archive(t, own))
+	e.MustFetch(t, "log")
+	if masks() {
+		t.Error("the default mask is beside the bundle's own")
+	}
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("5", "x")))
+	e.MustFetch(t, "authz")
+	if masks() {
+		t.Error("the default mask comes back with another bundle")
+	}
+	s.Put("log", fixture.Archive(t, without))
+	e.MustFetch(t, "log")
+	if !masks() {
+		t.Error("the default mask does not come back")
+	}
+}

@@ -1,0 +1,356 @@
+package supply
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/loader/filter"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/plugins"
+	"github.com/open-policy-agent/opa/v1/storage"
+
+	"github.com/stagedoor/stagedoor/adapter/opa"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
+)
+
+// local is a policy on this machine: a directory, a bundle.tar.gz, or the
+// embedded default. OPA reads such a source once only; watching it is ours.
+type local struct {
+	path string // of a directory or a bundle.tar.gz; empty for the embedded bundle
+	fsys fs.FS  // the embedded bundle
+	seen string // the fingerprint of what was last taken in or refused
+	bad  bool   // whether that was refused
+
+	complaint string // what was logged last
+}
+
+// localBundle is the name under which a local policy is activated.
+const localBundle = "local"
+
+// How a changed policy is noticed: by the file system's word, once writing has
+// paused, and every while by looking, for what no word comes of (a network file
+// system, an exchanged symbolic link).
+const (
+	settle     = 100 * time.Millisecond
+	settleMost = 2 * time.Second
+	look       = 5 * time.Second
+)
+
+// embedded reports whether the source is compiled in, and never changes.
+func (l *local) embedded() bool { return l.path == "" }
+
+// read reads the bundle. Tests are left out: they are for opa test, and what
+// they import need not be here. Links are followed: a mounted ConfigMap consists
+// of them.
+func (l *local) read() (*bundle.Bundle, error) {
+	reader, done, err := l.reader()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	b, err := reader.
+		WithBundleName(localBundle).
+		WithProcessAnnotations(true).
+		WithSkipBundleVerification(true).
+		WithRegoVersion(ast.DefaultRegoVersion).
+		Read()
+	if err != nil {
+		return nil, err
+	}
+	return &b, nil
+}
+
+func (l *local) reader() (*bundle.Reader, func(), error) {
+	files, isDir, err := l.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	if isDir {
+		loader := bundle.NewFSLoaderWithRoot(files, ".").WithFilter(withoutTests).WithFollowSymlinks(true)
+		return bundle.NewCustomReader(loader).WithBaseDir(l.path), func() {}, nil
+	}
+	file, err := os.Open(l.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	loader := bundle.NewTarballLoaderWithBaseURL(file, "").WithFilter(withoutTests)
+	return bundle.NewCustomReader(loader).WithBaseDir(l.path), func() { _ = file.Close() }, nil
+}
+
+// open returns the tree of a source that is a directory, or the one that an
+// archive lies in.
+func (l *local) open() (tree fs.FS, isDir bool, err error) {
+	if l.embedded() {
+		return l.fsys, true, nil
+	}
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return nil, false, err
+	}
+	if info.IsDir() {
+		return os.DirFS(l.path), true, nil
+	}
+	return os.DirFS(filepath.Dir(l.path)), false, nil
+}
+
+var withoutTests filter.LoaderFilter = func(_ string, info fs.FileInfo, _ int) bool {
+	return isLeftOut(info.Name())
+}
+
+// isLeftOut reports whether a file or folder of the name is no part of a bundle.
+func isLeftOut(name string) bool {
+	return strings.HasSuffix(name, "_test.rego") || strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
+}
+
+// isTakenIn reports whether OPA takes a file of the name into a bundle. What else
+// lies in a folder does not make it another policy.
+func isTakenIn(name string) bool {
+	switch name {
+	case "data.json", "data.yaml", "data.yml", ".manifest", "patch.json", "policy.wasm":
+		return true
+	}
+	return strings.HasSuffix(name, ".rego") && !isLeftOut(name)
+}
+
+// fingerprint names the content of the source, so that equal content is equal.
+func (l *local) fingerprint() (string, error) {
+	tree, isDir, err := l.open()
+	if err != nil {
+		return "", err
+	}
+	root := "."
+	if !isDir {
+		root = filepath.Base(l.path)
+	}
+	h := sha256.New()
+	err = fs.WalkDir(tree, root, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && isLeftOut(entry.Name()):
+			return fs.SkipDir
+		case entry.IsDir() || isDir && !isTakenIn(entry.Name()):
+			return nil
+		}
+		return hashFile(h, tree, name)
+	})
+	if err != nil {
+		return "", err
+	}
+	return vetted.RevisionOfHash(h.Sum(nil)), nil
+}
+
+func hashFile(h io.Writer, tree fs.FS, name string) error {
+	file, err := tree.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	if info, err := file.Stat(); err != nil || info.IsDir() { // a link to a folder
+		return err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(h, "%q %x\n", name, sum.Sum(nil))
+	return nil
+}
+
+// watch calls changed when the source may have changed, as the events tell and
+// else by looking, until ctx is done.
+func (l *local) watch(ctx context.Context, events <-chan struct{}, changed func(context.Context)) {
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-events:
+			pause(ctx, events)
+		}
+		changed(ctx)
+	}
+}
+
+// notify sends on the channel when the file system says that something under
+// the source, or the source itself, has changed. Where it says nothing, looking
+// has to do.
+func (l *local) notify() (<-chan struct{}, func()) {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, func() {}
+	}
+	// A directory's own entry is watched by its parent, which also sees a file
+	// or a link that is exchanged by renaming.
+	_ = watcher.Add(filepath.Dir(filepath.Clean(l.path)))
+	l.addDirectories(watcher)
+	events := make(chan struct{}, 1)
+	go func() {
+		for event := range watcher.Events {
+			if !l.concerns(event.Name) {
+				continue
+			}
+			if event.Has(fsnotify.Create) {
+				l.addDirectories(watcher)
+			}
+			select {
+			case events <- struct{}{}:
+			default: // one is waiting already
+			}
+		}
+	}()
+	go func() {
+		for range watcher.Errors { // overflow: looking will notice
+		}
+	}()
+	return events, func() { _ = watcher.Close() }
+}
+
+// concerns reports whether the path is the source's or below it.
+func (l *local) concerns(name string) bool {
+	name = filepath.Clean(name)
+	for _, path := range []string{filepath.Clean(l.path), l.target()} {
+		if name == path || strings.HasPrefix(name, path+string(filepath.Separator)) {
+			return true
+		}
+	}
+	return false
+}
+
+// target is the path without symbolic links.
+func (l *local) target() string {
+	if path, err := filepath.EvalSymlinks(l.path); err == nil {
+		return path
+	}
+	return filepath.Clean(l.path)
+}
+
+func (l *local) addDirectories(watcher *fsnotify.Watcher) {
+	_ = filepath.WalkDir(l.target(), func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			_ = watcher.Add(name)
+		}
+		return nil
+	})
+}
+
+// pause returns when no event has come for a while, or when they will not end.
+func pause(ctx context.Context, events <-chan struct{}) {
+	timer, end := time.NewTimer(settle), time.NewTimer(settleMost)
+	defer timer.Stop()
+	defer end.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-end.C:
+			return
+		case <-events:
+			timer.Reset(settle)
+		}
+	}
+}
+
+// reload loads the local policy again where it has changed. A failure leaves the
+// last good policy serving; it is recorded, and logged once.
+func (s *Supply) reload(ctx context.Context) {
+	err := s.load(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	complaint := ""
+	if err != nil {
+		complaint = err.Error()
+	}
+	if complaint != "" && complaint != s.local.complaint {
+		s.log.WithError(err).Error("the changed policy is refused; the last good one goes on serving")
+	}
+	s.local.complaint = complaint
+}
+
+// errChanging is a source that is being written while it is read.
+var errChanging = errors.New("it is being written")
+
+// loadAttempts is how many times a source is read that changes meanwhile.
+const loadAttempts = 3
+
+// load activates the local policy where it has changed since it was last read.
+func (s *Supply) load(ctx context.Context) (err error) {
+	for range loadAttempts {
+		if err = s.loadOnce(ctx); !errors.Is(err, errChanging) {
+			break
+		}
+	}
+	return err
+}
+
+func (s *Supply) loadOnce(ctx context.Context) error {
+	fingerprint, err := s.local.fingerprint()
+	if err != nil {
+		// What comes back is looked at again, though it be the same.
+		s.local.seen, s.local.bad = "", true
+		s.reports.refuse(localBundle, "", err.Error(), s.now())
+		return err
+	}
+	if fingerprint == s.local.seen {
+		if !s.local.bad {
+			s.reports.accept(localBundle, s.now())
+		}
+		return nil
+	}
+	b, err := s.local.read()
+	if again, changed := s.local.fingerprint(); changed != nil || again != fingerprint {
+		return errChanging // and will be looked at soon
+	}
+	s.local.seen, s.local.bad = fingerprint, true
+	if err != nil {
+		s.reports.refuse(localBundle, fingerprint, err.Error(), s.now())
+		return err
+	}
+	if b.Manifest.Revision == "" {
+		b.Manifest.Revision = fingerprint
+	}
+	if err := s.activateLocal(ctx, b); err != nil {
+		return err
+	}
+	s.local.bad = false
+	return nil
+}
+
+// activateLocal takes a bundle into the store as OPA's bundle plugin would.
+func (s *Supply) activateLocal(ctx context.Context, b *bundle.Bundle) error {
+	params := storage.WriteParams
+	params.Context = storage.NewContext()
+	return storage.Txn(ctx, s.store, params, func(txn storage.Transaction) error {
+		compiler := ast.NewCompiler().
+			WithPathConflictsCheck(storage.NonEmpty(ctx, s.store, txn)).
+			WithPathConflictsCheckRoots(*b.Manifest.Roots)
+		err := bundle.Activate(&bundle.ActivateOpts{
+			Ctx:           ctx,
+			Store:         s.store,
+			Txn:           txn,
+			TxnCtx:        params.Context,
+			Compiler:      compiler,
+			Metrics:       metrics.New(),
+			Bundles:       map[string]*bundle.Bundle{localBundle: b},
+			ParserOptions: opa.ParserOptions(),
+		})
+		plugins.SetCompilerOnContext(params.Context, compiler)
+		return err
+	})
+}

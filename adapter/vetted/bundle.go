@@ -1,0 +1,199 @@
+package vetted
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/util"
+)
+
+// acceptable refuses bundles that OPA would take and that would do harm.
+func (v *Vetter) acceptable(name string, b *bundle.Bundle) error {
+	if b.Type() == bundle.DeltaBundleType {
+		return fmt.Errorf("bundle %s is a delta bundle; stagedoor takes whole bundles only, "+
+			"since each policy serves its own immutable data", name)
+	}
+	if len(b.WasmModules) > 0 {
+		return fmt.Errorf("bundle %s holds WebAssembly, and stagedoor evaluates Rego: build it without -t wasm", name)
+	}
+	if b.Manifest.Roots == nil || slices.Contains(*b.Manifest.Roots, "") {
+		return fmt.Errorf("bundle %s declares no roots, so it would own all data and erase every other bundle: "+
+			"write a file .manifest beside its policies that says {\"roots\": [%s]}",
+			name, strings.Join(suggestRoots(b), ", "))
+	}
+	for _, root := range *b.Manifest.Roots {
+		if ownedByOPA(root) {
+			return fmt.Errorf("bundle %s: the root %s covers what OPA itself keeps of all bundles; "+
+				"the mask of the decision log is at system/log", name, root)
+		}
+	}
+	for _, file := range b.Modules {
+		for _, library := range v.library {
+			if file.Parsed.Package.Path.Equal(library.Package.Path) {
+				return fmt.Errorf("%s: package %s is of the rule library, which stagedoor brings itself: "+
+					"leave it out of the bundle",
+					file.Path, trimData(library.Package.Path.String()))
+			}
+		}
+	}
+	return nil
+}
+
+// ownedByOPA reports whether a bundle with the root would erase what OPA's store
+// knows of other bundles.
+func ownedByOPA(root string) bool {
+	own := []string{"system/bundle", "system/bundles", "system/modules", "system/version"}
+	return bundle.RootPathsContain([]string{root}, own[0]) || bundle.RootPathsContain(own, root)
+}
+
+// suggestRoots names the packages and top-level data of the bundle.
+func suggestRoots(b *bundle.Bundle) []string {
+	roots := map[string]bool{}
+	for _, file := range b.Modules {
+		if p, err := file.Parsed.Package.Path.Ptr(); err == nil {
+			roots[strings.TrimPrefix(p, "data/")] = true
+		}
+	}
+	covered := func(key string) bool {
+		for root := range roots {
+			if root == key || strings.HasPrefix(root, key+"/") {
+				return true
+			}
+		}
+		return false
+	}
+	for _, key := range dataKeys(b) {
+		if !covered(key) {
+			roots[key] = true
+		}
+	}
+	var quoted []string
+	for _, root := range slices.Sorted(maps.Keys(roots)) {
+		quoted = append(quoted, fmt.Sprintf("%q", root))
+	}
+	return quoted
+}
+
+// dataKeys are the top-level keys of the bundle's data, which is not parsed yet
+// where the bundle was downloaded.
+func dataKeys(b *bundle.Bundle) []string {
+	keys := slices.Collect(maps.Keys(b.Data))
+	for _, file := range b.Raw {
+		if base := path.Base(file.Path); base != "data.json" && !bundle.IsYAMLDataFile(file.Path) {
+			continue
+		}
+		if top, _, _ := strings.Cut(strings.Trim(path.Dir(file.Path), "/."), "/"); top != "" {
+			keys = append(keys, top)
+			continue
+		}
+		var document map[string]any
+		if util.Unmarshal(file.Value, &document) == nil {
+			keys = slices.AppendSeq(keys, maps.Keys(document))
+		}
+	}
+	return keys
+}
+
+// Bundle is what a state is told of a bundle that it is made of.
+type Bundle struct {
+	Revision string
+	Roots    []storage.Path
+}
+
+// Active are the bundles that are active as OPA's store has it, by name.
+func Active(ctx context.Context, s storage.Store, txn storage.Transaction) (map[string]Bundle, error) {
+	names, err := bundle.ReadBundleNamesFromStore(ctx, s, txn)
+	if err != nil && !storage.IsNotFound(err) {
+		return nil, err
+	}
+	active := make(map[string]Bundle, len(names))
+	for _, name := range names {
+		revision, err := bundle.ReadBundleRevisionFromStore(ctx, s, txn, name)
+		if err != nil && !storage.IsNotFound(err) {
+			return nil, err
+		}
+		roots, err := bundle.ReadBundleRootsFromStore(ctx, s, txn, name)
+		if storage.IsNotFound(err) {
+			continue // taken out: OPA leaves the name behind
+		}
+		if err != nil {
+			return nil, err
+		}
+		b := Bundle{Revision: revision}
+		for _, root := range roots {
+			at, ok := storage.ParsePathEscaped("/" + root)
+			if !ok {
+				return nil, fmt.Errorf("bundle %s: the root %q is no path", name, root)
+			}
+			b.Roots = append(b.Roots, at)
+		}
+		active[name] = b
+	}
+	return active, nil
+}
+
+// annotate parses modules again that were parsed without their METADATA, in which
+// the entrypoint and the permission rules are. OPA reads persisted bundles so.
+func annotate(b *bundle.Bundle) error {
+	for i, m := range b.Modules {
+		if len(m.Parsed.Annotations) > 0 || !bytes.Contains(m.Raw, []byte("METADATA")) {
+			continue
+		}
+		module, err := parseModule(m.Path, string(m.Raw), m.Parsed.RegoVersion()) //nolint:staticcheck // as OPA parsed it
+		if err != nil {
+			return err
+		}
+		b.Modules[i].Parsed = module
+	}
+	return nil
+}
+
+// contentRevision names a bundle that does not name its revision by its content.
+func contentRevision(b *bundle.Bundle) string {
+	h := sha256.New()
+	add := func(name string, content []byte) {
+		sum := sha256.Sum256(content)
+		_, _ = fmt.Fprintf(h, "%q %x\n", name, sum) // a hash takes everything
+	}
+	for _, m := range sortedBy(b.Modules, func(m bundle.ModuleFile) string { return m.Path }) {
+		add(m.Path, m.Raw)
+	}
+	for _, file := range sortedBy(b.Raw, func(r bundle.Raw) string { return r.Path }) {
+		add(file.Path, file.Value)
+	}
+	data, _ := json.Marshal(b.Data) // it was made of JSON; the keys are sorted
+	add("data", data)
+	return RevisionOfHash(h.Sum(nil))
+}
+
+// RevisionOfHash names content by its hash, shortened to what is still unlikely to be
+// another's.
+func RevisionOfHash(sum []byte) string { return "sha256:" + hex.EncodeToString(sum[:6]) }
+
+func sortedBy[E any](list []E, key func(E) string) []E {
+	return slices.SortedFunc(slices.Values(list), func(a, b E) int { return strings.Compare(key(a), key(b)) })
+}
+
+// revisionOf names a set of bundles: the revision of a single one, else all by name.
+func revisionOf(revisions map[string]string) string {
+	if len(revisions) == 1 {
+		for _, revision := range revisions {
+			return revision
+		}
+	}
+	var named []string
+	for _, name := range slices.Sorted(maps.Keys(revisions)) {
+		named = append(named, name+"="+revisions[name])
+	}
+	return strings.Join(named, ",")
+}

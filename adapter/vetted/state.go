@@ -1,0 +1,109 @@
+package vetted
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+
+	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// State is one policy that was vetted and may serve. It is immutable once
+// completed, holds its data itself, and is exchanged whole.
+type State struct {
+	// Revision names the bundles that it is made of: the revision of the one, or
+	// name=revision of each, sorted.
+	Revision string
+	// Revisions is the revision of every bundle by name.
+	Revisions map[string]string
+	// Since is when it became active.
+	Since time.Time
+	// Entrypoint is the path of the rule that decides, such as backstage/authz/allow.
+	Entrypoint string
+	// Nondeterministic says what forbids to remember its decisions; empty where
+	// nothing does.
+	Nondeterministic []Source
+	// Number tells it from every other state of its store.
+	Number uint64
+
+	reads Parts
+	roots []storage.Path
+	data  *snapshot
+	rules map[ruleKey]*explore.PermissionRule
+
+	// One of the two decides, as the entrypoint is: a policy about the resource
+	// is explored, any other is evaluated.
+	explorer *explore.Policy
+	query    rego.PreparedEvalQuery
+}
+
+// Complete gives the state, which nobody else has yet, its data and its place after
+// previous, the state that served before; nil for the first. Of the data, what is
+// below the roots of its bundles is shared with whoever gave it, who must exchange
+// it only whole.
+func (s *State) Complete(data ast.Object, previous *State, since time.Time) {
+	var known indexes
+	s.Number, s.Since = 1, since
+	if previous != nil {
+		known, s.Number = previous.data.indexes, previous.Number+1
+	}
+	spine := copyAbove(data, s.roots)
+	s.data.root, s.data.indexes = spine, indexWide(spine, known)
+}
+
+// AboutResource reports whether the entrypoint is a rule about the resource,
+// which is answered by exploration.
+func (s *State) AboutResource() bool { return s.explorer != nil }
+
+// Deterministic reports whether its decisions may be remembered.
+func (s *State) Deterministic() bool { return len(s.Nondeterministic) == 0 }
+
+// Reads reports whether a decision depends on any of the parts of the input.
+func (s *State) Reads(p Parts) bool { return s.reads&p != 0 }
+
+// Explorer answers a policy about the resource; it is nil for any other, which is
+// asked by Query.
+func (s *State) Explorer() *explore.Policy { return s.explorer }
+
+// Query evaluates the entrypoint of a policy that is not about the resource.
+func (s *State) Query() rego.PreparedEvalQuery { return s.query }
+
+// Data is a store with its data and the one transaction to read it by, which needs
+// no end.
+func (s *State) Data() (storage.Store, storage.Transaction) { return s.data, readTransaction{} }
+
+// ruleKey finds a permission rule by what a condition says of it.
+type ruleKey struct{ pluginID, name string }
+
+// CheckConditions holds a conditional decision against the rules that the policy's
+// modules declare. A rule that they do not declare may still exist in the plugin.
+func (s *State) CheckConditions(d wire.Decision) error {
+	for leaf := range d.Conditions.Rules() {
+		rule, known := s.rules[ruleKey{d.PluginID, leaf.Name}]
+		if !known {
+			continue
+		}
+		if err := checkParams(rule, leaf.Params); err != nil {
+			return fmt.Errorf("rule %s of %s: %w", leaf.Name, d.PluginID, err)
+		}
+	}
+	return nil
+}
+
+func checkParams(rule *explore.PermissionRule, text string) error {
+	var params map[string]any
+	if text != "" {
+		decoder := json.NewDecoder(strings.NewReader(text))
+		decoder.UseNumber()
+		if err := decoder.Decode(&params); err != nil {
+			return err
+		}
+	}
+	return rule.CheckParams(params)
+}

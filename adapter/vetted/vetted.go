@@ -1,0 +1,198 @@
+// Package vetted is what may serve: policies that were looked through and are
+// immutable from then on.
+//
+// A [Vetter] looks at each bundle as it arrives, brings stagedoor's own modules to it,
+// and makes a [State] of what OPA compiles of them ([Vetter.Vet]): it finds the entrypoint, proves that a policy about the resource
+// only hands it to permission rules (package explore), and notes what a decision
+// depends on: calls that forbid to remember it, and the parts of the input that it
+// reads. The state gets its data, a snapshot of its own, when the transaction that
+// brought it is committed ([State.Complete]), and is exchanged whole.
+package vetted
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/rego"
+
+	"github.com/stagedoor/stagedoor/adapter/explore"
+)
+
+// Options say what policies are held to. The zero value of a field is its default.
+type Options struct {
+	// Entrypoint is the path of the rule that decides, such as
+	// backstage/authz/allow (stagedoor.policy.entrypoint). Empty: the one rule
+	// annotated with entrypoint: true.
+	Entrypoint string
+	// Library is the rule library: source by path.
+	Library map[string]string
+	// Mask is the source of the module that masks the decision log unless a bundle
+	// has one in package system.log; empty for none.
+	Mask string
+}
+
+// Vetter turns what OPA activates into a [State], or says why it must not serve.
+// It is immutable and safe for concurrent use.
+type Vetter struct {
+	// library are the modules of the rule library, added to every bundle.
+	library map[string]*ast.Module
+	// mask is added unless a bundle has modules in its package; it can be nil.
+	mask *ast.Module
+	// entrypoint is the configured path, or empty for the annotated rule.
+	entrypoint string
+}
+
+// The files of stagedoor's own modules begin with libraryPrefix.
+const (
+	libraryPrefix = "stagedoor/"
+	// MaskFile is the file name of the module that masks the decision log.
+	MaskFile = libraryPrefix + "system/log/mask.rego"
+)
+
+// New returns a Vetter. The error is that of a module of ours that does not parse.
+func New(o Options) (*Vetter, error) {
+	v := &Vetter{library: make(map[string]*ast.Module, len(o.Library)), entrypoint: o.Entrypoint}
+	for path, text := range o.Library {
+		module, err := parseModule(libraryPrefix+path, text, ast.DefaultRegoVersion)
+		if err != nil {
+			return nil, fmt.Errorf("rule library: %w", err)
+		}
+		v.library[libraryPrefix+path] = module
+	}
+	if o.Mask == "" {
+		return v, nil
+	}
+	mask, err := parseModule(MaskFile, o.Mask, ast.DefaultRegoVersion)
+	if err != nil {
+		return nil, fmt.Errorf("default mask of the decision log: %w", err)
+	}
+	v.mask = mask
+	return v, nil
+}
+
+func parseModule(file, text string, version ast.RegoVersion) (*ast.Module, error) {
+	return ast.ParseModuleWithOpts(file, text, ast.ParserOptions{ProcessAnnotation: true, RegoVersion: version})
+}
+
+// Library returns copies of the modules of the rule library, by file.
+func (v *Vetter) Library() map[string]*ast.Module {
+	modules := make(map[string]*ast.Module, len(v.library))
+	for name, module := range v.library {
+		modules[name] = module.Copy()
+	}
+	return modules
+}
+
+// Mask returns a copy of the module that masks the decision log where no bundle
+// does, by file; nothing where there is none.
+func (v *Vetter) Mask() map[string]*ast.Module {
+	if v.mask == nil {
+		return nil
+	}
+	return map[string]*ast.Module{MaskFile: v.mask.Copy()}
+}
+
+// Vet lets OPA activate the bundles of opts, none of them where OPA has taken some
+// out, with stagedoor's own modules beside them, and makes a state of the result,
+// which serves once it is completed. The error is whatever the bundle's author must
+// mend. The state is nil, without an error, where a further bundle is awaited beside
+// the active ones: a policy serves whole or not at all, for what is missing could be
+// what denies.
+func (v *Vetter) Vet(opts *bundle.ActivateOpts, awaits func(active map[string]Bundle) bool) (*State, error) {
+	for name, b := range opts.Bundles {
+		if err := v.accept(name, b); err != nil {
+			return nil, err
+		}
+	}
+	masked, err := masksItself(opts)
+	if err != nil {
+		return nil, err
+	}
+	own := v.Library()
+	if !masked {
+		maps.Copy(own, v.Mask())
+	}
+	maps.Copy(own, opts.ExtraModules)
+	opts.ExtraModules = own
+	opts.Compiler.WithKeepModules(true)
+	if err := (&bundle.DefaultActivator{}).Activate(opts); err != nil {
+		return nil, err
+	}
+	active, err := Active(opts.Ctx, opts.Store, opts.Txn)
+	if err != nil {
+		return nil, err
+	}
+	if awaits(active) {
+		return nil, nil
+	}
+	return v.state(opts.Ctx, opts.Compiler, active)
+}
+
+// accept looks at a bundle before it is compiled. It parses modules again that were
+// parsed without their METADATA, and gives the bundle a revision where it has none.
+func (v *Vetter) accept(name string, b *bundle.Bundle) error {
+	if err := annotate(b); err != nil {
+		return err
+	}
+	if err := v.acceptable(name, b); err != nil {
+		return err
+	}
+	if b.Manifest.Revision == "" {
+		b.Manifest.Revision = contentRevision(b)
+	}
+	return nil
+}
+
+// state makes the state of what was compiled of the bundles by name.
+func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]Bundle) (*State, error) {
+	entrypoint, err := v.findEntrypoint(c)
+	if err != nil {
+		return nil, err
+	}
+	ref := entrypointRef(entrypoint)
+	rules := reachable(c, ref)
+	s := &State{
+		Entrypoint:       entrypoint,
+		Revisions:        map[string]string{},
+		Nondeterministic: nondeterminism(rules),
+		reads:            inputParts(rules),
+		data:             &snapshot{},
+	}
+	for name, b := range bundles {
+		s.Revisions[name] = b.Revision
+		s.roots = append(s.roots, b.Roots...)
+	}
+	s.Revision = revisionOf(s.Revisions)
+	modules := c.ParsedModules()
+	known, err := explore.Rules(modules)
+	if err != nil {
+		return nil, err
+	}
+	s.rules = make(map[ruleKey]*explore.PermissionRule, len(known))
+	for _, rule := range known {
+		s.rules[ruleKey{rule.PluginID, rule.Name}] = rule
+	}
+	explorer, err := explore.Compile(explore.Options{Modules: modules, Entrypoint: ref})
+	if err != nil {
+		return nil, err
+	}
+	if explorer.AboutResource() {
+		s.explorer = explorer
+		// What the decision is checked against is read even where the policy does not.
+		s.reads |= PartType | PartResourceType
+		return s, nil
+	}
+	s.query, err = rego.New(
+		rego.Compiler(c),
+		rego.Store(s.data),
+		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.NewTerm(ref)))),
+		rego.StrictBuiltinErrors(true),
+	).PrepareForEval(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
