@@ -162,6 +162,31 @@ drop if input.input.permission.name == "y"
 	}
 }
 
+// TestMaskMayAskThePolicy has a mask that asks a policy about the resource, as it
+// stands and not as it is explored.
+func TestMaskMayAskThePolicy(t *testing.T) {
+	r := fixture.NewReceiver(t)
+	e := audited(t, fixture.LogTo(t, r, nil), true, fixture.Files{
+		"b.rego": "package a\n\nimport data.backstage.catalog\n\n" +
+			"allow if catalog.has_label(input.resource, {\"label\": \"public\"})\n",
+		"log.rego": "package system.log\n\npublic := {\"metadata\": {\"labels\": {\"public\": \"yes\"}}}\n\n" +
+			"mask contains \"/input/identity/user\" if data.a.allow with input as {\"resource\": public}\n\n" +
+			"mask contains \"/input/identity/claims\" if not data.a.allow with input as {\"resource\": {}}\n",
+	})
+	if !e.State().AboutResource() {
+		t.Fatal("the policy is not about the resource")
+	}
+	fixture.Must(t, e.recordAll(t, "r", "x"))
+	erased := []string{}
+	for _, event := range r.Received() {
+		erased = append(erased, event.Erased...)
+	}
+	slices.Sort(erased)
+	if diff := cmp.Diff([]string{"/input/identity/claims", "/input/identity/user"}, erased); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestRequiredRecordIsReceivedBeforeItReturns(t *testing.T) {
 	r := fixture.NewReceiver(t)
 	e := audited(t, fixture.LogTo(t, r, nil), true, nil)

@@ -66,6 +66,10 @@ type Options struct {
 	// Modules are the parsed modules by file name, the bundle's and the rule
 	// library's, with their annotations. They are not changed.
 	Modules map[string]*ast.Module
+	// Compiled is what was compiled of the Modules; nil where that is still to be done.
+	// Of a policy about the resource the rules that the entrypoint reaches are changed:
+	// nobody else may evaluate them by it.
+	Compiled *ast.Compiler
 	// Entrypoint is the rule that decides, such as data.backstage.authz.allow, or any
 	// document of rules, such as the package of decision.result and decision.reason.
 	Entrypoint ast.Ref
@@ -97,9 +101,12 @@ func Compile(o Options) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	compiler := ast.NewCompiler()
-	if compiler.Compile(o.Modules); compiler.Failed() {
-		return nil, compiler.Errors
+	compiler := o.Compiled
+	if compiler == nil {
+		compiler = ast.NewCompiler()
+		if compiler.Compile(o.Modules); compiler.Failed() {
+			return nil, compiler.Errors
+		}
 	}
 	reached := newReach(compiler, rules, o.Entrypoint)
 	entries := reached.rulesAt(o.Entrypoint)
@@ -124,6 +131,9 @@ func Compile(o Options) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !p.about && o.Compiled != nil {
+		return p, nil // and the compiled policy stays as it is
+	}
 	p.direct(f)
 	p.plan = newPlan(reached, f.questions)
 	return p, nil
@@ -133,6 +143,10 @@ func Compile(o Options) (*Policy, error) {
 // does not, the policy is not for this package: its entrypoint can be evaluated as
 // it stands, and can be any document.
 func (p *Policy) AboutResource() bool { return p.about }
+
+// Rules are the permission rules that the modules declare, in the order of their
+// paths. They must not be changed.
+func (p *Policy) Rules() []*PermissionRule { return p.rules }
 
 // direct lets the calls that ask about the resource ask us, and those that ask
 // whether there is one.

@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
@@ -166,18 +167,17 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 		s.roots = append(s.roots, b.Roots...)
 	}
 	s.Revision = revisionOf(s.Revisions)
-	modules := c.ParsedModules()
-	known, err := explore.Rules(modules)
+	o := explore.Options{Modules: c.ParsedModules(), Entrypoint: ref}
+	if !share(rules, reachable(c, maskPackage)) {
+		o.Compiled = c
+	}
+	explorer, err := explore.Compile(o)
 	if err != nil {
 		return nil, err
 	}
-	s.rules = make(map[ruleKey]*explore.PermissionRule, len(known))
-	for _, rule := range known {
+	s.rules = make(map[ruleKey]*explore.PermissionRule, len(explorer.Rules()))
+	for _, rule := range explorer.Rules() {
 		s.rules[ruleKey{rule.PluginID, rule.Name}] = rule
-	}
-	explorer, err := explore.Compile(explore.Options{Modules: modules, Entrypoint: ref})
-	if err != nil {
-		return nil, err
 	}
 	if explorer.AboutResource() {
 		s.explorer = explorer
@@ -195,4 +195,10 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 		return nil, err
 	}
 	return s, nil
+}
+
+// share reports whether a rule is in both. The decision log is masked by what OPA
+// compiled, and where its masks ask the policy, exploration may not change that.
+func share(a, b []*ast.Rule) bool {
+	return slices.ContainsFunc(a, func(r *ast.Rule) bool { return slices.Contains(b, r) })
 }
