@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test go-test rego-test lint e2e soundness inventory bench bench-compare fuzz release outdated clean
+.PHONY: help run build test go-test rego-test lint e2e soundness inventory bench bench-compare fuzz release deploy-test outdated clean
 
 BIN := bin
 N ?= 100000
@@ -82,6 +82,12 @@ fuzz: ## every fuzz target for FUZZTIME
 
 release: ## the files of the release VERSION, in dist: binaries, image, bills of materials, checksums
 	cd tools/release && go run . -root ../.. -out ../../dist -version $(VERSION)
+
+deploy-test: ## the release, the chart and the unit, by helm, Kubernetes' schemas and systemd
+	cd tools/release && go test -count=1 -timeout 30m ./...
+	cd tools/helm && go test -count=1 -timeout 30m ./...
+	@mkdir -p $(BIN)
+	systemd-analyze security --offline=true --threshold=15 deploy/systemd/stagedoor.service > $(BIN)/exposure.txt && tail -n 1 $(BIN)/exposure.txt
 
 outdated: ## which modules have a newer version
 	@for modfile in go.mod e2e/go.mod tools/*/go.mod; do \

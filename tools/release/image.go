@@ -63,7 +63,7 @@ func (r *release) image() (v1.ImageIndex, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range platforms() {
+	for _, p := range r.platforms {
 		if p.os != "linux" {
 			continue
 		}

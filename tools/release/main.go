@@ -63,17 +63,13 @@ type release struct {
 	version   string
 	commit    string
 	time      time.Time // of the commit
+	platforms []platform
 }
 
 // platform is what a binary runs on.
 type platform struct{ os, arch string }
 
 func (p platform) String() string { return p.os + "-" + p.arch }
-
-// platforms are all that a release has binaries for.
-func platforms() []platform {
-	return []platform{{"darwin", "amd64"}, {"darwin", "arm64"}, {"linux", "amd64"}, {"linux", "arm64"}}
-}
 
 // newRelease reads the commit of the checkout at root and empties the folder out.
 func newRelease(ctx context.Context, root, out, version string) (*release, error) {
@@ -95,12 +91,15 @@ func newRelease(ctx context.Context, root, out, version string) (*release, error
 	if out, err = filepath.Abs(out); err != nil {
 		return nil, err
 	}
-	return &release{root: root, out: out, version: version, commit: commit, time: at.UTC()}, os.MkdirAll(out, 0o755)
+	return &release{
+		root: root, out: out, version: version, commit: commit, time: at.UTC(),
+		platforms: []platform{{"darwin", "amd64"}, {"darwin", "arm64"}, {"linux", "amd64"}, {"linux", "arm64"}},
+	}, os.MkdirAll(out, 0o755)
 }
 
 // make writes all files of the release.
 func (r *release) make(ctx context.Context) error {
-	for _, p := range platforms() {
+	for _, p := range r.platforms {
 		if err := r.build(ctx, p); err != nil {
 			return err
 		}
