@@ -1,0 +1,110 @@
+package endpoint
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// TLS says what to speak it with, by files in PEM.
+type TLS struct {
+	// CertFile has the certificate and what leads to its authority, KeyFile its key.
+	CertFile, KeyFile string
+	// ClientCAFile has the authorities of clients' certificates. Where it is empty,
+	// none are asked for.
+	ClientCAFile string
+	// ClientsOptional lets clients without a certificate in; one that is shown must be
+	// good.
+	ClientsOptional bool
+}
+
+// Validate reports every file that is missing or cannot be used, joined.
+func (t TLS) Validate() error {
+	_, err := t.load()
+	return err
+}
+
+func (t TLS) load() (*tls.Config, error) {
+	if t.CertFile == "" || t.KeyFile == "" {
+		return nil, errors.New("want certFile and keyFile")
+	}
+	certificate, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("certFile and keyFile: %w", err)
+	}
+	c := &tls.Config{
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"},
+	}
+	if t.ClientCAFile == "" {
+		return c, nil
+	}
+	text, err := os.ReadFile(t.ClientCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("clientCAFile: %w", err)
+	}
+	c.ClientCAs = x509.NewCertPool()
+	if !c.ClientCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("clientCAFile: no certificate in %s", t.ClientCAFile)
+	}
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	if t.ClientsOptional {
+		c.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	return c, nil
+}
+
+// certificates are those of the files, as they were last good. It is safe for
+// concurrent use.
+type certificates struct {
+	files   TLS
+	mutex   sync.Mutex
+	current *tls.Config
+	read    [3]time.Time // when each of the files was changed that were read last
+	checked time.Time
+}
+
+// checkEvery is how often the files are looked at, at most.
+const checkEvery = time.Second
+
+// Reload reads the files. Where that fails, the certificates stay.
+func (c *certificates) Reload() error {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.read = c.changed() // before they are read, so that a change in between is seen later
+	loaded, err := c.files.load()
+	if err != nil {
+		return err
+	}
+	c.current = loaded
+	return nil
+}
+
+// config is what to greet the next client with.
+func (c *certificates) config() *tls.Config {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if now := time.Now(); now.Sub(c.checked) >= checkEvery {
+		c.checked = now
+		if changed := c.changed(); changed != c.read {
+			c.read = changed
+			if loaded, err := c.files.load(); err == nil {
+				c.current = loaded
+			}
+		}
+	}
+	return c.current
+}
+
+// changed is when each of the files was changed.
+func (c *certificates) changed() (times [3]time.Time) {
+	for i, name := range []string{c.files.CertFile, c.files.KeyFile, c.files.ClientCAFile} {
+		if info, err := os.Stat(name); err == nil {
+			times[i] = info.ModTime()
+		}
+	}
+	return times
+}
