@@ -33,6 +33,8 @@ var mayImport = map[string][]string{
 	"adapter/audit":      {"adapter/wire", "adapter/decision", "adapter/opa"},
 	"adapter/offline": {"adapter/wire", "adapter/explore", "adapter/decision", "adapter/engine", "adapter/supply", "adapter/vetted",
 		"adapter/inventory", "adapter/criteria", "adapter/words", "rego"},
+	"adapter/endpoint": {},
+	"adapter/spool":    {},
 	"adapter/config": {"adapter/appconfig", "adapter/discovery", "adapter/identity", "adapter/audit", "adapter/engine",
 		"adapter/opa", "adapter/origin", "adapter/remote", "adapter/supply"},
 	"adapter/origin":    {},
