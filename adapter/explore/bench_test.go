@@ -9,9 +9,9 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 )
 
-// A shape is a policy that is costly to explore naively, with the input that makes
+// A costly policy is one that is costly to explore naively, with the input that makes
 // it so.
-type shape struct {
+type costly struct {
 	name, policy, input string
 	evaluations, leaves int
 }
@@ -128,7 +128,7 @@ frozen if catalog.has_annotation(input.resource, {"annotation": "acme.com/frozen
 `
 )
 
-var shapes = []shape{
+var shapes = []costly{
 	{"typical", typical, annInput, 1, 2},
 	{"typical roles", typicalRoles, annInput, 5, 3},
 	{"12 helpers", helpers(12), annInput, 25, 24},

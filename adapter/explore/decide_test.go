@@ -130,17 +130,21 @@ func TestBasicPermission(t *testing.T) {
 		method Method
 		either int
 	}{
-		"allow if " + hasA:                                              {criteria.Never, Plain, 0},
-		"allow if not " + hasA:                                          {criteria.Never, Plain, 0},
-		"allow if not labelled\nlabelled if " + hasA:                    {criteria.Never, Proofs, 1},
-		`allow if count(["a" | ` + hasA + `]) == 0`:                     {criteria.Never, Proofs, 1},
-		"allow if count([1 | " + hasA + "]) < 2":                        {criteria.Always, Plain, 0},
-		"allow := true\nallow if not " + hasA:                           {criteria.Always, Plain, 0},
-		"allow if " + hasA + "\nallow if not " + hasA:                   {criteria.Never, Plain, 0},
-		"allow if labelled\nallow if not labelled\nlabelled if " + hasA: {criteria.Always, Plain, 0},
-		`allow if input.resource`:                                       {criteria.Never, Plain, 0},
-		`allow if not input.resource`:                                   {criteria.Always, Plain, 0},
-		"allow if not input.resource\nallow if " + hasA:                 {criteria.Always, Plain, 0},
+		"allow if " + hasA:                                                                  {criteria.Never, Plain, 0},
+		"allow if not " + hasA:                                                              {criteria.Never, Plain, 0},
+		"allow if not labelled\nlabelled if " + hasA:                                        {criteria.Never, Proofs, 1},
+		`allow if count(["a" | ` + hasA + `]) == 0`:                                         {criteria.Never, Proofs, 1},
+		"allow if count([1 | " + hasA + "]) < 2":                                            {criteria.Always, Plain, 0},
+		"allow := true\nallow if not " + hasA:                                               {criteria.Always, Plain, 0},
+		"allow if " + hasA + "\nallow if not " + hasA:                                       {criteria.Never, Plain, 0},
+		"allow if labelled\nallow if not labelled\nlabelled if " + hasA:                     {criteria.Always, Plain, 0},
+		`allow if input.resource`:                                                           {criteria.Never, Plain, 0},
+		`allow if not input.resource`:                                                       {criteria.Always, Plain, 0},
+		"allow if not there\nthere if input.resource != null\nallow if " + hasA:             {criteria.Always, Plain, 0},
+		"allow if not there\nthere if not is_null(input.resource)\nallow if " + hasA:        {criteria.Always, Plain, 0},
+		"allow if not f(input)\nf(i) if catalog.has_label(i.resource, {\"label\": \"a\"})":  {criteria.Never, Proofs, 1},
+		`allow if not catalog.has_label(object.get(input, "resource", {}), {"label": "a"})`: {criteria.Never, Proofs, 1},
+		"allow if not input.resource\nallow if " + hasA:                                     {criteria.Always, Plain, 0},
 	} {
 		q := newQuery(t, annInput, "{}")
 		q.Basic, q.ResourceType = true, ""

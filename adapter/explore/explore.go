@@ -151,8 +151,8 @@ func (p *Policy) Rules() []*PermissionRule { return p.rules }
 // direct lets the calls that ask about the resource ask us, and those that ask
 // whether there is one.
 func (p *Policy) direct(f *flow) {
-	for _, e := range f.exists {
-		e.Terms = ast.NewTerm(ast.Ref{ast.InputRootDocument, existsKey})
+	for _, t := range f.exists {
+		t.Value = ast.Ref{ast.InputRootDocument, existsKey}
 	}
 	names := make(map[*PermissionRule]ast.Ref)
 	for e, rule := range f.questions {

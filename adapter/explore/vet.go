@@ -10,25 +10,27 @@ import (
 )
 
 // flow follows the resource through the compiled rules that the entrypoint
-// reaches. The resource may be named, handed to functions and, at last, be the
-// first argument of a permission rule; whatever else happens to it is a problem.
+// reaches. The resource may be named, handed to functions, be put into arrays and
+// objects and taken out again and, at last, be the first argument of a permission
+// rule; whatever else happens to it is a problem.
 //
 // It looks at OPA's compiled form, in which every call and every reference that
 // needs evaluation stands in an expression of its own and every local variable has
-// a name of its own in its rule. Two variables that are unified are one class; a
-// class that a source of the resource is in is the resource.
+// a name of its own in its rule. Two variables that are unified are one class, and
+// every class has a [shape]. Arguments and values of rules have shapes too, which are
+// joined over all calls and all rules at a path: a fixpoint of a data flow.
 type flow struct {
 	*reach
 	bodyRefs []ast.Ref // what the bodies of permission rules read and call
 
-	taken   map[string][]bool // arguments of functions that some call hands the resource to
-	asked   map[string][]bool // arguments of functions that a permission rule is asked about
-	aliases map[string]bool   // rules whose value is the resource
-	changed bool              // whether the last round added to one of these three
+	params  map[string][]*shape // what calls hand to the arguments of functions; unseen where none does
+	values  map[string]*shape   // of rules and functions
+	asked   map[string][]bool   // arguments of functions that a permission rule is asked about
+	changed bool                // whether the last round added to one of these three
 
 	aboutResource bool                          // whether any reached rule speaks of the resource
 	questions     map[*ast.Expr]*PermissionRule // the calls that ask about the resource
-	exists        []*ast.Expr                   // those that ask whether there is one
+	exists        []*ast.Term                   // the references by which a policy asks whether there is one
 	problems      problems
 
 	rule    *ast.Rule // the one being looked at
@@ -36,17 +38,25 @@ type flow struct {
 	uses    map[ast.Var][]*ast.Expr
 }
 
-// newFlow follows the resource from the rules at the entrypoint.
+// newFlow follows the resource from the rules at the entrypoint. It ends because
+// every round but the last adds to what is known of an argument or a rule, and there
+// is only so much to be known.
 func newFlow(r *reach, rules []*PermissionRule) *flow {
 	f := &flow{
 		reach:     r,
-		taken:     make(map[string][]bool),
+		params:    make(map[string][]*shape),
+		values:    make(map[string]*shape),
 		asked:     make(map[string][]bool),
-		aliases:   make(map[string]bool),
 		questions: make(map[*ast.Expr]*PermissionRule),
 	}
 	for _, rule := range rules {
 		f.eachBodyRef(rule, func(_ *ast.Rule, ref ast.Ref) { f.bodyRefs = append(f.bodyRefs, ref) })
+	}
+	for _, rule := range f.reached {
+		if p := path(rule); f.isTracked(rule) && f.values[p] == nil {
+			f.values[p] = unseenShape
+			f.params[p] = slices.Repeat([]*shape{unseenShape}, len(rule.Head.Args))
+		}
 	}
 	for f.changed = true; f.changed; {
 		f.changed, f.problems, f.exists = false, problems{}, nil
@@ -57,59 +67,49 @@ func newFlow(r *reach, rules []*PermissionRule) *flow {
 	return f
 }
 
-// look looks at one rule, its else branches not included.
+// isTracked is whether the value of a rule may hold the resource: it is complete, or
+// a function, and all that there is at its path.
+func (f *flow) isTracked(rule *ast.Rule) bool {
+	return rule.Head.RuleKind() == ast.SingleValue && rule.Head.Reference.IsGround() && alone(f.compiler, rule.Ref())
+}
+
+// look looks at one rule, its else branches not included: first for what flows into
+// its variables, until nothing more does, and then for what must not be.
 func (f *flow) look(rule *ast.Rule) {
 	f.rule = rule
-	f.classes = classes{}
+	f.classes = newClasses()
 	f.uses = make(map[ast.Var][]*ast.Expr)
-	f.eachExpr(rule.Body, f.classify)
-	for i, arg := range rule.Head.Args {
-		if !at(f.taken[path(rule)], i) {
-			continue
+	ast.WalkExprs(rule.Body, func(e *ast.Expr) bool {
+		for v := range ownVars(e) {
+			f.uses[v] = append(f.uses[v], e)
 		}
-		if v, ok := arg.Value.(ast.Var); ok {
-			f.classes.addParam(v, i)
-		} else {
-			f.problem(nil, arg, "the resource can only be handed on, not be taken apart", "")
+		return false
+	})
+	params := f.params[path(rule)]
+	for i, arg := range rule.Head.Args {
+		if i >= len(params) {
+			break
+		}
+		from := any(i)
+		if _, ok := arg.Value.(ast.Var); !ok {
+			from = arg // A member of the argument is not the argument.
+		}
+		f.flowInto(arg, from, params[i])
+	}
+	for flowed := true; flowed; {
+		flowed = false
+		ast.WalkExprs(rule.Body, func(e *ast.Expr) bool {
+			flowed = f.flowThrough(e) || flowed
+			return false
+		})
+	}
+	for i, arg := range rule.Head.Args {
+		if i < len(params) && f.differs(arg, params[i]) && !f.takenApart(nil, arg, params[i]) {
+			f.problem(nil, arg, compared, anyRuleHint)
 		}
 	}
 	f.body(rule.Body)
 	f.head(rule)
-}
-
-// eachExpr visits the expressions of a body, nested ones included.
-func (f *flow) eachExpr(body ast.Body, visit func(*ast.Expr)) {
-	ast.WalkExprs(body, func(e *ast.Expr) bool {
-		visit(e)
-		return false
-	})
-}
-
-func (f *flow) classify(e *ast.Expr) {
-	for v := range ownVars(e) {
-		f.uses[v] = append(f.uses[v], e)
-	}
-	if !e.IsEquality() {
-		return
-	}
-	a, b := e.Operand(0), e.Operand(1)
-	x, isVar := a.Value.(ast.Var)
-	y, bothVars := b.Value.(ast.Var)
-	switch {
-	case isVar && bothVars:
-		f.classes.join(x, y)
-	case isVar && f.isSource(b):
-		f.classes.addSource(x)
-	case bothVars && f.isSource(a):
-		f.classes.addSource(y)
-	}
-}
-
-// isSource is whether a term is a reference to the resource: input.resource, or a
-// rule whose value it is.
-func (f *flow) isSource(t *ast.Term) bool {
-	ref, ok := t.Value.(ast.Ref)
-	return ok && (isInputResource(ref) && len(ref) == 2 || f.aliases[ref.String()])
 }
 
 // isInputResource is whether a reference is to input.resource or below it.
@@ -119,46 +119,24 @@ func isInputResource(ref ast.Ref) bool {
 
 var resourceKey = ast.StringTerm("resource")
 
-// isResource is whether a term is the resource itself.
-func (f *flow) isResource(t *ast.Term) bool {
-	if v, ok := t.Value.(ast.Var); ok {
-		return f.classes.isResource(v)
-	}
-	if f.isSource(t) {
-		f.aboutResource = true
-		return true
-	}
-	return false
-}
-
-// head looks at what a rule makes of its variables. A rule without arguments and
-// keys can have the resource as its value, and is another name of it then.
+// head looks at what a rule makes of its variables. A rule or a function that has one
+// value can have the resource in it.
 func (f *flow) head(rule *ast.Rule) {
 	h := rule.Head
-	for _, arg := range h.Args {
-		if _, ok := arg.Value.(ast.Var); !ok {
-			f.term(nil, arg, kept)
-		}
-	}
 	for _, part := range h.Reference[min(1, len(h.Reference)):] {
 		f.term(nil, part, kept)
 	}
 	if h.Key != nil {
 		f.term(nil, h.Key, kept)
 	}
-	if h.Value == nil {
-		return
-	}
-	complete := isComplete(rule) && alone(f.compiler, rule.Ref())
 	switch {
-	case complete && f.isResource(h.Value):
-		if p := path(rule); !f.aliases[p] {
-			f.aliases[p] = true
-			f.changed = true
+	case h.Value == nil:
+	case f.isTracked(rule):
+		p := path(rule)
+		if s := f.values[p].join(f.shapeOf(h.Value)); !s.equal(f.values[p]) {
+			f.values[p], f.changed = s, true
 		}
-	case complete && f.aliases[path(rule)]:
-		f.problem(nil, h.Value, "another rule says that this is the resource, so it can be nothing else",
-			"give the other value a name of its own")
+		f.hands(nil, h.Value)
 	default:
 		f.term(nil, h.Value, kept)
 	}
@@ -176,21 +154,17 @@ func (f *flow) expr(e *ast.Expr) {
 	}
 	switch terms := e.Terms.(type) {
 	case *ast.Term:
-		switch { // Whether there is a resource can be asked.
-		case isInputResource(refOf(terms)) && len(refOf(terms)) == 2:
-			f.aboutResource = true
-			f.exists = append(f.exists, e)
-		case !f.isResource(terms):
-			f.term(e, terms, kept)
-		}
+		// Whether there is a resource can be asked, and an array or object is true.
+		f.asksExistence(terms)
+		f.hands(e, terms)
 	case []*ast.Term:
 		f.call(e, terms)
 	case *ast.Every:
-		f.term(e, terms.Domain, kept)
+		f.hands(e, terms.Domain)
 		if terms.Key != nil {
 			f.term(e, terms.Key, kept)
 		}
-		f.term(e, terms.Value, kept)
+		f.hands(e, terms.Value)
 		f.body(terms.Body)
 	case *ast.Not:
 		f.body(terms.Body)
@@ -206,12 +180,27 @@ func (f *flow) expr(e *ast.Expr) {
 	}
 }
 
+// asksExistence notes a reference by which a policy asks whether there is a resource.
+func (f *flow) asksExistence(t *ast.Term) {
+	if ref := refOf(t); len(ref) == 2 && isInputResource(ref) {
+		f.aboutResource = true
+		f.exists = append(f.exists, t)
+	}
+}
+
 // What becomes of a term, for the messages.
 const (
 	kept     = "a policy sees the resource only through permission rules"
 	compared = "the resource can only be handed to a permission rule, not be compared"
 	asParams = "the params of a permission rule must not depend on the resource"
 	notFirst = "the first argument of a permission rule must be input.resource"
+)
+
+// Hints that do not depend on what is asked.
+const (
+	wholeInputHint = "name a member: input.identity, input.permission, object.get(input.identity, …)"
+	uncertainHint  = "it can be something else too, by another call of the function or another rule of the name"
+	noSetHint      = "use an array: [input.resource]"
 )
 
 func (f *flow) call(e *ast.Expr, terms []*ast.Term) {
@@ -221,47 +210,109 @@ func (f *flow) call(e *ast.Expr, terms []*ast.Term) {
 		return
 	}
 	function := refOf(terms[0])
-	if rule := f.permissions[function.String()]; rule != nil {
+	switch rule := f.permissions[function.String()]; {
+	case rule != nil:
 		f.question(e, rule, args)
-		return
-	}
-	if !function.HasPrefix(ast.DefaultRootRef) {
+	case function.HasPrefix(ast.DefaultRootRef):
+		f.function(e, function, args)
+	case f.picks(e) != nil:
+		f.pick(e, args)
+	case f.comparesWithNull(e):
+	default:
 		for _, arg := range args {
 			f.term(e, arg, kept)
 		}
-		f.wholeInput(args)
-		return
 	}
-	f.function(e, function.String(), f.compiler.GetArity(function), args)
 }
 
+// equality looks at what is unified: nothing may be learned of the resource by it.
 func (f *flow) equality(e *ast.Expr, a, b *ast.Term) {
-	ra, rb := f.isResource(a), f.isResource(b)
-	switch {
-	case ra && rb:
-		for _, t := range []*ast.Term{a, b} {
-			if v, ok := t.Value.(ast.Var); ok && f.classes.ambiguous(v) {
-				f.problem(e, nil, compared, "")
-			}
+	for i, t := range []*ast.Term{a, b} {
+		other := []*ast.Term{b, a}[i]
+		if f.shapeOf(t).is() && ast.NullTerm().Equal(other) {
+			f.asksExistence(t)
+			return
 		}
-	case ra || rb:
-		f.problem(e, nil, compared, "")
-	default:
-		f.term(e, a, kept)
-		f.term(e, b, kept)
 	}
+	f.hands(e, a)
+	f.hands(e, b)
+	ambiguous := func(t *ast.Term) bool {
+		v, ok := t.Value.(ast.Var)
+		return ok && f.classes.ambiguous(v)
+	}
+	switch {
+	case !f.unequal(a, b):
+	case f.takenApart(e, a, f.shapeOf(b)), f.takenApart(e, b, f.shapeOf(a)):
+		return
+	default:
+		f.problem(e, nil, compared, anyRuleHint)
+		return
+	}
+	if ambiguous(a) || ambiguous(b) {
+		f.problem(e, nil, compared, uncertainHint)
+	}
+}
+
+// takenApart adds the problem of an object that is unified with the resource, if it is.
+func (f *flow) takenApart(e *ast.Expr, t *ast.Term, s *shape) bool {
+	pattern, ok := t.Value.(ast.Object)
+	if !ok || !s.is() {
+		return false
+	}
+	hint := anyRuleHint
+	if keys := pattern.Keys(); len(keys) > 0 {
+		u := use{}
+		if value := pattern.Get(keys[0]); ast.IsConstant(value.Value) {
+			u = use{op: "eq", other: value.String()}
+		}
+		hint = f.hint(ast.Ref{keys[0]}, u)
+	}
+	f.problem(e, t, "the resource can only be handed on, not be taken apart", hint)
+	return true
+}
+
+// comparesWithNull is whether a call only says that the resource is, or is not, null,
+// which it never is. It then asks whether there is one.
+func (f *flow) comparesWithNull(e *ast.Expr) bool {
+	args := e.Operands()
+	var of *ast.Term
+	switch operator := e.Operator().String(); {
+	case operator == "is_null" && len(args) == 1:
+		of = args[0]
+	case (operator == ast.Equal.Name || operator == ast.NotEqual.Name) && len(args) == 2:
+		if of = args[0]; ast.NullTerm().Equal(of) {
+			of = args[1]
+		} else if !ast.NullTerm().Equal(args[1]) {
+			return false
+		}
+	}
+	if of == nil || !f.shapeOf(of).is() {
+		return false
+	}
+	f.asksExistence(of)
+	if v, ok := of.Value.(ast.Var); ok && v.IsGenerated() && len(f.uses[v]) == 2 {
+		if source := f.nextUse(e, v); source.IsEquality() {
+			f.asksExistence(source.Operand(1))
+		}
+	}
+	return true
 }
 
 // question looks at the call of a permission rule. About a constant the rule's own
 // body answers, as anywhere in Rego.
 func (f *flow) question(e *ast.Expr, rule *PermissionRule, args []*ast.Term) {
 	f.aboutResource = true
-	switch first := args[0]; {
-	case f.isResource(first):
+	first := args[0]
+	switch s := f.shapeOf(first); {
+	case s.is():
 		f.questions[e] = rule
 		f.markAsked(first)
-	case ast.IsConstant(first.Value):
-	case f.holdsResource(first):
+	case s != nil && s.unseen, ast.IsConstant(first.Value):
+	case f.markAsked(first):
+		f.questions[e] = rule // A call with something else is the problem.
+	case s.holds() && s.resource:
+		f.problem(e, nil, notFirst, uncertainHint)
+	case s.holds():
 		f.term(e, first, notFirst)
 	default:
 		f.problem(e, nil, notFirst, "")
@@ -272,33 +323,74 @@ func (f *flow) question(e *ast.Expr, rule *PermissionRule, args []*ast.Term) {
 }
 
 // function looks at the call of a function of the policy's own.
-func (f *flow) function(e *ast.Expr, function string, arity int, args []*ast.Term) {
+func (f *flow) function(e *ast.Expr, function ast.Ref, args []*ast.Term) {
+	name, arity := function.String(), f.compiler.GetArity(function)
 	for i, arg := range args {
+		s := f.shapeOf(arg)
 		switch {
-		case i < arity && f.isResource(arg):
-			f.mark(f.taken, function, i)
-			if at(f.asked[function], i) {
-				f.markAsked(arg)
+		case i >= arity:
+			if f.differs(arg, f.values[name]) {
+				f.problem(e, nil, compared, anyRuleHint)
 			}
-		case at(f.asked[function], i):
-			f.problem(e, nil, fmt.Sprintf("%s asks a permission rule about its argument %d, which must be input.resource",
-				function, i+1), "")
-		default:
+			continue
+		case i < len(f.params[name]):
+			if joined := f.params[name][i].join(s); !joined.equal(f.params[name][i]) {
+				f.params[name][i], f.changed = joined, true
+			}
+		case s.holds():
 			f.term(e, arg, kept)
 		}
+		if at(f.asked[name], i) && !s.is() && (s == nil || !s.unseen) && !f.markAsked(arg) {
+			f.problem(e, nil, fmt.Sprintf("%s asks a permission rule about its argument %d, which must be input.resource",
+				name, i+1), "")
+			continue
+		}
+		f.hands(e, arg)
 	}
 }
 
-// markAsked marks the argument of the current function that a term is, if it is
-// one, as one that a permission rule is asked about.
-func (f *flow) markAsked(t *ast.Term) {
+// picks is the path of a call of object.get with a constant one, or nil.
+func (f *flow) picks(e *ast.Expr) ast.Ref {
+	args := e.Operands()
+	if e.Operator().String() != ast.ObjectGet.Name || len(args) < 3 || !f.shapeOf(args[0]).holds() {
+		return nil
+	}
+	if list, ok := args[1].Value.(*ast.Array); ok && ast.IsConstant(list) {
+		path := ast.Ref{args[0]}
+		list.Foreach(func(t *ast.Term) { path = append(path, t) })
+		return path
+	}
+	if ast.IsConstant(args[1].Value) {
+		return ast.Ref{args[0], args[1]}
+	}
+	return nil
+}
+
+// pick looks at object.get of something that holds the resource. What it is asked for
+// is there, so that the default does not matter, or has nothing of the resource.
+func (f *flow) pick(e *ast.Expr, args []*ast.Term) {
+	f.ref(e, args[0], f.picks(e), kept)
+	for _, arg := range args[1:] {
+		f.hands(e, arg)
+	}
+	f.term(e, args[2], kept)
+	if len(args) > 3 && f.differs(args[3], f.picked(f.picks(e))) {
+		f.problem(e, nil, compared, anyRuleHint)
+	}
+}
+
+// markAsked marks the arguments of the current function that a term is, if it is
+// nothing else, as ones that a permission rule is asked about.
+func (f *flow) markAsked(t *ast.Term) bool {
 	v, ok := t.Value.(ast.Var)
 	if !ok {
-		return
+		return false
 	}
-	for _, i := range f.classes.params(v) {
+	numbers, alone := f.classes.params(v)
+	for _, i := range numbers {
 		f.mark(f.asked, path(f.rule), i)
 	}
+	return alone && len(numbers) > 0 && f.classes.shape(v).resource
 }
 
 func (f *flow) mark(marks map[string][]bool, function string, i int) {
@@ -312,28 +404,6 @@ func (f *flow) mark(marks map[string][]bool, function string, i int) {
 }
 
 func at(marks []bool, i int) bool { return i < len(marks) && marks[i] }
-
-// wholeInput notices a call that picks the resource out of the whole input by its
-// name, such as object.get(input, "resource", {}): a policy whose only use of the
-// resource it is is still about the resource.
-func (f *flow) wholeInput(args []*ast.Term) {
-	var input, name bool
-	for _, arg := range args {
-		if v, ok := arg.Value.(ast.Var); ok {
-			input = input || slices.ContainsFunc(f.uses[v], func(e *ast.Expr) bool {
-				return e.IsEquality() && (isInput(e.Operand(0)) || isInput(e.Operand(1)))
-			})
-		}
-		input = input || isInput(arg)
-		ast.WalkTerms(arg, func(t *ast.Term) bool {
-			name = name || t.Equal(resourceKey)
-			return name
-		})
-	}
-	if input && name {
-		f.aboutResource = true
-	}
-}
 
 func isInput(t *ast.Term) bool {
 	ref, ok := t.Value.(ast.Ref)
@@ -388,67 +458,74 @@ func (f *flow) withData(e *ast.Expr, target ast.Ref) {
 	}
 	f.withInside(e, target)
 	for _, rule := range f.rulesAt(target) {
-		if p := path(rule); f.aliases[p] || slices.Contains(f.taken[p], true) {
+		if p := path(rule); f.values[p].holds() || slices.ContainsFunc(f.params[p], (*shape).holds) {
 			f.problem(e, nil, p+" has to do with the resource and cannot be replaced", "")
 		}
 	}
 }
 
 // asksUnder is whether the evaluation of an expression can come to a reference to
-// the resource or to a permission rule.
+// the resource or the whole input, or to a permission rule.
 func (f *flow) asksUnder(e *ast.Expr) bool {
-	return f.comesTo(e, func(ref ast.Ref) bool { return isInputResource(ref) || f.isRule(ref) })
+	return f.comesTo(e, func(ref ast.Ref) bool {
+		return isInputResource(ref) || len(ref) == 1 && ref[0].Equal(ast.InputRootDocument) || f.isRule(ref)
+	})
 }
 
 func (f *flow) isRule(ref ast.Ref) bool { return f.permissions[ref.String()] != nil }
 
 // comesTo is whether the evaluation of an expression can come to such a reference.
+// The target of a with is none.
 func (f *flow) comesTo(e *ast.Expr, such func(ast.Ref) bool) bool {
 	seen := make(map[*ast.Rule]bool)
-	var comes func(x any) bool
-	comes = func(x any) bool {
-		found := false
-		ast.WalkRefs(x, func(ref ast.Ref) bool {
-			if found = found || such(ref); found {
-				return true
-			}
-			for _, rule := range f.rulesAt(ref) {
-				if !seen[rule] {
+	found := false
+	var visit *ast.GenericVisitor
+	visit = ast.NewGenericVisitor(func(x any) bool {
+		switch x := x.(type) {
+		case *ast.With:
+			visit.Walk(x.Value)
+			return true
+		case ast.Ref:
+			found = found || such(x)
+			for _, rule := range f.rulesAt(x) {
+				if !found && !seen[rule] {
 					seen[rule] = true
-					found = found || comes(rule)
+					visit.Walk(rule)
 				}
 			}
-			return found
-		})
-		return found
-	}
-	return comes(e)
-}
-
-// holdsResource is whether the resource, or a part of it, is somewhere in a term.
-func (f *flow) holdsResource(t *ast.Term) bool {
-	found := false
-	ast.WalkTerms(t, func(t *ast.Term) bool {
-		if ref, ok := t.Value.(ast.Ref); ok {
-			found = found || isInputResource(ref) || f.isResource(ref[0])
 		}
-		found = found || f.isResource(t)
 		return found
 	})
+	visit.Walk(e)
 	return found
 }
 
 // term looks for the resource in a term that must not hold it.
 func (f *flow) term(e *ast.Expr, t *ast.Term, message string) {
-	if f.isResource(t) {
-		f.problem(e, t, message, anyRuleHint)
-		return
+	if s := f.shapeOf(t); s.holds() {
+		switch _, isVar := t.Value.(ast.Var); {
+		case s.whole:
+			f.problem(e, t, "the whole input holds the resource", wholeInputHint)
+			return
+		case s.resource, isVar, refOf(t) != nil:
+			f.problem(e, t, message, anyRuleHint)
+			return
+		}
 	}
+	f.within(e, t, func(t *ast.Term) { f.term(e, t, message) }, message)
+}
+
+// hands looks at a term that may hold the resource: it must be built so that it can
+// be taken apart again.
+func (f *flow) hands(e *ast.Expr, t *ast.Term) {
+	f.within(e, t, func(t *ast.Term) { f.hands(e, t) }, kept)
+}
+
+// within looks at the parts of a term. Members of an array or an object, and what
+// comprehensions of these are built of, are for the caller to judge.
+func (f *flow) within(e *ast.Expr, t *ast.Term, member func(*ast.Term), message string) {
 	switch v := t.Value.(type) {
 	case ast.Var, ast.Null, ast.Boolean, ast.Number, ast.String:
-		if isInput(t) {
-			f.ref(e, t, ast.Ref{t}, message)
-		}
 	case ast.Ref:
 		f.ref(e, t, v, message)
 	case ast.Call:
@@ -456,54 +533,66 @@ func (f *flow) term(e *ast.Expr, t *ast.Term, message string) {
 			f.term(e, arg, message)
 		}
 	case *ast.Array:
-		v.Foreach(func(t *ast.Term) { f.term(e, t, message) })
+		v.Foreach(member)
 	case ast.Set:
-		v.Foreach(func(t *ast.Term) { f.term(e, t, message) })
+		v.Foreach(func(t *ast.Term) { f.element(e, t, message) })
 	case ast.Object:
 		v.Foreach(func(key, value *ast.Term) {
 			f.term(e, key, message)
-			f.term(e, value, message)
+			member(value)
 		})
 	case *ast.ArrayComprehension:
-		f.term(e, v.Term, message)
+		member(v.Term)
 		f.body(v.Body)
 	case *ast.SetComprehension:
-		f.term(e, v.Term, message)
+		f.element(e, v.Term, message)
 		f.body(v.Body)
 	case *ast.ObjectComprehension:
 		f.term(e, v.Key, message)
-		f.term(e, v.Value, message)
+		member(v.Value)
 		f.body(v.Body)
 	default:
 		f.problem(e, t, fmt.Sprintf("stagedoor does not know this construct (%T)", v), "")
 	}
 }
 
+// element looks at an element of a set. Sets compare their elements.
+func (f *flow) element(e *ast.Expr, t *ast.Term, message string) {
+	if s := f.shapeOf(t); s.holds() && !s.whole {
+		f.problem(e, t, "the resource cannot be in a set, which compares its elements", noSetHint)
+		return
+	}
+	f.term(e, t, message)
+}
+
+// ref looks at a reference, which must not lead into the resource.
 func (f *flow) ref(e *ast.Expr, t *ast.Term, ref ast.Ref, message string) {
 	for _, part := range ref[1:] {
 		f.term(e, part, message)
 	}
-	switch {
-	case isInputResource(ref):
-		f.aboutResource = true
-		f.problem(e, t, message, f.hint(ref[2:], f.useOf(e, t)))
-	case f.isResource(ref[0]):
-		f.problem(e, t, message, f.hint(ref[1:], f.useOf(e, t)))
-	case ref[0].Equal(ast.InputRootDocument) && len(ref) == 1:
-		f.problem(e, t, "the whole input holds the resource", wholeInputHint)
-	case ref[0].Equal(ast.InputRootDocument) && !ast.IsConstant(ref[1].Value):
-		f.problem(e, t, "this can be the resource", wholeInputHint)
-	case ref.HasPrefix(ast.DefaultRootRef):
-		for _, rule := range f.rulesAt(ref) {
-			if p := path(rule); f.aliases[p] {
-				f.problem(e, t, message, f.hint(ref[min(len(ref), len(rule.Ref())):], f.useOf(e, t)))
-				return
-			}
+	s, rest, known := f.base(ref)
+	for i, part := range rest {
+		switch {
+		case s.holds() && s.resource:
+			f.aboutResource = f.aboutResource || s.is()
+			f.problem(e, t, message, f.hint(rest[i:], f.useOf(e, t)))
+			return
+		case s.holds() && s.whole && !ast.IsConstant(part.Value):
+			f.problem(e, t, "this can be the resource", wholeInputHint)
+			return
+		}
+		s = s.member(part)
+	}
+	if known {
+		return
+	}
+	for _, rule := range f.rulesAt(ref) {
+		if f.values[path(rule)].holds() {
+			f.problem(e, t, fmt.Sprintf("%s holds the resource, and this can be it", path(rule)), "name the rule itself")
+			return
 		}
 	}
 }
-
-const wholeInputHint = "name a member: input.identity, input.permission, object.get(input.identity, …)"
 
 // problem adds a problem with the author's own text and place: of the expression
 // that an expression of the compiler's was taken out of, or else of the term.
@@ -598,7 +687,7 @@ func (f *flow) decides(entrypoint ast.Ref, entries []*ast.Rule) {
 			f.rule = rule
 			add := func(message string) { f.problems.add(rule.Location, string(rule.Location.Text), message, hint) }
 			switch exact := len(rule.Ref().GroundPrefix()) <= len(entrypoint); {
-			case f.aliases[path(rule)]:
+			case f.values[path(rule)].holds():
 				add("a decision cannot hold the resource")
 			case !exact:
 			case len(rule.Head.Args) > 0:
