@@ -37,7 +37,9 @@ var mayImport = map[string][]string{
 	"adapter/spool":    {},
 	"adapter/config": {"adapter/appconfig", "adapter/discovery", "adapter/identity", "adapter/audit", "adapter/engine",
 		"adapter/opa", "adapter/origin", "adapter/remote", "adapter/supply"},
-	"adapter/origin":    {},
+	"adapter/origin": {},
+	"adapter/review": {"adapter/callers", "adapter/criteria", "adapter/decision", "adapter/explore", "adapter/inventory",
+		"adapter/offline", "adapter/wire", "adapter/words"},
 	"adapter/appconfig": {},
 	"adapter/callers":   {"adapter/inventory", "adapter/decision"},
 	"adapter/sample":    {"adapter/criteria"},
@@ -52,13 +54,13 @@ var mayImport = map[string][]string{
 
 	"cmd/stagedoor": {"adapter", "adapter/audit", "adapter/conditions", "adapter/config", "adapter/decision", "adapter/discovery",
 		"adapter/engine", "adapter/identity", "adapter/inventory", "adapter/offline", "adapter/opa", "adapter/remote",
-		"adapter/sample", "adapter/supply", "adapter/vetted", "adapter/wire", "adapter/words", "bundles", "rego"},
+		"adapter/review", "adapter/sample", "adapter/supply", "adapter/vetted", "adapter/wire", "adapter/words", "bundles", "rego"},
 }
 
 // mayImportOPA are the packages that evaluate, and those that read the author's modules.
 var mayImportOPA = []string{
 	"adapter/explore", "adapter/vetted", "adapter/opa", "adapter/supply", "adapter/decision", "adapter/engine", "adapter/remote",
-	"adapter/audit", "adapter/fixture", "adapter/callers", "adapter/offline",
+	"adapter/audit", "adapter/fixture", "adapter/callers", "adapter/offline", "adapter/review",
 }
 
 // TestImportsGoOneWay holds docs/architecture.md to the code: no package imports

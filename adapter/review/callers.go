@@ -1,0 +1,126 @@
+package review
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+
+	"github.com/stagedoor/stagedoor/adapter/callers"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+)
+
+// Who are the callers that policies are asked for.
+type Who struct {
+	List []Class
+	// Of says which callers these are, for people who read the report.
+	Of string
+	// All is whether there can be no others that the policies treat in another way.
+	All bool
+	// Why says why there may be, or what keeps people from being folded.
+	Why string
+}
+
+// A Class is callers whom the policies treat alike.
+type Class struct {
+	// Name says who they are.
+	Name string
+	// Example is one of them, for whom the policies are asked.
+	Example decision.Caller
+	// People is how many people of the inventory are in the class.
+	People int
+}
+
+// Callers are those of an inventory, folded by what the policies read of a caller, or
+// where it has no people, the classes that are found in source, data and tests.
+//
+// The error is that of reading a policy's data.
+func Callers(ctx context.Context, inv *inventory.Inventory, known []decision.Caller, policies ...*offline.Policy) (*Who, error) {
+	var foldings []callers.Folding
+	modules, tests := make(map[string]*ast.Module), make(map[string]*ast.Module)
+	var data []any
+	for i, p := range policies {
+		of, err := dataOf(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Path, err)
+		}
+		foldings = append(foldings, callers.Folding{Modules: p.Modules(), Data: of})
+		data = append(data, of)
+		for name, m := range p.Modules() {
+			modules[fmt.Sprint(i, name)] = m
+		}
+		for name, m := range p.Tests() {
+			tests[fmt.Sprint(i, name)] = m
+		}
+	}
+	if len(inv.People) > 0 {
+		return people(inv, known, callers.NewFolder(foldings...)), nil
+	}
+	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: data, Known: known})
+	who := &Who{All: found.All, Why: found.Why, Of: count(len(found.List), "class", "classes") +
+		" that source, data and tests tell apart"}
+	switch {
+	case who.All:
+		who.Of += "; there are no others"
+	case who.Why != "":
+		who.Of += "; there may be others, since " + who.Why
+	default:
+		who.Of += "; there may be others"
+	}
+	for _, c := range found.List {
+		who.List = append(who.List, Class{c.Name, c.Example, c.People})
+	}
+	return who, nil
+}
+
+// people are those of an inventory, beside whoever has no account in it.
+func people(inv *inventory.Inventory, known []decision.Caller, folder *callers.Folder) *Who {
+	who := &Who{Why: folder.Why()}
+	at := make(map[string]int)
+	add := func(name string, c decision.Caller, n int) {
+		key := folder.Key(c)
+		i, ok := at[key]
+		if !ok {
+			i = len(who.List)
+			at[key] = i
+			who.List = append(who.List, Class{Name: name, Example: c})
+		}
+		who.List[i].People += n
+	}
+	for _, user := range slices.Sorted(maps.Keys(inv.People)) {
+		add(user, decision.Caller{User: user, Claims: inv.People[user].Claims}, 1)
+	}
+	add("anybody else who is signed in", decision.Caller{User: callers.Somebody, Claims: []string{callers.Somebody}}, 0)
+	add("a caller without credentials", decision.Caller{Anonymous: true}, 0)
+	for _, c := range known {
+		add(c.User, c, 0)
+	}
+	who.Of = fmt.Sprintf("all %s people of %s, in %s that are treated alike", thousands(len(inv.People)), inv.Source,
+		count(len(who.List), "class", "classes"))
+	if who.Why != "" {
+		who.Of = fmt.Sprintf("all %s people of %s, each asked for, since policies could tell any two apart by %s",
+			thousands(len(inv.People)), inv.Source, who.Why)
+	}
+	return who
+}
+
+// dataOf is a policy's data as encoding/json decodes it.
+func dataOf(ctx context.Context, p *offline.Policy) (any, error) {
+	store, err := p.Data()
+	if err != nil {
+		return nil, err
+	}
+	data, err := storage.ReadOne(ctx, store, storage.Path{})
+	if err != nil {
+		return nil, err
+	}
+	if value, ok := data.(ast.Value); ok {
+		return ast.JSON(value)
+	}
+	return data, nil
+}

@@ -1,0 +1,228 @@
+package review
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/types"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+)
+
+// mostRules is how many rules a change names.
+const mostRules = 6
+
+// A Tracer finds the rules of a policy that hold where a decision changes. It evaluates
+// the policy by stock evaluation, with every permission rule answered as the witness of
+// the change says. It is safe for concurrent use.
+type Tracer struct {
+	compiler *ast.Compiler
+	store    storage.Store
+	query    string
+	rules    map[ruleName]*explore.PermissionRule
+}
+
+// answerBuiltin is what the bodies of permission rules are replaced by. No policy can
+// call it: it is known to the tracer's own compiler alone.
+const answerBuiltin = "stagedoor.answer"
+
+var answerType = types.NewFunction(types.Args(types.S, types.S, types.A), types.B)
+
+// NewTracer returns a Tracer of a policy. The error is that of compiling it.
+func NewTracer(p *offline.Policy) (*Tracer, error) {
+	store, err := p.Data()
+	if err != nil {
+		return nil, err
+	}
+	t := &Tracer{store: store, rules: make(map[ruleName]*explore.PermissionRule)}
+	byPath := make(map[string]*explore.PermissionRule)
+	for _, r := range p.Rules() {
+		t.rules[ruleName{r.Name, r.ResourceType}] = r
+		byPath[r.Function.String()] = r
+	}
+	modules := make(map[string]*ast.Module)
+	for _, of := range []map[string]*ast.Module{offline.Library(), p.Modules()} {
+		for name, m := range of {
+			modules[name] = answered(m.Copy(), byPath)
+		}
+	}
+	t.compiler = ast.NewCompiler().WithBuiltins(map[string]*ast.Builtin{
+		answerBuiltin: {Name: answerBuiltin, Decl: answerType},
+	})
+	if t.compiler.Compile(modules); t.compiler.Failed() {
+		return nil, t.compiler.Errors
+	}
+	ref := ast.Ref{ast.DefaultRootDocument}
+	for step := range strings.SplitSeq(p.Entrypoint(), "/") {
+		ref = append(ref, ast.StringTerm(step))
+	}
+	t.query = ref.String()
+	return t, nil
+}
+
+// answered is a module whose permission rules have the one body that asks for the
+// answer.
+func answered(m *ast.Module, rules map[string]*explore.PermissionRule) *ast.Module {
+	replaced := make(map[string]bool)
+	m.Rules = slices.DeleteFunc(m.Rules, func(r *ast.Rule) bool {
+		path := r.Ref().String()
+		rule, ok := rules[path]
+		if !ok {
+			return false
+		}
+		if replaced[path] {
+			return true
+		}
+		replaced[path] = true
+		resource, params := ast.VarTerm("resource"), ast.VarTerm("params")
+		r.Head.Args = ast.Args{resource, params}
+		r.Head.Value = ast.BooleanTerm(true)
+		name := ast.MustParseRef(answerBuiltin)
+		ask := ast.NewExpr([]*ast.Term{
+			ast.NewTerm(name), ast.StringTerm(rule.Name), ast.StringTerm(rule.ResourceType), params,
+		})
+		ask.Location = r.Location
+		r.Body, r.Else, r.Default = ast.NewBody(ask), nil, false
+		return false
+	})
+	return m
+}
+
+// held is a rule that held, by its text and its place.
+type held struct{ text, at string }
+
+// rulesHeld are the rules of the policy that hold under a change's witness.
+func (t *Tracer) rulesHeld(ctx context.Context, d *Difference) []held {
+	input := offline.Question{Caller: d.caller, Permission: d.permission}.Input()
+	if d.permission.Resource {
+		input["resource"] = map[string]any{}
+	}
+	tracer := &exits{}
+	_, err := rego.New(
+		rego.Compiler(t.compiler), rego.Store(t.store), rego.Query(t.query), rego.Input(input), rego.QueryTracer(tracer),
+		rego.Function3(&rego.Function{Name: answerBuiltin, Decl: answerType},
+			func(_ rego.BuiltinContext, name, resourceType, params *ast.Term) (*ast.Term, error) {
+				return ast.BooleanTerm(t.answer(d.answers, name, resourceType, params)), nil
+			}),
+	).Eval(ctx)
+	if err != nil && len(tracer.held) == 0 {
+		return nil
+	}
+	return tracer.held
+}
+
+// answer is what the witness says of a rule.
+func (t *Tracer) answer(witness map[criteria.Rule]bool, name, resourceType, params *ast.Term) bool {
+	n, _ := name.Value.(ast.String)
+	of, _ := resourceType.Value.(ast.String)
+	key := ruleName{string(n), string(of)}
+	asked, err := ast.JSON(params.Value)
+	if err != nil {
+		return false
+	}
+	for rule, holds := range witness {
+		if holds && rule.Name == key.name && rule.ResourceType == key.resourceType && t.covers(key, rule.Params, asked) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers is whether a rule holds where it does with other params: they are equal, or
+// their lists that mean "any of" have an element in common.
+func (t *Tracer) covers(key ruleName, known string, asked any) bool {
+	have, ok := decodeParams(known).(map[string]any)
+	want, isObject := asked.(map[string]any)
+	if !ok || !isObject {
+		return known == "" && !isObject
+	}
+	name := ""
+	if r := t.rules[key]; r != nil {
+		name = r.AnyOf
+	}
+	a, isList := have[name].([]any)
+	b, alsoList := want[name].([]any)
+	if name == "" || !isList || !alsoList {
+		return reflect.DeepEqual(have, want)
+	}
+	have, want = maps.Clone(have), maps.Clone(want)
+	delete(have, name)
+	delete(want, name)
+	return reflect.DeepEqual(have, want) && slices.ContainsFunc(a, func(x any) bool {
+		return slices.ContainsFunc(b, func(y any) bool { return reflect.DeepEqual(x, y) })
+	})
+}
+
+func decodeParams(text string) any {
+	d := json.NewDecoder(bytes.NewReader([]byte(text)))
+	d.UseNumber()
+	var v any
+	if d.Decode(&v) != nil {
+		return nil
+	}
+	return v
+}
+
+// exits notes the rules that held.
+type exits struct{ held []held }
+
+// Enabled is that of [topdown.QueryTracer].
+func (*exits) Enabled() bool { return true }
+
+// Config is that of [topdown.QueryTracer].
+func (*exits) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
+
+// TraceEvent is that of [topdown.QueryTracer].
+func (e *exits) TraceEvent(event topdown.Event) {
+	rule, ok := event.Node.(*ast.Rule)
+	if event.Op != topdown.ExitOp || !ok || rule.Default || rule.Location == nil ||
+		strings.HasPrefix(rule.Location.File, offline.LibraryPrefix) {
+		return
+	}
+	h := held{rule.String(), fmt.Sprintf("%s:%d", rule.Location.File, rule.Location.Row)}
+	if !slices.Contains(e.held, h) {
+		e.held = append(e.held, h)
+	}
+}
+
+// Decided names the rules that decide where a decision changes, each by file and line:
+// those that hold by one of the policies and not by the other, and where there are none,
+// those that hold by both.
+func Decided(ctx context.Context, before, after *Tracer, d *Difference) []string {
+	var sides [2][]held
+	for i, t := range []*Tracer{before, after} {
+		if t != nil {
+			sides[i] = t.rulesHeld(ctx, d)
+		}
+	}
+	var at []string
+	for i, side := range sides {
+		for _, h := range side {
+			if !slices.ContainsFunc(sides[1-i], func(other held) bool { return other.text == h.text }) {
+				at = append(at, h.at)
+			}
+		}
+	}
+	if len(at) == 0 {
+		for _, side := range sides {
+			for _, h := range side {
+				at = append(at, h.at)
+			}
+		}
+	}
+	slices.Sort(at)
+	at = slices.Compact(at)
+	return at[:min(len(at), mostRules)]
+}

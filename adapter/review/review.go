@@ -1,0 +1,166 @@
+// Package review tells what a change of a policy changes: not which text, but who may
+// do what more or less.
+//
+// A decision is a condition on the resource: ALLOW holds for every resource, DENY for
+// none. So two decisions are compared as formulas (package criteria), and a change is
+// one of these:
+//
+//	SAME      both allow the same resources, however the condition is written
+//	WIDER     the new policy allows all that the old one did, and more
+//	NARROWER  the new policy allows less, and nothing new
+//	OTHER     it gains here and loses there
+//	BREAKS    the new policy fails where the old one decided
+//
+// A policy that fails allows nothing. So an old policy that failed is compared as one
+// that denied.
+//
+// [Diff] compares two policies over every permission of an inventory and every class of
+// callers, [Matrix] shows the decisions of one, and [Replay] decides again what a
+// decision log holds. All of them ask the engine that serves.
+package review
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// Change is how a decision differs from an earlier one.
+type Change string
+
+// The changes.
+const (
+	Same     Change = "SAME"
+	Wider    Change = "WIDER"
+	Narrower Change = "NARROWER"
+	Other    Change = "OTHER"
+	Breaks   Change = "BREAKS"
+)
+
+// A Decider answers permissions for a caller: a policy that was opened, or a stagedoor
+// that serves. Outcomes are in the order asked; what fails for one permission is in its
+// outcome.
+type Decider interface {
+	Decide(ctx context.Context, caller decision.Caller, permissions []wire.Permission) ([]*decision.Outcome, error)
+}
+
+// Opened is a Decider that is a policy.
+type Opened struct{ *offline.Policy }
+
+// Decide is that of [Decider].
+func (o Opened) Decide(ctx context.Context, c decision.Caller, permissions []wire.Permission) ([]*decision.Outcome, error) {
+	batch, err := o.DecideAll(ctx, c, permissions)
+	return batch.Outcomes, err
+}
+
+// A Comparison is how one decision differs from another.
+type Comparison struct {
+	Change Change
+	// Gains and Loses are where the new decision allows and the old one does not, and
+	// the other way round.
+	Gains, Loses criteria.Criteria
+	// Witness are answers to rules under which the decisions differ; nil where they
+	// differ for every resource, or not at all.
+	Witness map[criteria.Rule]bool
+}
+
+// A Comparer compares decisions. It is safe for concurrent use.
+type Comparer struct {
+	// anyOf is the parameter of a rule whose list means "any of".
+	anyOf map[ruleName]string
+}
+
+type ruleName struct{ name, resourceType string }
+
+// NewComparer returns a Comparer that knows the rules of policies. Where these differ
+// in whether a list means "any of", it is taken to mean nothing.
+func NewComparer(policies ...*offline.Policy) *Comparer {
+	c := &Comparer{anyOf: make(map[ruleName]string)}
+	for _, p := range policies {
+		for _, r := range p.Rules() {
+			key := ruleName{r.Name, r.ResourceType}
+			if known, ok := c.anyOf[key]; ok && known != r.AnyOf {
+				c.anyOf[key] = ""
+				continue
+			}
+			c.anyOf[key] = r.AnyOf
+		}
+	}
+	return c
+}
+
+// Compare says how an outcome differs from an earlier one. The error is
+// [criteria.ErrTooLarge].
+func (c *Comparer) Compare(before, after *decision.Outcome) (Comparison, error) {
+	switch {
+	case after.Err != nil && before.Err == nil:
+		return Comparison{Change: Breaks}, nil
+	case after.Err != nil:
+		return Comparison{Change: Same}, nil
+	}
+	from, to := allowed(before), allowed(after)
+	if from.Equal(to) && before.Decision.PluginID == after.Decision.PluginID {
+		return Comparison{Change: Same}, nil
+	}
+	if b, a := before.Decision, after.Decision; b.Result == wire.Conditional && a.Result == wire.Conditional &&
+		(b.PluginID != a.PluginID || b.ResourceType != a.ResourceType) {
+		// Two plugins, and so no resource of which both say something.
+		return Comparison{Change: Other, Gains: to, Loses: from}, nil
+	}
+	return c.conditions(from, to)
+}
+
+// allowed is where an outcome allows.
+func allowed(o *decision.Outcome) criteria.Criteria {
+	switch {
+	case o.Err != nil:
+		return criteria.Criteria{Op: criteria.Never}
+	case o.Decision.Result == wire.Allow:
+		return criteria.Criteria{Op: criteria.Always}
+	case o.Decision.Result == wire.Conditional:
+		return o.Decision.Conditions
+	}
+	return criteria.Criteria{Op: criteria.Never}
+}
+
+func (c *Comparer) conditions(from, to criteria.Criteria) (Comparison, error) {
+	s := criteria.NewSpace()
+	var of [2]criteria.Function
+	for i, condition := range []criteria.Criteria{from, to} {
+		var err error
+		if of[i], err = s.Read(condition, c.listOf); err != nil {
+			return Comparison{}, err
+		}
+	}
+	if err := c.assume(s, from, to); err != nil {
+		return Comparison{}, err
+	}
+	gains, err := s.Difference(of[1], of[0])
+	if err != nil {
+		return Comparison{}, fmt.Errorf("comparing two conditions: %w", err)
+	}
+	loses, err := s.Difference(of[0], of[1])
+	if err != nil {
+		return Comparison{}, fmt.Errorf("comparing two conditions: %w", err)
+	}
+	found := Comparison{Change: Same, Gains: gains, Loses: loses}
+	differs := s.All(of[1], of[0].Not())
+	switch {
+	case gains.Op != criteria.Never && loses.Op != criteria.Never:
+		found.Change = Other
+	case gains.Op != criteria.Never:
+		found.Change = Wider
+	case loses.Op != criteria.Never:
+		found.Change, differs = Narrower, s.All(of[0], of[1].Not())
+	default:
+		return found, nil
+	}
+	found.Witness, err = s.Witness(differs)
+	return found, err
+}
+
+func (c *Comparer) listOf(r criteria.Rule) string { return c.anyOf[ruleName{r.Name, r.ResourceType}] }

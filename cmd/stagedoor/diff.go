@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/review"
+)
+
+func newDiff() *cobra.Command {
+	var d diff
+	cmd := &cobra.Command{
+		Use:   "diff OLD NEW",
+		Short: "Who may do what more or less by another policy",
+		Long: "Diff decides every permission of the inventory by two policies, for every class of callers, and compares\n" +
+			"the conditions as formulas. It prints where the new policy allows more or less, for whom, and when.\n" +
+			"OLD and NEW are a bundle directory, a bundle.tar.gz, or git:REV:path. With --against, the policy that\n" +
+			"a running stagedoor serves is OLD.",
+		Example: "  stagedoor diff git:main:policy policy\n" +
+			"  stagedoor diff --against http://127.0.0.1:7009 policy",
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 != (d.against != "") {
+				return errors.New("want OLD and NEW, or --against URL and NEW")
+			}
+			failOn, err := changes(d.failOn)
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(diffFormats, d.format) {
+				return fmt.Errorf("--format is one of %s, not %s", strings.Join(diffFormats, ", "), d.format)
+			}
+			report, err := d.run(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			if err := d.print(cmd.OutOrStdout(), report, failOn); err != nil {
+				return err
+			}
+			if report.Summary.Has(failOn...) {
+				return errFindings
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&d.against, "against", "", "the `URL` of the admin address of a running stagedoor, whose policy is OLD")
+	f.StringVar(&d.inventory, "inventory", "", "the `directory` that says which permissions, people and entities there are")
+	f.StringVar(&d.entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	f.StringVar(&d.format, "format", "text", strings.Join(diffFormats, ", "))
+	f.StringVar(&d.failOn, "fail-on", "breaks,wider,other", "the `changes` for which the exit code is 1: breaks, wider, narrower, other, or none")
+	return cmd
+}
+
+var diffFormats = []string{"text", "json", "markdown", "github"}
+
+type diff struct{ against, inventory, entrypoint, format, failOn string }
+
+// changes reads a list of changes.
+func changes(list string) ([]review.Change, error) {
+	if list == "none" {
+		return nil, nil
+	}
+	known := map[string]review.Change{
+		"breaks": review.Breaks, "wider": review.Wider, "narrower": review.Narrower, "other": review.Other,
+	}
+	var found []review.Change
+	for name := range strings.SplitSeq(list, ",") {
+		c, ok := known[strings.ToLower(strings.TrimSpace(name))]
+		if !ok {
+			return nil, fmt.Errorf("--fail-on has %q; it is a list of breaks, wider, narrower and other, or none", name)
+		}
+		found = append(found, c)
+	}
+	return found, nil
+}
+
+func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err error) {
+	inv, err := loadInventory(d.inventory)
+	if err != nil {
+		return nil, err
+	}
+	var policies []*offline.Policy
+	defer func() {
+		for _, p := range policies {
+			err = errors.Join(err, p.Close(ctx))
+		}
+	}()
+	for _, path := range args {
+		p, err := offline.Open(ctx, path, offline.Options{Entrypoint: d.entrypoint})
+		if err != nil {
+			return nil, err
+		}
+		policies = append(policies, p)
+	}
+	after := policies[len(policies)-1]
+	var before review.Decider
+	about := review.About{New: describePolicy(after)}
+	if d.against == "" {
+		before, about.Old = review.Opened{Policy: policies[0]}, describePolicy(policies[0])
+	} else {
+		serving, err := review.Dial(ctx, d.against)
+		if err != nil {
+			return nil, err
+		}
+		before, about.Old = serving, serving.String()
+	}
+	who, err := review.Callers(ctx, inv, nil, policies...)
+	if err != nil {
+		return nil, err
+	}
+	vocabulary := after.Vocabulary()
+	maps.Copy(vocabulary, policies[0].Vocabulary())
+	o := review.Options{Inventory: inv, Who: who, Vocabulary: vocabulary, Comparer: review.NewComparer(policies...)}
+	if o.New, err = review.NewTracer(after); err != nil {
+		return nil, err
+	}
+	if d.against == "" {
+		if o.Old, err = review.NewTracer(policies[0]); err != nil {
+			return nil, err
+		}
+	}
+	report, err := review.Diff(ctx, before, review.Opened{Policy: after}, o)
+	if err != nil {
+		return nil, err
+	}
+	report.About.Old, report.About.New = about.Old, about.New
+	return report, nil
+}
+
+// describePolicy names a policy in a report.
+func describePolicy(p *offline.Policy) string {
+	return fmt.Sprintf("%s, revision %s", p.Path, p.Revision())
+}
+
+func (d *diff) print(w io.Writer, r *review.Report, failOn []review.Change) error {
+	var text string
+	switch d.format {
+	case "json":
+		b, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		text = string(b) + "\n"
+	case "markdown":
+		text = r.Markdown()
+	case "github":
+		text = r.GitHub(failOn)
+	default:
+		text = r.Text()
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}
