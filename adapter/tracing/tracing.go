@@ -1,0 +1,307 @@
+// Package tracing tells a collector how a request was answered, as spans over OTLP.
+//
+// It is off unless OPA's own key `distributed_tracing` names a type. A request that
+// carries a W3C traceparent goes on in that trace; one without begins a trace of its
+// own. The server's span has a child for each step that takes time: verification of
+// the token, user info, evaluation, and one for each call to a plugin, which gets the
+// traceparent in turn.
+//
+// A nil *[Tracer] is tracing that is off: every method of it does nothing and
+// allocates nothing.
+package tracing
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/credentials"
+)
+
+// Tracer makes spans and sends them. It is safe for concurrent use.
+type Tracer struct {
+	provider *sdktrace.TracerProvider
+	tracer   trace.Tracer
+	options  []otelhttp.Option
+}
+
+// settings are OPA's keys under distributed_tracing, with OPA's meaning and defaults.
+type settings struct {
+	Type             string   `json:"type"`
+	Address          string   `json:"address"`
+	ServiceName      string   `json:"service_name"`
+	SamplePercentage *float64 `json:"sample_percentage"`
+	Encryption       string   `json:"encryption"`
+	AllowInsecureTLS bool     `json:"allow_insecure_tls"`
+	TLSCertFile      string   `json:"tls_cert_file"`
+	TLSKeyFile       string   `json:"tls_private_key_file"`
+	TLSCAFile        string   `json:"tls_ca_cert_file"`
+	Resource         struct {
+		ServiceVersion        string `json:"service_version"`
+		ServiceInstanceID     string `json:"service_instance_id"`
+		ServiceNamespace      string `json:"service_namespace"`
+		DeploymentEnvironment string `json:"deployment_environment"`
+	} `json:"resource"`
+	Batch struct {
+		Blocking           bool `json:"blocking"`
+		BatchTimeoutMs     int  `json:"batch_timeout_ms"`
+		ExportTimeoutMs    int  `json:"export_timeout_ms"`
+		MaxExportBatchSize int  `json:"max_export_batch_size"`
+		MaxQueueSize       int  `json:"max_queue_size"`
+	} `json:"batch_span_processor_options"`
+}
+
+// New returns the tracer that config says, the JSON of OPA's key
+// distributed_tracing, or nil where it names no type. Version is the product's. It
+// does not wait for the collector. Close must be called in the end.
+//
+// The error names the key that is wrong, and what to write.
+func New(config json.RawMessage, version string) (*Tracer, error) {
+	s, err := read(config)
+	if err != nil || s.Type == "" {
+		return nil, err
+	}
+	exporter, err := s.exporter()
+	if err != nil {
+		return nil, err
+	}
+	provider := sdktrace.NewTracerProvider(
+		sdktrace.WithResource(s.resource(version)),
+		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(*s.SamplePercentage/100))),
+		sdktrace.WithBatcher(exporter, s.batch()...),
+	)
+	return newTracer(provider), nil
+}
+
+func newTracer(provider *sdktrace.TracerProvider) *Tracer {
+	return &Tracer{
+		provider: provider,
+		tracer:   provider.Tracer("github.com/stagedoor/stagedoor"),
+		options: []otelhttp.Option{
+			otelhttp.WithTracerProvider(provider),
+			otelhttp.WithMeterProvider(noopmetric.NewMeterProvider()),
+			otelhttp.WithPropagators(propagation.TraceContext{}),
+		},
+	}
+}
+
+// read decodes the settings, checks them, and fills in the defaults.
+func read(config json.RawMessage) (settings, error) {
+	var s settings
+	if len(config) == 0 {
+		return s, nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(config))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&s); err != nil {
+		return s, fmt.Errorf("opa.distributed_tracing: %w", err)
+	}
+	if s.Address == "" {
+		s.Address = map[string]string{"grpc": "localhost:4317", "http": "localhost:4318"}[s.Type]
+	}
+	if s.ServiceName == "" {
+		s.ServiceName = "stagedoor"
+	}
+	if s.Encryption == "" {
+		s.Encryption = "off"
+	}
+	if s.SamplePercentage == nil {
+		all := 100.0
+		s.SamplePercentage = &all
+	}
+	return s, s.problems()
+}
+
+func (s settings) problems() error {
+	var problems []error
+	wrong := func(key, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("opa.distributed_tracing."+key+": "+format, args...))
+	}
+	switch s.Type {
+	case "", "grpc", "http":
+	default:
+		wrong("type", "%q is not known: write grpc or http", s.Type)
+	}
+	if strings.Contains(s.Address, "/") {
+		wrong("address", "%q is a URL: write host:port alone", s.Address)
+	}
+	if p := *s.SamplePercentage; !(p >= 0 && p <= 100) {
+		wrong("sample_percentage", "%v is not between 0 and 100", p)
+	}
+	switch s.Encryption {
+	case "off", "tls":
+	case "mtls":
+		if s.TLSCertFile == "" || s.TLSKeyFile == "" {
+			wrong("encryption", "mtls needs tls_cert_file and tls_private_key_file")
+		}
+	default:
+		wrong("encryption", "%q is not known: write off, tls or mtls", s.Encryption)
+	}
+	return errors.Join(problems...)
+}
+
+func (s settings) exporter() (*otlptrace.Exporter, error) {
+	config, err := s.tls()
+	if err != nil {
+		return nil, fmt.Errorf("opa.distributed_tracing: %w", err)
+	}
+	// Creating one only prepares the connection; a collector that is down is tried again.
+	if s.Type == "grpc" {
+		secure := otlptracegrpc.WithInsecure()
+		if config != nil {
+			secure = otlptracegrpc.WithTLSCredentials(credentials.NewTLS(config))
+		}
+		return otlptracegrpc.New(context.Background(), otlptracegrpc.WithEndpoint(s.Address), secure)
+	}
+	secure := otlptracehttp.WithInsecure()
+	if config != nil {
+		secure = otlptracehttp.WithTLSClientConfig(config)
+	}
+	return otlptracehttp.New(context.Background(), otlptracehttp.WithEndpoint(s.Address), secure)
+}
+
+// tls is nil where the way to the collector is not encrypted.
+func (s settings) tls() (*tls.Config, error) {
+	if s.Encryption == "off" {
+		return nil, nil
+	}
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: s.AllowInsecureTLS, //nolint:gosec // the operator's own word, as in OPA
+	}
+	if s.TLSCAFile != "" {
+		text, err := os.ReadFile(s.TLSCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls_ca_cert_file: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("tls_ca_cert_file: %s has no certificate in PEM", s.TLSCAFile)
+		}
+	}
+	if s.Encryption == "mtls" {
+		pair, err := tls.LoadX509KeyPair(s.TLSCertFile, s.TLSKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls_cert_file: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+func (s settings) resource(version string) *resource.Resource {
+	attributes := []attribute.KeyValue{attribute.String("service.name", s.ServiceName)}
+	for key, value := range map[string]string{
+		"service.version":        or(s.Resource.ServiceVersion, version),
+		"service.instance.id":    s.Resource.ServiceInstanceID,
+		"service.namespace":      s.Resource.ServiceNamespace,
+		"deployment.environment": s.Resource.DeploymentEnvironment,
+	} {
+		if value != "" {
+			attributes = append(attributes, attribute.String(key, value))
+		}
+	}
+	return resource.NewSchemaless(attributes...)
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+func (s settings) batch() []sdktrace.BatchSpanProcessorOption {
+	var options []sdktrace.BatchSpanProcessorOption
+	add := func(set bool, option sdktrace.BatchSpanProcessorOption) {
+		if set {
+			options = append(options, option)
+		}
+	}
+	b := s.Batch
+	add(b.BatchTimeoutMs > 0, sdktrace.WithBatchTimeout(time.Duration(b.BatchTimeoutMs)*time.Millisecond))
+	add(b.ExportTimeoutMs > 0, sdktrace.WithExportTimeout(time.Duration(b.ExportTimeoutMs)*time.Millisecond))
+	add(b.MaxExportBatchSize > 0, sdktrace.WithMaxExportBatchSize(b.MaxExportBatchSize))
+	add(b.MaxQueueSize > 0, sdktrace.WithMaxQueueSize(b.MaxQueueSize))
+	return options
+}
+
+// Close sends what is left, for as long as ctx lasts.
+func (t *Tracer) Close(ctx context.Context) {
+	if t != nil {
+		_ = t.provider.Shutdown(ctx) // a collector that is gone loses spans, and nothing else
+	}
+}
+
+// Handler gives each request that traced picks a span, in the trace that the caller
+// is in.
+func (t *Tracer) Handler(next http.Handler, traced func(*http.Request) bool) http.Handler {
+	if t == nil {
+		return next
+	}
+	return otelhttp.NewHandler(next, "", append([]otelhttp.Option{
+		otelhttp.WithFilter(traced),
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }),
+	}, t.options...)...)
+}
+
+// Transport gives each request that is sent a span, and the traceparent to whoever
+// gets it. Nothing of the request but method, place and status is told.
+func (t *Tracer) Transport(next http.RoundTripper) http.RoundTripper {
+	if t == nil {
+		return next
+	}
+	return otelhttp.NewTransport(next, append([]otelhttp.Option{
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }),
+	}, t.options...)...)
+}
+
+// Start begins the span of a step of a request. The function that it returns ends the
+// span, and marks it where err is not nil; the error's text is not told, since it may
+// name people.
+func (t *Tracer) Start(ctx context.Context, name string) (context.Context, func(err error)) {
+	if t == nil {
+		return ctx, ended
+	}
+	ctx, span := t.tracer.Start(ctx, name)
+	if !span.IsRecording() {
+		return ctx, ended
+	}
+	return ctx, func(err error) {
+		if err != nil {
+			span.SetStatus(codes.Error, "failed")
+		}
+		span.End()
+	}
+}
+
+func ended(error) {}
+
+// IDs are those of the trace and the span that ctx is in, in hexadecimal; both are
+// empty where it is in none.
+func IDs(ctx context.Context) (traceID, spanID string) {
+	span := trace.SpanContextFromContext(ctx)
+	if !span.IsValid() {
+		return "", ""
+	}
+	return span.TraceID().String(), span.SpanID().String()
+}

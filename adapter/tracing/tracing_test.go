@@ -1,0 +1,117 @@
+package tracing
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+)
+
+func TestConfig(t *testing.T) {
+	for name, test := range map[string]struct{ config, says string }{
+		"none":               {``, ""},
+		"no type":            {`{"address": "localhost:4317"}`, ""},
+		"grpc":               {`{"type": "grpc"}`, ""},
+		"http":               {`{"type": "http", "sample_percentage": 1, "resource": {"service_namespace": "x"}}`, ""},
+		"unknown type":       {`{"type": "zipkin"}`, `type: "zipkin" is not known: write grpc or http`},
+		"unknown key":        {`{"type": "grpc", "adress": "x"}`, `unknown field "adress"`},
+		"a URL":              {`{"type": "http", "address": "http://localhost:4318"}`, "write host:port alone"},
+		"too much":           {`{"type": "http", "sample_percentage": 101}`, "not between 0 and 100"},
+		"encryption":         {`{"type": "http", "encryption": "ssl"}`, "write off, tls or mtls"},
+		"mtls without a key": {`{"type": "http", "encryption": "mtls"}`, "needs tls_cert_file"},
+		"no such authority":  {`{"type": "http", "encryption": "tls", "tls_ca_cert_file": "nowhere.pem"}`, "tls_ca_cert_file"},
+		"no object":          {`[]`, "opa.distributed_tracing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tracer, err := New(json.RawMessage(test.config), "v1")
+			defer tracer.Close(t.Context())
+			switch {
+			case test.says == "" && err != nil:
+				t.Error(err)
+			case test.says != "" && (err == nil || !strings.Contains(err.Error(), test.says)):
+				t.Errorf("%v, want %q", err, test.says)
+			case test.says == "" && (tracer != nil) != strings.Contains(test.config, "type"):
+				t.Errorf("on is %t", tracer != nil)
+			}
+		})
+	}
+}
+
+// TestOneTrace sends a request through a traced server that does a step and calls
+// another one: all of it is one trace, that of the caller.
+func TestOneTrace(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	tracer := newTracer(sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	defer tracer.Close(context.WithoutCancel(t.Context()))
+	var got string
+	plugin := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got = r.Header.Get("Traceparent")
+	}))
+	defer plugin.Close()
+	var id string
+	handler := tracer.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		ctx, end := tracer.Start(r.Context(), "evaluate")
+		id, _ = IDs(ctx)
+		end(errors.New("user:default/ann"))
+		request, _ := http.NewRequestWithContext(r.Context(), http.MethodPost, plugin.URL+"/apply", nil)
+		response, err := tracer.Transport(http.DefaultTransport).RoundTrip(request)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = response.Body.Close()
+	}), func(r *http.Request) bool { return r.URL.Path != "/health" })
+	const parent = "4bf92f3577b34da6a3ce929d0e0e4736"
+	request := httptest.NewRequest(http.MethodPost, "/authorize", nil)
+	request.Header.Set("Traceparent", "00-"+parent+"-00f067aa0ba902b7-01")
+	handler.ServeHTTP(httptest.NewRecorder(), request)
+	if id != parent || !strings.Contains(got, parent) {
+		t.Errorf("the trace is %s, and the plugin got %s", id, got)
+	}
+	var names []string
+	for _, span := range spans.GetSpans() {
+		if span.SpanContext.TraceID().String() == parent {
+			names = append(names, span.Name)
+		}
+		if text, _ := json.Marshal(span); strings.Contains(string(text), "user:default") {
+			t.Errorf("a span names somebody: %s", text)
+		}
+	}
+	if got := strings.Join(names, ", "); got != "evaluate, POST /apply, POST /authorize" {
+		t.Errorf("the spans of the trace are %s", got)
+	}
+	handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/health", nil))
+	for _, span := range spans.GetSpans() {
+		if span.Name == "GET /health" {
+			t.Error("a request is traced that was not picked")
+		}
+	}
+}
+
+func TestOffCostsNothing(t *testing.T) {
+	var off *Tracer
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(100, func() {
+		c, end := off.Start(ctx, "evaluate")
+		end(nil)
+		if traceID, _ := IDs(c); traceID != "" {
+			t.Error(traceID)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	next := http.NotFoundHandler()
+	if got := off.Transport(http.DefaultTransport); got != http.DefaultTransport {
+		t.Errorf("%T", got)
+	}
+	if off.Handler(next, nil) == nil {
+		t.Error("no handler")
+	}
+	off.Close(ctx)
+}
