@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 		"adapter/inventory", "adapter/criteria", "adapter/words", "rego"},
 	"adapter/endpoint": {},
 	"adapter/spool":    {},
+	"adapter/tracing":  {},
 	"adapter/config": {"adapter/appconfig", "adapter/discovery", "adapter/identity", "adapter/audit", "adapter/engine",
 		"adapter/opa", "adapter/origin", "adapter/remote", "adapter/supply"},
 	"adapter/origin": {},
