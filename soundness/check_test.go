@@ -66,6 +66,7 @@ func (c *checker) compareAll(ctx context.Context, tr trial, seed [2]uint64) (*fi
 	if err != nil {
 		return nil, err
 	}
+	stock.foreign, stock.leaves = tr.policy.foreign, c.leaves
 	compiled, f := c.compile(tr.policy, modules)
 	if compiled == nil || f != nil {
 		return f, nil
@@ -84,6 +85,9 @@ func (c *checker) compareAll(ctx context.Context, tr trial, seed [2]uint64) (*fi
 			d.resources = append(d.resources, critical(r, tr.policy.plugin.resourceType, d.result.Criteria, c.critical)...)
 		}
 		if f, err := c.compare(ctx, stock, d); f != nil || err != nil {
+			return f, err
+		}
+		if f, err := c.basic(ctx, tr, compiled, stock, d); f != nil || err != nil {
 			return f, err
 		}
 		decisions = append(decisions, d)
@@ -152,6 +156,36 @@ func (c *checker) decide(ctx context.Context, tr trial, p *explore.Policy, stock
 	return d, c.decided(tr.policy, d), nil
 }
 
+// basic asks the same about no resource: the answer is never wider than that of stock OPA without a resource, nor than
+// that with any, unless the policy asks whether there is one.
+func (c *checker) basic(ctx context.Context, tr trial, p *explore.Policy, stock *stockPolicy, d *decision) (*finding, error) {
+	txn, err := stock.store.NewTransaction(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stock.store.Abort(ctx, txn)
+	r, err := p.Decide(ctx, explore.Query{
+		Store: stock.store, Txn: txn, Input: ast.MustInterfaceToValue(d.input).(ast.Object), Basic: true, Time: time.Unix(0, 0),
+	})
+	c.run.basic[r.Decision.Result.String()]++
+	switch {
+	case err != nil || r.Criteria.Op == criteria.Never:
+		return nil, nil
+	case r.Criteria.Op != criteria.Always:
+		return &finding{kind: "basic", message: fmt.Sprintf("conditions about no resource: %s", r.Decision.Text())}, nil
+	}
+	if want, err := stock.evaluate(ctx, ast.MustInterfaceToValue(d.input)); want != allow {
+		return &finding{kind: "basic", message: fmt.Sprintf("ALLOW of a basic permission, and %v in stock OPA: %v", want, err)}, nil
+	}
+	for i, want := range d.stock {
+		if want != allow && !tr.policy.existence {
+			message := fmt.Sprintf("ALLOW of a basic permission, and %v in stock OPA with a resource: %v", want, d.failures[i])
+			return &finding{kind: "basic with a resource", message: message, resource: d.resources[i]}, nil
+		}
+	}
+	return nil, nil
+}
+
 // decided judges an answer by itself.
 func (c *checker) decided(p policy, d *decision) *finding {
 	if _, ok := errors.AsType[*explore.LimitError](d.err); ok {
@@ -177,7 +211,7 @@ func (c *checker) decided(p policy, d *decision) *finding {
 // compare compares the answer with stock OPA, each leaf answered by stock OPA too.
 func (c *checker) compare(ctx context.Context, stock *stockPolicy, d *decision) (*finding, error) {
 	for _, resource := range d.resources {
-		want, failure := stock.decide(ctx, withResource(d.input, resource))
+		want, failure := stock.decide(ctx, d.input, resource)
 		got, err := c.eval(ctx, d, d.result.Criteria, resource)
 		if err != nil {
 			return nil, err
@@ -321,7 +355,7 @@ func (c *checker) mutate(ctx context.Context, r *rand.Rand, p policy, stock *sto
 func (c *checker) differ(ctx context.Context, stock *stockPolicy, d *decision, mutant criteria.Criteria, on []any,
 ) (bool, error) {
 	for _, resource := range on {
-		want, failure := stock.decide(ctx, withResource(d.input, resource))
+		want, failure := stock.decide(ctx, d.input, resource)
 		got, err := c.eval(ctx, d, mutant, resource)
 		if err != nil {
 			return false, err

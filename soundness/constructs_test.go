@@ -363,8 +363,7 @@ func constructs() []construct {
 			}},
 		// Without a rule call the policy is not about the resource, and its input has none.
 		{name: "2.18 the whole input", refusable: true, hidden: true, draw: func(g *grammar, s scope, _ int) []string {
-			return []string{g.ask(s), g.pick(`object.get(input, ["identity", "user"], "") == "user:default/ann"`,
-				`contains(json.marshal(input), "production")`, `count(input) > 2`,
+			return []string{g.ask(s), g.pick(`contains(json.marshal(input), "production")`, `count(input) > 2`,
 				`count([v | some v in input; v.kind == "Component"]) == 1`)}
 		}},
 		{name: "2.19 params that the rule refuses", refusable: true, draw: func(g *grammar, s scope, _ int) []string {
@@ -392,7 +391,7 @@ func constructs() []construct {
 				"scaffolder-template": "scaffolder.has_tag", "scaffolder-task": "scaffolder.is_task_owner"}
 			return []string{g.boolean(booleans, depth) + " with data.backstage." + f[g.plugin.resourceType] + " as true"}
 		}},
-		{name: "the resource by a rule or function", refusable: true, depth: 1,
+		{name: "the resource by a rule or function", depth: 1,
 			draw: func(g *grammar, s scope, _ int) []string {
 				n := g.name("resource")
 				if g.yes() {
@@ -404,17 +403,105 @@ func constructs() []construct {
 				}
 				return []string{g.ask(s)}
 			}},
-		{name: "the resource by a pattern", refusable: true, draw: func(g *grammar, s scope, _ int) []string {
-			e := g.name("e")
-			bind := fmt.Sprintf("[%s, _] := [%s, 1]", e, s.resource)
+		{name: "the resource by a pattern", draw: func(g *grammar, s scope, _ int) []string {
+			e, n := g.name("e"), g.name("n")
+			bind := fmt.Sprintf(g.pick("[%[1]s, %[3]s] := [%[2]s, 1]", `{"e": %[1]s, "n": %[3]s} := {"e": %[2]s, "n": 1}`,
+				`[_, {"e": [%[1]s, %[3]s]}] := [input.identity, {"e": [%[2]s, 1]}]`,
+				`some [%[1]s, %[3]s] in [[%[2]s, 1], [%[2]s, 2]]`), e, s.resource, n)
 			s.resource = e
-			return []string{bind, g.ask(s)}
+			return []string{bind, n + " > 0", g.pick("", "not ") + g.ask(s)}
 		}},
-		{name: "a rule of another resource type", refusable: true, draw: func(g *grammar, s scope, _ int) []string {
-			if g.plugin.resourceType == "catalog-entity" {
-				return []string{"data.backstage.scaffolder.has_tag(" + s.resource + `, {"tag": "team"})`}
+		{name: "the resource out of an array or object", draw: func(g *grammar, s scope, _ int) []string {
+			e := g.name("e")
+			bind := fmt.Sprintf(g.pick(`%s := {"e": %s}.e`, "some %s in [%s]", "%s := [1, %s][1]",
+				`%s := [r | r := %s][0]`, `some _, %s in {"e": %s}`, `%s := object.get({"e": %s}, "e", {})`), e, s.resource)
+			s.resource = e
+			return []string{bind, g.pick("", "not ") + g.ask(s)}
+		}},
+		{name: "every over an array of the resource", draw: func(g *grammar, s scope, _ int) []string {
+			e := g.name("e")
+			of := s.resource
+			s.resource = e
+			return []string{fmt.Sprintf("every %s in [%s] { %s }", e, of, g.pick("", "not ")+g.ask(s))}
+		}},
+		{name: "object.get of the input", draw: func(g *grammar, s scope, _ int) []string {
+			if g.yes() {
+				s.resource = g.pick(`object.get(input, "resource", {})`, `object.get(input, ["resource"], null)`)
+				return []string{g.ask(s)}
 			}
-			return []string{"data.backstage.catalog.has_label(" + s.resource + `, {"label": "team"})`}
+			return []string{g.ask(s), g.pick(`object.get(input, ["identity", "user"], "") == "user:default/ann"`,
+				`object.get(input, "permission", {}).name != "x"`, `not object.get(input, ["identity", "actor"], false)`)}
+		}},
+		{name: "a function of the input", depth: 1, draw: func(g *grammar, s scope, depth int) []string {
+			f := g.name("f")
+			switch one(g.r, 0, 1, 2, 3) {
+			case 0:
+				g.add("%s(i) if i.identity.user == \"user:default/ann\"", f)
+				return []string{g.ask(s), fmt.Sprintf("%s%s%s(input)", g.pick("", "not "), g.prefix, f)}
+			case 1:
+				g.add("%s(i) if %s", f, g.body(scope{resource: "i.resource"}, depth))
+			case 2:
+				g.add("%s({\"resource\": r, \"permission\": p}) if {\n\tp.name != \"x\"\n\t%s\n}", f, g.ask(scope{resource: "r"}))
+			case 3:
+				g.add("%s(i) := i.resource", f)
+				s.resource = g.prefix + f + "(input)"
+				return []string{g.ask(s)}
+			}
+			return []string{fmt.Sprintf("%s%s%s(input)", g.pick("", "not "), g.prefix, f)}
+		}},
+		{name: "a rule that holds the resource", depth: 1, draw: func(g *grammar, s scope, _ int) []string {
+			ctx := g.name("ctx")
+			g.add("%s := {\"entity\": input.resource, \"who\": input.identity.user, \"all\": [input.resource]}", ctx)
+			e := g.name("e")
+			switch one(g.r, 0, 1, 2) {
+			case 0:
+				s.resource = g.prefix + ctx + ".entity"
+				return []string{g.ask(s), fmt.Sprintf("%s%s.who != \"\"", g.prefix, ctx)}
+			case 1:
+				s.resource = e
+				return []string{fmt.Sprintf("some %s in %s%s.all", e, g.prefix, ctx), g.pick("", "not ") + g.ask(s)}
+			}
+			s.resource = e + ".entity"
+			return []string{fmt.Sprintf("%s := %s%s", e, g.prefix, ctx), g.pick("", "not ") + g.ask(s)}
+		}},
+		{name: "the resource and null", draw: func(g *grammar, s scope, _ int) []string {
+			g.existence = true
+			return []string{fmt.Sprintf(g.pick("%s != null", "not is_null(%s)", "not %s == null", "null != %s", "%s"), s.resource),
+				g.ask(s)}
+		}},
+		{name: "the resource or something else", refusable: true, depth: 1, draw: func(g *grammar, s scope, _ int) []string {
+			e := g.name("e")
+			of := s.resource
+			s.resource = e
+			return []string{fmt.Sprintf("some %s in [%s, {\"kind\": \"API\"}]", e, of), g.ask(s)}
+		}},
+		{name: "the resource in an array, compared", refusable: true, hidden: true,
+			draw: func(g *grammar, s scope, _ int) []string {
+				x := g.name("x")
+				return []string{g.ask(s), fmt.Sprintf("%s := {\"kind\": \"Component\"}", x),
+					fmt.Sprintf(g.pick("[%s, 1] == [%s, 1]", `{"e": %s} == {"e": %s}`, "{%s} == {%s}", "[%s] == [%s]"), s.resource, x)}
+			}},
+		{name: "a rule of another resource type", draw: func(g *grammar, s scope, _ int) []string {
+			g.foreign = true
+			not := g.pick("", "not ")
+			call := fmt.Sprintf("data.authz.foreign.is_other(%s, {\"tag\": %q})", s.resource, g.pick(foreignTags...))
+			if g.yes() || s.resource != "input.resource" {
+				return []string{not + call}
+			}
+			h := g.name("other")
+			g.add("%s if %s", h, call)
+			return []string{fmt.Sprintf(g.pick("%s%s", "count([1 | %s%s]) == 0", "{1 | %s%s} != set()"), not, g.prefix+h)}
+		}},
+		{name: "k of n", seldom: true, draw: func(g *grammar, s scope, _ int) []string {
+			n := 4 + g.r.IntN(9)
+			var of []string
+			for i := range n {
+				of = append(of, fmt.Sprintf("%s%d", g.pick(words...), i))
+			}
+			l := g.name("l")
+			return []string{fmt.Sprintf("count([1 | some %s in %s; %s]) %s %d", l, compact(of), g.using(l, func() string {
+				return g.ask(s.word(l))
+			}), g.pick(">=", "==", "<", ">", "!="), 1+g.r.IntN(n/2))}
 		}},
 	}
 }

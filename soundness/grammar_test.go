@@ -9,7 +9,7 @@ import (
 // TestGrammar holds the grammar to its word: stock OPA compiles what it draws, and fails only where the grammar says
 // so.
 func TestGrammar(t *testing.T) {
-	answers := map[answer]int{}
+	answers, leaves := map[answer]int{}, newLeafEvaluator(t)
 	for i := range uint64(100) {
 		tr := newTrial(rand.New(rand.NewPCG(*seed, i)))
 		modules, err := parse(tr.policy.source)
@@ -20,9 +20,10 @@ func TestGrammar(t *testing.T) {
 		if err != nil {
 			t.Fatalf("policy %d: %v\n%s", i, err, tr.policy.source)
 		}
+		p.foreign, p.leaves = tr.policy.foreign, leaves
 		for _, input := range tr.world.inputs {
 			for _, resource := range tr.world.resources {
-				a, err := p.decide(t.Context(), withResource(input, resource))
+				a, err := p.decide(t.Context(), input, resource)
 				if a == failed && !tr.policy.failing && !tr.policy.refusable {
 					t.Fatalf("policy %d: %v\n%s", i, err, tr.policy.source)
 				}

@@ -22,6 +22,10 @@ type policy struct {
 	hidden bool
 	// failing is set by what can fail in stock OPA: two values for one rule.
 	failing bool
+	// foreign is set by a rule about another type of resource: the answer must hold by either answer of its.
+	foreign bool
+	// existence is set by what asks whether there is a resource.
+	existence bool
 	// facts are what the rule calls ask about by literals, so that resources can be drawn that answer them.
 	facts []fact
 }
@@ -143,9 +147,26 @@ func (g *grammar) draw() policy {
 	if len(g.other) > 0 {
 		g.source += "\n" + module("authz.other", imports, g.other)
 	}
+	if g.foreign {
+		g.source += "\n" + foreignModule
+	}
 	g.constructs = slices.Sorted(maps.Keys(g.used))
 	return g.policy
 }
+
+// foreignModule has a rule of another plugin. A resource holds the answers under "foreign", so that stock OPA can be
+// asked for every one of them; the rules of other plugins look at nothing of that name.
+const foreignModule = `package authz.foreign
+
+# METADATA
+# scope: document
+# custom:
+#   backstage: {pluginId: other, resourceType: other-thing, rule: IS_OTHER}
+is_other(resource, params) if params.tag in resource.foreign
+`
+
+// foreignTags are what the rule of another plugin is asked about.
+var foreignTags = []string{"x", "y"}
 
 func module(name string, imports, rules []string) string {
 	return "package " + name + "\n\n" + strings.Join(imports, "\n") + "\n\n" + strings.Join(rules, "\n\n") + "\n"
@@ -153,7 +174,7 @@ func module(name string, imports, rules []string) string {
 
 // entrypoint draws the rule allow.
 func (g *grammar) entrypoint(s scope) {
-	switch one(g.r, 0, 1, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8) {
+	switch one(g.r, 0, 1, 2, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10) {
 	case 0:
 		g.add("default allow := false")
 		fallthrough
@@ -194,7 +215,62 @@ func (g *grammar) entrypoint(s scope) {
 	case 8:
 		g.use("allow := a variable of the body")
 		g.add("allow := x if {\n\tx := %s\n\t%s\n}", g.boolean(booleans, 2), strings.Join(g.condition(s, 2), "\n\t"))
+	case 9:
+		g.use("documents by else")
+		g.add("allow := %s if %s else := %s if %s else := %s", g.document(), g.body(s, 2), g.document(), g.body(s, 2),
+			g.pick(`{"result": "DENY", "reason": "nothing else"}`, "false", g.document()))
+	case 10:
+		g.use("documents by rules")
+		g.failing = true
+		g.add("default allow := %s", g.pick(`{"result": "DENY", "reason": "by default"}`, "false", `{"result": "ALLOW"}`))
+		for range one(g.r, 1, 2) {
+			g.add("allow := %s if %s", g.document(), g.body(s, 2))
+		}
 	}
+}
+
+// document draws a decision, seldom one that is none.
+func (g *grammar) document() string {
+	switch one(g.r, 0, 0, 1, 2, 2, 2, 3, 4) {
+	case 0:
+		return `{"result": "ALLOW", "reason": "a reason"}`
+	case 1:
+		return `{"result": "DENY"}`
+	case 2:
+		g.use("a document with conditions")
+		return fmt.Sprintf(`{"result": "CONDITIONAL", "pluginId": %q, "resourceType": %q, "conditions": %s}`,
+			g.plugin.module, g.plugin.resourceType, g.conditions(2))
+	case 3:
+		return "true"
+	}
+	if !g.seldom() {
+		return "false"
+	}
+	g.use("a document that is no decision")
+	g.failing = true
+	return g.pick(`{"result": input.permission.name}`, `{"result": "CONDITIONAL", "pluginId": input.permission.name}`, "input.permission.name")
+}
+
+// conditions draws the conditions of a document.
+func (g *grammar) conditions(depth int) string {
+	switch kind := g.r.IntN(5); {
+	case depth == 0 || kind < 2:
+		word := g.pick(words...)
+		params := map[string]string{"catalog-entity": "label", "scaffolder-action": "key", "scaffolder-template": "tag"}
+		rule := map[string]string{"catalog-entity": "HAS_LABEL", "scaffolder-action": "HAS_STRING_PROPERTY",
+			"scaffolder-template": "HAS_TAG", "scaffolder-task": "IS_TASK_OWNER"}[g.plugin.resourceType]
+		if rule == "IS_TASK_OWNER" {
+			return fmt.Sprintf(`{"rule": %q, "resourceType": %q, "params": {"createdBy": input.identity.claims}}`, rule,
+				g.plugin.resourceType)
+		}
+		g.facts = append(g.facts, fact{map[string]string{"HAS_LABEL": "has_label", "HAS_TAG": "tag",
+			"HAS_STRING_PROPERTY": "key"}[rule], "", word})
+		return fmt.Sprintf(`{"rule": %q, "resourceType": %q, "params": {%q: %q}}`, rule, g.plugin.resourceType,
+			params[g.plugin.resourceType], word)
+	case kind == 2:
+		return `{"not": ` + g.conditions(depth-1) + `}`
+	}
+	return fmt.Sprintf(`{%q: [%s, %s]}`, g.pick("allOf", "anyOf"), g.conditions(depth-1), g.conditions(depth-1))
 }
 
 // word and ref return the scope with a variable more.

@@ -23,6 +23,7 @@ type run struct {
 	told      int            // so many that are answers have errors beside
 	beyond    []uint64       // the policies with decisions beyond a bound
 	methods   map[explore.Method]int
+	basic     map[string]int // decisions of basic permissions
 	costs     []cost
 	// Of all conditional answers: leaves, and literals of irredundant sums of products of the same functions.
 	leaves, literals int
@@ -52,6 +53,7 @@ func newRun() *run {
 		refused:    map[string]int{},
 		decisions:  map[string]int{},
 		methods:    map[explore.Method]int{},
+		basic:      map[string]int{},
 		answers:    map[answer]int{},
 		constructs: map[string]*use{},
 	}
@@ -126,6 +128,7 @@ func (r *run) String() string {
 	fmt.Fprintf(&b, "decisions: %d: %s; %d of them with errors told\n", len(r.costs), counts(r.decisions), r.told)
 	fmt.Fprintf(&b, "%s: policies %v\n", beyondBound, r.beyond)
 	fmt.Fprintf(&b, "methods: %s\n", counts(r.methods))
+	fmt.Fprintf(&b, "of basic permissions: %s\n", counts(r.basic))
 	fmt.Fprintf(&b, "a decision: evaluations %s; time %s\n",
 		percentiles(r.costs, func(c cost) int { return c.evaluations }),
 		percentiles(r.costs, func(c cost) time.Duration { return c.time }))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -58,8 +59,10 @@ func (a answer) String() string { return [...]string{"DENY", "ALLOW", "an error"
 
 // A stockPolicy is the policy in stock OPA over the library's own bodies.
 type stockPolicy struct {
-	query rego.PreparedEvalQuery
-	store storage.Store
+	query   rego.PreparedEvalQuery
+	store   storage.Store
+	foreign bool          // whether it has a rule of another plugin
+	leaves  leafEvaluator // for the conditions of documents
 }
 
 func newStockPolicy(ctx context.Context, modules map[string]*ast.Module, data map[string]any) (*stockPolicy, error) {
@@ -74,11 +77,41 @@ func newStockPolicy(ctx context.Context, modules map[string]*ast.Module, data ma
 		rego.Store(store),
 		rego.StrictBuiltinErrors(true),
 	).PrepareForEval(ctx)
-	return &stockPolicy{query, store}, err
+	return &stockPolicy{query: query, store: store}, err
 }
 
-// decide returns the answer for one resource, and the error where it is failed.
-func (p *stockPolicy) decide(ctx context.Context, input ast.Value) (answer, error) {
+// decide returns the answer for one resource, and the error where it is failed. Of a rule of another plugin every answer
+// is tried: allowed is only what all of them allow.
+func (p *stockPolicy) decide(ctx context.Context, input map[string]any, resource any) (answer, error) {
+	if !p.foreign {
+		return p.evaluate(ctx, withResource(input, resource))
+	}
+	count := map[answer]int{}
+	var failure error
+	for holds := range 1 << len(foreignTags) {
+		var of []any
+		for i, tag := range foreignTags {
+			if holds>>i&1 == 1 {
+				of = append(of, tag)
+			}
+		}
+		members := maps.Clone(resource.(map[string]any))
+		members["foreign"] = of
+		a, err := p.evaluate(ctx, withResource(input, members))
+		if count[a]++; err != nil {
+			failure = err
+		}
+	}
+	for _, a := range []answer{allow, failed} {
+		if count[a] == 1<<len(foreignTags) {
+			return a, failure
+		}
+	}
+	return deny, nil
+}
+
+// evaluate returns the answer for one input.
+func (p *stockPolicy) evaluate(ctx context.Context, input ast.Value) (answer, error) {
 	results, err := p.query.Eval(ctx, rego.EvalParsedInput(input))
 	if err != nil {
 		if _, ok := errors.AsType[*topdown.Error](err); !ok {
@@ -95,9 +128,40 @@ func (p *stockPolicy) decide(ctx context.Context, input ast.Value) (answer, erro
 			return allow, nil
 		}
 		return deny, nil
+	case map[string]any:
+		return p.document(ctx, value, input)
 	default:
 		return failed, fmt.Errorf("allow is %v", value)
 	}
+}
+
+// document returns what a document says of the resource.
+func (p *stockPolicy) document(ctx context.Context, document map[string]any, input ast.Value) (answer, error) {
+	switch document["result"] {
+	case "ALLOW":
+		return allow, nil
+	case "DENY":
+		return deny, nil
+	case "CONDITIONAL":
+		conditions, err := criteria.Parse(document["conditions"])
+		if err != nil {
+			return failed, err
+		}
+		resource, err := input.Find(ast.MustParseRef("input.resource")[1:])
+		if err != nil {
+			return failed, err
+		}
+		holds := conditions.Eval(func(rule criteria.Rule) bool {
+			holds, leafErr := p.leaves.holds(ctx, rule, ast.NewTerm(resource))
+			err = errors.Join(err, leafErr)
+			return holds
+		})
+		if err != nil || !holds {
+			return deny, err
+		}
+		return allow, nil
+	}
+	return failed, fmt.Errorf("result is %v", document["result"])
 }
 
 // withResource returns the input as opa test has it.
