@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"adapter/engine":     {"adapter/wire", "adapter/decision", "adapter/explore", "adapter/vetted"},
 	"adapter/remote":     {"adapter/wire", "adapter/decision", "adapter/supply"},
 	"adapter/audit":      {"adapter/wire", "adapter/decision", "adapter/opa"},
+	"adapter/tests":      {"adapter/inventory", "adapter/offline", "adapter/decision", "adapter/wire", "adapter/words", "rego"},
 	"adapter/offline": {"adapter/wire", "adapter/explore", "adapter/decision", "adapter/engine", "adapter/supply", "adapter/vetted",
 		"adapter/inventory", "adapter/criteria", "adapter/words", "rego"},
 	"adapter/endpoint": {},
@@ -53,15 +54,46 @@ var mayImport = map[string][]string{
 
 	"adapter/identity/comb": {},
 
-	"cmd/stagedoor": {"adapter", "adapter/audit", "adapter/conditions", "adapter/config", "adapter/decision", "adapter/discovery",
-		"adapter/engine", "adapter/identity", "adapter/inventory", "adapter/offline", "adapter/opa", "adapter/remote",
-		"adapter/review", "adapter/sample", "adapter/supply", "adapter/vetted", "adapter/wire", "adapter/words", "bundles", "rego"},
+	"cmd/stagedoor": {
+		"adapter",
+		"adapter/audit",
+		"adapter/conditions",
+		"adapter/config",
+		"adapter/decision",
+		"adapter/discovery",
+		"adapter/engine",
+		"adapter/identity",
+		"adapter/inventory",
+		"adapter/offline",
+		"adapter/opa",
+		"adapter/remote",
+		"adapter/review",
+		"adapter/sample",
+		"adapter/supply",
+		"adapter/tests",
+		"adapter/vetted",
+		"adapter/wire",
+		"adapter/words",
+		"bundles",
+		"rego",
+	},
 }
 
 // mayImportOPA are the packages that evaluate, and those that read the author's modules.
 var mayImportOPA = []string{
-	"adapter/explore", "adapter/vetted", "adapter/opa", "adapter/supply", "adapter/decision", "adapter/engine", "adapter/remote",
-	"adapter/audit", "adapter/fixture", "adapter/callers", "adapter/offline", "adapter/review",
+	"adapter/audit",
+	"adapter/callers",
+	"adapter/decision",
+	"adapter/engine",
+	"adapter/explore",
+	"adapter/fixture",
+	"adapter/offline",
+	"adapter/opa",
+	"adapter/remote",
+	"adapter/review",
+	"adapter/supply",
+	"adapter/tests",
+	"adapter/vetted",
 }
 
 // TestImportsGoOneWay holds docs/architecture.md to the code: no package imports

@@ -81,8 +81,7 @@ func Open(ctx context.Context, at string, o Options) (*Policy, error) {
 		return nil, err
 	}
 	p := &Policy{Path: at, options: o, source: s}
-	p.stock = sync.OnceValues(p.openStock)
-	if err := p.open(ctx); err != nil {
+	if err := p.open(ctx, supply.Options{Path: s.at}); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return p, nil
@@ -100,8 +99,9 @@ func (r *Refused) Error() string { return r.Path + ": " + r.Cause.Error() }
 // Unwrap returns the cause.
 func (r *Refused) Unwrap() error { return r.Cause }
 
-func (p *Policy) open(ctx context.Context) error {
+func (p *Policy) open(ctx context.Context, from supply.Options) error {
 	var err error
+	p.stock = sync.OnceValues(p.openStock)
 	if p.modules, p.tests, err = p.source.parse(); err != nil {
 		return &Refused{p.Path, err}
 	}
@@ -112,7 +112,7 @@ func (p *Policy) open(ctx context.Context) error {
 	logger := logrus.New()
 	logger.SetLevel(logrus.ErrorLevel)
 	log := logrus.NewEntry(logger)
-	policies := supply.New(supply.Options{Path: p.source.at}, vetter, log)
+	policies := supply.New(from, vetter, log)
 	if p.state, err = policies.Load(ctx); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -4,15 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"strings"
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -28,10 +25,6 @@ type stock struct {
 }
 
 func (p *Policy) openStock() (*stock, error) {
-	data, err := p.source.data()
-	if err != nil {
-		return nil, err
-	}
 	modules := p.withLibrary()
 	for name, module := range modules {
 		modules[name] = module.Copy()
@@ -40,36 +33,18 @@ func (p *Policy) openStock() (*stock, error) {
 	if compiler.Compile(modules); compiler.Failed() {
 		return nil, compiler.Errors
 	}
-	return &stock{
-		compiler: compiler,
-		store:    inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false)),
-		queries:  map[string]rego.PreparedEvalQuery{},
-	}, nil
+	return &stock{compiler: compiler, store: p.Data(), queries: map[string]rego.PreparedEvalQuery{}}, nil
 }
 
-// data is what the bundle's data files say.
-func (s *source) data() (map[string]any, error) {
-	loader := bundle.NewFSLoaderWithRoot(s.files, ".").WithFilter(func(_ string, info fs.FileInfo, _ int) bool {
-		return isTest(info.Name()) || hidden(info.Name())
-	})
-	b, err := bundle.NewCustomReader(loader).WithSkipBundleVerification(true).WithBundleName(s.given).Read()
-	if err != nil {
-		return nil, s.named(err)
-	}
-	return b.Data, nil
-}
-
-// Data is a store with the bundle's data.
-func (p *Policy) Data() (storage.Store, error) {
-	s, err := p.stock()
-	if err != nil {
-		return nil, err
-	}
-	return s.store, nil
+// Data is a store with the bundle's data, to read.
+func (p *Policy) Data() storage.Store {
+	store, _ := p.state.Data()
+	return store
 }
 
 // Evaluate is what stock OPA answers at a path such as backstage/authz/allow, given
-// an input with the whole resource. It is defined where there is an answer.
+// an input with the whole resource. It is defined where there is an answer. As in opa
+// test, a builtin that fails is undefined.
 func (p *Policy) Evaluate(ctx context.Context, path string, input any) (value any, defined bool, err error) {
 	s, err := p.stock()
 	if err != nil {
@@ -79,11 +54,11 @@ func (p *Policy) Evaluate(ctx context.Context, path string, input any) (value an
 	for step := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
 		ref = append(ref, ast.StringTerm(step))
 	}
-	return s.evaluate(ctx, ref.String(), input)
+	return s.evaluate(ctx, ref.String(), input, false)
 }
 
-func (s *stock) evaluate(ctx context.Context, query string, input any) (any, bool, error) {
-	prepared, err := s.prepare(ctx, query)
+func (s *stock) evaluate(ctx context.Context, query string, input any, strict bool) (any, bool, error) {
+	prepared, err := s.prepare(ctx, query, strict)
 	if err != nil {
 		return nil, false, err
 	}
@@ -94,16 +69,17 @@ func (s *stock) evaluate(ctx context.Context, query string, input any) (any, boo
 	return results[0].Expressions[0].Value, true, nil
 }
 
-func (s *stock) prepare(ctx context.Context, query string) (rego.PreparedEvalQuery, error) {
+func (s *stock) prepare(ctx context.Context, query string, strict bool) (rego.PreparedEvalQuery, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if prepared, ok := s.queries[query]; ok {
+	key := fmt.Sprint(strict, query)
+	if prepared, ok := s.queries[key]; ok {
 		return prepared, nil
 	}
 	prepared, err := rego.New(rego.Compiler(s.compiler), rego.Store(s.store), rego.Query(query),
-		rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
+		rego.StrictBuiltinErrors(strict)).PrepareForEval(ctx)
 	if err == nil {
-		s.queries[query] = prepared
+		s.queries[key] = prepared
 	}
 	return prepared, err
 }
@@ -150,7 +126,7 @@ func (p *Policy) RuleHolds(ctx context.Context, r criteria.Rule, resource any) (
 			}
 		}
 		query := rule.Function.String() + "(input.resource, input.params)"
-		value, defined, err := s.evaluate(ctx, query, map[string]any{"resource": resource, "params": params})
+		value, defined, err := s.evaluate(ctx, query, map[string]any{"resource": resource, "params": params}, true)
 		return defined && value == true, err
 	}
 	return false, fmt.Errorf("there is no Rego function for the rule %s of %s, so it cannot be applied here", r.Name, r.ResourceType)

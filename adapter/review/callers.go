@@ -111,11 +111,7 @@ func people(inv *inventory.Inventory, known []decision.Caller, folder *callers.F
 
 // dataOf is a policy's data as encoding/json decodes it.
 func dataOf(ctx context.Context, p *offline.Policy) (any, error) {
-	store, err := p.Data()
-	if err != nil {
-		return nil, err
-	}
-	data, err := storage.ReadOne(ctx, store, storage.Path{})
+	data, err := storage.ReadOne(ctx, p.Data(), storage.Path{})
 	if err != nil {
 		return nil, err
 	}

@@ -42,11 +42,7 @@ var answerType = types.NewFunction(types.Args(types.S, types.S, types.A), types.
 
 // NewTracer returns a Tracer of a policy. The error is that of compiling it.
 func NewTracer(p *offline.Policy) (*Tracer, error) {
-	store, err := p.Data()
-	if err != nil {
-		return nil, err
-	}
-	t := &Tracer{store: store, rules: make(map[ruleName]*explore.PermissionRule)}
+	t := &Tracer{store: p.Data(), rules: make(map[ruleName]*explore.PermissionRule)}
 	byPath := make(map[string]*explore.PermissionRule)
 	for _, r := range p.Rules() {
 		t.rules[ruleName{r.Name, r.ResourceType}] = r

@@ -75,8 +75,6 @@ test_nobody_is_admin_without_data if {
 	not authz.allow with input as input_of_root with authz.admins as []
 }
 
-test_empty_input_is_denied if authz.allow == false with input as {}
-
 _changes := {
 	"delete": _entity_permission("catalog.entity.delete", "delete"),
 	"refresh": _entity_permission("catalog.entity.refresh", "update"),

@@ -121,10 +121,12 @@ _read(identity, entity) := {
 }
 
 _change(action, identity, entity) := {
-	"permission": _entity_permission(sprintf("catalog.entity.%s", [action]), action),
+	"permission": _entity_permission(_permissions[action], action),
 	"identity": identity,
 	"resource": entity,
 }
+
+_permissions := {"update": "catalog.entity.refresh", "delete": "catalog.entity.delete"}
 
 _entity_permission(name, action) := {
 	"name": name,
@@ -133,11 +135,10 @@ _entity_permission(name, action) := {
 	"resourceType": "catalog-entity",
 }
 
-# The policy does not look at the action that some of the scaffolder's have.
 _scaffolder_permission(name, resource_type) := {
 	"name": name,
 	"type": "resource",
-	"attributes": {},
+	"attributes": {member: "read" | some member in ["action"]; endswith(name, ".read")},
 	"resourceType": resource_type,
 }
 

@@ -43,7 +43,15 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServe(), newCheck(), newEval(), newDiff(), newRules(), newVersion())
+	root.AddCommand(
+		newServe(),
+		newCheck(),
+		newEval(),
+		newTest(),
+		newDiff(),
+		newRules(),
+		newVersion(),
+	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetVersionTemplate("{{.Version}}\n") // as the command version prints it
 	return root
