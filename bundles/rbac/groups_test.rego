@@ -41,6 +41,8 @@ test_groups[note] if {
 			"groups": {"group:default/web": ["group:default/web"]},
 			"want": "DENY",
 		},
+		"groups that are a list": {"bound": "group:default/web", "groups": [], "want": "DENY"},
+		"depth that is a text": {"bound": "group:default/web", "groups": line, "depth": "1", "want": "DENY"},
 		"parents without brackets": {
 			"bound": "group:default/web",
 			"groups": {"group:default/web": "group:default/shop"},

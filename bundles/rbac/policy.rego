@@ -148,6 +148,7 @@ _denials := [condition |
 # description: The grants of the caller's roles for the permission that is asked for.
 _grants contains grant if {
 	some role in _roles
+	is_object(data.rbac.roles[role])
 	some pattern, grants in data.rbac.roles[role]
 	_fits(pattern)
 	some grant in _list(grants)
@@ -165,7 +166,8 @@ _fits(pattern) if pattern == input.permission.name
 
 _fits(pattern) if {
 	contains(pattern, "*")
-	glob.match(pattern, null, input.permission.name)
+	texts := [glob.quote_meta(text) | some text in split(pattern, "*")]
+	glob.match(concat("*", texts), null, input.permission.name)
 }
 
 # METADATA
@@ -273,6 +275,7 @@ _deciding := [{"pluginId": policy.pluginId, "conditions": conditions} |
 	_conditions_decide
 	some policies in _policies
 	some policy in policies
+	is_object(policy)
 	object.keys(policy) == {"conditions", "permissionMapping", "pluginId"}
 	_is_mapped(policy)
 	conditions := _filled_in(policy.conditions)
@@ -310,6 +313,7 @@ _is_mapped(policy) if {
 _is_permission(permission) if permission in _actions
 
 _is_permission(permission) if {
+	is_object(permission)
 	object.keys(permission) == {"action", "name"}
 	is_string(permission.name)
 	permission.action in _actions
@@ -328,6 +332,7 @@ _filled_in(condition) := json.patch(tree, patches).anyOf[0] if {
 	every path, node in nodes { _is_understood(path, node) }
 	patches := [{"op": "replace", "path": path, "value": rule} |
 		some path, node in nodes
+		is_string(node.rule)
 		rule := {"rule": node.rule, "resourceType": _type, "params": _params(node)}
 	]
 }
@@ -342,9 +347,11 @@ _is_understood(path, node) if {
 	count(node) > 0
 } else if {
 	not _is_list(path)
+	is_object(node)
 	object.keys(node) in {{"allOf"}, {"anyOf"}, {"not"}}
 } else if {
 	not _is_list(path)
+	is_object(node)
 	count(object.keys(node) - {"params", "resourceType", "rule"}) == 0
 	is_string(node.rule)
 	object.get(node, "resourceType", _type) == _type
@@ -373,6 +380,7 @@ _aliases := {"$currentUser": [input.identity.user], "$ownerRefs": input.identity
 # description: The texts in a rule's params that look like an alias, and stand where no such alias is filled in.
 _unknown_aliases(params) := {value |
 	walk(params, [path, value])
+	is_string(value)
 	regex.match(`^\$[A-Za-z]`, value)
 	not _is_alias(params, path, value)
 }
@@ -435,11 +443,14 @@ _children := {group |
 	some height, group in path
 	height < data.rbac.maxDepth
 } if {
-	data.rbac.maxDepth
-} else := graph.reachable(data.rbac_members.groups, _refs)
+	is_object(data.rbac_members.groups)
+	is_number(data.rbac.maxDepth)
+} else := graph.reachable(data.rbac_members.groups, _refs) if {
+	is_object(data.rbac_members.groups)
+}
 
 # METADATA
-# description: True when the caller's groups go round in a circle, or are not written as lists of parents.
+# description: True when the caller's groups go round in a circle, or it cannot be told.
 _is_circular if {
 	some group, parents in _family
 	group in graph.reachable(_family, parents)
@@ -448,6 +459,16 @@ _is_circular if {
 _is_circular if {
 	some group in _children
 	not is_array(data.rbac_members.groups[group])
+}
+
+_is_circular if {
+	groups := data.rbac_members.groups
+	not is_object(groups)
+}
+
+_is_circular if {
+	data.rbac.maxDepth
+	not is_number(data.rbac.maxDepth)
 }
 
 # METADATA

@@ -93,6 +93,8 @@ test_grants[note] if {
 		"denial alone denies": {"roles": {"r": {"catalog.entity.read": [{"effect": "deny", "when": label}]}}, "want": "DENY"},
 		"text in the middle": {"roles": {"r": {"catalog.*.read": [{"effect": "allow"}]}}, "want": "ALLOW"},
 		"every reading permission": {"roles": {"r": {"*.read": [{"effect": "allow"}]}}, "want": "ALLOW"},
+		"no other sign": {"roles": {"r": {"catalog.?ntity.*": [{"effect": "allow"}]}}, "want": "DENY"},
+		"half a sign": {"roles": {"r": {"catalog.[entity.*": [{"effect": "allow"}]}}, "want": "DENY"},
 		"another name": {"roles": {"r": {"catalog.entity.rea": [{"effect": "allow"}]}}, "want": "DENY"},
 		"another beginning": {"roles": {"r": {"scaffolder.*": [{"effect": "allow"}]}}, "want": "DENY"},
 		"denial by a pattern": {

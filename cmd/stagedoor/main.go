@@ -49,6 +49,7 @@ func newRoot() *cobra.Command {
 		newEval(),
 		newTest(),
 		newDiff(),
+		newMigrate(),
 		newRules(),
 		newVersion(),
 	)

@@ -1,0 +1,129 @@
+package migrate
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// A line is one of the plugin's permission lines: p, SUBJECT, OBJECT, ACTION, EFFECT.
+type line struct {
+	at      Place
+	subject string
+	// object is the name of a permission or a type of resource.
+	object, action, effect string
+}
+
+// A binding gives a role to a member: g, MEMBER, ROLE.
+type binding struct {
+	at Place
+	// member is in lower case, as the plugin stores it.
+	member, role string
+	// written is the member as it stands in the source.
+	written string
+}
+
+// bom begins files of some editors. The plugin takes it for white space.
+const bom = "\ufeff"
+
+// readCSV reads a policy file as the plugin's reader, that of Casbin, does: a line at a
+// time, with blank lines and comments, spaces around fields, and fields in quotes.
+// What that reader would skip without a word, or take for something else, is a
+// refusal with its line. skipped are the lines that say nothing.
+func readCSV(file string, text []byte) (lines []line, bindings []binding, skipped []int, refused []Finding) {
+	if !utf8.Valid(text) {
+		return nil, nil, nil, []Finding{refusal(Place{File: file, Line: invalidLine(text)}, "not UTF-8 text")}
+	}
+	n := 0
+	for text := range strings.Lines(string(text)) {
+		n++
+		at := Place{File: file, Line: n}
+		text = strings.TrimSpace(strings.TrimPrefix(text, bom))
+		if text == "" || text[0] == '#' {
+			skipped = append(skipped, at.Line)
+			continue
+		}
+		fields, err := splitCSV(text)
+		if err != nil {
+			refused = append(refused, refusal(at, "%v", err))
+			continue
+		}
+		switch kind, rest := fields[0], fields[1:]; {
+		case kind == "p" && len(rest) == 4:
+			lines = append(lines, line{at: at, subject: rest[0], object: rest[1], action: rest[2], effect: rest[3]})
+		case kind == "p":
+			refused = append(refused, refusal(at, "%d fields; a permission line is p, SUBJECT, OBJECT, ACTION, EFFECT", len(fields)))
+		case kind == "g" && len(rest) == 2:
+			bindings = append(bindings, binding{at: at, member: strings.ToLower(rest[0]), role: rest[1], written: rest[0]})
+		case kind == "g":
+			refused = append(refused, refusal(at, "%d fields; a role's member is g, MEMBER, ROLE", len(fields)))
+		default:
+			refused = append(refused, refusal(at, "begins with %q; the lines of a policy begin with p or g", kind))
+		}
+	}
+	return lines, bindings, skipped, refused
+}
+
+// splitCSV splits a line into its fields.
+func splitCSV(text string) ([]string, error) {
+	var fields []string
+	for {
+		text = strings.TrimLeft(text, " \t")
+		field, rest, last, err := cutField(text)
+		if err != nil {
+			return nil, err
+		}
+		fields = append(fields, field)
+		if last {
+			return fields, nil
+		}
+		text = rest
+	}
+}
+
+// cutField cuts the first field off. It is last where no comma follows.
+func cutField(text string) (field, rest string, last bool, err error) {
+	if !strings.HasPrefix(text, `"`) {
+		field, rest, found := strings.Cut(text, ",")
+		switch field = strings.TrimSpace(field); {
+		case strings.Contains(field, `"`):
+			return "", "", false, fmt.Errorf("a quote inside %s; put the whole field in quotes, and two quotes for one", field)
+		case strings.ContainsAny(field, "()"):
+			return "", "", false, fmt.Errorf("a parenthesis inside %q; put the whole field in quotes", field)
+		}
+		return field, rest, !found, nil
+	}
+	var value strings.Builder
+	for text = text[1:]; ; {
+		before, after, found := strings.Cut(text, `"`)
+		if !found {
+			return "", "", false, errors.New("a quote that is not closed")
+		}
+		value.WriteString(before)
+		if text = after; !strings.HasPrefix(text, `"`) {
+			break
+		}
+		value.WriteByte('"')
+		text = text[1:]
+	}
+	switch text = strings.TrimLeft(text, " \t"); {
+	case text == "":
+		last = true
+	case text[0] == ',':
+		text = text[1:]
+	default:
+		return "", "", false, fmt.Errorf("text after the closing quote: %s", text)
+	}
+	return strings.TrimSpace(value.String()), text, last, nil
+}
+
+// invalidLine is the first line that is not UTF-8.
+func invalidLine(text []byte) int {
+	for n, line := range strings.Split(string(text), "\n") {
+		if !utf8.ValidString(line) {
+			return n + 1
+		}
+	}
+	return 0
+}

@@ -1,0 +1,110 @@
+package migrate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// readGroups reads the parents of groups from an export of the catalog: entities as YAML
+// documents, as a JSON list, or as an answer of the catalog with items. The parents are
+// the targets of relations of type childOf; an export without relations has spec.parent
+// and the spec.children of other groups. The rows say what became of each entity.
+func readGroups(file string, text []byte) (map[string][]string, []row, []Finding) {
+	documents, refused := readYAML(file, text)
+	if len(refused) > 0 {
+		return nil, nil, refused
+	}
+	var rows []row
+	parents := map[string]map[string]bool{}
+	child := func(of, parent string) {
+		if parents[of] == nil {
+			parents[of] = map[string]bool{}
+		}
+		if parent != "" {
+			parents[of][parent] = true
+		}
+	}
+	for _, entity := range entitiesIn(documents) {
+		if _, ok := entity.of.(*object); !ok {
+			refused = append(refused, refusal(entity.at, "no entity: want an object with kind and metadata"))
+			continue
+		}
+		if kind := entity.text("kind"); !strings.EqualFold(kind, "group") {
+			rows = append(rows, row{at: entity.at, what: "entity of kind " + kind, became: "nothing: only groups have parents"})
+			continue
+		}
+		metadata, _ := entity.member("metadata")
+		if metadata.text("name") == "" {
+			refused = append(refused, refusal(entity.at, "a group without metadata.name"))
+			continue
+		}
+		namespace := cmp.Or(metadata.text("namespace"), "default")
+		ref := strings.ToLower("group:" + namespace + "/" + metadata.text("name"))
+		child(ref, "")
+		rows = append(rows, row{at: entity.at, what: ref, became: "data.rbac_members.groups, where it has parents"})
+		if relations, ok := entity.member("relations"); ok {
+			all, _ := relations.of.(list)
+			for _, relation := range all {
+				if relation.text("type") == "childOf" {
+					child(ref, strings.ToLower(relation.text("targetRef")))
+				}
+			}
+			continue
+		}
+		spec, _ := entity.member("spec")
+		if parent := spec.text("parent"); parent != "" {
+			child(ref, groupRef(parent, namespace))
+		}
+		children, _ := spec.member("children")
+		all, _ := children.of.(list)
+		for _, one := range all {
+			if name, ok := one.of.(string); ok {
+				child(groupRef(name, namespace), ref)
+			}
+		}
+	}
+	if len(refused) > 0 {
+		return nil, nil, refused
+	}
+	if len(documents) > 0 && len(parents) == 0 {
+		return nil, nil, []Finding{refusal(Place{File: file}, "no entity of kind Group")}
+	}
+	sorted := map[string][]string{}
+	for group, of := range parents {
+		if len(of) > 0 {
+			sorted[group] = slices.Sorted(maps.Keys(of))
+		}
+	}
+	return sorted, rows, nil
+}
+
+// entitiesIn are the entities of the documents, one each, or as lists or items.
+func entitiesIn(documents []value) []value {
+	var all []value
+	for _, document := range documents {
+		if items, ok := document.member("items"); ok {
+			document = items
+		}
+		if many, ok := document.of.(list); ok {
+			all = append(all, many...)
+		} else {
+			all = append(all, document)
+		}
+	}
+	return all
+}
+
+// groupRef is the whole reference of a group that an entity of a namespace names.
+func groupRef(name, namespace string) string {
+	kind, rest, ok := strings.Cut(name, ":")
+	if !ok {
+		kind, rest = "group", name
+	}
+	if !strings.Contains(rest, "/") {
+		rest = namespace + "/" + rest
+	}
+	return strings.ToLower(fmt.Sprintf("%s:%s", kind, rest))
+}
