@@ -55,7 +55,7 @@ func (s *Space) Minimise(f Function) (Criteria, error) {
 			t = other
 		}
 	}
-	return t.criteria(), nil
+	return t.settled(make(map[Rule]bool)).criteria(), nil
 }
 
 // Possible is whether a function holds under some answers. Where that takes too long

@@ -408,3 +408,27 @@ func TestPossible(t *testing.T) {
 		}
 	}
 }
+
+// TestSettled drops a leaf that a leaf around it has settled, which joining lists can
+// make: here the one of a, since c is a part of a.
+func TestSettled(t *testing.T) {
+	s := NewSpace()
+	claims := func(list ...any) Function {
+		f, err := s.Rule("IS_OWNER", "t", map[string]any{"claims": list}, "claims")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	a, b, c := claims("core", "web", "bob"), claims("ann", "web"), claims("bob")
+	got, err := s.Minimise(s.All(b, s.Any(s.All(a, c.Not()), s.All(a.Not(), c))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"allOf":[{"rule":"IS_OWNER","resourceType":"t","params":{"claims":["ann","web"]}},` +
+		`{"rule":"IS_OWNER","resourceType":"t","params":{"claims":["bob","core","web"]}},` +
+		`{"not":{"rule":"IS_OWNER","resourceType":"t","params":{"claims":["bob"]}}}]}`
+	if text := string(got.AppendJSON(nil)); text != want {
+		t.Errorf("%s, want %s", text, want)
+	}
+}

@@ -81,6 +81,40 @@ func list(op Op, of []tree) tree {
 	return tree{op: op, of: flat}
 }
 
+// settled drops leaves whose rule a leaf around them has settled: what an allOf asks
+// holds in its other branches, and what an anyOf asks does not. Joining leaves can
+// have made a leaf that is asked around it already.
+func (t tree) settled(known map[Rule]bool) tree {
+	if t.op == Leaf {
+		if holds, ok := known[t.rule]; ok {
+			return constant(holds != t.negated)
+		}
+		return t
+	}
+	if t.op != AllOf && t.op != AnyOf {
+		return t
+	}
+	of := slices.Clone(t.of)
+	var own []Rule
+	for i, child := range of {
+		if of[i] = child; child.op == Leaf {
+			if of[i] = child.settled(known); of[i].op == Leaf {
+				known[child.rule] = child.negated != (t.op == AllOf)
+				own = append(own, child.rule)
+			}
+		}
+	}
+	for i, child := range of {
+		if child.op == AllOf || child.op == AnyOf {
+			of[i] = child.settled(known)
+		}
+	}
+	for _, rule := range own {
+		delete(known, rule)
+	}
+	return list(t.op, of)
+}
+
 func (t tree) leaves() int {
 	if t.op == Leaf {
 		return 1
