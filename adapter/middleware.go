@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -107,7 +108,7 @@ func recovered(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				err = wire.PanicError(p)
+				err = peer.Panic(p)
 			}
 		}()
 		return next(w, r)
@@ -243,13 +244,13 @@ func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took ti
 		return
 	}
 	entry := s.logOf(x).WithFields(logrus.Fields{
-		"method": r.Method, "path": loggable(r.URL.Path), "status": out.status,
+		"method": r.Method, "path": peer.Path(r.URL.Path), "status": out.status,
 		"bytes": out.size, "duration_ms": float64(took.Microseconds()) / 1000,
 	})
 	if x.err != nil {
 		entry = entry.WithError(x.err)
 		if cause := errors.Unwrap(x.err); cause != nil {
-			entry = entry.WithField("cause", wire.WithoutSecrets(cause.Error()))
+			entry = entry.WithField("cause", peer.WithoutSecrets(cause.Error()))
 		}
 	}
 	entry.Log(level, "request")
@@ -262,18 +263,6 @@ func (s *Server) logOf(x *exchange) *logrus.Entry {
 		fields["trace_id"] = x.traceID
 	}
 	return s.log.WithFields(fields)
-}
-
-// tokenLike is what looks like a token, or a part of one.
-var tokenLike = regexp.MustCompile(`[A-Za-z0-9_-]{24,}|eyJ[A-Za-z0-9_.-]*`)
-
-// loggable is the start of a path from outside, without what could be a token.
-func loggable(path string) string {
-	const most = 200
-	if len(path) > most {
-		path = path[:most] + "…"
-	}
-	return tokenLike.ReplaceAllLiteralString(path, "[…]")
 }
 
 // usableID is a request id from outside that may stand in a log.

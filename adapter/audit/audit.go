@@ -24,6 +24,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/opa"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -233,7 +234,7 @@ func (a *Log) writeAll(ctx context.Context, batch []*recording) {
 
 func (a *Log) complain(r Record, err error) {
 	if err != nil {
-		a.errors.WithField("error", wire.WithoutSecrets(err.Error())).WithField("request_id", r.RequestID).
+		a.errors.WithField("error", peer.WithoutSecrets(err.Error())).WithField("request_id", r.RequestID).
 			Error("a decision was not recorded")
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -132,7 +133,7 @@ func (c *Client) post(
 	ctx context.Context, token TokenSource, to endpoint, call call,
 ) (results []wire.Result, err error) {
 	defer func() {
-		if panicked := wire.PanicError(recover()); panicked != nil {
+		if panicked := peer.Panic(recover()); panicked != nil {
 			results, err = nil, &UnavailableError{PluginID: to.plugin.id, Cause: panicked}
 		}
 	}()

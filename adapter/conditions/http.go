@@ -9,7 +9,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,7 +18,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/sirupsen/logrus"
 
-	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
 const (
@@ -47,22 +46,9 @@ type endpoint struct {
 	url    string
 }
 
-// newTransport returns the transport that all calls share. It uses no proxy, as
-// Backstage's own backends do not for calls among themselves, and does not ask
-// for compression, which costs a plugin's only thread more than the network
-// gains.
+// newTransport returns the transport that all calls share.
 func newTransport() *http.Transport {
-	return &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 5 * time.Second,
-		MaxIdleConns:        connections,
-		MaxIdleConnsPerHost: connections,
-		IdleConnTimeout:     30 * time.Second,
-		DisableCompression:  true,
-		ForceAttemptHTTP2:   true,
-
-		MaxResponseHeaderBytes: 64 << 10,
-	}
+	return peer.NewTransport(peer.Options{Idle: connections, IdleFor: 30 * time.Second, Plain: true})
 }
 
 // roundTripper hides the other methods of a transport: after a failed call
@@ -72,11 +58,8 @@ type roundTripper struct{ http.RoundTripper }
 
 func newHTTPClient(transport http.RoundTripper, logOf func(context.Context) *logrus.Entry) *retryablehttp.Client {
 	return &retryablehttp.Client{
-		HTTPClient: &http.Client{
-			Transport:     roundTripper{transport},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		RetryMax: math.MaxInt, // the deadline ends it
+		HTTPClient: peer.NewClient(roundTripper{transport}),
+		RetryMax:   math.MaxInt, // the deadline ends it
 		CheckRetry: func(ctx context.Context, resp *http.Response, err error) (bool, error) {
 			return retry(ctx, logOf(ctx), resp, err), nil
 		},
@@ -98,7 +81,7 @@ func retry(ctx context.Context, log *logrus.Entry, resp *http.Response, err erro
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return false
 		}
-		fields[logrus.ErrorKey] = wire.CallError(err)
+		fields[logrus.ErrorKey] = peer.Error(err)
 	default:
 		switch resp.StatusCode {
 		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -152,19 +135,14 @@ func (c *Client) do(ctx context.Context, source TokenSource, to endpoint, method
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, broken(ctx, to.plugin.id, 0, wire.CallError(err))
+		return nil, broken(ctx, to.plugin.id, 0, peer.Error(err))
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, failure(to.plugin.id, token, resp)
 	}
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case err != nil:
-		err = wire.CallError(err)
-	case len(answer) > maxAnswer:
-		err = fmt.Errorf("the answer has more than %d bytes", maxAnswer)
-	case token != "" && bytes.Contains(answer, []byte(token)):
+	answer, err := peer.Read(resp.Body, maxAnswer)
+	if err == nil && token != "" && bytes.Contains(answer, []byte(token)) {
 		err = errors.New("the answer repeats the token of the call")
 	}
 	if err != nil {
@@ -219,9 +197,6 @@ func failure(pluginID, token string, resp *http.Response) error {
 	}
 }
 
-// tokens matches what may be a JSON Web Token, or the head of one.
-var tokens = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)*`)
-
 // reasonOf returns name and message of Backstage's error body (ErrorResponseBody
 // of @backstage/errors), shortened and without tokens.
 func reasonOf(resp *http.Response, token string) string {
@@ -239,11 +214,8 @@ func reasonOf(resp *http.Response, token string) string {
 	if token != "" {
 		text = strings.ReplaceAll(text, token, "[token]")
 	}
-	return shorten(withoutTokens(text))
+	return shorten(peer.WithoutTokens(text))
 }
-
-// withoutTokens returns text with nothing in it that may be a token.
-func withoutTokens(text string) string { return tokens.ReplaceAllString(text, "[token]") }
 
 // shorten cuts a foreign text down to what an error has room for.
 func shorten(text string) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -182,7 +183,7 @@ func (c *Client) fetch(ctx context.Context, p *plugin) {
 // checks would keep the old ones in memory, and is forgotten.
 func (c *Client) take(p *plugin, rules *ruleset) {
 	for _, problem := range rules.problems {
-		c.log.WithField("plugin", p.id).WithField(logrus.ErrorKey, withoutTokens(problem.Error())).
+		c.log.WithField("plugin", p.id).WithField(logrus.ErrorKey, peer.WithoutTokens(problem.Error())).
 			Warn("the params of a permission rule cannot be checked")
 	}
 	p.published.rules.Store(rules)
@@ -194,7 +195,7 @@ func (c *Client) take(p *plugin, rules *ruleset) {
 // where it is the same. A panic over that ends here, as no request waits for it.
 func (c *Client) fetchRules(ctx context.Context, p *plugin) (rules *ruleset, err error) {
 	defer func() {
-		if panicked := wire.PanicError(recover()); panicked != nil {
+		if panicked := peer.Panic(recover()); panicked != nil {
 			rules, err = nil, panicked
 		}
 	}()

@@ -1,6 +1,6 @@
 package decision
 
-import "github.com/stagedoor/stagedoor/adapter/wire"
+import "github.com/stagedoor/stagedoor/adapter/peer"
 
 // Failure is a decision that the policy did not come to: it erred, answered a
 // shape that means nothing, or overran its deadline. It never allows; the
@@ -34,7 +34,7 @@ const (
 // Error says that the policy failed, and how, but for secrets in URLs that the
 // policy asked at.
 func (f *Failure) Error() string {
-	return "policy failure (" + string(f.Kind) + "): " + wire.WithoutSecrets(f.Cause.Error())
+	return "policy failure (" + string(f.Kind) + "): " + peer.WithoutSecrets(f.Cause.Error())
 }
 
 // Unwrap returns the cause.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -225,7 +226,7 @@ func (e *Engine) explore(
 		return decision.Outcome{}, err
 	}
 	for i, err := range result.Errors {
-		result.Errors[i] = errors.New(wire.WithoutSecrets(err.Error()))
+		result.Errors[i] = errors.New(peer.WithoutSecrets(err.Error()))
 		e.log.WithError(result.Errors[i]).WithField("permission", p.Name).
 			Warn("a branch of the policy failed and is no part of the conditions")
 	}

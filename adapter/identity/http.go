@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"sync"
 	"time"
 
-	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
 const (
@@ -18,12 +16,8 @@ const (
 	maxUserInfoBody = 4 << 20
 )
 
-var (
-	// errTooLong is that an answer is longer than it may be.
-	errTooLong = errors.New("the answer is longer than is accepted")
-	// errClosed is that nothing is fetched any more.
-	errClosed = errors.New("closed")
-)
+// errClosed is that nothing is fetched any more.
+var errClosed = errors.New("closed")
 
 // calls are the calls under way. It is safe for concurrent use.
 type calls struct {
@@ -67,20 +61,9 @@ func (c *calls) stop() {
 	c.ended.Wait()
 }
 
-// newClient makes a client that asks the hosts of the configuration and no other:
-// it follows no redirect and, as Backstage's own, uses no proxy.
+// newClient makes the client of all calls.
 func newClient() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			DialContext:            (&net.Dialer{Timeout: fetchTimeout}).DialContext,
-			TLSHandshakeTimeout:    fetchTimeout,
-			ForceAttemptHTTP2:      true,
-			MaxIdleConnsPerHost:    32,
-			IdleConnTimeout:        time.Minute,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return peer.NewClient(peer.NewTransport(peer.Options{Idle: 32, IdleFor: time.Minute}))
 }
 
 // get fetches path of the plugin, with the bearer token where it is not empty. A
@@ -107,22 +90,22 @@ func (i *Identity) get(ctx context.Context, plugin, path, bearer string, limit i
 	switch {
 	case errors.Is(context.Cause(ctx), errClosed):
 		return 0, nil, errClosed
+	case errors.Is(err, peer.ErrTooLong):
+		return 0, nil, fmt.Errorf("GET %s of plugin %s: %w", path, plugin, err)
 	case err != nil:
-		return 0, nil, wire.CallError(err)
-	case int64(len(body)) > limit:
-		return 0, nil, fmt.Errorf("GET %s of plugin %s: %w, %d bytes", path, plugin, errTooLong, limit)
+		return 0, nil, err
 	}
 	return status, body, nil
 }
 
-// read makes a call and reads a little more of the body than limit.
+// read makes a call and reads the answer.
 func (i *Identity) read(request *http.Request, limit int64) (int, []byte, error) {
 	response, err := i.client.Do(request)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, peer.Error(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	body, err := peer.Read(response.Body, limit)
 	return response.StatusCode, body, err
 }
 

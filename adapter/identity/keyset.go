@@ -11,7 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
 // How key sets age, as in jose 6 and JwksClient of @backstage/backend-defaults
@@ -245,7 +245,7 @@ func (s *keySet) run(f *flight) {
 // from outside.
 func (s *keySet) fetchRecovered(ctx context.Context) (all []*key, err error) {
 	defer func() {
-		if panicked := wire.PanicError(recover()); panicked != nil {
+		if panicked := peer.Panic(recover()); panicked != nil {
 			all, err = nil, panicked
 		}
 	}()

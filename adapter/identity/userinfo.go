@@ -11,6 +11,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -135,7 +136,7 @@ func (i *Identity) UserInfo(ctx context.Context, c Caller) ([]string, error) {
 // goroutine of its own.
 func (i *Identity) askUserInfo(ctx context.Context, user, token string) (claims []string, err error) {
 	defer func() {
-		if panicked := wire.PanicError(recover()); panicked != nil {
+		if panicked := peer.Panic(recover()); panicked != nil {
 			claims, err = nil, undetermined(panicked)
 		}
 	}()
@@ -143,7 +144,7 @@ func (i *Identity) askUserInfo(ctx context.Context, user, token string) (claims 
 	defer cancel()
 	const path = "/v1/userinfo"
 	status, body, err := i.get(ctx, "auth", path, token, maxUserInfoBody)
-	if errors.Is(err, errTooLong) {
+	if errors.Is(err, peer.ErrTooLong) {
 		return nil, undetermined(err)
 	}
 	if err != nil {

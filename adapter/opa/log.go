@@ -6,7 +6,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/logging"
 	"github.com/sirupsen/logrus"
 
-	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
 // logger hands OPA's log lines to logrus, without what could be a secret. What
@@ -21,7 +21,7 @@ func (l logger) Error(format string, args ...any) { l.log(logrus.ErrorLevel, for
 
 func (l logger) log(level logrus.Level, format string, args []any) {
 	if l.entry.Logger.IsLevelEnabled(level) {
-		l.entry.Log(level, wire.WithoutSecrets(fmt.Sprintf(format, args...)))
+		l.entry.Log(level, peer.WithoutSecrets(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -33,7 +33,7 @@ func (l logger) WithFields(fields map[string]any) logging.Logger {
 		switch text, isText := value.(string); {
 		case name == "headers" || name == "response":
 		case isText:
-			safe[name] = wire.WithoutSecrets(text)
+			safe[name] = peer.WithoutSecrets(text)
 		default:
 			safe[name] = value
 		}

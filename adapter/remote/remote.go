@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -55,16 +56,16 @@ type Options struct {
 
 // How the remote server is asked.
 const (
-	defaultDecision   = time.Second
-	defaultParallel   = 16
-	maxParallel       = 1024
-	remoteRetries     = 3
-	remoteRetryLeast  = 20 * time.Millisecond
-	remoteRetryMost   = 200 * time.Millisecond
-	maxRemoteAnswer   = 8 << 20
-	breakerFailures   = 5               // in a row, until the server is left alone
-	breakerPause      = 2 * time.Second // for so long
-	maxRemoteIdleConn = 64
+	defaultDecision = time.Second
+	defaultParallel = 16
+	maxParallel     = 1024
+	retries         = 3
+	retryLeast      = 20 * time.Millisecond
+	retryMost       = 200 * time.Millisecond
+	maxAnswer       = 8 << 20
+	breakerFailures = 5               // in a row, until the server is left alone
+	breakerPause    = 2 * time.Second // for so long
+	maxIdle         = 64
 )
 
 // Remote decides by the data API of an OPA server (OPA's REST API, POST
@@ -107,11 +108,11 @@ func New(o Options, log *logrus.Entry) (*Remote, error) {
 		url: strings.TrimRight(o.URL, "/") + "/v1/data/" + o.Entrypoint + "?strict-builtin-errors=true",
 	}
 	d.http = &retryablehttp.Client{
-		HTTPClient:   &http.Client{Transport: transport, CheckRedirect: noRedirect},
-		RetryMax:     remoteRetries,
-		RetryWaitMin: remoteRetryLeast,
-		RetryWaitMax: remoteRetryMost,
-		CheckRetry:   retryRemote,
+		HTTPClient:   peer.NewClient(transport),
+		RetryMax:     retries,
+		RetryWaitMin: retryLeast,
+		RetryWaitMax: retryMost,
+		CheckRetry:   retry,
 		Backoff:      retryablehttp.DefaultBackoff,
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
@@ -169,20 +170,12 @@ func (o Options) transport() (*http.Transport, error) {
 		}
 		config.Certificates = []tls.Certificate{certificate}
 	}
-	return &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:     config,
-		MaxIdleConnsPerHost: maxRemoteIdleConn,
-		IdleConnTimeout:     90 * time.Second,
-		ForceAttemptHTTP2:   true,
-	}, nil
+	return peer.NewTransport(peer.Options{Idle: maxIdle, IdleFor: 90 * time.Second, TLS: config}), nil
 }
 
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-
-// retryRemote tries again where the server was not reached or says that it cannot
+// retry tries again where the server was not reached or says that it cannot
 // for now: a decision changes nothing, so asking twice does no harm.
-func retryRemote(ctx context.Context, response *http.Response, err error) (bool, error) {
+func retry(ctx context.Context, response *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
@@ -285,15 +278,13 @@ func (d *Remote) ask(ctx context.Context, input ast.Object) (any, error) {
 	}
 	response, err := d.http.Do(request)
 	if err != nil {
-		return nil, wire.CallError(err)
+		return nil, peer.Error(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxRemoteAnswer+1))
+	text, err := peer.Read(response.Body, maxAnswer)
 	switch {
 	case err != nil:
-		return nil, wire.CallError(err)
-	case len(text) > maxRemoteAnswer:
-		return nil, fmt.Errorf("the answer is longer than %d bytes", maxRemoteAnswer)
+		return nil, err
 	case response.StatusCode == http.StatusInternalServerError:
 		return nil, internalError(text)
 	case response.StatusCode != http.StatusOK:

@@ -85,7 +85,7 @@ func TestRemoteAnswersAreHeldToTheirShape(t *testing.T) {
 		"a redirect":            {302, `{"result":true}`, wire.Deny, decision.FailureRemote},
 		"created":               {201, `{"result":true}`, wire.Deny, decision.FailureRemote},
 		"unavailable for good":  {503, `{"result":true}`, wire.Deny, decision.FailureRemote},
-		"too long":              {200, `{"result":"` + strings.Repeat("x", maxRemoteAnswer) + `"}`, wire.Deny, decision.FailureRemote},
+		"too long":              {200, `{"result":"` + strings.Repeat("x", maxAnswer) + `"}`, wire.Deny, decision.FailureRemote},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
-	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // Status tells how the policy's supply fares.
@@ -210,7 +210,7 @@ func (r *reports) refuse(name, revision, reason string, at time.Time) {
 	if r.refused == nil {
 		r.refused = map[string]Refusal{}
 	}
-	r.refused[name] = Refusal{Bundle: name, Revision: revision, Reason: wire.WithoutSecrets(reason), At: at}
+	r.refused[name] = Refusal{Bundle: name, Revision: revision, Reason: peer.WithoutSecrets(reason), At: at}
 }
 
 // failed takes over what OPA says went wrong with the last request for a bundle.

@@ -1,4 +1,4 @@
-package wire
+package peer
 
 import (
 	"context"
@@ -9,25 +9,23 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"runtime"
-	"runtime/debug"
 )
 
-// CallError is what went wrong with an HTTP call of ours, in words that this
+// Error is what went wrong with an HTTP call of ours, in words that this
 // machine chose: net/http quotes what does not read as HTTP, and a server may have
 // put the very token there that it was sent. err is the error of an [http.Client]
 // that follows no redirect, or of reading an answer's body; it is not nil, and
 // what is returned does not wrap it. errors.Is finds the end of a context, io.EOF
 // and io.ErrUnexpectedEOF, and the system's own errors.
-func CallError(err error) error {
-	kind := callErrorKind(err)
+func Error(err error) error {
+	kind := kindOf(err)
 	if call, ok := errors.AsType[*url.Error](err); ok {
 		return fmt.Errorf("%s %s: %w", call.Op, call.URL, kind)
 	}
 	return kind
 }
 
-func callErrorKind(err error) error {
+func kindOf(err error) error {
 	for _, known := range []error{
 		context.Canceled, context.DeadlineExceeded, io.ErrUnexpectedEOF, io.EOF, http.ErrSchemeMismatch,
 	} {
@@ -45,18 +43,4 @@ func callErrorKind(err error) error {
 		return errors.New("no answer in time")
 	}
 	return errors.New("the answer does not read as HTTP")
-}
-
-// PanicError makes an error, with the stack, of what recover returned to a
-// deferred function; nil of nil. The value of a panic that is not the runtime's
-// may quote foreign text, so only its type is told.
-func PanicError(recovered any) error {
-	switch p := recovered.(type) {
-	case nil:
-		return nil
-	case runtime.Error:
-		return fmt.Errorf("panic: %w\n%s", p, debug.Stack())
-	default:
-		return fmt.Errorf("panic with a %T\n%s", p, debug.Stack())
-	}
 }

@@ -1,4 +1,4 @@
-package wire
+package peer
 
 import (
 	"context"
@@ -27,7 +27,7 @@ var echoes = map[string]string{
 	"trailer":  "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n0\r\n%s\r\n\r\n",
 }
 
-func TestCallErrorQuotesNothingForeign(t *testing.T) {
+func TestErrorQuotesNothingForeign(t *testing.T) {
 	const token = "eyJhbGciOiJFUzI1NiJ9.secret.signature"
 	quoted := 0
 	for name, answer := range echoes {
@@ -49,7 +49,7 @@ func TestCallErrorQuotesNothingForeign(t *testing.T) {
 		if strings.Contains(err.Error(), "secret") {
 			quoted++
 		}
-		for e := CallError(err); e != nil; e = errors.Unwrap(e) {
+		for e := Error(err); e != nil; e = errors.Unwrap(e) {
 			if strings.Contains(fmt.Sprintf("%v %+v %#v", e, e, e), "secret") {
 				t.Errorf("%s: %v", name, e)
 			}
@@ -70,8 +70,7 @@ func call(t *testing.T, url, token string) error {
 		t.Fatal(err)
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := NewClient(&http.Transport{DisableKeepAlives: true})
 	response, err := client.Do(request)
 	if err != nil {
 		return err
@@ -81,35 +80,35 @@ func call(t *testing.T, url, token string) error {
 	return err
 }
 
-func TestCallErrorTellsTheKind(t *testing.T) {
+func TestErrorTellsTheKind(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	url := "http://" + listener.Addr().String()
 	listener.Close()
-	refused := CallError(call(t, url, ""))
+	refused := Error(call(t, url, ""))
 	if !errors.Is(refused, syscall.ECONNREFUSED) || !strings.HasPrefix(refused.Error(), "Get "+url+": dial tcp") {
 		t.Error(refused)
 	}
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
-	mismatch := CallError(call(t, strings.Replace(plain.URL, "http:", "https:", 1), ""))
+	mismatch := Error(call(t, strings.Replace(plain.URL, "http:", "https:", 1), ""))
 	if !errors.Is(mismatch, http.ErrSchemeMismatch) {
 		t.Error(mismatch)
 	}
 	private := httptest.NewTLSServer(http.NotFoundHandler())
 	private.Config.ErrorLog = nil
 	defer private.Close()
-	if untrusted := CallError(call(t, private.URL, "")); !strings.Contains(untrusted.Error(), "x509") {
+	if untrusted := Error(call(t, private.URL, "")); !strings.Contains(untrusted.Error(), "x509") {
 		t.Error(untrusted)
 	}
 	for _, known := range []error{context.Canceled, context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF} {
-		if got := CallError(fmt.Errorf("foreign: %w", known)); !errors.Is(got, known) || strings.Contains(got.Error(), "foreign") {
+		if got := Error(fmt.Errorf("foreign: %w", known)); !errors.Is(got, known) || strings.Contains(got.Error(), "foreign") {
 			t.Errorf("%v: %v", known, got)
 		}
 	}
-	if got := CallError(timeout{}); got.Error() != "no answer in time" {
+	if got := Error(timeout{}); got.Error() != "no answer in time" {
 		t.Error(got)
 	}
 }
@@ -120,9 +119,9 @@ func (timeout) Error() string   { return "foreign" }
 func (timeout) Timeout() bool   { return true }
 func (timeout) Temporary() bool { return true }
 
-func TestPanicError(t *testing.T) {
+func TestPanic(t *testing.T) {
 	panicking := func(what func()) (err error) {
-		defer func() { err = PanicError(recover()) }()
+		defer func() { err = Panic(recover()) }()
 		what()
 		return nil
 	}
@@ -144,7 +143,7 @@ func TestPanicError(t *testing.T) {
 			}
 			continue
 		}
-		if err == nil || !strings.HasPrefix(err.Error(), test.want) || !strings.Contains(err.Error(), "TestPanicError") ||
+		if err == nil || !strings.HasPrefix(err.Error(), test.want) || !strings.Contains(err.Error(), "TestPanic") ||
 			strings.Contains(err.Error(), "eyJ") {
 			t.Errorf("%v, want %s", err, test.want)
 		}
