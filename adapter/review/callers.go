@@ -37,11 +37,13 @@ type Class struct {
 }
 
 // Callers are those of an inventory, folded by what the policies read of a caller, or
-// where it has no people, the classes that are found in source, data and tests.
+// where it has no people, the classes that are found in source, data and tests. Where it
+// is asked about a resource, people are told apart whom the resource names; it is nil
+// otherwise.
 //
 // The error is that of reading a policy's data.
-func Callers(ctx context.Context, inv *inventory.Inventory, known []decision.Caller, policies ...*offline.Policy) (*Who, error) {
-	var foldings []callers.Folding
+func Callers(ctx context.Context, inv *inventory.Inventory, resource any, policies ...*offline.Policy) (*Who, error) {
+	foldings := []callers.Folding{{Data: resource}}
 	modules, tests := make(map[string]*ast.Module), make(map[string]*ast.Module)
 	var data []any
 	for i, p := range policies {
@@ -59,9 +61,9 @@ func Callers(ctx context.Context, inv *inventory.Inventory, known []decision.Cal
 		}
 	}
 	if len(inv.People) > 0 {
-		return people(inv, known, callers.NewFolder(foldings...)), nil
+		return people(inv, callers.NewFolder(foldings...)), nil
 	}
-	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: data, Known: known})
+	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: append(data, resource)})
 	who := &Who{All: found.All, Why: found.Why, Of: count(len(found.List), "class", "classes") +
 		" that source, data and tests tell apart"}
 	switch {
@@ -79,7 +81,7 @@ func Callers(ctx context.Context, inv *inventory.Inventory, known []decision.Cal
 }
 
 // people are those of an inventory, beside whoever has no account in it.
-func people(inv *inventory.Inventory, known []decision.Caller, folder *callers.Folder) *Who {
+func people(inv *inventory.Inventory, folder *callers.Folder) *Who {
 	who := &Who{Why: folder.Why()}
 	at := make(map[string]int)
 	add := func(name string, c decision.Caller, n int) {
@@ -97,9 +99,6 @@ func people(inv *inventory.Inventory, known []decision.Caller, folder *callers.F
 	}
 	add("anybody else who is signed in", decision.Caller{User: callers.Somebody, Claims: []string{callers.Somebody}}, 0)
 	add("a caller without credentials", decision.Caller{Anonymous: true}, 0)
-	for _, c := range known {
-		add(c.User, c, 0)
-	}
 	who.Of = fmt.Sprintf("all %s people of %s, in %s that are treated alike", thousands(len(inv.People)), inv.Source,
 		count(len(who.List), "class", "classes"))
 	if who.Why != "" {

@@ -96,8 +96,12 @@ func answered(m *ast.Module, rules map[string]*explore.PermissionRule) *ast.Modu
 	return m
 }
 
-// held is a rule that held, by its text and its place.
-type held struct{ text, at string }
+// held is a rule that held, by its text and its place, and whether it is one of the
+// entrypoint's own.
+type held struct {
+	text, at string
+	entry    bool
+}
 
 // rulesHeld are the rules of the policy that hold under a change's witness.
 func (t *Tracer) rulesHeld(ctx context.Context, d *Difference) []held {
@@ -105,7 +109,7 @@ func (t *Tracer) rulesHeld(ctx context.Context, d *Difference) []held {
 	if d.permission.Resource {
 		input["resource"] = map[string]any{}
 	}
-	tracer := &exits{}
+	tracer := &exits{entry: t.query}
 	_, err := rego.New(
 		rego.Compiler(t.compiler), rego.Store(t.store), rego.Query(t.query), rego.Input(input), rego.QueryTracer(tracer),
 		rego.Function3(&rego.Function{Name: answerBuiltin, Decl: answerType},
@@ -172,7 +176,10 @@ func decodeParams(text string) any {
 }
 
 // exits notes the rules that held.
-type exits struct{ held []held }
+type exits struct {
+	entry string
+	held  []held
+}
 
 // Enabled is that of [topdown.QueryTracer].
 func (*exits) Enabled() bool { return true }
@@ -187,7 +194,7 @@ func (e *exits) TraceEvent(event topdown.Event) {
 		strings.HasPrefix(rule.Location.File, offline.LibraryPrefix) {
 		return
 	}
-	h := held{rule.String(), fmt.Sprintf("%s:%d", rule.Location.File, rule.Location.Row)}
+	h := held{rule.String(), fmt.Sprintf("%s:%d", rule.Location.File, rule.Location.Row), rule.Ref().GroundPrefix().String() == e.entry}
 	if !slices.Contains(e.held, h) {
 		e.held = append(e.held, h)
 	}
@@ -195,7 +202,8 @@ func (e *exits) TraceEvent(event topdown.Event) {
 
 // Decided names the rules that decide where a decision changes, each by file and line:
 // those that hold by one of the policies and not by the other, and where there are none,
-// those that hold by both.
+// the entrypoint's own rules that hold by both. Of one policy alone they are the
+// entrypoint's own.
 func Decided(ctx context.Context, before, after *Tracer, d *Difference) []string {
 	var sides [2][]held
 	for i, t := range []*Tracer{before, after} {
@@ -211,10 +219,13 @@ func Decided(ctx context.Context, before, after *Tracer, d *Difference) []string
 			}
 		}
 	}
-	if len(at) == 0 {
+	if len(at) == 0 || before == nil {
+		at = nil
 		for _, side := range sides {
 			for _, h := range side {
-				at = append(at, h.at)
+				if h.entry {
+					at = append(at, h.at)
+				}
 			}
 		}
 	}

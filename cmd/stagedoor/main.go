@@ -50,6 +50,7 @@ func newRoot() *cobra.Command {
 		newTest(),
 		newDiff(),
 		newMigrate(),
+		newMatrix(),
 		newRules(),
 		newVersion(),
 	)

@@ -1,0 +1,287 @@
+package review
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/adapter/words"
+)
+
+// A Matrix is who may do what by one policy: callers by permissions.
+type Matrix struct {
+	// Columns are classes of callers who may do the same, in the order of the classes.
+	Columns []Column
+	// Plugins group the rows by the plugin that publishes the permissions.
+	Plugins []Plugin
+	// Answers are what cells say, each once: cells have their numbers.
+	Answers []Answer
+	// About says what was asked.
+	About MatrixAbout
+}
+
+// MatrixAbout is what a matrix is about.
+type MatrixAbout struct {
+	Policy    string `json:"policy"`
+	Inventory string `json:"inventory"`
+	Callers   string `json:"callers"`
+	// Why says why there may be other callers.
+	Why string `json:"why,omitempty"`
+}
+
+// A Column is callers who may do the same.
+type Column struct{ Classes []Class }
+
+// A Plugin is the permissions of a plugin.
+type Plugin struct {
+	ID   string
+	Rows []Row
+}
+
+// A Row is permissions that the same callers have.
+type Row struct {
+	Permissions []Named
+	// Cells are numbers of answers, by column.
+	Cells []int
+}
+
+// Named is a permission, and whether a rule or the data names it.
+type Named struct {
+	Name  string
+	Named bool
+}
+
+// An Answer is what a cell says. Its condition is that of an example; the example's
+// references stand in the words as "the caller".
+type Answer struct {
+	// Result is ALLOW, DENY, CONDITIONAL or ERROR.
+	Result   string
+	Criteria criteria.Criteria
+	InWords  string
+}
+
+// MatrixOf asks a policy for every permission of the inventory and every class of
+// callers. Named tells which permissions the policy names. The error is the context's or
+// the Decider's.
+func MatrixOf(ctx context.Context, of Decider, named func(permission string) bool, o Options) (*Matrix, error) {
+	permissions := make([]wire.Permission, len(o.Inventory.Permissions))
+	for i, p := range o.Inventory.Permissions {
+		permissions[i] = offline.Permission(p)
+	}
+	said := make([][]Answer, len(o.Who.List))
+	if err := o.each(ctx, func(ctx context.Context, i int) error {
+		class := o.Who.List[i]
+		outcomes, err := of.Decide(ctx, class.Example, permissions)
+		if err != nil {
+			return err
+		}
+		said[i] = make([]Answer, len(outcomes))
+		for j, outcome := range outcomes {
+			said[i][j] = o.answer(outcome, class.Example)
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	m := &Matrix{About: MatrixAbout{Inventory: o.Inventory.Source, Callers: o.Who.Of, Why: o.Who.Why}}
+	columns := m.columns(o.Who.List, said)
+	m.rows(o.Inventory.Permissions, columns, named)
+	return m, nil
+}
+
+func (o Options) answer(of *decision.Outcome, c decision.Caller) Answer {
+	if of.Err != nil {
+		return Answer{Result: "ERROR", InWords: oneLine(of.Err.Error())}
+	}
+	a := Answer{Result: of.Decision.Result.String(), Criteria: allowed(of)}
+	if of.Decision.Result == wire.Conditional {
+		a.InWords = o.Vocabulary.Condition(a.Criteria, words.Caller{User: c.User, Claims: c.Claims})
+	}
+	return a
+}
+
+// columns numbers the answers and folds classes with equal ones. It returns the numbers
+// by column and permission.
+func (m *Matrix) columns(classes []Class, said [][]Answer) [][]int {
+	numbers := make(map[[2]string]int)
+	at := make(map[string]int)
+	var columns [][]int
+	for i, class := range classes {
+		cells := make([]int, len(said[i]))
+		var key strings.Builder
+		for j, a := range said[i] {
+			says := [2]string{a.Result, a.InWords}
+			n, ok := numbers[says]
+			if !ok {
+				n = len(m.Answers)
+				numbers[says] = n
+				m.Answers = append(m.Answers, a)
+			}
+			cells[j] = n
+			fmt.Fprintf(&key, "%d,", n)
+		}
+		c, ok := at[key.String()]
+		if !ok {
+			c = len(columns)
+			at[key.String()] = c
+			columns = append(columns, cells)
+			m.Columns = append(m.Columns, Column{})
+		}
+		m.Columns[c].Classes = append(m.Columns[c].Classes, class)
+	}
+	return columns
+}
+
+// rows folds permissions of a plugin with equal cells.
+func (m *Matrix) rows(permissions []inventory.Permission, columns [][]int, named func(string) bool) {
+	plugins := make(map[string]int)
+	rows := make(map[string]int)
+	for i, p := range permissions {
+		at, ok := plugins[p.PluginID]
+		if !ok {
+			at = len(m.Plugins)
+			plugins[p.PluginID] = at
+			m.Plugins = append(m.Plugins, Plugin{ID: p.PluginID})
+		}
+		plugin := &m.Plugins[at]
+		cells := make([]int, len(columns))
+		for c := range columns {
+			cells[c] = columns[c][i]
+		}
+		key := fmt.Sprint(p.PluginID, cells)
+		row, ok := rows[key]
+		if !ok {
+			row = len(plugin.Rows)
+			rows[key] = row
+			plugin.Rows = append(plugin.Rows, Row{Cells: cells})
+		}
+		plugin.Rows[row].Permissions = append(plugin.Rows[row].Permissions, Named{p.Name, named(p.Name)})
+	}
+	slices.SortStableFunc(m.Plugins, func(a, b Plugin) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// NamesOf finds out which permissions a policy names: those whose names are texts of its
+// source or its data. The error is that of reading the data.
+func NamesOf(ctx context.Context, p *offline.Policy) (func(permission string) bool, error) {
+	texts := make(map[string]bool)
+	for _, module := range p.Modules() {
+		ast.WalkTerms(module, func(t *ast.Term) bool {
+			if s, ok := t.Value.(ast.String); ok {
+				texts[string(s)] = true
+			}
+			return false
+		})
+	}
+	data, err := dataOf(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	noteTexts(data, texts)
+	return func(permission string) bool { return texts[permission] }, nil
+}
+
+func noteTexts(value any, texts map[string]bool) {
+	switch value := value.(type) {
+	case string:
+		texts[value] = true
+	case []any:
+		for _, element := range value {
+			noteTexts(element, texts)
+		}
+	case map[string]any:
+		for name, member := range value {
+			texts[name] = true
+			noteTexts(member, texts)
+		}
+	}
+}
+
+// A MatrixCell is what some callers may do with a permission.
+type MatrixCell struct {
+	Permission string             `json:"permission"`
+	Plugin     string             `json:"plugin"`
+	Callers    []Affected         `json:"callers"`
+	Result     string             `json:"result"`
+	Criteria   *criteria.Criteria `json:"criteria,omitempty"`
+	InWords    string             `json:"inWords,omitempty"`
+	Named      bool               `json:"named"`
+}
+
+// Cells are all cells, folded over callers, by permission.
+func (m *Matrix) Cells() []MatrixCell {
+	var cells []MatrixCell
+	for _, plugin := range m.Plugins {
+		for _, row := range plugin.Rows {
+			byAnswer := row.byAnswer(m)
+			for _, p := range row.Permissions {
+				for _, of := range byAnswer {
+					a := m.Answers[of.answer]
+					cell := MatrixCell{Permission: p.Name, Plugin: plugin.ID, Callers: of.callers, Result: a.Result,
+						InWords: a.InWords, Named: p.Named}
+					if a.Result == wire.Conditional.String() {
+						cell.Criteria = &a.Criteria
+					}
+					cells = append(cells, cell)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(cells, func(a, b MatrixCell) int {
+		return cmp.Or(cmp.Compare(a.Plugin, b.Plugin), cmp.Compare(a.Permission, b.Permission))
+	})
+	return cells
+}
+
+// answerOf is an answer and who gets it.
+type answerOf struct {
+	answer  int
+	callers []Affected
+}
+
+func (r Row) byAnswer(m *Matrix) []answerOf {
+	at := make(map[int]int)
+	var list []answerOf
+	for c, answer := range r.Cells {
+		i, ok := at[answer]
+		if !ok {
+			i = len(list)
+			at[answer] = i
+			list = append(list, answerOf{answer: answer})
+		}
+		for _, class := range m.Columns[c].Classes {
+			list[i].callers = append(list[i].callers, affected(class))
+		}
+	}
+	return list
+}
+
+func affected(c Class) Affected {
+	return Affected{Example: exampleOf(c.Example), Count: c.People, Class: c.Name}
+}
+
+// people is how many people are in the column.
+func (c Column) people() int {
+	n := 0
+	for _, class := range c.Classes {
+		n += class.People
+	}
+	return n
+}
+
+// name says who is in the column.
+func (c Column) name() string {
+	d := Difference{}
+	for _, class := range c.Classes {
+		d.Callers = append(d.Callers, affected(class))
+	}
+	return d.who()
+}

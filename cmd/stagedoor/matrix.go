@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/review"
+)
+
+var matrixFormats = []string{"text", "csv", "markdown", "json", "html"}
+
+type matrix struct{ inventory, entrypoint, format, who, on string }
+
+func newMatrix() *cobra.Command {
+	var m matrix
+	cmd := &cobra.Command{
+		Use:   "matrix PATH",
+		Short: "Who may do what by a policy",
+		Long: "Matrix decides every permission of the inventory for every class of callers: ALLOW, DENY, or a condition in\n" +
+			"words. What is equal is told once, and a mark shows the permissions that no rule names. With --who it answers\n" +
+			"the question the other way round: who can do this, and by which rule.",
+		Example: "  stagedoor matrix policy --format html > who.html\n" +
+			"  stagedoor matrix policy --who catalog.entity.delete --on shop.yaml",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if !slices.Contains(matrixFormats, m.format) {
+				return fmt.Errorf("--format is one of %s, not %s", strings.Join(matrixFormats, ", "), m.format)
+			}
+			if m.who == "" && m.on != "" {
+				return errors.New("--on is the resource of a --who, which is missing")
+			}
+			if m.who != "" && m.format != "text" && m.format != "json" {
+				return fmt.Errorf("--who answers as text or json, not %s", m.format)
+			}
+			p, err := offline.Open(cmd.Context(), args[0], offline.Options{Entrypoint: m.entrypoint})
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, p.Close(cmd.Context())) }()
+			text, err := m.run(cmd.Context(), p)
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), text)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&m.inventory, "inventory", "", "the `directory` that says which permissions and people there are")
+	f.StringVar(&m.entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	f.StringVar(&m.format, "format", "text", strings.Join(matrixFormats, ", "))
+	f.StringVar(&m.who, "who", "", "the `permission` to ask about: who has it, and by which rule")
+	f.StringVar(&m.on, "on", "", "a `file` with the resource of --who, in YAML or JSON")
+	return cmd
+}
+
+func (m matrix) run(ctx context.Context, p *offline.Policy) (string, error) {
+	inv, err := loadInventory(m.inventory)
+	if err != nil {
+		return "", err
+	}
+	var resource any
+	if m.on != "" {
+		if resource, err = offline.ReadResource(m.on); err != nil {
+			return "", fmt.Errorf("--on: %w", err)
+		}
+	}
+	who, err := review.Callers(ctx, inv, resource, p)
+	if err != nil {
+		return "", err
+	}
+	o := review.Options{Inventory: inv, Who: who, Vocabulary: p.Vocabulary(), Comparer: review.NewComparer(p)}
+	if m.who != "" {
+		return m.whoMay(ctx, p, resource, o)
+	}
+	named, err := review.NamesOf(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	of, err := review.MatrixOf(ctx, review.Opened{Policy: p}, named, o)
+	if err != nil {
+		return "", err
+	}
+	of.About.Policy = describePolicy(p)
+	switch m.format {
+	case "csv":
+		return of.CSV(), nil
+	case "markdown":
+		return of.Markdown(), nil
+	case "html":
+		return of.HTML()
+	case "json":
+		return asJSON(struct {
+			Cells []review.MatrixCell `json:"cells"`
+			About review.MatrixAbout  `json:"about"`
+		}{of.Cells(), of.About})
+	}
+	return of.Text(), nil
+}
+
+func (m matrix) whoMay(ctx context.Context, p *offline.Policy, resource any, o review.Options) (string, error) {
+	permission, err := readPermission(m.who, o.Inventory)
+	if err != nil {
+		return "", fmt.Errorf("--who: %w", err)
+	}
+	if o.New, err = review.NewTracer(p); err != nil {
+		return "", err
+	}
+	found, err := review.WhoMay(ctx, p, permission, resource, o)
+	if err != nil {
+		return "", err
+	}
+	about := review.MatrixAbout{Policy: describePolicy(p), Inventory: o.Inventory.Source, Callers: o.Who.Of}
+	if m.format == "json" {
+		return asJSON(struct {
+			Permission string             `json:"permission"`
+			Who        []review.May       `json:"who"`
+			About      review.MatrixAbout `json:"about"`
+		}{permission.Name, found, about})
+	}
+	return review.WhoText(found) + "\n" + about.String() + "\n", nil
+}
+
+// asJSON writes a document for people and programs to read.
+func asJSON(v any) (string, error) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	return string(b) + "\n", err
+}
