@@ -159,14 +159,10 @@ func withModule(p *offline.Policy, o observation) string {
 	for step := range strings.SplitSeq(p.Entrypoint(), "/") {
 		entrypoint = append(entrypoint, ast.StringTerm(step))
 	}
-	head := ast.NewHead("decision", nil, ast.InternedTerm(true))
-	expr := ast.NewExpr(ast.NewTerm(entrypoint))
-	if !p.AboutResource() { // its answer can be a document
-		answer := ast.VarTerm("answer")
-		head = ast.NewHead("decision", nil, answer)
-		expr = ast.Assign.Expr(answer, ast.NewTerm(entrypoint))
-	}
-	head.Assign = !p.AboutResource()
+	answer := ast.VarTerm("answer") // a boolean or a document
+	head := ast.NewHead("decision", nil, answer)
+	head.Assign = true
+	expr := ast.Assign.Expr(answer, ast.NewTerm(entrypoint))
 	for i, path := range o.site.replaced {
 		expr.With = append(expr.With, &ast.With{Target: ast.NewTerm(path), Value: ast.NewTerm(o.replaced[i])})
 	}
