@@ -41,13 +41,15 @@ func (v *Vetter) findEntrypoint(c *ast.Compiler) (string, error) {
 }
 
 // checkEntrypoint reports why a path cannot be the entrypoint; from says who named it.
+// Rules at the path decide, or rules below it that make a document together.
 func checkEntrypoint(c *ast.Compiler, entrypoint, from string) error {
-	rules := c.GetRulesExact(entrypointRef(entrypoint))
+	ref := entrypointRef(entrypoint)
+	rules := c.GetRulesExact(ref)
 	switch {
-	case len(rules) == 0:
+	case len(rules) == 0 && len(c.GetRulesWithPrefix(ref)) == 0:
 		return fmt.Errorf("no rule decides: the entrypoint %s%s is no rule of the policy%s",
 			entrypoint, from, nearestRules(c))
-	case len(rules[0].Head.Args) > 0:
+	case len(rules) > 0 && len(rules[0].Head.Args) > 0:
 		return fmt.Errorf("no rule decides: the entrypoint %s%s is a function%s", entrypoint, from, nearestRules(c))
 	}
 	return nil
