@@ -57,6 +57,16 @@ type Options struct {
 	Inventory *inventory.Inventory
 }
 
+// Selects returns what tells whether a test of a name is to run. The error is that of
+// a pattern which is none.
+func (o Options) Selects() (func(name string) bool, error) {
+	pattern, err := regexp.Compile(o.Run)
+	if err != nil {
+		return nil, fmt.Errorf("--run: %w", err)
+	}
+	return pattern.MatchString, nil
+}
+
 // A Status is how a test ended.
 type Status string
 
@@ -81,6 +91,8 @@ type Test struct {
 	Findings []Finding `json:"findings,omitempty"`
 	// Output is what the test printed.
 	Output string `json:"output,omitempty"`
+	// Note says what the test covered, where that is more than its name.
+	Note string `json:"note,omitempty"`
 	// Twice is how many different evaluations of the entrypoint were decided twice,
 	// and Once how many could only be evaluated.
 	Twice int `json:"twice"`
@@ -124,8 +136,9 @@ type Report struct {
 // The error is that of a pattern which is none, an [*offline.Refused] where tests do
 // not compile, or the context's.
 func Run(ctx context.Context, p *offline.Policy, o Options) (*Report, error) {
-	if _, err := regexp.Compile(o.Run); err != nil {
-		return nil, fmt.Errorf("--run: %w", err)
+	selected, err := o.Selects()
+	if err != nil {
+		return nil, err
 	}
 	if o.Inventory == nil {
 		o.Inventory = inventory.Stock()
@@ -139,7 +152,7 @@ func Run(ctx context.Context, p *offline.Policy, o Options) (*Report, error) {
 	}
 	defer b.close(ctx)
 	report := &Report{}
-	for _, ref := range b.tests() {
+	for _, ref := range b.tests(selected) {
 		results, err := b.run(ctx, ref)
 		if err != nil {
 			return nil, err
@@ -221,8 +234,7 @@ func (b *bench) results(ctx context.Context, ref ast.Ref) ([]*tester.Result, err
 }
 
 // tests are the paths of the tests that are to run.
-func (b *bench) tests() []ast.Ref {
-	pattern := regexp.MustCompile(b.options.Run) // Run has seen that it is one.
+func (b *bench) tests(selected func(name string) bool) []ast.Ref {
 	seen := map[string]bool{}
 	var refs []ast.Ref
 	for _, name := range slices.Sorted(maps.Keys(b.compiler.Modules)) {
@@ -231,7 +243,7 @@ func (b *bench) tests() []ast.Ref {
 		}
 		for _, rule := range b.compiler.Modules[name].Rules {
 			ref, is := testRef(rule)
-			if text := ref.String(); is && !seen[text] && pattern.MatchString(text) {
+			if text := ref.String(); is && !seen[text] && selected(text) {
 				seen[text] = true
 				refs = append(refs, ref)
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/tables"
 	"github.com/stagedoor/stagedoor/adapter/tests"
 )
 
@@ -93,6 +94,11 @@ func testPolicy(ctx context.Context, path, entrypoint string, o tests.Options) (
 	if err != nil {
 		return tested, err
 	}
+	rows, err := tables.Run(ctx, p, o)
+	if err != nil {
+		return tested, err
+	}
+	report.Tests = append(report.Tests, rows...)
 	tested.Report = *report
 	return tested, nil
 }

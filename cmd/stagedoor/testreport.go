@@ -76,11 +76,14 @@ func (r testRun) pretty() ([]byte, error) {
 			continue
 		}
 		for _, t := range p.Tests {
-			if r.verbose || !t.Passed() {
+			if r.verbose || !t.Passed() || t.Note != "" {
 				fmt.Fprintf(&b, "%s.%s: %s (%s)\n", t.Package, t.Name, strings.ToUpper(string(t.Status)), t.Duration.Round(time.Microsecond))
 			}
 			for _, f := range t.Findings {
 				fmt.Fprintf(&b, "  %s:%d:%d: error: %s [%s]\n", f.File, f.Line, f.Column, f.Text, f.Code)
+			}
+			if t.Note != "" {
+				fmt.Fprintf(&b, "  %s\n", t.Note)
 			}
 			if t.Output != "" && (r.verbose || !t.Passed()) {
 				fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(strings.TrimRight(t.Output, "\n"), "\n", "\n  "))
@@ -190,7 +193,7 @@ func (r testRun) junit() ([]byte, error) {
 				Errors: []junitFailure{{Message: "must not serve", Type: "refused", Text: p.Refused}}})
 		}
 		for _, t := range p.Tests {
-			c := junitCase{Name: t.Name, Class: t.Package, File: t.File, Line: t.Line, Time: seconds(t.Duration), SystemOut: t.Output}
+			c := junitCase{Name: t.Name, Class: t.Package, File: t.File, Line: t.Line, Time: seconds(t.Duration), SystemOut: t.Note + t.Output}
 			spent += t.Duration
 			if t.Status == tests.Skip {
 				c.Skipped = &struct{}{}
