@@ -44,8 +44,10 @@ var mayImport = map[string][]string{
 		"adapter/offline", "adapter/wire", "adapter/words"},
 	"adapter/appconfig": {},
 	"adapter/callers":   {"adapter/inventory", "adapter/decision"},
-	"adapter/sample":    {"adapter/criteria"},
-	"adapter/migrate":   {"adapter/appconfig", "adapter/criteria", "adapter/inventory", "adapter/words", "bundles"},
+	"adapter/findings": {"adapter/callers", "adapter/criteria", "adapter/decision", "adapter/explore", "adapter/inventory",
+		"adapter/offline", "adapter/wire", "rego"},
+	"adapter/sample":  {"adapter/criteria"},
+	"adapter/migrate": {"adapter/appconfig", "adapter/criteria", "adapter/inventory", "adapter/words", "bundles"},
 	"adapter": {"adapter/peer", "adapter/wire", "adapter/identity", "adapter/conditions", "adapter/audit", "adapter/decision",
 		"adapter/engine", "adapter/supply"},
 	"adapter/fixture": {"adapter/wire", "adapter/audit", "adapter/decision", "adapter/engine", "adapter/opa",
@@ -68,6 +70,7 @@ var mayImport = map[string][]string{
 		"adapter/decision",
 		"adapter/discovery",
 		"adapter/engine",
+		"adapter/findings",
 		"adapter/identity",
 		"adapter/inventory",
 		"adapter/migrate",
@@ -102,6 +105,7 @@ var mayImportOPA = []string{
 	"adapter/supply",
 	"adapter/tests",
 	"adapter/vetted",
+	"adapter/findings",
 }
 
 // TestImportsGoOneWay holds docs/architecture.md to the code: no package imports

@@ -1,63 +1,173 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
-	"github.com/stagedoor/stagedoor/adapter/supply"
-	"github.com/stagedoor/stagedoor/adapter/vetted"
-	"github.com/stagedoor/stagedoor/rego"
+	"github.com/stagedoor/stagedoor/adapter/findings"
 )
 
 func newCheck() *cobra.Command {
-	var entrypoint string
+	var o findings.Options
+	var dir, format string
 	cmd := &cobra.Command{
 		Use:   "check PATH...",
-		Short: "Vet policies as serve would, each a bundle directory or bundle.tar.gz",
-		Long: "Check vets policies as serve would before one of them serves: roots, compilation, entrypoint,\n" +
-			"and every use of the resource. It also compiles strictly and type-checks against the schemas that\n" +
-			"METADATA names (schema.input, schema.entity, schema.decision).",
+		Short: "What is wrong with policies, read from their source and found by deciding",
+		Long: "Check reports everything that is wrong with a policy in one run, each finding on a line of its own:\n\n" +
+			"  file:line:col: severity: what is wrong and what to write instead [code]\n\n" +
+			"A PATH is a bundle directory, a bundle.tar.gz, or git:REV:path. Several are held against each other's roots.\n" +
+			"A comment `# stagedoor:ignore CODE REASON` on the line of a finding, or above it, silences it.\n" +
+			"Exit codes: 0 nothing found, 1 findings, 2 could not run.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, paths []string) error {
-			vetter, err := vetted.New(vettedBy(entrypoint))
+			write, ok := reportFormats[format]
+			if !ok {
+				return fmt.Errorf("--format is text, json, sarif or github, not %s", format)
+			}
+			known, err := loadInventory(dir)
 			if err != nil {
 				return err
 			}
-			log := newLog(logrus.ErrorLevel)
-			failed := 0
-			for _, path := range paths {
-				state, err := supply.New(supply.Options{Path: path}, vetter, log).Check(cmd.Context(), rego.Schemas())
-				if err != nil {
-					failed++
-					cmd.PrintErrf("%s: %v\n", path, err)
-					continue
-				}
-				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %s\n", path, describe(state)); err != nil {
-					return err
-				}
+			o.Inventory = known
+			o.Progress = newProgress(cmd.ErrOrStderr(), "deciding").tell
+			reports, err := findings.Check(cmd.Context(), paths, o)
+			if err != nil {
+				return err
 			}
-			if failed > 0 {
-				return fmt.Errorf("%d of %d policies must not serve", failed, len(paths))
+			if err := write(cmd.OutOrStdout(), reports); err != nil {
+				return err
+			}
+			for _, report := range reports {
+				describe(cmd.ErrOrStderr(), report)
+			}
+			if slices.ContainsFunc(reports, func(r findings.Report) bool { return len(r.Findings) > 0 }) {
+				return errFindings
 			}
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	cmd.Flags().StringVar(&o.Entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	cmd.Flags().StringVar(&dir, "inventory", "", "the `directory` with the permissions and rules of your Backstage (stagedoor inventory pull)")
+	cmd.Flags().StringVar(&format, "format", "text", "`text`, json, sarif or github")
 	return cmd
 }
 
-// describe says what of a policy an author would want confirmed.
-func describe(s *vetted.State) string {
+var reportFormats = map[string]func(io.Writer, []findings.Report) error{
+	"text": writeText, "json": writeJSON, "sarif": findings.WriteSARIF, "github": writeGitHub,
+}
+
+// describe says against what a policy was held.
+func describe(w io.Writer, r findings.Report) {
+	if r.Entrypoint == "" {
+		_, _ = fmt.Fprintf(w, "%s: must not serve; inventory %s\n", r.Path, r.Inventory)
+		return
+	}
 	style := "decision style"
-	if s.AboutResource() {
+	if r.AboutResource {
 		style = "about the resource"
 	}
-	parts := []string{"entrypoint " + s.Entrypoint, style}
-	for _, source := range s.Nondeterministic {
-		parts = append(parts, fmt.Sprintf("never remembered because of %s at %s", source.Builtin, source.Location))
+	parts := []string{"entrypoint " + r.Entrypoint, style, "revision " + r.Revision, "inventory " + r.Inventory}
+	for _, source := range r.Nondeterministic {
+		parts = append(parts, "never remembered because of "+source)
 	}
-	return strings.Join(parts, ", ")
+	if r.Silenced > 0 {
+		parts = append(parts, fmt.Sprintf("%d findings silenced", r.Silenced))
+	}
+	what := "ok"
+	if n := len(r.Findings); n > 0 {
+		what = fmt.Sprintf("%d findings", n)
+	}
+	_, _ = fmt.Fprintf(w, "%s: %s, %s\n", r.Path, what, strings.Join(parts, ", "))
+	var names []string
+	for _, class := range r.Callers.List {
+		names = append(names, class.Name)
+	}
+	const most = 12
+	if len(names) > most {
+		names = append(names[:most], fmt.Sprintf("and %d more", len(names)-most))
+	}
+	all := "there are no others that it tells apart"
+	if !r.Callers.All {
+		all = "there may be others: " + r.Callers.Why
+	}
+	_, _ = fmt.Fprintf(w, "%s: %d decisions for these callers: %s; %s\n", r.Path, r.Questions, strings.Join(names, "; "), all)
+}
+
+func writeText(w io.Writer, reports []findings.Report) error {
+	for _, report := range reports {
+		for _, f := range report.Findings {
+			if _, err := fmt.Fprintln(w, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func writeJSON(w io.Writer, reports []findings.Report) error {
+	all := []findings.Finding{}
+	for _, report := range reports {
+		all = append(all, report.Findings...)
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(map[string]any{"findings": all})
+}
+
+// writeGitHub writes workflow commands, which GitHub Actions shows beside the lines.
+func writeGitHub(w io.Writer, reports []findings.Report) error {
+	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
+	message := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
+	for _, report := range reports {
+		for _, f := range report.Findings {
+			at := "file=" + property.Replace(filepath.ToSlash(f.File))
+			if f.Line > 0 {
+				at += fmt.Sprintf(",line=%d,col=%d", f.Line, max(f.Column, 1))
+			}
+			_, err := fmt.Fprintf(w, "::%s %s,title=%s::%s\n", f.Severity, at, property.Replace("stagedoor "+f.Code), message.Replace(f.Text))
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// progress tells on a terminal, from one second on, how far a command has come.
+type progress struct {
+	to      io.Writer
+	what    string
+	started time.Time
+	told    time.Time
+}
+
+func newProgress(to io.Writer, what string) *progress {
+	p := &progress{what: what, started: time.Now()}
+	if file, ok := to.(*os.File); ok {
+		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			p.to = to
+		}
+	}
+	return p
+}
+
+func (p *progress) tell(done, of int) {
+	now := time.Now()
+	if p.to == nil || now.Sub(p.started) < time.Second || now.Sub(p.told) < 200*time.Millisecond && done < of {
+		return
+	}
+	p.told = now
+	_, _ = fmt.Fprintf(p.to, "\r%s: %d of %d", p.what, done, of)
+	if done >= of {
+		_, _ = fmt.Fprint(p.to, "\r\x1b[K")
+	}
 }

@@ -1,0 +1,413 @@
+package findings
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/callers"
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// How long deciding, and then looking for rules that never matter, may take. What is
+// not done by then is said in the report, and nothing is claimed of it.
+const (
+	maxDeciding = 25 * time.Second
+	maxLooking  = 20 * time.Second
+)
+
+// unheardOf is a permission that nobody publishes: who may do this, may do what no
+// rule speaks of.
+var unheardOf = wire.Permission{Name: "stagedoor.check.unheard.of"}
+
+// decide asks the policy about every permission for each class of callers.
+func (s *source) decide(ctx context.Context, p *offline.Policy, sources *offline.Sources, report *Report, o Options) error {
+	data := s.data.value()
+	report.Callers = callers.Of(callers.Sources{Modules: sources.Modules, Tests: sources.Tests, Data: data, Inventory: o.Inventory})
+	var permissions []wire.Permission
+	for _, each := range o.Inventory.Permissions {
+		permissions = append(permissions, wirePermission(each))
+	}
+	d := &deciding{source: s, permissions: permissions, failures: map[string]*failing{}, entry: s.entryPosition(p.Entrypoint())}
+	start, classes := time.Now(), report.Callers.List
+	for i, class := range classes {
+		if i > 0 && time.Since(start) > maxDeciding {
+			report.Callers = callers.Classes{List: classes[:i], Why: fmt.Sprintf("time was up after %d of %d classes", i, len(classes))}
+			break
+		}
+		batch, err := p.DecideAll(ctx, class.Example, append(permissions, unheardOf))
+		if err != nil {
+			return err
+		}
+		report.Questions += len(permissions)
+		d.see(i, class, batch)
+		if o.Progress != nil {
+			o.Progress(i+1, len(classes))
+		}
+	}
+	d.tell()
+	return s.look(ctx, p, sources, data, report)
+}
+
+func wirePermission(p inventory.Permission) wire.Permission {
+	return wire.Permission{Name: p.Name, Resource: p.Type == "resource", Action: p.Attributes.Action, ResourceType: p.ResourceType}
+}
+
+// entryPosition is where the rule that decides stands.
+func (s *source) entryPosition(entrypoint string) position {
+	if rules := s.defined["data."+dotted(entrypoint)]; len(rules) > 0 {
+		return positionOf(rules[0].Head.Location)
+	}
+	return position{}
+}
+
+// deciding is what the decisions show.
+type deciding struct {
+	*source
+	permissions []wire.Permission
+	entry       position
+	failures    map[string]*failing
+	order       []string
+	everybody   []string // classes that may do what nobody speaks of
+	voided      []string
+	never       map[string]string
+	empty       map[string]string
+}
+
+// failing is questions that fail alike.
+type failing struct {
+	at      position
+	text    string
+	example string
+	names   map[string]bool
+	part    bool // whether the rest of the answer stands
+}
+
+var place = regexp.MustCompile(`([^\s:]+\.rego):(\d+)(?::(\d+))?:?\s*`)
+
+func (d *deciding) see(at int, class callers.Class, batch decision.Batch) {
+	results := map[string]*decision.Outcome{}
+	for i, outcome := range batch.Outcomes {
+		if i == len(d.permissions) {
+			if at < 2 && outcome.Err == nil && outcome.Decision.Result == wire.Allow { // everybody, and nobody in particular
+				d.everybody = append(d.everybody, class.Name)
+			}
+			continue
+		}
+		permission := d.permissions[i]
+		results[permission.Name] = outcome
+		if outcome.Err != nil {
+			d.fail(outcome.Err, permission.Name, class.Name, false)
+		}
+		for _, err := range outcome.Excluded {
+			d.fail(err, permission.Name, class.Name, true)
+		}
+		d.conditions(permission, class, outcome.Decision.Conditions)
+	}
+	if location, entity := results["catalog.location.delete"], results["catalog.entity.delete"]; location != nil && entity != nil &&
+		len(class.Example.Claims) <= 2 && location.Err == nil && location.Decision.Result == wire.Allow && entity.Err == nil && entity.Decision.Result != wire.Allow {
+		d.voided = append(d.voided, class.Name)
+	}
+}
+
+func (d *deciding) fail(err error, permission, class string, part bool) {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	at := d.entry
+	if m := place.FindStringSubmatch(text); m != nil {
+		at = position{file: m[1], col: 1}
+		_, _ = fmt.Sscan(m[2], &at.row)
+		_, _ = fmt.Sscan(m[3], &at.col)
+		text = strings.Replace(text, m[0], "", 1)
+	}
+	key := fmt.Sprintf("%v %v %s", at, part, text)
+	if d.failures[key] == nil {
+		d.failures[key] = &failing{at: at, text: text, example: permission + " for " + class, names: map[string]bool{}, part: part}
+		d.order = append(d.order, key)
+	}
+	d.failures[key].names[permission] = true
+}
+
+// conditions looks for parts of a condition that cannot hold.
+func (d *deciding) conditions(permission wire.Permission, class callers.Class, c criteria.Criteria) {
+	if c.Op == criteria.AllOf {
+		for i, a := range c.Of {
+			for _, b := range c.Of[i+1:] {
+				if why := exclude(a, b); why != "" {
+					d.note(&d.never, why, permission.Name+" for "+class.Name)
+				}
+			}
+		}
+	}
+	if c.Op == criteria.Leaf {
+		for _, list := range emptyMeansAll {
+			if c.Rule.Name == list.rule && c.Rule.ResourceType == list.resourceType && emptyParam(c.Rule.Params, list.param) {
+				d.note(&d.empty, list.rule+" with no "+list.param, permission.Name+" for "+class.Name)
+			}
+		}
+	}
+	for _, child := range c.Of {
+		d.conditions(permission, class, child)
+	}
+}
+
+func (d *deciding) note(in *map[string]string, what, example string) {
+	if *in == nil {
+		*in = map[string]string{}
+	}
+	if (*in)[what] == "" {
+		(*in)[what] = example
+	}
+}
+
+func (d *deciding) tell() {
+	for _, key := range d.order {
+		f := d.failures[key]
+		if f.part {
+			d.add(f.at, Error, "fails", "a part of the policy fails for %s, such as %s, and allows nothing there: %s", countOf(len(f.names)), f.example, f.text)
+			continue
+		}
+		if f.at == d.entry && slices.ContainsFunc([]string{"answer", "params", "rule", "plugin", "resource-type", "empty"}, func(code string) bool { return d.foundOn(f.at.file, code) }) ||
+			slices.ContainsFunc(d.findings, func(other Finding) bool {
+				return other.File == f.at.file && other.Line == f.at.row && other.Code != "each"
+			}) {
+			continue
+		}
+		d.add(f.at, Error, "fails", "the policy fails for %s, such as %s: %s", countOf(len(f.names)), f.example, f.text)
+	}
+	if len(d.everybody) > 0 && !d.foundOn(d.entry.file, "default") {
+		d.add(d.entry, Warning, "everybody", "%s may do what no rule names, such as a permission of a plugin that is not there yet; name the permissions, actions or resource types that are allowed",
+			names(d.everybody))
+	}
+	if len(d.voided) > 0 {
+		d.add(d.place("catalog.location.delete"), Warning, "voided",
+			"%s may delete locations whatever they hold, and with them entities that catalog.entity.delete keeps from them; deny catalog.location.delete to whom entities are not all theirs", names(d.voided))
+	}
+	for _, what := range slices.Sorted(maps.Keys(d.never)) {
+		d.add(d.entry, Warning, "never", "the condition for %s can never hold: %s", d.never[what], what)
+	}
+	for _, what := range slices.Sorted(maps.Keys(d.empty)) {
+		d.add(d.entry, Error, "empty", "the condition for %s is %s, which means everything; ask for count(…) > 0 first", d.empty[what], what)
+	}
+}
+
+// place is where the policy names a permission, or where it decides.
+func (d *deciding) place(name string) position {
+	for _, c := range d.constants {
+		if c.text == name && !c.test && c.at.file != "" {
+			return c.at
+		}
+	}
+	return d.entry
+}
+
+func (s *source) foundOn(file, code string) bool {
+	return slices.ContainsFunc(s.findings, func(f Finding) bool { return f.File == file && f.Code == code })
+}
+
+func countOf(n int) string {
+	if n == 1 {
+		return "one permission"
+	}
+	return fmt.Sprintf("%d permissions", n)
+}
+
+func names(of []string) string {
+	const most = 3
+	if len(of) > most {
+		return fmt.Sprintf("%s and %d other kinds of callers", of[0], len(of)-1)
+	}
+	return strings.Join(of, " and ")
+}
+
+// look looks for rules that never hold and rules that change nothing.
+func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.Sources, data map[string]any, report *Report) error {
+	w, err := newWorld(sources, s.reading.rules, data, p.Entrypoint())
+	if err != nil {
+		return nil //nolint:nilerr // what serves can be looked at, but for names that clash with ours; then nothing is claimed
+	}
+	txn, err := w.store.NewTransaction(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.store.Abort(ctx, txn)
+	looking, cancel := context.WithTimeout(ctx, maxLooking)
+	defer cancel()
+	var pending []*watched
+	reached := w.reach()
+	for _, seen := range w.all {
+		if reached[seen] && !seen.data && (!seen.identity || report.Callers.All) && !s.foundIn(seen.rule) {
+			seen.pending = true
+			pending = append(pending, seen)
+		}
+	}
+	if len(pending) == 0 {
+		return nil
+	}
+	incomplete := false
+	each := func(see func(*ast.Term, map[string]bool, evaluation)) bool {
+		for _, class := range report.Callers.List {
+			for _, permission := range s.words.inventory.Permissions {
+				w.permission = permission
+				input := inputOf(permission, class.Example)
+				done := w.explore(looking, txn, input, func(answers map[string]bool, e evaluation) { see(input, answers, e) })
+				incomplete = incomplete || !done
+			}
+			if looking.Err() != nil {
+				return false
+			}
+		}
+		return true
+	}
+	whole := each(func(input *ast.Term, answers map[string]bool, e evaluation) {
+		for _, held := range e.held {
+			if held.matters || !held.pending || held.context {
+				continue
+			}
+			held.matters = !e.same(w.without(looking, txn, input, answers, held))
+		}
+	})
+	// What did not hold may not have been asked for. Whether it can hold it says by itself.
+	for _, seen := range pending {
+		if !seen.held && whole {
+			w.by(seen)
+			whole = each(func(*ast.Term, map[string]bool, evaluation) {})
+		}
+	}
+	if !whole {
+		return ctx.Err()
+	}
+	for _, seen := range pending {
+		switch guarded := w.guards[seen]; {
+		case !seen.held && !(incomplete && seen.resource):
+			s.tellDead(seen)
+		case seen.held && !seen.matters && !seen.context && !(incomplete && seen.resource):
+			s.tellIdle(seen)
+		case len(guarded) > 0:
+			s.tellGuard(seen, guarded)
+		}
+	}
+	return nil
+}
+
+// foundIn is whether something was found in the rule already, which is cause enough.
+func (s *source) foundIn(rule *ast.Rule) bool {
+	from, to := rule.Location.Row, rule.Location.Row+strings.Count(string(rule.Location.Text), "\n")
+	return slices.ContainsFunc(s.findings, func(f Finding) bool {
+		return f.File == rule.Location.File && f.Line >= from && f.Line <= to
+	})
+}
+
+func inputOf(p inventory.Permission, c decision.Caller) *ast.Term {
+	permission := [][2]*ast.Term{
+		ast.Item(ast.StringTerm("name"), ast.StringTerm(p.Name)),
+		ast.Item(ast.StringTerm("type"), ast.StringTerm(p.Type)),
+	}
+	attributes := ast.NewObject()
+	if p.Attributes.Action != "" {
+		attributes.Insert(ast.StringTerm("action"), ast.StringTerm(p.Attributes.Action))
+	}
+	permission = append(permission, ast.Item(ast.StringTerm("attributes"), ast.NewTerm(attributes)))
+	if p.ResourceType != "" {
+		permission = append(permission, ast.Item(ast.StringTerm("resourceType"), ast.StringTerm(p.ResourceType)))
+	}
+	input := ast.NewObject(ast.Item(ast.StringTerm("permission"), ast.ObjectTerm(permission...)))
+	if p.Type == "resource" {
+		input.Insert(ast.StringTerm("resource"), ast.StringTerm("the resource"))
+	}
+	if !c.Anonymous {
+		claims := make([]*ast.Term, len(c.Claims))
+		for i, claim := range c.Claims {
+			claims[i] = ast.StringTerm(claim)
+		}
+		identity := ast.NewObject(
+			ast.Item(ast.StringTerm("user"), ast.StringTerm(c.User)),
+			ast.Item(ast.StringTerm("claims"), ast.ArrayTerm(claims...)),
+		)
+		if c.Actor != "" {
+			identity.Insert(ast.StringTerm("actor"), ast.StringTerm(c.Actor))
+		}
+		input.Insert(ast.StringTerm("identity"), ast.NewTerm(identity))
+	}
+	return ast.NewTerm(input)
+}
+
+func (s *source) tellDead(w *watched) {
+	why := "its comparisons never hold together"
+	if w.failed != nil {
+		why = fmt.Sprintf("what comes furthest fails at line %d: %s", w.failed.Location.Row, oneLine(string(w.failed.Location.Text)))
+		if w.basic {
+			why += ", since a basic permission has no resource"
+		}
+	}
+	s.add(positionOf(w.rule.Head.Location), Warning, "dead", "this never holds, for no permission of the inventory and no caller: %s; mend it or delete it", why)
+}
+
+func (s *source) tellGuard(w *watched, guarded map[string]string) {
+	names := slices.Sorted(maps.Keys(guarded))
+	s.add(positionOf(w.rule.Head.Location), Warning, "guard",
+		"for %s, such as %s, this asks a rule about %s, though the permission is not about those, and so it allows nothing there; write input.permission.resourceType == %q first",
+		countOf(len(names)), names[0], guarded[names[0]], guarded[names[0]])
+}
+
+func (s *source) tellIdle(w *watched) {
+	s.add(positionOf(w.rule.Head.Location), Warning, "implied",
+		"this changes no answer: wherever it holds the answer is the same without it; delete it, or mend what it was meant to change")
+}
+
+// emptyMeansAll are the params of which an empty list, or none, means everything.
+var emptyMeansAll = []struct{ resourceType, rule, param string }{
+	{"extensions-plugin", "HAS_NAME", "pluginNames"},
+	{"scorecard-metric", "HAS_METRIC_ID", "metricIds"},
+	{"homepage-default-card", "HAS_WIDGET_ID", "widgetIds"},
+}
+
+func emptyParam(params, name string) bool {
+	var members map[string]json.RawMessage
+	if params == "" || json.Unmarshal([]byte(params), &members) != nil {
+		return true
+	}
+	value, ok := members[name]
+	return !ok || string(value) == "[]" || string(value) == "null"
+}
+
+// exclude says why two conditions cannot hold together, or is empty.
+func exclude(a, b criteria.Criteria) string {
+	if a.Op != criteria.Leaf || b.Op != criteria.Leaf || a.Rule.Name != b.Rule.Name || a.Rule.ResourceType != "catalog-entity" {
+		return ""
+	}
+	var x, y struct {
+		Kinds      []string `json:"kinds"`
+		Label      string   `json:"label"`
+		Annotation string   `json:"annotation"`
+		Value      *string  `json:"value"`
+	}
+	if json.Unmarshal([]byte(a.Rule.Params), &x) != nil || json.Unmarshal([]byte(b.Rule.Params), &y) != nil {
+		return ""
+	}
+	switch a.Rule.Name {
+	case "IS_ENTITY_KIND":
+		for _, kind := range x.Kinds {
+			if slices.ContainsFunc(y.Kinds, func(other string) bool { return strings.EqualFold(kind, other) }) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("an entity is not both %s and %s", strings.Join(x.Kinds, " or "), strings.Join(y.Kinds, " or "))
+	case "HAS_LABEL", "HAS_ANNOTATION":
+		name, other := x.Label+x.Annotation, y.Label+y.Annotation
+		if x.Value != nil && y.Value != nil && strings.EqualFold(name, other) && !strings.EqualFold(*x.Value, *y.Value) {
+			return fmt.Sprintf("%s is not both %s and %s", name, *x.Value, *y.Value)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,189 @@
+package findings
+
+import (
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// checkHabits looks for expressions that are well formed and that hardly anybody
+// means.
+func (s *source) checkHabits(m *ast.Module) {
+	for _, rule := range m.Rules {
+		for each := rule; each != nil; each = each.Else {
+			s.checkBody(each.Body)
+		}
+		visit := ast.NewGenericVisitor(func(x any) bool {
+			switch x := x.(type) {
+			case *ast.ArrayComprehension:
+				s.checkBody(x.Body)
+			case *ast.SetComprehension:
+				s.checkBody(x.Body)
+			case *ast.ObjectComprehension:
+				s.checkBody(x.Body)
+			case *ast.Every:
+				s.checkBody(x.Body)
+			}
+			return false
+		})
+		visit.Walk(rule)
+	}
+}
+
+func (s *source) checkBody(body ast.Body) {
+	for i, e := range body {
+		if e.Negated {
+			s.checkOptional(body, i)
+		}
+		if some, ok := e.Terms.(*ast.SomeDecl); ok && len(some.Symbols) == 1 {
+			if call, ok := some.Symbols[0].Value.(ast.Call); ok {
+				s.checkEach(body, i, call)
+			}
+		}
+	}
+}
+
+// checkEach looks for `some x in xs; not f(x)`, which holds where one of xs is
+// missing, and mostly is meant for each of them.
+func (s *source) checkEach(body ast.Body, at int, some ast.Call) {
+	v, ok := some[len(some)-2].Value.(ast.Var)
+	if !ok || single(some[len(some)-1]) {
+		return
+	}
+	var denied *ast.Expr
+	for i, e := range body {
+		if i == at || !uses(e, v) {
+			continue
+		}
+		if !e.Negated || !callsFunction(e) {
+			return
+		}
+		denied = e
+	}
+	if denied == nil {
+		return
+	}
+	text := oneLine(strings.TrimSpace(strings.TrimPrefix(string(denied.Location.Text), "not")))
+	s.add(positionOf(denied.Location), Warning, "each",
+		"this holds as soon as one of %s is missing; for none of them write: every %s in %s { not %s }",
+		some[len(some)-1], v, some[len(some)-1], text)
+}
+
+// callsFunction is whether an expression calls a function that is no builtin: what
+// is asked of a builtin about each of a list is mostly meant as it stands.
+func callsFunction(e *ast.Expr) bool {
+	terms, ok := e.Terms.([]*ast.Term)
+	return ok && ast.BuiltinMap[terms[0].String()] == nil
+}
+
+// single is whether a term is written out with less than two elements.
+func single(t *ast.Term) bool {
+	switch v := t.Value.(type) {
+	case *ast.Array:
+		return v.Len() < 2
+	case ast.Set:
+		return v.Len() < 2
+	}
+	return false
+}
+
+func uses(x any, v ast.Var) bool {
+	found := false
+	ast.WalkVars(x, func(other ast.Var) bool {
+		found = found || other.Equal(v)
+		return found
+	})
+	return found
+}
+
+// optional are the members of the input that are not always there, and when.
+var optional = map[string]string{
+	"input.permission.resourceType":      "a basic permission",
+	"input.permission.attributes.action": "a permission without an action",
+	"input.identity.actor":               "a request that no plugin makes",
+}
+
+// checkOptional looks for a member that can be missing, under a not: the body fails
+// then, though the author reads the not as true.
+func (s *source) checkOptional(body ast.Body, at int) {
+	e := body[at]
+	terms, ok := e.Terms.([]*ast.Term)
+	if !ok || len(terms) != 3 {
+		return
+	}
+	operator := terms[0].String()
+	if operator != "internal.member_2" && operator != "startswith" && operator != "endswith" {
+		return
+	}
+	ref, ok := terms[1].Value.(ast.Ref)
+	if !ok {
+		return
+	}
+	when, ok := optional[ref.String()]
+	if !ok {
+		return
+	}
+	for i, other := range body { // one that asks for the member first knows what it does
+		if i != at && !other.Negated && strings.Contains(other.String(), ref.String()) {
+			return
+		}
+	}
+	s.add(positionOf(e.Location), Warning, "undefined",
+		"%v is not there for %s, and then the whole body fails, not only what stands under not; write object.get(%s, %q, \"\") instead, or a rule of its own and not that rule",
+		ref, when, ref[:len(ref)-1], plainStep(ref[len(ref)-1]))
+}
+
+// checkEntrypoint looks at what the rule that decides says where no body holds, and
+// at values that are no answer.
+func (s *source) checkEntrypoint(rules []*ast.Rule) {
+	for _, rule := range rules {
+		for each := rule; each != nil; each = each.Else {
+			if each.Head.Value == nil {
+				continue
+			}
+			at := positionOf(each.Head.Location)
+			if each.Default && allows(each.Head.Value) {
+				s.add(at, Error, "default", "by this default everybody may do what no rule speaks of; write default %s := %s", shortName(each), denial(each.Head.Value))
+			}
+			switch each.Head.Value.Value.(type) {
+			case ast.String, ast.Number, ast.Null, *ast.Array, ast.Set:
+				s.add(at, Error, "answer", "%v is no answer, so that every request fails for which this holds; write true, false or {\"result\": \"ALLOW\"}", each.Head.Value)
+			case ast.Object:
+				if object, ok := each.Head.Value.Value.(ast.Object); ok && object.Get(ast.StringTerm("result")) == nil {
+					s.add(at, Error, "answer", "an answer needs result; write {\"result\": \"ALLOW\"}, \"DENY\" or \"CONDITIONAL\"")
+				}
+			}
+		}
+		if rule.Head.Key != nil && rule.Head.Value == nil {
+			s.add(positionOf(rule.Head.Location), Error, "answer", "the rule that decides is a set, which is no answer; write %s if …", shortName(rule))
+		}
+	}
+}
+
+func allows(t *ast.Term) bool {
+	if ast.Boolean(true).Equal(t.Value) {
+		return true
+	}
+	object, ok := t.Value.(ast.Object)
+	if !ok {
+		return false
+	}
+	result := object.Get(ast.StringTerm("result"))
+	return result != nil && result.Equal(ast.StringTerm("ALLOW"))
+}
+
+func denial(t *ast.Term) string {
+	if _, ok := t.Value.(ast.Object); ok {
+		return `{"result": "DENY"}`
+	}
+	return "false"
+}
+
+func oneLine(text string) string {
+	const most = 120
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + " …"
+	}
+	return text
+}
