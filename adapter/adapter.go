@@ -18,7 +18,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -30,6 +29,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -45,9 +45,14 @@ type Options struct {
 	// Body is the most bytes in a body, and Items the most items in a batch.
 	Body  int64
 	Items int
-	// InFlight is how many requests are served at a time; further ones are turned
-	// away with 503.
+	// Answer is the most bytes in an answer (stagedoor.limits.answer).
+	Answer int64
+	// InFlight is how many requests are worked on at a time, and how many more may wait
+	// for user info; further ones are turned away with 503.
 	InFlight int64
+	// Memory is how many bytes the bodies and answers of all requests may take
+	// (stagedoor.limits.memory).
+	Memory int64
 	// CORS is for front ends of another origin; nil for none.
 	CORS *cors.Options
 	// Version is what /version says.
@@ -86,18 +91,20 @@ type Server struct {
 	log        *logrus.Entry
 	registry   *prometheus.Registry
 	metrics    *metrics
-	inFlight   atomic.Int64 // requests
-	reading    atomic.Int64 // bytes of large bodies, held until their requests end
-	buffers    sync.Pool    // of *[]byte, for bodies and answers
+	slots      *fair.Pool // of requests that are worked on
+	asking     *fair.Pool // of requests that wait for user info
+	memory     memory
+	buffers    sync.Pool // of *[]byte, for bodies and answers
 }
 
 // New returns a Server.
 func New(o Options, p Parts) *Server {
 	o.BasePath = strings.TrimRight("/"+strings.Trim(o.BasePath, "/"), "/")
-	p.Registry.MustRegister(p.Identity)
+	p.Registry.MustRegister(p.Identity, p.Conditions)
 	return &Server{
 		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions, audit: p.Audit,
 		log: p.Log, registry: p.Registry, metrics: newMetrics(p.Registry),
+		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
 }
 

@@ -35,7 +35,7 @@ func (s *Server) AdminHandler() http.Handler {
 	get("/version", s.version)
 	get("/status", s.status)
 	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
-	data := routed(s.withBody(s.admitted(s.data)), writeOPAError)
+	data := routed(s.withOperatorBody(s.admitted(s.data)), writeOPAError)
 	router.Handle("/v1/data/{entrypoint:.+}", data).Methods(http.MethodPost)
 	router.NotFoundHandler = s.route(notFound)
 	router.MethodNotAllowedHandler = router.NotFoundHandler

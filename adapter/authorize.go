@@ -33,7 +33,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		return wire.InputError("Resource permissions require a resourceRef to be set. " +
 			"Direct user requests without a resourceRef are not allowed.")
 	}
-	caller, err := s.policyCaller(ctx, x.caller)
+	caller, err := s.policyCaller(ctx, x)
 	if err != nil {
 		return err
 	}
@@ -45,6 +45,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		err = undecided(err)
 	} else {
 		answers, applied, err = s.answer(ctx, x, request.Items, batch)
+		err = cmp.Or(err, s.tooLarge(answers))
 	}
 	s.logDenied(x)
 	if s.audit.Enabled() {
@@ -56,15 +57,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.writeAnswers(w, answers)
-}
-
-// writeAnswers writes the answers, by way of memory that other requests used before.
-func (s *Server) writeAnswers(w http.ResponseWriter, answers []wire.Answer) error {
-	buffer := s.buffer()
-	defer s.release(buffer)
-	*buffer = wire.AppendAnswers((*buffer)[:0], answers)
-	return writeJSON(w, *buffer)
+	return s.writeAnswers(w, x, answers)
 }
 
 // resourcesGiven reports whether every question about a resource says which. A
@@ -79,11 +72,12 @@ func resourcesGiven(items []wire.Item) bool {
 }
 
 // policyCaller is the caller as the policy sees it, claims included.
-func (s *Server) policyCaller(ctx context.Context, caller identity.Caller) (decision.Caller, error) {
+func (s *Server) policyCaller(ctx context.Context, x *exchange) (decision.Caller, error) {
+	caller := x.caller
 	if caller.Kind == identity.None {
 		return decision.Caller{Anonymous: true}, nil
 	}
-	claims, err := s.identity.UserInfo(ctx, caller)
+	claims, err := s.userInfo(ctx, x)
 	if err != nil {
 		return decision.Caller{}, err
 	}
@@ -92,6 +86,25 @@ func (s *Server) policyCaller(ctx context.Context, caller identity.Caller) (deci
 		actor = "plugin:" + caller.Actor // as Backstage names the subject of a service
 	}
 	return decision.Caller{User: caller.User, Claims: claims, Actor: actor}, nil
+}
+
+// userInfo is what the caller owns. Whoever has to wait for it holds no slot
+// meanwhile, but a place among those that wait.
+func (s *Server) userInfo(ctx context.Context, x *exchange) ([]string, error) {
+	if s.identity.Knows(x.caller) {
+		return s.identity.UserInfo(ctx, x.caller)
+	}
+	if !s.asking.Take(x.party, 1) {
+		return nil, wire.ServiceUnavailableError(1, "Too many requests at once, try again").
+			Because(errors.New("as many requests as stagedoor.limits.inFlight wait for user info"))
+	}
+	defer s.asking.Give(x.party, 1)
+	s.leave(x)
+	claims, err := s.identity.UserInfo(ctx, x.caller)
+	if err != nil {
+		return nil, err
+	}
+	return claims, s.enter(x)
 }
 
 func permissionsOf(items []wire.Item) []wire.Permission {
@@ -130,6 +143,7 @@ func (s *Server) answer(
 	if failed != nil || len(questions) == 0 {
 		return answers, nil, failed
 	}
+	s.leave(x) // the rest is the plugins' work
 	applied := make(map[int]conditions.Outcome, len(questions))
 	for q, outcome := range s.conditions.Apply(ctx, s.pluginCaller(x), questions) {
 		i := asked[q]
@@ -248,6 +262,7 @@ func (s *Server) pluginCaller(x *exchange) conditions.Caller {
 	caller := x.caller
 	return conditions.Caller{
 		Subject: caller.Fingerprint(),
+		Party:   x.party,
 		Log:     s.logOf(x),
 		Token: func(ctx context.Context, pluginID string) (string, error) {
 			return s.identity.PluginToken(ctx, pluginID, caller)

@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"adapter/endpoint": {},
 	"adapter/spool":    {},
 	"adapter/tracing":  {},
-	"adapter/config": {"adapter/appconfig", "adapter/discovery", "adapter/identity", "adapter/audit", "adapter/engine",
+	"adapter/config": {"adapter/appconfig", "adapter/conditions", "adapter/discovery", "adapter/identity", "adapter/audit", "adapter/engine",
 		"adapter/opa", "adapter/origin", "adapter/remote", "adapter/supply"},
 	"adapter/origin": {},
 	"adapter/review": {"adapter/callers", "adapter/criteria", "adapter/decision", "adapter/explore", "adapter/inventory",
@@ -56,6 +56,7 @@ var mayImport = map[string][]string{
 	"bundles": {},
 
 	"adapter/identity/comb": {},
+	"adapter/fair":          {},
 
 	// What the author's commands do.
 	"adapter/tables": {"adapter/criteria", "adapter/decision", "adapter/inventory", "adapter/offline", "adapter/review", "adapter/tests",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -24,6 +25,8 @@ type exchange struct {
 	id      string
 	traceID string
 	caller  identity.Caller
+	party   fair.Party // who gets the shares
+	slot    bool       // is held
 	body    []byte
 	err     error
 	denied  denials
@@ -115,18 +118,6 @@ func recovered(next handler) handler {
 	}
 }
 
-// admitted lets no more requests in than the limit.
-func (s *Server) admitted(next handler) handler {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		defer s.inFlight.Add(-1)
-		if s.inFlight.Add(1) > s.options.InFlight {
-			return wire.ServiceUnavailableError(1, "Too many requests at once, try again").
-				Because(errors.New("stagedoor.limits.inFlight is reached"))
-		}
-		return next(w, r)
-	}
-}
-
 // authenticated lets only those in whom the reference lets in, before the body is
 // read.
 func (s *Server) authenticated(next handler) handler {
@@ -135,70 +126,9 @@ func (s *Server) authenticated(next handler) handler {
 		if err != nil {
 			return err
 		}
-		exchangeOf(r).caller = caller
-		return next(w, r)
-	}
-}
-
-// Of the memory for bodies, those up to smallBody take what they need; all larger
-// ones together may take bodyBudget.
-const (
-	smallBody  = 64 << 10
-	bodyBudget = 256 << 20
-)
-
-// withBody reads the body of a caller who was let in. A slow one holds no place among
-// the requests in flight, and many large ones at once are turned away.
-func (s *Server) withBody(next handler) handler { return s.withBodyUpTo(s.options.Body, next) }
-
-// withSmallBody reads the body where no credentials are asked for, and takes none of
-// what there is for large ones: strangers could hold all of it by sending slowly.
-func (s *Server) withSmallBody(next handler) handler {
-	return s.withBodyUpTo(min(smallBody, s.options.Body), next)
-}
-
-func (s *Server) withBodyUpTo(limit int64, next handler) handler {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		size := r.ContentLength
-		if size < 0 || r.Header.Get("Content-Encoding") != "" {
-			size = limit // of unknown length
-		}
-		if size = min(size, limit); size > smallBody {
-			defer s.reading.Add(-size)
-			if s.reading.Add(size) > max(bodyBudget, s.options.Body) {
-				return wire.ServiceUnavailableError(1, "Too many large requests at once, try again").
-					Because(errors.New("the memory for large bodies is taken"))
-			}
-		}
-		buffer := s.buffer()
-		body, err := wire.ReadBody(r, limit, *buffer)
-		if err != nil {
-			return err
-		}
 		x := exchangeOf(r)
-		x.body = body
-		err = next(w, r)
-		x.body = nil // its memory is another's from here on
-		if cap(body) > cap(*buffer) {
-			*buffer = body
-		}
-		s.release(buffer)
-		return err
-	}
-}
-
-// buffer returns memory for a body or an answer, until it is released.
-func (s *Server) buffer() *[]byte {
-	if buffer, ok := s.buffers.Get().(*[]byte); ok {
-		return buffer
-	}
-	return new([]byte)
-}
-
-func (s *Server) release(buffer *[]byte) {
-	const most = 64 << 10 // larger ones are rare, and would be held for as long as any
-	if cap(*buffer) <= most {
-		s.buffers.Put(buffer)
+		x.caller, x.party = caller, fair.Party{Plugin: caller.Actor, User: caller.User}
+		return next(w, r)
 	}
 }
 

@@ -102,7 +102,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 		o.inFlight = 1024
 	}
 	server := adapter.New(adapter.Options{
-		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, InFlight: o.inFlight, Version: "test",
+		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, Answer: 32 << 20, Memory: 256 << 20, InFlight: o.inFlight, Version: "test",
 	}, parts)
 	handler, err := server.Handler()
 	check(t, err)

@@ -130,14 +130,18 @@ func (c *Client) make(ctx context.Context, caller Caller, to endpoint, call call
 // may run in a goroutine of its own, so a panic over what the plugin sent ends
 // here.
 func (c *Client) post(
-	ctx context.Context, token TokenSource, to endpoint, call call,
+	ctx context.Context, caller Caller, to endpoint, call call,
 ) (results []wire.Result, err error) {
 	defer func() {
 		if panicked := peer.Panic(recover()); panicked != nil {
 			results, err = nil, &UnavailableError{PluginID: to.plugin.id, Cause: panicked}
 		}
 	}()
-	answer, err := c.do(ctx, token, to, http.MethodPost, call.body)
+	var answer []byte
+	err = to.plugin.guard.pass(ctx, to.plugin.id, caller.Party, func() (err error) {
+		answer, err = c.do(ctx, caller.Token, to, http.MethodPost, call.body)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,17 @@
 // its metadata endpoint. It never waits: what is not known yet is fetched in the
 // background and passes meanwhile, since the plugin itself has the last word.
 //
+// # Slow plugins
+//
+// Who waits for a plugin must cost nobody who does not. Each plugin has turns for
+// [callsOfPlugin] calls and room for [waitingForPlugin] more, which callers share
+// ([fair.Line]); who finds neither is told at once. A plugin that gave no answer
+// [breakerFailures] times in a row is left alone: its circuit breaker opens, and calls
+// fail at once until one that is let through every [breakerPause] succeeds. An answer
+// of any kind, be it an error of the plugin's, says that it is there, and one slow
+// question among others does not open the breaker. That it opens, and closes, is in
+// the log and in a metric.
+//
 // Both endpoints are those of createPermissionIntegrationRouter in
 // @backstage/plugin-permission-node 0.11.6; what older releases do differently is
 // said where it matters. URLs come from [discovery.Discovery] alone, which
@@ -33,10 +44,12 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/fair"
 )
 
 const (
 	defaultTimeout = 10 * time.Second
+	maxTimeout     = time.Minute
 	// maxPlugins bounds what is remembered of plugins, whose ids a policy may
 	// make up.
 	maxPlugins = 256
@@ -46,8 +59,16 @@ const (
 type Options struct {
 	// Timeout is how long one [Client.Apply] may take, retries included, and one
 	// fetch of metadata; a context that ends earlier bounds it further. Zero is 10
-	// seconds.
+	// seconds (stagedoor.conditions.timeout).
 	Timeout time.Duration
+}
+
+// Validate reports what is wrong with o, with its key.
+func (o Options) Validate() error {
+	if o.Timeout < 0 || o.Timeout > maxTimeout {
+		return fmt.Errorf("stagedoor.conditions.timeout: want more than 0s and at most %v, have %v", maxTimeout, o.Timeout)
+	}
+	return nil
 }
 
 // TokenSource returns the bearer token for one call of the plugin, or "" for a
@@ -61,6 +82,8 @@ type Caller struct {
 	// one of them. What the plugin's answer may depend on must therefore be in it,
 	// as the caller's own token is. With an empty Subject no call is shared.
 	Subject string
+	// Party is who gets a share of a plugin's calls.
+	Party fair.Party
 	// Token gives the tokens; nil sends none.
 	Token TokenSource
 	// Log takes what there is to say of the calls, such as that they are tried
@@ -126,9 +149,14 @@ type plugin struct {
 	// singlyUntil is when refs may be sent to it as arrays again.
 	singlyUntil atomicTime
 	published   published
+	guard       guard
 }
 
 func (c *Client) plugin(id string) *plugin {
-	p, _ := c.plugins.ComputeIfAbsent(id, func() (*plugin, bool) { return &plugin{id: id}, false })
+	p, _ := c.plugins.ComputeIfAbsent(id, func() (*plugin, bool) {
+		p := &plugin{id: id}
+		p.guard.init(id, c.timeout, c.log)
+		return p, false
+	})
 	return p
 }

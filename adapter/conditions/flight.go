@@ -42,13 +42,13 @@ type flight struct {
 // under way.
 func (c *Client) share(ctx context.Context, caller Caller, to endpoint, call call) ([]wire.Result, error) {
 	if caller.Subject == "" {
-		return c.post(ctx, caller.Token, to, call)
+		return c.post(ctx, caller, to, call)
 	}
 	key := flightKey{pluginID: to.plugin.id, subject: caller.Subject, body: maphash.Bytes(c.flights.seed, call.body)}
 	f, flightCtx := c.flights.join(ctx, key, call.body)
 	if flightCtx != nil {
 		go func() {
-			results, err := c.post(flightCtx, caller.Token, to, call)
+			results, err := c.post(flightCtx, caller, to, call)
 			c.flights.land(key, f, results, err)
 		}()
 	}
@@ -123,11 +123,14 @@ func timeLeft(ctx context.Context) time.Duration {
 	return time.Until(deadline)
 }
 
+// errNoAnswer is that the time was up.
+var errNoAnswer = errors.New("no answer in time")
+
 // ended is the error of a ctx that is done: running out of time is the plugin's
 // failure, being cancelled is nobody's.
 func ended(ctx context.Context, pluginID string) error {
 	if err := ctx.Err(); !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return &UnavailableError{PluginID: pluginID, Cause: errors.New("no answer in time")}
+	return &UnavailableError{PluginID: pluginID, Cause: errNoAnswer}
 }

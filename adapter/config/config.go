@@ -30,6 +30,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/appconfig"
 	"github.com/stagedoor/stagedoor/adapter/audit"
+	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/identity"
@@ -47,8 +48,9 @@ type Config struct {
 	BasePath string
 	// CORS is nil where backend.cors says nothing.
 	CORS *rscors.Options
-	// Body is in bytes.
-	Body        int64
+	// Body, Answer and Memory are in bytes; Memory is 0 where it is to be found out.
+	Body, Answer, Memory int64
+
 	Items       int
 	InFlight    int64
 	DenyOnError bool
@@ -57,12 +59,13 @@ type Config struct {
 	// Entrypoint is the path of the rule that decides; empty for the annotated one.
 	Entrypoint string
 
-	Discovery discovery.Options
-	Identity  identity.Options
-	Supply    supply.Options
-	OPA       opa.Options
-	Engine    engine.Options
-	Audit     audit.Options
+	Discovery  discovery.Options
+	Identity   identity.Options
+	Conditions conditions.Options
+	Supply     supply.Options
+	OPA        opa.Options
+	Engine     engine.Options
+	Audit      audit.Options
 	// Remote is nil where the policy is decided in process.
 	Remote *remote.Options
 }
@@ -118,6 +121,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 	c := &Config{
 		Listen: s.Listen, AdminListen: s.Admin.Listen, BasePath: s.BasePath, CORS: d.Backend.CORS.options(),
 		Body: int64(s.Limits.Body), Items: s.Limits.Items, InFlight: int64(s.Limits.InFlight),
+		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory),
 		DenyOnError: s.Policy.OnError == "deny",
 		Discovery:   discovery.Options{BaseURL: d.Backend.BaseURL},
 		Identity: identity.Options{
@@ -127,6 +131,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 			Bare:                                !s.Identity.Precompute,
 			PluginKeyStore:                      identity.PluginKeyStore{Type: d.Backend.Auth.PluginKeyStore.Type},
 		},
+		Conditions: conditions.Options{Timeout: s.Conditions.Timeout},
 		Entrypoint: strings.Trim(s.Policy.Entrypoint, "/"),
 		Supply:     supply.Options{Path: s.Policy.Path, MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail"},
 		OPA:        opa.Options{Config: opaConfig, AuditRequired: s.Audit.Required},
@@ -217,6 +222,11 @@ func (p *problems) check(d document, c *Config) {
 	p.positive("stagedoor.limits.items", int64(s.Limits.Items))
 	p.positive("stagedoor.limits.inFlight", int64(s.Limits.InFlight))
 	p.positive("stagedoor.limits.decision", int64(s.Limits.Decision))
+	p.positive("stagedoor.limits.answer", int64(s.Limits.Answer))
+	p.positive("stagedoor.conditions.timeout", int64(s.Conditions.Timeout))
+	if s.Limits.Memory < 0 {
+		p.add("stagedoor.limits.memory", "want more than 0")
+	}
 	if s.Policy.MaxAge < 0 {
 		p.add("stagedoor.policy.maxAge", "want a positive duration, have %v", s.Policy.MaxAge)
 	}
@@ -227,6 +237,7 @@ func (p *problems) check(d document, c *Config) {
 	c.LogLevel = level
 	p.addError(c.Discovery.Validate())
 	p.addError(c.Identity.Validate())
+	p.addError(c.Conditions.Validate())
 	p.addError(c.OPA.Validate())
 	p.addError(c.Supply.Validate(c.OPA.PolicyKeys()))
 	if c.Remote != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/audit"
+	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/opa"
@@ -44,9 +45,10 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Config{
 		Listen: "127.0.0.1:7008", AdminListen: "127.0.0.1:7009", BasePath: "/api/permission",
-		Body: 10 << 20, Items: 10_000, InFlight: 1024, LogLevel: logrus.InfoLevel,
-		Discovery: discovery.Options{BaseURL: "http://127.0.0.1:7007"},
-		Engine:    engine.Options{Decision: time.Second},
+		Body: 10 << 20, Items: 10_000, InFlight: 1024, Answer: 32 << 20, LogLevel: logrus.InfoLevel,
+		Discovery:  discovery.Options{BaseURL: "http://127.0.0.1:7007"},
+		Engine:     engine.Options{Decision: time.Second},
+		Conditions: conditions.Options{Timeout: 10 * time.Second},
 	}
 	want.Identity.UserInfoTTL = 5 * time.Second
 	if diff := cmp.Diff(want, c); diff != "" {
@@ -90,12 +92,13 @@ opa:
 	}
 	want := &Config{
 		Listen: "0.0.0.0:1", AdminListen: "127.0.0.1:2", BasePath: "/p",
-		Body: 1 << 20, Items: 5, InFlight: 7, DenyOnError: true, LogLevel: logrus.DebugLevel,
+		Body: 1 << 20, Items: 5, InFlight: 7, Answer: 32 << 20, DenyOnError: true, LogLevel: logrus.DebugLevel,
 		Discovery: discovery.Options{BaseURL: "http://x", Endpoints: []discovery.Endpoint{
 			{Target: "http://a/{{pluginId}}", Plugins: []string{"catalog"}},
 			{Target: "http+srv://b/todo", Plugins: []string{"todo"}},
 			{Plugins: []string{"app"}},
 		}},
+		Conditions: conditions.Options{Timeout: 10 * time.Second},
 		Entrypoint: "a/b",
 		Supply:     supply.Options{MaxAge: time.Hour, DenyStale: true},
 		OPA: opa.Options{

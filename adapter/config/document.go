@@ -91,9 +91,14 @@ type own struct {
 	Limits struct {
 		Body     byteSize      `mapstructure:"body"`
 		Items    int           `mapstructure:"items"`
+		Answer   byteSize      `mapstructure:"answer"`
 		InFlight int           `mapstructure:"inFlight"`
+		Memory   byteSize      `mapstructure:"memory"`
 		Decision time.Duration `mapstructure:"decision"`
 	} `mapstructure:"limits"`
+	Conditions struct {
+		Timeout time.Duration `mapstructure:"timeout"`
+	} `mapstructure:"conditions"`
 	Identity struct {
 		UserInfoTTL time.Duration `mapstructure:"userInfoTtl"`
 		Leeway      time.Duration `mapstructure:"leeway"`
@@ -130,8 +135,10 @@ func defaults() document {
 	d.Stagedoor.Policy.OnStale = "serve"
 	d.Stagedoor.Limits.Body = 10 << 20
 	d.Stagedoor.Limits.Items = 10_000
+	d.Stagedoor.Limits.Answer = 32 << 20
 	d.Stagedoor.Limits.InFlight = 1024
 	d.Stagedoor.Limits.Decision = time.Second
+	d.Stagedoor.Conditions.Timeout = 10 * time.Second
 	d.Stagedoor.Identity.UserInfoTTL = 5 * time.Second
 	d.Stagedoor.Identity.Precompute = true
 	d.Stagedoor.Log.Level = "info"

@@ -132,6 +132,16 @@ func (i *Identity) UserInfo(ctx context.Context, c Caller) ([]string, error) {
 	return known.refs, err
 }
 
+// Knows reports whether [Identity.UserInfo] has an answer without asking anybody. It
+// may have none any more a moment later.
+func (i *Identity) Knows(c Caller) bool {
+	if c.token == nil || !c.token.ask || c.token.problem != nil {
+		return true
+	}
+	_, known := i.claims.GetIfPresent(c.token.sum)
+	return known
+}
+
 // askUserInfo asks the auth backend about the user whose token it is. The cache may call it in a
 // goroutine of its own.
 func (i *Identity) askUserInfo(ctx context.Context, user, token string) (claims []string, err error) {

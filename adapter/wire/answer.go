@@ -1,6 +1,9 @@
 package wire
 
-import "slices"
+import (
+	"io"
+	"slices"
+)
 
 // Answer answers one [Item].
 type Answer struct {
@@ -17,26 +20,53 @@ type Answer struct {
 // AppendAnswers appends the body that answers a request: one item for each
 // answer, in order. A result in a list that is not ALLOW is written as DENY.
 func AppendAnswers(b []byte, answers []Answer) []byte {
-	b = slices.Grow(b, sizeOf(answers))
-	b = append(b, `{"items":[`...)
+	b = slices.Grow(b, int(SizeOf(answers)))
+	b = append(b, answersStart...)
 	for i := range answers {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = answers[i].append(b)
 	}
-	return append(b, "]}"...)
+	return append(b, answersEnd...)
 }
 
-// sizeOf is about how many bytes the answers take.
-func sizeOf(answers []Answer) int {
-	const frame, unconditional, inList = len(`{"items":[]}`), len(`,{"id":,"result":"ALLOW"}`), len(`,"ALLOW"`)
-	size := frame
+const answersStart, answersEnd = `{"items":[`, `]}`
+
+// piece is how many bytes [WriteAnswers] has in its buffer before it writes them.
+const piece = 32 << 10
+
+// WriteAnswers writes what [AppendAnswers] appends, in pieces, by way of buffer, which
+// it returns for its memory. So it takes no memory for the whole, which may be large
+// where the answers share few decisions. The error is that of w.
+func WriteAnswers(w io.Writer, buffer []byte, answers []Answer) ([]byte, error) {
+	b := append(buffer[:0], answersStart...)
+	for i := range answers {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = answers[i].append(b)
+		if len(b) < piece {
+			continue
+		}
+		if _, err := w.Write(b); err != nil {
+			return b, err
+		}
+		b = b[:0]
+	}
+	_, err := w.Write(append(b, answersEnd...))
+	return b, err
+}
+
+// SizeOf is how many bytes the answers take, or a few more.
+func SizeOf(answers []Answer) int64 {
+	const frame, unconditional, inList = len(answersStart + answersEnd), len(`,{"id":,"result":"ALLOW"}`), len(`,"ALLOW"`)
+	size := int64(frame)
 	for i := range answers {
 		a := &answers[i]
-		size += unconditional + len(a.ID) + inList*len(a.Results)
+		size += int64(unconditional + len(a.ID) + inList*len(a.Results))
 		if a.Decision != nil {
-			size += len(a.Decision.json)
+			size += int64(len(a.Decision.json))
 		}
 	}
 	return size

@@ -142,7 +142,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry) (_ *server,
 	}
 	started.simple(who.Close)
 	service := func(_ context.Context, pluginID string) (string, error) { return who.ServiceToken(pluginID) }
-	asker, err := conditions.New(conditions.Options{}, places, service, log)
+	asker, err := conditions.New(c.Conditions, places, service, log)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +155,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry) (_ *server,
 	}
 	s := adapter.New(adapter.Options{
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
+		Answer: c.Answer, Memory: budget(c.Memory),
 		CORS: c.CORS, Version: version(),
 	}, parts)
 	handler, err := s.Handler()
@@ -207,6 +208,7 @@ func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, starte
 // called once both servers listen.
 func serve(ctx context.Context, c *config.Config, log *logrus.Entry, started func(*server) error) error {
 	pace(ctx)
+	limitMemory(log)
 	s, err := build(ctx, c, log)
 	if err != nil {
 		return err
