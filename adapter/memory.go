@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/fair"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -78,7 +79,7 @@ func (s *Server) writeAnswers(w http.ResponseWriter, x *exchange, answers []wire
 	var err error
 	if *buffer, err = wire.WriteAnswers(w, *buffer, answers); err != nil {
 		// net/http closes the connection, so that half of an answer is none.
-		s.logOf(x).WithError(wire.CallError(err)).Info("the caller did not read the answer")
+		s.logOf(x).WithError(peer.Error(err)).Info("the caller did not read the answer")
 	}
 	return nil
 }

@@ -33,6 +33,17 @@ func NewLine(turns, room int) *Line {
 	return &Line{free: turns, room: room, first: map[Party]*queue{}}
 }
 
+// Try begins a turn where nobody has to wait for one, and reports whether it did.
+func (l *Line) Try() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free == 0 {
+		return false
+	}
+	l.free--
+	return true
+}
+
 // Begin waits for a turn, which ends by [Line.End]. The error is [ErrFull] where too
 // many wait, and else that of ctx, and then there is no turn to end.
 func (l *Line) Begin(ctx context.Context, of Party) error {

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -10,6 +11,9 @@ import (
 const invalidToken = "Invalid token"
 
 func unauthenticated(public string, cause error) error {
+	if errors.Is(cause, errNoTurn) {
+		return wire.ServiceUnavailableError(1, "Too many requests at once, try again").Because(cause)
+	}
 	return wire.AuthenticationError("%s", public).Because(cause)
 }
 

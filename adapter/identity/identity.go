@@ -63,18 +63,23 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 
 	"github.com/maypok86/otter/v2"
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity/comb"
 )
 
 // ownPluginID is who stagedoor is: the audience of incoming plugin tokens and the
 // subject of its own.
 const ownPluginID = "permission"
+
+// maxTurnsWaiting is how many signatures may wait until they are looked at.
+const maxTurnsWaiting = 10_000
 
 // Bounds of what is remembered, in bytes.
 const (
@@ -92,6 +97,7 @@ type Identity struct {
 	client    *http.Client
 	calls     calls
 	tripwire  *comb.Tripwire
+	turns     *fair.Line // to verify signatures
 	userKeys  *keySet
 	plugins   *pluginKeys
 	tokens    *otter.Cache[fingerprint, *userToken]
@@ -120,9 +126,10 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 	i := &Identity{
 		options: o, discovery: d, log: log, client: newClient(), ownKeys: keys, renewals: make(chan struct{}, maxRenewals),
 	}
+	i.turns = fair.NewLine(runtime.GOMAXPROCS(0), maxTurnsWaiting)
 	i.tripwire = comb.NewTripwire(!o.Bare, i.tripped)
 	i.calls.underWay = map[int]context.CancelCauseFunc{}
-	i.userKeys = newKeySet("the users' key set", i.fetchKeys("auth", "/.well-known/jwks.json"), log)
+	i.userKeys = newKeySet("the users' key set", i.fetchKeys("auth", "/.well-known/jwks.json"), i.turns, log)
 	i.userKeys.proven.Store(true)
 	if i.plugins, err = newPluginKeys(i); err != nil {
 		return nil, err
@@ -221,7 +228,8 @@ func (c Caller) Format(f fmt.State, _ rune) {
 // Without a bearer token that is nobody: an error, or a Caller of Kind None where
 // the default auth policy is disabled. A token that is no good is always an error.
 //
-// The error is a [*wire.Error] of status 401. ctx bounds the time that it takes.
+// The error is a [*wire.Error] of status 401, or 503 where too many signatures wait to
+// be verified. ctx bounds the time that it takes.
 func (i *Identity) Authenticate(ctx context.Context, authorization string) (Caller, error) {
 	raw, ok := bearer(authorization)
 	if !ok {

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/stagedoor/stagedoor/adapter/fair"
 
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -380,5 +382,34 @@ func TestTripwireForgets(t *testing.T) {
 		if _, ok := bare.tokens.GetIfPresent(c.token.sum); ok != verifiedBare {
 			t.Errorf("verified by crypto/ecdsa %t, remembered %t", verifiedBare, ok)
 		}
+	}
+}
+
+// Signatures are verified in turns: who claims to be somebody waits behind others that
+// do, and too many are told so with 503, which is no word on the token.
+func TestTurnsToVerify(t *testing.T) {
+	b := newBackstage()
+	i := b.identity(t, Options{})
+	i.turns = fair.NewLine(1, 1)
+	i.userKeys.turns = i.turns
+	flood := b.onBehalf(spec{plugin: "todo"})
+	if !i.turns.Try() {
+		t.Fatal("no turn")
+	}
+	outcomes := make(chan outcome, 3)
+	go func() { outcomes <- outcomeOf(i.Authenticate(t.Context(), "Bearer "+flood)) }()
+	for i.turns.Waiting() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	busy := outcome{Name: "ServiceUnavailableError", Status: 503}
+	if diff := cmp.Diff(busy, outcomeOf(i.Authenticate(t.Context(), "Bearer "+flood)), same); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	i.turns.End()
+	if got := <-outcomes; got.Status != 0 {
+		t.Errorf("%v", got)
+	}
+	if !i.turns.Try() {
+		t.Error("the turn was not given back")
 	}
 }

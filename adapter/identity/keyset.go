@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
@@ -30,6 +31,9 @@ const (
 // errNoKey is that no key of a set fits a token, which a newer set may cure.
 var errNoKey = errors.New("no key of the set fits kid and alg")
 
+// errNoTurn is that a signature could not be looked at for want of a processor.
+var errNoTurn = errors.New("the signature's turn did not come")
+
 // fetchedKeys are a key set as it was fetched. It is immutable.
 type fetchedKeys struct {
 	all     []*key
@@ -41,6 +45,7 @@ type keySet struct {
 	name  string // for logs and errors
 	fetch func(context.Context) ([]*key, error)
 	log   *logrus.Entry
+	turns *fair.Line // at the processors
 	// proven is whether a token has ever been verified with the set; until then
 	// admit is asked before each fetch. vouched is whether a token that needs the set
 	// has come with the good token of a user.
@@ -64,17 +69,27 @@ type flight struct {
 	err  error
 }
 
-func newKeySet(name string, fetch func(context.Context) ([]*key, error), log *logrus.Entry) *keySet {
-	return &keySet{name: name, fetch: fetch, log: log}
+func newKeySet(
+	name string, fetch func(context.Context) ([]*key, error), turns *fair.Line, log *logrus.Entry,
+) *keySet {
+	return &keySet{name: name, fetch: fetch, turns: turns, log: log}
 }
 
 // verify verifies the signature of t and returns the key of it. Only after that
-// may t be believed.
-func (s *keySet) verify(ctx context.Context, t *token) (*key, error) {
+// may t be believed. Signatures are most of what a request costs, so they are verified
+// in turns: of says whose turn it is, which nobody has verified yet. Who claims to be
+// somebody else waits in that one's place, and would else wait in the only one.
+func (s *keySet) verify(ctx context.Context, t *token, of func() fair.Party) (*key, error) {
 	k, err := s.find(ctx, t)
 	if err != nil {
 		return nil, err
 	}
+	if !s.turns.Try() {
+		if err := s.turns.Begin(ctx, of()); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoTurn, err)
+		}
+	}
+	defer s.turns.End()
 	alg, _ := text(t.Alg)
 	if err := k.algorithms[alg].Verify(k.public, t.raw[:t.signed], t.signature); err != nil {
 		return nil, fmt.Errorf("the signature does not fit the key of %s", s.name)

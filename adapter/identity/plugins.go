@@ -59,7 +59,7 @@ func (p *pluginKeys) of(id string) *keySet {
 	}
 	set, _ := p.strangers.ComputeIfAbsent(id, func() (*keySet, bool) {
 		i := p.identity
-		set := newKeySet("the key set of plugin "+id, i.fetchKeys(id, "/.backstage/auth/v1/jwks.json"), i.log)
+		set := newKeySet("the key set of plugin "+id, i.fetchKeys(id, "/.backstage/auth/v1/jwks.json"), i.turns, i.log)
 		set.admit = p.admit
 		return set, false
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/fair"
 )
 
 // maxPluginID is the length of the longest id of a plugin in bytes. Anybody can send
@@ -46,11 +47,17 @@ func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
 	}
 	set := i.plugins.of(id)
 	i.vouch(ctx, set, t.Obo)
-	if _, err := set.verify(ctx, t); err != nil {
+	if _, err := set.verify(ctx, t, func() fair.Party { return unverified(id, t) }); err != nil {
 		return "", err
 	}
 	i.plugins.prove(id, set)
 	return id, nil
+}
+
+// unverified is who says to have sent a plugin's token. The end of the user's token, a
+// part of its signature, sets users apart.
+func unverified(id string, t *token) fair.Party {
+	return fair.Party{Plugin: id, User: string(t.Obo[max(0, len(t.Obo)-32):])}
 }
 
 // vouch notes that a user's token came with a plugin's that is not verified yet, if it
@@ -173,7 +180,7 @@ func (i *Identity) verified(ctx context.Context, raw []byte, t *token) (*userTok
 	if err := u.check(time.Now(), i.options.Leeway); err != nil {
 		return nil, err
 	}
-	if u.key, err = i.userKeys.verify(ctx, t); err != nil {
+	if u.key, err = i.userKeys.verify(ctx, t, func() fair.Party { return fair.Party{User: u.user} }); err != nil {
 		return nil, err
 	}
 	return u, nil
