@@ -66,6 +66,8 @@ type Log struct {
 	manager  *opa.Manager
 	counters metrics.Metrics
 	required bool
+	callers  bool
+	told     told
 	errors   *logrus.Entry
 	queue    chan *recording
 	backlog  backlog
@@ -101,6 +103,9 @@ type Options struct {
 	// Required makes a decision fail that cannot be recorded (stagedoor.audit.required).
 	// The manager must know of it too ([opa.Options.AuditRequired]).
 	Required bool
+	// Callers writes one more event for each distinct set of claims
+	// (stagedoor.audit.callers).
+	Callers bool
 }
 
 // New returns the decision log of the manager, whose plugins it writes to once they
@@ -112,7 +117,7 @@ func New(o Options, manager *opa.Manager, log *logrus.Entry) (*Log, error) {
 		return nil, errors.New("stagedoor.audit.required: opa.decision_logs names neither a service nor the console")
 	}
 	a := &Log{
-		manager: manager, counters: manager.Counters, required: o.Required, errors: log,
+		manager: manager, counters: manager.Counters, required: o.Required, callers: o.Callers, errors: log,
 		queue: make(chan *recording, auditQueue), stopped: make(chan struct{}),
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -330,7 +335,7 @@ func (a *Log) takeRoom(_ context.Context, log *logs.Plugin, p *portion) error {
 // room made before.
 func (a *Log) write(
 	ctx context.Context, log *logs.Plugin, r Record, room func(context.Context, *logs.Plugin, *portion) error,
-) error {
+) (err error) {
 	if log == nil {
 		return nil
 	}
@@ -341,6 +346,18 @@ func (a *Log) write(
 	}
 	var problems []error
 	var p portion
+	if hash := r.claimsHash(); a.callers && hash != "" && a.told.first(hash) {
+		defer func() {
+			if err != nil {
+				a.told.forget(hash)
+			}
+		}()
+		info, err := callerEvent(r, hash)
+		if err == nil {
+			err = a.fit(log, info, &p)
+		}
+		problems = append(problems, err)
+	}
 	for i := range r.Permissions {
 		info, err := event(r, i, identity)
 		if err == nil {

@@ -49,6 +49,9 @@ func event(r Record, i int, identity *ast.Term) (*server.Info, error) {
 		}
 		custom["apply_conditions"] = applied
 	}
+	if hash := r.claimsHash(); hash != "" {
+		custom["claims_sha256"] = hash
+	}
 	if r.Err != nil {
 		custom["unanswered"] = r.Err.Error()
 	}

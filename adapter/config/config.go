@@ -136,7 +136,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		Supply:     supply.Options{Path: s.Policy.Path, MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail"},
 		OPA:        opa.Options{Config: opaConfig, AuditRequired: s.Audit.Required},
 		Engine:     engine.Options{Decision: s.Limits.Decision},
-		Audit:      audit.Options{Required: s.Audit.Required},
+		Audit:      audit.Options{Required: s.Audit.Required, Callers: s.Audit.Callers},
 	}
 	if r := s.Policy.Remote; r != nil {
 		c.Remote = &remote.Options{

@@ -81,7 +81,7 @@ stagedoor:
     remote: {url: "http://opa", token: "${SECRET}", parallel: 3}}
   limits: {body: 1MiB, items: 5, inFlight: "${MANY}", decision: 250ms}
   identity: {userInfoTtl: 9s, leeway: 1s}
-  audit: {required: "${YES}"}
+  audit: {required: "${YES}", callers: true}
   log: {level: debug}
 opa:
   services: {s: {url: "http://logs", credentials: {bearer: {token: "$${literal}"}}}}
@@ -107,7 +107,7 @@ opa:
 				`"services":{"s":{"credentials":{"bearer":{"token":"${literal}"}},"url":"http://logs"}}}`),
 		},
 		Engine: engine.Options{Decision: 250 * time.Millisecond},
-		Audit:  audit.Options{Required: true},
+		Audit:  audit.Options{Required: true, Callers: true},
 		Remote: &remote.Options{
 			Entrypoint: "a/b", Decision: 250 * time.Millisecond, URL: "http://opa", Token: "s3cret", Parallel: 3,
 		},

@@ -106,6 +106,7 @@ type own struct {
 	} `mapstructure:"identity"`
 	Audit struct {
 		Required bool `mapstructure:"required"`
+		Callers  bool `mapstructure:"callers"`
 	} `mapstructure:"audit"`
 	Log struct {
 		Level string `mapstructure:"level"`

@@ -51,6 +51,7 @@ func newRoot() *cobra.Command {
 		newDiff(),
 		newMigrate(),
 		newMatrix(),
+		newReplay(),
 		newRules(),
 		newVersion(),
 	)

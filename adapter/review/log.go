@@ -1,0 +1,241 @@
+package review
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// A Log is what decision logs hold, each distinct question once. The zero Log is empty.
+type Log struct {
+	mu sync.Mutex
+
+	events    int
+	undecided map[string]int // events that cannot be decided, by the reason
+
+	callers  interned[loggedCaller]
+	subjects interned[wire.Permission]
+	answers  interned[string]
+	asked    map[questionKey]*occurrences
+	claims   map[string][]string // by hash, of events that tell them
+}
+
+// loggedCaller is who asked, as an event tells it.
+type loggedCaller struct {
+	user, actor string
+	anonymous   bool
+	// claims are as a key of Log.claims: a hash, or the claims themselves.
+	claims string
+}
+
+type questionKey struct{ caller, permission, answer int }
+
+// occurrences are the events with a question and an answer.
+type occurrences struct {
+	events     int
+	decisionID string
+}
+
+// interned numbers values.
+type interned[T comparable] struct {
+	numbers map[T]int
+	values  []T
+}
+
+func (i *interned[T]) number(v T) int {
+	n, ok := i.numbers[v]
+	if !ok {
+		if i.numbers == nil {
+			i.numbers = make(map[T]int)
+		}
+		n = len(i.values)
+		i.numbers[v] = n
+		i.values = append(i.values, v)
+	}
+	return n
+}
+
+// loggedEvent is what replaying needs of an event.
+type loggedEvent struct {
+	DecisionID string `json:"decision_id"`
+	Input      *struct {
+		Permission *struct {
+			Name       string `json:"name"`
+			Type       string `json:"type"`
+			Attributes struct {
+				Action string `json:"action"`
+			} `json:"attributes"`
+			ResourceType string `json:"resourceType"`
+		} `json:"permission"`
+		Identity *struct {
+			User   string    `json:"user"`
+			Claims *[]string `json:"claims"`
+			Actor  string    `json:"actor"`
+		} `json:"identity"`
+	} `json:"input"`
+	Result json.RawMessage `json:"result"`
+	Erased []string        `json:"erased"`
+	Custom struct {
+		Error *struct {
+			Message string `json:"message"`
+		} `json:"error"`
+		ClaimsHash string    `json:"claims_sha256"`
+		Claims     *[]string `json:"caller_claims"`
+	} `json:"custom"`
+}
+
+// Read reads a decision log: events one after the other, or the arrays that OPA uploads,
+// plain or packed by gzip. The error says at which byte it is no JSON.
+func (l *Log) Read(ctx context.Context, r io.Reader) error {
+	buffered := bufio.NewReaderSize(r, 1<<20)
+	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		unpacked, err := gzip.NewReader(buffered)
+		if err != nil {
+			return err
+		}
+		buffered = bufio.NewReaderSize(unpacked, 1<<20)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	batches := make(chan [][]byte, 4)
+	group.Go(func() error {
+		defer close(batches)
+		return split(ctx, buffered, batches)
+	})
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() error {
+			for batch := range batches {
+				l.addAll(batch)
+			}
+			return ctx.Err()
+		})
+	}
+	return group.Wait()
+}
+
+// batchSize is how many events are handed on together.
+const batchSize = 256
+
+// split hands on the events of a log.
+func split(ctx context.Context, r io.Reader, batches chan<- [][]byte) error {
+	d := jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	var batch [][]byte
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		select {
+		case batches <- batch:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		batch = nil
+		return nil
+	}
+	for {
+		switch d.PeekKind() {
+		case '[', ']':
+			if _, err := d.ReadToken(); err != nil {
+				return fmt.Errorf("no JSON at byte %d: %w", d.InputOffset(), err)
+			}
+			continue
+		}
+		value, err := d.ReadValue()
+		if errors.Is(err, io.EOF) {
+			return flush()
+		}
+		if err != nil {
+			return fmt.Errorf("no JSON at byte %d: %w", d.InputOffset(), err)
+		}
+		if batch = append(batch, bytes.Clone(value)); len(batch) == batchSize {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (l *Log) addAll(batch [][]byte) {
+	events := make([]loggedEvent, len(batch))
+	bad := make([]bool, len(batch))
+	for i, text := range batch {
+		bad[i] = json.Unmarshal(text, &events[i]) != nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asked == nil {
+		l.asked, l.undecided, l.claims = make(map[questionKey]*occurrences), make(map[string]int), make(map[string][]string)
+	}
+	for i := range events {
+		if e := &events[i]; e.Custom.Claims != nil && (e.Input == nil || e.Input.Permission == nil) {
+			c := decision.Caller{Claims: *e.Custom.Claims}
+			l.claims[c.ClaimsHash()] = c.Claims
+			continue
+		}
+		l.events++
+		why := "it is no event of a decision log"
+		if !bad[i] {
+			why = l.add(&events[i])
+		}
+		if why != "" {
+			l.undecided[why]++
+		}
+	}
+}
+
+// add adds an event, or says why it cannot be decided again.
+func (l *Log) add(e *loggedEvent) string {
+	if e.Input == nil || e.Input.Permission == nil || e.Input.Permission.Name == "" {
+		return "it does not say which permission was asked for"
+	}
+	if slices.ContainsFunc(e.Erased, func(path string) bool {
+		return path == "/input" || path == "/input/identity" || path == "/input/identity/user" || strings.HasPrefix(path, "/input/permission")
+	}) {
+		return "a mask has left out who asked or for what"
+	}
+	answer := string(e.Result)
+	if len(e.Result) == 0 || answer == "null" {
+		if e.Custom.Error == nil {
+			return "it has no answer"
+		}
+		answer = ""
+	}
+	c := loggedCaller{anonymous: true}
+	if of := e.Input.Identity; of != nil {
+		c = loggedCaller{user: of.User, actor: of.Actor, claims: e.Custom.ClaimsHash}
+		if of.Claims != nil {
+			known := decision.Caller{Claims: *of.Claims}
+			c.claims = known.ClaimsHash()
+			l.claims[c.claims] = known.Claims
+		}
+	}
+	p := e.Input.Permission
+	key := questionKey{
+		caller: l.callers.number(c),
+		permission: l.subjects.number(wire.Permission{
+			Name: p.Name, Action: p.Attributes.Action, Resource: p.Type == "resource", ResourceType: p.ResourceType,
+		}),
+		answer: l.answers.number(answer),
+	}
+	o := l.asked[key]
+	if o == nil {
+		o = &occurrences{decisionID: e.DecisionID}
+		l.asked[key] = o
+	}
+	o.events++
+	return ""
+}
