@@ -74,7 +74,10 @@ func Compile(o Options) (*Policy, error) {
 		limits:     o.Limits.withDefaults(),
 		resource:   ast.StringTerm("resource " + rand.Text()),
 	}
-	p.builtins = map[string]*topdown.Builtin{premiseDecl.Name: {Decl: premiseDecl, Func: p.suppose}}
+	p.builtins = map[string]*topdown.Builtin{
+		premiseDecl.Name: {Decl: premiseDecl, Func: p.suppose},
+		thereDecl.Name:   {Decl: thereDecl, Func: there},
+	}
 	f := newFlow(reached, rules)
 	f.selfContained(rules)
 	if p.about = f.aboutResource; p.about {
@@ -104,20 +107,23 @@ func (p *Policy) Rules() []*PermissionRule { return p.rules }
 // direct lets the calls that ask about the resource ask us, and those that ask
 // whether there is one.
 func (p *Policy) direct(f *flow) {
-	for _, t := range f.exists {
-		t.Value = ast.Ref{ast.InputRootDocument, existsKey}
+	there := ast.NewTerm(thereDecl.Ref())
+	for _, e := range f.exists {
+		if e.IsEquality() {
+			e.Terms = []*ast.Term{there, e.Operand(0)}
+		} else {
+			e.Terms = []*ast.Term{there}
+		}
 	}
 	names := make(map[*PermissionRule]ast.Ref)
+	for i, rule := range p.rules {
+		decl := &ast.Builtin{Name: fmt.Sprintf("stagedoor.%s_%d", rule.Name, i), Decl: askType}
+		names[rule] = decl.Ref()
+		p.builtins[decl.Name] = &topdown.Builtin{Decl: decl, Func: p.ask(rule)}
+	}
 	for e, rule := range f.questions {
-		name, ok := names[rule]
-		if !ok {
-			decl := &ast.Builtin{Name: fmt.Sprintf("stagedoor.%s_%d", rule.Name, len(names)), Decl: askType}
-			name = decl.Ref()
-			names[rule] = name
-			p.builtins[decl.Name] = &topdown.Builtin{Decl: decl, Func: p.ask(rule)}
-		}
 		if terms, ok := e.Terms.([]*ast.Term); ok {
-			terms[0] = ast.NewTerm(name)
+			terms[0] = ast.NewTerm(names[rule])
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package explore
 
-import "github.com/open-policy-agent/opa/v1/ast"
+import (
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
 
 // flowThrough lets shapes flow through one expression, and is whether that added to
 // what is known of a variable.
@@ -48,6 +52,7 @@ func (f *flow) flowInto(t *ast.Term, from any, s *shape) bool {
 	flowed := false
 	switch v := t.Value.(type) {
 	case ast.Var:
+		f.aboutResource = f.aboutResource || s.resource
 		return !isInput(t) && f.classes.add(v, from, s)
 	case *ast.Array:
 		for i := range v.Len() {
@@ -94,6 +99,7 @@ func (f *flow) projected(ref ast.Ref) *shape {
 		if s.holds() && s.resource {
 			return nil
 		}
+		part = f.constant(part)
 		constant := ast.IsConstant(part.Value)
 		if s.holds() && s.whole && !constant {
 			return nil
@@ -103,6 +109,30 @@ func (f *flow) projected(ref ast.Ref) *shape {
 		}
 	}
 	return s
+}
+
+// constant is the term that a part of a path is known to be: itself, or what its
+// variable is from the first expression on that has it. A rule that is constant is
+// none, since a with can replace it.
+func (f *flow) constant(t *ast.Term) *ast.Term {
+	v, ok := t.Value.(ast.Var)
+	if !ok {
+		return t
+	}
+	first := slices.IndexFunc(f.rule.Body, func(e *ast.Expr) bool { return varsOf(e).Contains(v) })
+	if first < 0 {
+		return t
+	}
+	e := f.rule.Body[first]
+	if !e.IsEquality() || e.Negated || len(e.With) > 0 {
+		return t
+	}
+	for i := range 2 {
+		if e.Operand(i).Equal(t) && ast.IsConstant(e.Operand(1-i).Value) {
+			return e.Operand(1 - i)
+		}
+	}
+	return t
 }
 
 // picked is the shape of what object.get finds at a path, or of its default where the

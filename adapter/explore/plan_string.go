@@ -2,6 +2,7 @@ package explore
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -225,8 +226,12 @@ func (w *planWriter) text(x any) string {
 	if err != nil {
 		return fmt.Sprint(x)
 	}
-	return fmt.Sprint(renamed)
+	return questionNames.ReplaceAllString(fmt.Sprint(renamed), "ask.$1")
 }
+
+// questionNames are the names of the builtins that questions are directed to. Their
+// numbers are those of all rules that the modules have.
+var questionNames = regexp.MustCompile(`stagedoor\.(\w+)_\d+\b`)
 
 // copyOf is a copy of a term or an expression: OPA renames variables in place.
 func copyOf(x any) any {

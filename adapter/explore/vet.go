@@ -30,7 +30,7 @@ type flow struct {
 
 	aboutResource bool                          // whether any reached rule speaks of the resource
 	questions     map[*ast.Expr]*PermissionRule // the calls that ask about the resource
-	exists        []*ast.Term                   // the references by which a policy asks whether there is one
+	exists        []*ast.Expr                   // those that ask whether there is one
 	problems      problems
 
 	rule    *ast.Rule // the one being looked at
@@ -155,7 +155,7 @@ func (f *flow) expr(e *ast.Expr) {
 	switch terms := e.Terms.(type) {
 	case *ast.Term:
 		// Whether there is a resource can be asked, and an array or object is true.
-		f.asksExistence(terms)
+		f.asksExistence(e, terms)
 		f.hands(e, terms)
 	case []*ast.Term:
 		f.call(e, terms)
@@ -180,11 +180,12 @@ func (f *flow) expr(e *ast.Expr) {
 	}
 }
 
-// asksExistence notes a reference by which a policy asks whether there is a resource.
-func (f *flow) asksExistence(t *ast.Term) {
+// asksExistence notes an expression that only asks whether there is a resource, if the
+// term is a reference to it.
+func (f *flow) asksExistence(e *ast.Expr, t *ast.Term) {
 	if ref := refOf(t); len(ref) == 2 && isInputResource(ref) {
 		f.aboutResource = true
-		f.exists = append(f.exists, t)
+		f.exists = append(f.exists, e)
 	}
 }
 
@@ -217,7 +218,11 @@ func (f *flow) call(e *ast.Expr, terms []*ast.Term) {
 		f.function(e, function, args)
 	case f.picks(e) != nil:
 		f.pick(e, args)
-	case f.comparesWithNull(e):
+	case f.asksKind(e):
+	case f.asksLength(e):
+		for _, arg := range args {
+			f.hands(e, arg)
+		}
 	default:
 		for _, arg := range args {
 			f.term(e, arg, kept)
@@ -228,10 +233,8 @@ func (f *flow) call(e *ast.Expr, terms []*ast.Term) {
 // equality looks at what is unified: nothing may be learned of the resource by it.
 func (f *flow) equality(e *ast.Expr, a, b *ast.Term) {
 	for i, t := range []*ast.Term{a, b} {
-		other := []*ast.Term{b, a}[i]
-		if f.shapeOf(t).is() && ast.NullTerm().Equal(other) {
-			f.asksExistence(t)
-			return
+		if f.shapeOf(t).is() && ast.NullTerm().Equal([]*ast.Term{b, a}[i]) {
+			return // Nothing is learned: it never is.
 		}
 	}
 	f.hands(e, a)
@@ -271,13 +274,14 @@ func (f *flow) takenApart(e *ast.Expr, t *ast.Term, s *shape) bool {
 	return true
 }
 
-// comparesWithNull is whether a call only says that the resource is, or is not, null,
-// which it never is. It then asks whether there is one.
-func (f *flow) comparesWithNull(e *ast.Expr) bool {
+// asksKind is whether a call only says that the resource is, or is not, null or an
+// object: it is an object, wherever there is one.
+func (f *flow) asksKind(e *ast.Expr) bool {
 	args := e.Operands()
 	var of *ast.Term
-	switch operator := e.Operator().String(); {
-	case operator == "is_null" && len(args) == 1:
+	operator := e.Operator().String()
+	switch {
+	case (operator == ast.IsNull.Name || operator == ast.IsObject.Name) && len(args) == 1:
 		of = args[0]
 	case (operator == ast.Equal.Name || operator == ast.NotEqual.Name) && len(args) == 2:
 		if of = args[0]; ast.NullTerm().Equal(of) {
@@ -289,13 +293,42 @@ func (f *flow) comparesWithNull(e *ast.Expr) bool {
 	if of == nil || !f.shapeOf(of).is() {
 		return false
 	}
-	f.asksExistence(of)
+	if operator == ast.IsObject.Name {
+		f.exists = append(f.exists, e)
+		return true
+	}
 	if v, ok := of.Value.(ast.Var); ok && v.IsGenerated() && len(f.uses[v]) == 2 {
 		if source := f.nextUse(e, v); source.IsEquality() {
-			f.asksExistence(source.Operand(1))
+			f.asksExistence(source, source.Operand(1))
 		}
 	}
 	return true
+}
+
+// asksLength is whether a call only asks how many members an array or object has, or
+// whether it has none. No member is looked at for that.
+func (f *flow) asksLength(e *ast.Expr) bool {
+	args := e.Operands()
+	counts := func(t *ast.Term) bool {
+		s := f.shapeOf(t)
+		return s.holds() && !s.resource && !s.whole
+	}
+	empty := func(t *ast.Term) bool {
+		switch v := t.Value.(type) {
+		case *ast.Array:
+			return v.Len() == 0
+		case ast.Object:
+			return v.Len() == 0
+		}
+		return false
+	}
+	switch e.Operator().String() {
+	case ast.Count.Name:
+		return counts(args[0])
+	case ast.Equal.Name, ast.NotEqual.Name:
+		return len(args) == 2 && (counts(args[0]) && empty(args[1]) || counts(args[1]) && empty(args[0]))
+	}
+	return false
 }
 
 // question looks at the call of a permission rule. About a constant the rule's own
@@ -355,13 +388,14 @@ func (f *flow) picks(e *ast.Expr) ast.Ref {
 	if e.Operator().String() != ast.ObjectGet.Name || len(args) < 3 || !f.shapeOf(args[0]).holds() {
 		return nil
 	}
-	if list, ok := args[1].Value.(*ast.Array); ok && ast.IsConstant(list) {
+	at := f.constant(args[1])
+	if list, ok := at.Value.(*ast.Array); ok && ast.IsConstant(list) {
 		path := ast.Ref{args[0]}
 		list.Foreach(func(t *ast.Term) { path = append(path, t) })
 		return path
 	}
-	if ast.IsConstant(args[1].Value) {
-		return ast.Ref{args[0], args[1]}
+	if ast.IsConstant(at.Value) {
+		return ast.Ref{args[0], at}
 	}
 	return nil
 }
@@ -572,6 +606,7 @@ func (f *flow) ref(e *ast.Expr, t *ast.Term, ref ast.Ref, message string) {
 	}
 	s, rest, known := f.base(ref)
 	for i, part := range rest {
+		part = f.constant(part)
 		switch {
 		case s.holds() && s.resource:
 			f.aboutResource = f.aboutResource || s.is()

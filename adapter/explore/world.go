@@ -18,15 +18,16 @@ import (
 // world is one decision: what every evaluation of it has in common. It belongs to
 // one goroutine.
 type world struct {
-	ctx     context.Context //nolint:containedctx // A world is one decision and ends with it.
-	policy  *Policy
-	query   Query
-	input   *ast.Term
-	nd      builtins.NDBCache
-	base    baseDocuments
-	rules   topdown.VirtualCache // values of rules that do not depend on the resource
-	cancel  topdown.Cancel
-	metrics metrics.Metrics
+	ctx      context.Context //nolint:containedctx // A world is one decision and ends with it.
+	policy   *Policy
+	query    Query
+	resource presence
+	input    *ast.Term
+	nd       builtins.NDBCache
+	base     baseDocuments
+	rules    topdown.VirtualCache // values of rules that do not depend on the resource
+	cancel   topdown.Cancel
+	metrics  metrics.Metrics
 
 	space     *criteria.Space
 	questions []question
@@ -69,9 +70,16 @@ const (
 	present
 )
 
-// existsKey is the member of the input by which a policy learns whether there is a
-// resource.
-var existsKey = ast.StringTerm("stagedoor: there is a resource")
+// thereDecl is the function that stands for the question whether there is a resource.
+var thereDecl = &ast.Builtin{Name: "stagedoor.there_is_a_resource", Decl: types.NewFunction(nil, types.B)}
+
+// there answers whether there is a resource.
+func there(bctx topdown.BuiltinContext, _ []*ast.Term, iter func(*ast.Term) error) error {
+	if runOf(bctx).world.resource != present {
+		return nil
+	}
+	return iter(ast.InternedTerm(true))
+}
 
 // newWorld begins a decision. The function that it returns ends it.
 func newWorld(ctx context.Context, p *Policy, q Query, resource presence) (*world, func() bool) {
@@ -79,6 +87,7 @@ func newWorld(ctx context.Context, p *Policy, q Query, resource presence) (*worl
 		ctx:       ctx,
 		policy:    p,
 		query:     q,
+		resource:  resource,
 		input:     ast.NewTerm(q.Input),
 		nd:        builtins.NDBCache{},
 		rules:     topdown.NewVirtualCache(),
@@ -95,9 +104,6 @@ func newWorld(ctx context.Context, p *Policy, q Query, resource presence) (*worl
 		input := ast.NewObject()
 		q.Input.Foreach(input.Insert)
 		input.Insert(resourceKey, p.resource)
-		if resource == present {
-			input.Insert(existsKey, ast.InternedTerm(true))
-		}
 		w.input = ast.NewTerm(input)
 	}
 	return w, context.AfterFunc(ctx, w.cancel.Cancel)
