@@ -45,6 +45,9 @@ type Options struct {
 	// Body is the most bytes in a body, and Items the most items in a batch.
 	Body  int64
 	Items int
+	// FromMetadata makes permissions that come as basic ones what plugins publish
+	// under their names (stagedoor.permissions.fromMetadata).
+	FromMetadata bool
 	// Answer is the most bytes in an answer (stagedoor.limits.answer).
 	Answer int64
 	// InFlight is how many requests are worked on at a time, and how many more may wait

@@ -37,14 +37,17 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	permissions := permissionsOf(request.Items)
+	permissions, unconditional, err := s.permissions(ctx, x, request.Items)
+	if err != nil {
+		return err
+	}
 	batch, err := s.policy.Decide(ctx, caller, permissions)
 	var answers []wire.Answer
 	var applied map[int]conditions.Outcome
 	if err != nil {
 		err = undecided(err)
 	} else {
-		answers, applied, err = s.answer(ctx, x, request.Items, batch)
+		answers, applied, err = s.answer(ctx, x, request.Items, unconditional, batch)
 		err = cmp.Or(err, s.tooLarge(answers))
 	}
 	s.logDenied(x)
@@ -88,23 +91,59 @@ func (s *Server) policyCaller(ctx context.Context, x *exchange) (decision.Caller
 	return decision.Caller{User: caller.User, Claims: claims, Actor: actor}, nil
 }
 
-// userInfo is what the caller owns. Whoever has to wait for it holds no slot
-// meanwhile, but a place among those that wait.
+// permissions are what is asked about, as the policy sees it. Some callers ask about
+// every permission as a basic one; where a plugin's metadata knows that it is about a
+// resource, it becomes that in items, too, and the answer must be unconditional.
+func (s *Server) permissions(
+	ctx context.Context, x *exchange, items []wire.Item,
+) (permissions []wire.Permission, unconditional []bool, err error) {
+	permissions = permissionsOf(items)
+	if !s.options.FromMetadata {
+		return permissions, nil, nil
+	}
+	unconditional, unknown := s.conditions.Hydrate(permissions)
+	if len(unknown) > 0 {
+		learn := func() error { s.conditions.Learn(ctx, unknown); return nil }
+		if err := s.aside(x, learn); err != nil {
+			return nil, nil, err
+		}
+		permissions = permissionsOf(items)
+		unconditional, _ = s.conditions.Hydrate(permissions)
+	}
+	for i, is := range unconditional {
+		if is {
+			items[i].Permission = permissions[i]
+		}
+	}
+	return permissions, unconditional, nil
+}
+
+// aside lets the request wait for somebody else. It holds no slot meanwhile, but a
+// place among those that wait.
+func (s *Server) aside(x *exchange, wait func() error) error {
+	if !s.asking.Take(x.party, 1) {
+		return wire.ServiceUnavailableError(1, "Too many requests at once, try again").
+			Because(errors.New("as many requests as stagedoor.limits.inFlight wait for user info or metadata"))
+	}
+	defer s.asking.Give(x.party, 1)
+	s.leave(x)
+	if err := wait(); err != nil {
+		return err
+	}
+	return s.enter(x)
+}
+
+// userInfo is what the caller owns.
 func (s *Server) userInfo(ctx context.Context, x *exchange) ([]string, error) {
 	if s.identity.Knows(x.caller) {
 		return s.identity.UserInfo(ctx, x.caller)
 	}
-	if !s.asking.Take(x.party, 1) {
-		return nil, wire.ServiceUnavailableError(1, "Too many requests at once, try again").
-			Because(errors.New("as many requests as stagedoor.limits.inFlight wait for user info"))
-	}
-	defer s.asking.Give(x.party, 1)
-	s.leave(x)
-	claims, err := s.identity.UserInfo(ctx, x.caller)
-	if err != nil {
-		return nil, err
-	}
-	return claims, s.enter(x)
+	var claims []string
+	err := s.aside(x, func() (err error) {
+		claims, err = s.identity.UserInfo(ctx, x.caller)
+		return err
+	})
+	return claims, err
 }
 
 func permissionsOf(items []wire.Item) []wire.Permission {
@@ -116,10 +155,11 @@ func permissionsOf(items []wire.Item) []wire.Permission {
 }
 
 // answer makes the answers of what the policy decided: failures as onError says,
-// and conditions on given resources by asking their plugins. What the plugins said
-// is returned by item. With an error there are no answers, but for the log.
+// and conditions on given resources by asking their plugins; where the answer must be
+// unconditional, conditions deny. What the plugins said is returned by item. With an
+// error there are no answers, but for the log.
 func (s *Server) answer(
-	ctx context.Context, x *exchange, items []wire.Item, batch decision.Batch,
+	ctx context.Context, x *exchange, items []wire.Item, unconditional []bool, batch decision.Batch,
 ) ([]wire.Answer, map[int]conditions.Outcome, error) {
 	answers := make([]wire.Answer, len(items))
 	var questions []conditions.Question
@@ -133,6 +173,9 @@ func (s *Server) answer(
 			continue
 		}
 		decided := &batch.Outcomes[i].Decision
+		if decided.Result == wire.Conditional && unconditional != nil && unconditional[i] {
+			continue // who asks about any resource is not told which
+		}
 		if decided.Result == wire.Conditional && items[i].Ref.Given() {
 			questions = append(questions, conditions.Question{Decision: *decided, Refs: items[i].Ref.Of})
 			asked = append(asked, i)

@@ -112,7 +112,7 @@ func benchHandler(b *testing.B) (http.Handler, [][]string) {
 	check(b, err)
 	b.Cleanup(serving.Close)
 	server := adapter.New(
-		adapter.Options{BasePath: "/api/permission", Body: 10 << 20, Items: 10_000, Answer: 32 << 20, Memory: 256 << 20, InFlight: 1024},
+		adapter.Options{BasePath: "/api/permission", Body: 10 << 20, Items: 10_000, Answer: 32 << 20, FromMetadata: true, Memory: 256 << 20, InFlight: 1024},
 		adapter.Parts{
 			Identity: who, Policy: serving, Status: policies.Status, Conditions: asker, Audit: decisions, Log: log, Registry: prometheus.NewRegistry(),
 		})

@@ -26,7 +26,7 @@ func TestConditionsFitWhatWasAsked(t *testing.T) {
 // conditionsFit asks; refused tells whether an answer is that to what the conditions
 // do not fit.
 func conditionsFit(t *testing.T, denyOnError bool, refused func(status int, body string) bool) {
-	site := newSite(t, siteOptions{policyDir: peerPolicy(t), entrypoint: "peer/authz/decision", denyOnError: denyOnError})
+	site := newSite(t, siteOptions{policyDir: peerPolicy(t), entrypoint: "peer/authz/decision", denyOnError: denyOnError, asTheyCome: true})
 	token, err := site.backstage.UserToken("user:default/alice")
 	check(t, err)
 	ask := func(kind, resourceType, ref string) (int, string) {

@@ -49,6 +49,7 @@ type site struct {
 type siteOptions struct {
 	policyDir, entrypoint string // none: the bundle of --dev
 	denyOnError           bool
+	asTheyCome            bool // permissions, whatever metadata says
 	inFlight              int64
 	identity              identity.Options
 	// between puts something between stagedoor and plugins: where each is to be
@@ -102,7 +103,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 		o.inFlight = 1024
 	}
 	server := adapter.New(adapter.Options{
-		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, Answer: 32 << 20, Memory: 256 << 20, InFlight: o.inFlight, Version: "test",
+		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, Answer: 32 << 20, FromMetadata: !o.asTheyCome, Memory: 256 << 20, InFlight: o.inFlight, Version: "test",
 	}, parts)
 	handler, err := server.Handler()
 	check(t, err)

@@ -24,6 +24,12 @@
 // question among others does not open the breaker. That it opens, and closes, is in
 // the log and in a metric.
 //
+// # Permissions
+//
+// [Client.Hydrate] knows what plugins publish of their permissions, at the same
+// endpoint: whoever asks about one as a basic permission may not know that it is about
+// a resource.
+//
 // Both endpoints are those of createPermissionIntegrationRouter in
 // @backstage/plugin-permission-node 0.11.6; what older releases do differently is
 // said where it matters. URLs come from [discovery.Discovery] alone, which
@@ -61,6 +67,9 @@ type Options struct {
 	// fetch of metadata; a context that ends earlier bounds it further. Zero is 10
 	// seconds (stagedoor.conditions.timeout).
 	Timeout time.Duration
+	// Owners are the plugins that publish permissions, by the permissions' names, as
+	// far as that is known in advance.
+	Owners map[string]string
 }
 
 // Validate reports what is wrong with o, with its key.
@@ -113,6 +122,8 @@ type Client struct {
 	flights   flights
 	plugins   *otter.Cache[string, *plugin]
 	metadata  metadata
+
+	permissions permissions
 }
 
 // New returns a Client. Metadata is fetched with the tokens of service, which
@@ -126,6 +137,7 @@ func New(o Options, d *discovery.Discovery, service TokenSource, log *logrus.Ent
 		return nil, fmt.Errorf("conditions: cache of plugins: %w", err)
 	}
 	c := &Client{discovery: d, log: log, transport: newTransport(), plugins: plugins}
+	c.permissions.init(o.Owners)
 	c.timeout = cmp.Or(o.Timeout, defaultTimeout)
 	c.http = newHTTPClient(c.transport, c.logOf)
 	c.flights = flights{seed: maphash.MakeSeed(), m: map[flightKey]*flight{}}
@@ -155,6 +167,7 @@ type plugin struct {
 func (c *Client) plugin(id string) *plugin {
 	p, _ := c.plugins.ComputeIfAbsent(id, func() (*plugin, bool) {
 		p := &plugin{id: id}
+		p.published.first = make(chan struct{})
 		p.guard.init(id, c.timeout, c.log)
 		return p, false
 	})

@@ -49,6 +49,8 @@ type published struct {
 	fetched atomicTime              // when rules came
 	tried   atomicTime              // when the last fetch ended, well or not
 	failing atomic.Bool             // the last fetch failed
+	first   chan struct{}           // closed when the first fetch has ended
+	ended   sync.Once               // closes first
 }
 
 // atomicTime is a point in time, at first one long past.
@@ -118,12 +120,17 @@ func (c *Client) Check(d wire.Decision) error {
 	}
 	p := c.plugin(d.PluginID)
 	err := c.metadata.check(p, d)
+	c.refresh(p, err)
+	return err
+}
+
+// refresh has metadata fetched again that is old, or has just refused a decision.
+func (c *Client) refresh(p *plugin, refused error) {
 	now := time.Now()
 	stale := p.published.fetched.before(now.Add(-freshFor))
-	if (stale || err != nil) && p.published.tried.before(now.Add(-againAfter)) {
+	if (stale || refused != nil) && p.published.tried.before(now.Add(-againAfter)) {
 		c.fetchSoon(p)
 	}
-	return err
 }
 
 // check holds d against what the plugin publishes. Decisions are remembered where
@@ -162,6 +169,7 @@ func (c *Client) fetchSoon(p *plugin) {
 		defer m.mu.Unlock()
 		delete(m.underWay, p)
 		p.published.tried.set(time.Now())
+		p.published.ended.Do(func() { close(p.published.first) })
 	})
 }
 
@@ -187,6 +195,7 @@ func (c *Client) take(p *plugin, rules *ruleset) {
 			Warn("the params of a permission rule cannot be checked")
 	}
 	p.published.rules.Store(rules)
+	c.relearn()
 	c.metadata.params.InvalidateAll()
 	c.metadata.decisions.InvalidateAll()
 }

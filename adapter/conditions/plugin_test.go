@@ -163,6 +163,13 @@ func serve(t testing.TB, p *fakePlugin) *Client {
 	return newClient(t, Options{}, server.URL)
 }
 
+func serveWith(t testing.TB, p *fakePlugin, o Options) *Client {
+	t.Helper()
+	server := httptest.NewServer(p)
+	t.Cleanup(server.Close)
+	return newClient(t, o, server.URL)
+}
+
 func newClient(t testing.TB, o Options, baseURL string) *Client {
 	t.Helper()
 	c, _ := newLoggedClient(t, o, baseURL)

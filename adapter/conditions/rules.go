@@ -17,6 +17,7 @@ import (
 	"golang.org/x/text/message"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // ruleset is the permission rules that a plugin publishes. It is immutable.
@@ -24,6 +25,8 @@ type ruleset struct {
 	sum   [sha256.Size]byte // of the metadata that they were read from
 	rules map[ruleName]*rule
 	types map[string][]string // by rule name, the resource types that have one
+	// permissions are those that the plugin publishes, by name.
+	permissions map[string]wire.Permission
 	// problems are schemas that could not be read; their rules take any params.
 	problems []error
 }
@@ -47,11 +50,18 @@ func readRules(body []byte) (*ruleset, error) {
 			ResourceType *string        `json:"resourceType"`
 			ParamsSchema jsontext.Value `json:"paramsSchema"`
 		} `json:"rules"`
+		Permissions []publishedPermission `json:"permissions"`
 	}
 	if err := json.Unmarshal(body, &published); err != nil || published.Rules == nil {
 		return nil, errors.New("metadata is not of the shape {rules: [{name, resourceType, paramsSchema}]}")
 	}
 	set := &ruleset{rules: map[ruleName]*rule{}, types: map[string][]string{}}
+	set.permissions = make(map[string]wire.Permission, len(published.Permissions))
+	for _, p := range published.Permissions {
+		if permission := p.permission(); permission.Name != "" {
+			set.permissions[permission.Name] = permission
+		}
+	}
 	for i, r := range *published.Rules {
 		if r.Name == nil || r.ResourceType == nil {
 			return nil, fmt.Errorf("metadata: rules[%d] lacks its name or resource type", i)

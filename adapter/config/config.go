@@ -51,6 +51,9 @@ type Config struct {
 	// Body, Answer and Memory are in bytes; Memory is 0 where it is to be found out.
 	Body, Answer, Memory int64
 
+	// FromMetadata is stagedoor.permissions.fromMetadata.
+	FromMetadata bool
+
 	Items       int
 	InFlight    int64
 	DenyOnError bool
@@ -121,7 +124,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 	c := &Config{
 		Listen: s.Listen, AdminListen: s.Admin.Listen, BasePath: s.BasePath, CORS: d.Backend.CORS.options(),
 		Body: int64(s.Limits.Body), Items: s.Limits.Items, InFlight: int64(s.Limits.InFlight),
-		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory),
+		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory), FromMetadata: s.Permissions.FromMetadata,
 		DenyOnError: s.Policy.OnError == "deny",
 		Discovery:   discovery.Options{BaseURL: d.Backend.BaseURL},
 		Identity: identity.Options{

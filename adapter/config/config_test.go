@@ -45,7 +45,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Config{
 		Listen: "127.0.0.1:7008", AdminListen: "127.0.0.1:7009", BasePath: "/api/permission",
-		Body: 10 << 20, Items: 10_000, InFlight: 1024, Answer: 32 << 20, LogLevel: logrus.InfoLevel,
+		Body: 10 << 20, Items: 10_000, InFlight: 1024, Answer: 32 << 20, FromMetadata: true, LogLevel: logrus.InfoLevel,
 		Discovery:  discovery.Options{BaseURL: "http://127.0.0.1:7007"},
 		Engine:     engine.Options{Decision: time.Second},
 		Conditions: conditions.Options{Timeout: 10 * time.Second},
@@ -92,7 +92,7 @@ opa:
 	}
 	want := &Config{
 		Listen: "0.0.0.0:1", AdminListen: "127.0.0.1:2", BasePath: "/p",
-		Body: 1 << 20, Items: 5, InFlight: 7, Answer: 32 << 20, DenyOnError: true, LogLevel: logrus.DebugLevel,
+		Body: 1 << 20, Items: 5, InFlight: 7, Answer: 32 << 20, FromMetadata: true, DenyOnError: true, LogLevel: logrus.DebugLevel,
 		Discovery: discovery.Options{BaseURL: "http://x", Endpoints: []discovery.Endpoint{
 			{Target: "http://a/{{pluginId}}", Plugins: []string{"catalog"}},
 			{Target: "http+srv://b/todo", Plugins: []string{"todo"}},

@@ -99,6 +99,9 @@ type own struct {
 	Conditions struct {
 		Timeout time.Duration `mapstructure:"timeout"`
 	} `mapstructure:"conditions"`
+	Permissions struct {
+		FromMetadata bool `mapstructure:"fromMetadata"`
+	} `mapstructure:"permissions"`
 	Identity struct {
 		UserInfoTTL time.Duration `mapstructure:"userInfoTtl"`
 		Leeway      time.Duration `mapstructure:"leeway"`
@@ -139,6 +142,7 @@ func defaults() document {
 	d.Stagedoor.Limits.Answer = 32 << 20
 	d.Stagedoor.Limits.InFlight = 1024
 	d.Stagedoor.Limits.Decision = time.Second
+	d.Stagedoor.Permissions.FromMetadata = true
 	d.Stagedoor.Conditions.Timeout = 10 * time.Second
 	d.Stagedoor.Identity.UserInfoTTL = 5 * time.Second
 	d.Stagedoor.Identity.Precompute = true

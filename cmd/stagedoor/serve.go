@@ -23,6 +23,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/remote"
 	"github.com/stagedoor/stagedoor/adapter/supply"
@@ -142,7 +143,9 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry) (_ *server,
 	}
 	started.simple(who.Close)
 	service := func(_ context.Context, pluginID string) (string, error) { return who.ServiceToken(pluginID) }
-	asker, err := conditions.New(c.Conditions, places, service, log)
+	asks := c.Conditions
+	asks.Owners = owners()
+	asker, err := conditions.New(asks, places, service, log)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +158,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry) (_ *server,
 	}
 	s := adapter.New(adapter.Options{
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
-		Answer: c.Answer, Memory: budget(c.Memory),
+		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata,
 		CORS: c.CORS, Version: version(),
 	}, parts)
 	handler, err := s.Handler()
@@ -163,6 +166,15 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry) (_ *server,
 		return nil, err
 	}
 	return &server{handler: handler, adminHandler: s.AdminHandler(), close: started.close}, nil
+}
+
+// owners are the plugins of the permissions that the stock inventory knows, by name.
+func owners() map[string]string {
+	all := map[string]string{}
+	for _, p := range inventory.Stock().Permissions {
+		all[p.Name] = p.PluginID
+	}
+	return all
 }
 
 // startPolicy starts what brings policies, what decides, in process or remote, and
