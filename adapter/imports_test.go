@@ -59,7 +59,8 @@ var mayImport = map[string][]string{
 	"adapter/fair":          {},
 
 	// What the author's commands do.
-	"adapter/tables": {"adapter/criteria", "adapter/decision", "adapter/inventory", "adapter/offline", "adapter/review", "adapter/tests",
+	"adapter/explain": {"adapter/criteria", "adapter/decision", "adapter/explore", "adapter/inventory", "adapter/offline", "adapter/wire"},
+	"adapter/tables": {"adapter/criteria", "adapter/decision", "adapter/explain", "adapter/inventory", "adapter/offline", "adapter/review", "adapter/tests",
 		"adapter/wire", "adapter/words", "rego"},
 	"adapter/tests": {"adapter/inventory", "adapter/offline", "adapter/decision", "adapter/wire", "adapter/words", "rego"},
 
@@ -72,6 +73,7 @@ var mayImport = map[string][]string{
 		"adapter/discovery",
 		"adapter/engine",
 		"adapter/findings",
+		"adapter/explain",
 		"adapter/identity",
 		"adapter/inventory",
 		"adapter/migrate",
@@ -97,6 +99,7 @@ var mayImportOPA = []string{
 	"adapter/callers",
 	"adapter/decision",
 	"adapter/engine",
+	"adapter/explain",
 	"adapter/explore",
 	"adapter/fixture",
 	"adapter/offline",

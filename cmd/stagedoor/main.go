@@ -47,6 +47,7 @@ func newRoot() *cobra.Command {
 		newServe(),
 		newCheck(),
 		newEval(),
+		newExplain(),
 		newTest(),
 		newDiff(),
 		newMigrate(),

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stagedoor/stagedoor/adapter/explain"
+	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+)
+
+func newExplain() *cobra.Command {
+	var a asked
+	var entrypoint, format string
+	cmd := &cobra.Command{
+		Use:   "explain PATH",
+		Short: "Why a policy decides so, and the smallest change that would turn it",
+		Long: "Explain tells which of the author's rules held, which did not and which depend on the resource, which of them\n" +
+			"decided, and from which rule each part of a condition comes. It ends with the smallest change that would turn\n" +
+			"the answer, which it has decided before. It asks as eval does.",
+		Example: "  stagedoor explain policy --user user:default/ann --permission catalog.entity.delete --resource shop.yaml",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if format != "text" && format != "json" {
+				return fmt.Errorf("--format is text or json, not %s", format)
+			}
+			known, err := loadInventory(a.inventory)
+			if err != nil {
+				return err
+			}
+			questions, err := a.questions(cmd.InOrStdin(), known)
+			if err != nil {
+				return err
+			}
+			return explainAll(cmd.Context(), cmd.OutOrStdout(), args[0], entrypoint, format, questions, known)
+		},
+	}
+	a.flags(cmd)
+	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	cmd.Flags().StringVar(&format, "format", "text", "text or json")
+	return cmd
+}
+
+func explainAll(
+	ctx context.Context, w io.Writer, path, entrypoint, format string, questions []offline.Question, known *inventory.Inventory,
+) (err error) {
+	p, err := offline.Open(ctx, path, offline.Options{Entrypoint: entrypoint})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close(ctx)) }()
+	failed := false
+	for _, q := range questions {
+		e, err := explain.Explain(ctx, p, q, known)
+		if err != nil {
+			return err
+		}
+		failed = failed || e.Error != ""
+		text := []byte(e.Text())
+		if format == "json" {
+			if text, err = json.Marshal(e); err != nil {
+				return err
+			}
+			text = append(text, '\n')
+		}
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+	}
+	if failed {
+		return errFindings
+	}
+	return nil
+}
