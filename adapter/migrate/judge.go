@@ -229,9 +229,13 @@ func (j *judgement) policiesOf() {
 	for _, b := range j.keptBindings {
 		hasMember[b.role] = true
 	}
+	var stopped Place // where the plugin stops reading the file
 	for _, p := range j.in.policies {
 		what := p.String()
 		switch {
+		case stopped.File != "" && !j.in.stored:
+			j.leaveOut(p.at, p.span(), what, "after-collision", "the plugin takes nothing of the file after the collision at %s; mend that", stopped)
+			continue
 		case !j.in.stored && j.fromConfiguration(p.role):
 			j.leaveOut(p.at, p.span(), what, "from-configuration", "%s is made of the app-config; the plugin skips its conditions", p.role)
 			continue
@@ -249,8 +253,9 @@ func (j *judgement) policiesOf() {
 		}
 		for _, earlier := range j.held.policies {
 			if at, ok := earlier.collides(p); ok {
+				stopped = p.at
 				j.find(p.at, Wrong, "collision",
-					"%s has another condition for %s, %s at %s: two deny. The plugin takes the first, and nothing more of the file", p.role, p.resourceType, at, earlier.at)
+					"%s has another condition for %s, %s at %s. Two deny; the plugin takes the first, and nothing more of the file", p.role, p.resourceType, at, earlier.at)
 			}
 		}
 		j.mappingOf(p)

@@ -11,13 +11,15 @@ const entitiesFile = path.join(root, 'catalog/entities.yaml');
  * Starts a Backstage backend that hosts `features` (see backstage/backend.mjs) and waits until it is ready.
  * `endpoints` says where plugins of other processes are: {permission: 'http://…/api/permission'}. `auth` is added to
  * the section `backend.auth`, `permission` to the section of that name; `files` are configuration files merged after
- * that. `baseUrl` is where the backend is seen from outside, if not at its port.
+ * that. `baseUrl` is where the backend is seen from outside, if not at its port. `backend` and `entities` take the place
+ * of backstage/backend.mjs and of the catalog's file.
  *
  * Returns {baseUrl, file, server, service}: `file` is its configuration, and `service` calls plugins with a static
  * token, as a machine does.
  */
 export async function startBackstage(run, options) {
   const { name, features, port, postgres, endpoints = {}, auth = {}, permission = {}, files = [] } = options;
+  const { backend = path.join(root, 'backstage/backend.mjs'), entities = entitiesFile } = options;
   const local = `http://127.0.0.1:${port}`;
   const baseUrl = options.baseUrl ?? local;
   const token = run.secret(randomBytes(24).toString('base64url'));
@@ -36,13 +38,13 @@ export async function startBackstage(run, options) {
     permission: { enabled: true, ...permission },
     catalog: {
       rules: [{ allow: ['API', 'Component', 'Domain', 'Group', 'Location', 'Resource', 'System', 'User'] }],
-      locations: [{ type: 'file', target: entitiesFile }],
+      locations: [{ type: 'file', target: entities }],
       stitchingStrategy: { pollingInterval: { milliseconds: 100 } },
       processingInterval: { minutes: 30 },
     },
   });
   const configs = [file, ...files].flatMap(file => ['--config', file]);
-  const args = [path.join(root, 'backstage/backend.mjs'), ...configs, '--', ...features];
+  const args = [backend, ...configs, '--', ...features];
   const server = run.start(name, process.execPath, args, { env: { ...process.env, NODE_ENV: 'production' } });
   await server.ready(() => answers(`${local}/.backstage/health/v1/readiness`));
   return { baseUrl, file, server, service: new Person('the service', token, baseUrl) };
@@ -92,8 +94,8 @@ export async function signIn(run, baseUrl, ref) {
  * Waits until the catalog has processed its file and returns every entity in it. `service` reads it, so that no policy
  * is asked.
  */
-export async function processedCatalog(service) {
-  const expected = fs.readFileSync(entitiesFile, 'utf8').split(/^---$/m).length + 1; // and the location of the file
+export async function processedCatalog(service, file = entitiesFile) {
+  const expected = fs.readFileSync(file, 'utf8').split(/^---$/m).length + 1; // and the location of the file
   return until('the catalog is processed', async () => {
     const entities = await service.get('catalog/entities');
     const owned = entities.filter(entity => entity.spec.owner);
