@@ -11,10 +11,12 @@ import (
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	schemakind "github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 
+	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 )
 
@@ -71,7 +73,7 @@ const maxLeaves = 50_000
 
 // readData reads the data of a bundle, and holds each file against a data.schema.json
 // beside it.
-func readData(l *list, sources *offline.Sources) *dataFiles {
+func readData(l *list, known *inventory.Inventory, sources *offline.Sources) *dataFiles {
 	d := &dataFiles{}
 	files := sources.Files()
 	_ = fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -112,7 +114,7 @@ func readData(l *list, sources *offline.Sources) *dataFiles {
 		}
 		file.root = doc.Content[0]
 		d.files = append(d.files, file)
-		checkSchema(l, files, name, file)
+		checkSchema(l, known, files, name, file)
 		return nil
 	})
 	return d
@@ -252,7 +254,7 @@ func (d *dataFiles) value() map[string]any {
 }
 
 // checkSchema holds a data file against data.schema.json in its folder.
-func checkSchema(l *list, files fs.FS, name string, file dataFile) {
+func checkSchema(l *list, known *inventory.Inventory, files fs.FS, name string, file dataFile) {
 	beside := path.Join(path.Dir(name), "data.schema.json")
 	text, err := fs.ReadFile(files, beside)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -260,34 +262,45 @@ func checkSchema(l *list, files fs.FS, name string, file dataFile) {
 	}
 	schemaName := path.Join(path.Dir(file.name), "data.schema.json")
 	at := position{file: schemaName, row: 1, col: 1}
-	var schema *jsonschema.Schema
-	if err == nil {
-		schema, err = compileSchema(text)
-	}
-	if err != nil {
-		l.add(at, Error, "schema", "this is no JSON Schema: %v", err)
-		return
-	}
 	var value any
 	if err := file.root.Decode(&value); err != nil {
 		l.add(position{file.name, 1, 1}, Error, "data", "this cannot be read: %v", err)
 		return
 	}
-	invalid, ok := errors.AsType[*jsonschema.ValidationError](schema.Validate(plainJSON(value)))
-	if !ok {
+	value = plainJSON(value)
+	var schema *jsonschema.Schema
+	if err == nil {
+		schema, err = compileSchema(text, keywords{known: known, data: value}.asserted())
+	}
+	if err != nil {
+		l.add(at, Error, "schema", "this is no JSON Schema: %v", err)
 		return
 	}
-	for _, cause := range leavesOf(invalid) {
+	for _, cause := range leavesOf(invalidity(schema.Validate(value))) {
 		where := locate(file.root, cause.InstanceLocation)
 		l.add(position{file.name, where.Line, where.Column}, Error, "schema", "%s: %s, says %s",
 			pathText(append(slices.Clone(file.under), cause.InstanceLocation...)),
-			cause.ErrorKind.LocalizedString(message.NewPrinter(language.English)), schemaName)
+			cause.ErrorKind.LocalizedString(english), schemaName)
 	}
 }
 
-// leavesOf are the innermost causes of a validation error. Of alternatives that all
-// fail the first is told, since one of them would do.
+var english = message.NewPrinter(language.English)
+
+// invalidity is the validation error that err is, or nil.
+func invalidity(err error) *jsonschema.ValidationError {
+	invalid, _ := errors.AsType[*jsonschema.ValidationError](err)
+	return invalid
+}
+
+// leavesOf are the innermost causes of a validation error, or none of nil. What the
+// library says of the names of members has no place; memberNames says it with one.
 func leavesOf(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
+	if e == nil {
+		return nil
+	}
+	if _, ok := e.ErrorKind.(*schemakind.PropertyNames); ok {
+		return nil
+	}
 	if len(e.Causes) == 0 {
 		return []*jsonschema.ValidationError{e}
 	}
@@ -330,7 +343,7 @@ func locate(root *yaml.Node, steps []string) *yaml.Node {
 	return at
 }
 
-func compileSchema(text []byte) (*jsonschema.Schema, error) {
+func compileSchema(text []byte, vocabulary *jsonschema.Vocabulary) (*jsonschema.Schema, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return nil, err
@@ -338,6 +351,8 @@ func compileSchema(text []byte) (*jsonschema.Schema, error) {
 	const name = "urn:data.schema.json"
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft7)
+	compiler.RegisterVocabulary(vocabulary)
+	compiler.AssertVocabs()
 	compiler.UseLoader(jsonschema.SchemeURLLoader{})
 	if err := compiler.AddResource(name, doc); err != nil {
 		return nil, err

@@ -133,7 +133,7 @@ func check(ctx context.Context, at string, sources *offline.Sources, roots []str
 	for _, problem := range sources.Errors {
 		addOPA(l, problem)
 	}
-	data := readData(l, sources)
+	data := readData(l, o.Inventory, sources)
 	rules := permissionRules(l, sources.Modules)
 	s := &source{
 		list: l, data: data, roots: roots,

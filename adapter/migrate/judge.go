@@ -251,33 +251,43 @@ func (j *judgement) policiesOf() {
 			j.find(p.at, Warning, "unknown-key", "%s is no key of a conditional policy%s", name,
 				didYouMean(name, []string{"result", "roleEntityRef", "pluginId", "resourceType", "permissionMapping", "conditions"}))
 		}
-		for _, earlier := range j.held.policies {
-			if at, ok := earlier.collides(p); ok {
-				stopped = p.at
-				j.find(p.at, Wrong, "collision",
-					"%s has another condition for %s, %s at %s. Two deny; the plugin takes the first, and nothing more of the file", p.role, p.resourceType, at, earlier.at)
-			}
-		}
 		j.mappingOf(p)
 		j.rulesOf(p)
-		j.keep(p.at, p.span(), what, "data.rbac.conditions[%q][%q]", p.role, p.resourceType)
+		became := fmt.Sprintf("data.rbac.conditions[%q][%q]", p.role, p.resourceType)
+		var collisions []mapped
+		for _, earlier := range j.held.policies {
+			both := earlier.collides(p)
+			if len(both) == 0 {
+				continue
+			}
+			collisions = append(collisions, both...)
+			j.find(p.at, Wrong, "collision", "%s has another condition for %s, %s at %s. Two deny; of a file the plugin takes the first, and nothing from here on",
+				p.role, p.resourceType, both[0], earlier.at)
+		}
+		if len(collisions) > 0 && !j.in.stored {
+			stopped = p.at
+			p.mapping = collisions
+			became += ", for what two conditions of the role are about, so that it is denied; the rest is left out, as by the plugin"
+		}
+		j.keep(p.at, p.span(), what, "%s", became)
 		j.held.policies = append(j.held.policies, p)
 	}
 }
 
-// collides says for which permission or action two conditional policies both count.
-func (p policy) collides(other policy) (string, bool) {
+// collides says about what two conditional policies of a role both are.
+func (p policy) collides(other policy) []mapped {
 	if p.role != other.role || p.resourceType != other.resourceType {
-		return "", false
+		return nil
 	}
+	var both []mapped
 	for _, a := range p.mapping {
 		for _, b := range other.mapping {
 			if a.action == b.action && (a.name == b.name || a.name == "" || b.name == "") {
-				return cmp.Or(a.name, b.name, a.action), true
+				both = append(both, mapped{at: b.at, name: cmp.Or(a.name, b.name), action: a.action})
 			}
 		}
 	}
-	return "", false
+	return both
 }
 
 func (j *judgement) mappingOf(p policy) {
