@@ -136,11 +136,13 @@ func (s *Server) aside(x *exchange, wait func() error) error {
 // userInfo is what the caller owns.
 func (s *Server) userInfo(ctx context.Context, x *exchange) ([]string, error) {
 	if s.identity.Knows(x.caller) {
-		return s.identity.UserInfo(ctx, x.caller)
+		claims, stale, err := s.identity.UserInfo(ctx, x.caller)
+		x.stale = stale
+		return claims, err
 	}
 	var claims []string
 	err := s.aside(x, func() (err error) {
-		claims, err = s.identity.UserInfo(ctx, x.caller)
+		claims, x.stale, err = s.identity.UserInfo(ctx, x.caller)
 		return err
 	})
 	return claims, err

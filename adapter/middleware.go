@@ -25,8 +25,9 @@ type exchange struct {
 	id      string
 	traceID string
 	caller  identity.Caller
-	party   fair.Party // who gets the shares
-	slot    bool       // is held
+	party   fair.Party    // who gets the shares
+	slot    bool          // is held
+	stale   time.Duration // of user info that could not be renewed, its age
 	body    []byte
 	err     error
 	denied  denials

@@ -130,6 +130,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		Identity: identity.Options{
 			DangerouslyDisableDefaultAuthPolicy: d.Backend.Auth.DangerouslyDisableDefaultAuthPolicy,
 			UserInfoTTL:                         s.Identity.UserInfoTTL,
+			UserInfoStale:                       s.Identity.UserInfoStale,
 			Leeway:                              s.Identity.Leeway,
 			Bare:                                !s.Identity.Precompute,
 			PluginKeyStore:                      identity.PluginKeyStore{Type: d.Backend.Auth.PluginKeyStore.Type},

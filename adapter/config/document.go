@@ -103,9 +103,10 @@ type own struct {
 		FromMetadata bool `mapstructure:"fromMetadata"`
 	} `mapstructure:"permissions"`
 	Identity struct {
-		UserInfoTTL time.Duration `mapstructure:"userInfoTtl"`
-		Leeway      time.Duration `mapstructure:"leeway"`
-		Precompute  bool          `mapstructure:"precompute"`
+		UserInfoTTL   time.Duration `mapstructure:"userInfoTtl"`
+		UserInfoStale time.Duration `mapstructure:"userInfoStale"`
+		Leeway        time.Duration `mapstructure:"leeway"`
+		Precompute    bool          `mapstructure:"precompute"`
 	} `mapstructure:"identity"`
 	Audit struct {
 		Required bool `mapstructure:"required"`

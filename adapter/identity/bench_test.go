@@ -125,7 +125,7 @@ func BenchmarkUserInfo(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := i.UserInfo(b.Context(), c); err != nil {
+		if _, _, err := i.UserInfo(b.Context(), c); err != nil {
 			b.Fatal(err)
 		}
 	}

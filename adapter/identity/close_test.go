@@ -115,7 +115,7 @@ func TestPanicsOfFetchesAreErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	i.client.Transport = panics{}
-	if claims, err := i.UserInfo(t.Context(), caller); err == nil || claims != nil {
+	if claims, _, err := i.UserInfo(t.Context(), caller); err == nil || claims != nil {
 		t.Errorf("user info: %v, %v", claims, err)
 	}
 	if c, err := i.Authenticate(t.Context(), "Bearer "+b.service(spec{})); err == nil || c.Kind != None {
@@ -156,7 +156,7 @@ func TestClose(t *testing.T) {
 			}
 		})
 		waiting.Go(func() {
-			if claims, err := i.UserInfo(t.Context(), caller); err == nil {
+			if claims, _, err := i.UserInfo(t.Context(), caller); err == nil {
 				t.Errorf("user info: %v", claims)
 			}
 		})

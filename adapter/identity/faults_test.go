@@ -94,7 +94,8 @@ func everything(ctx context.Context, i *Identity, token string) ([]string, error
 	if err != nil {
 		return nil, err
 	}
-	return i.UserInfo(ctx, c)
+	refs, _, err := i.UserInfo(ctx, c)
+	return refs, err
 }
 
 // forgetFailures waits for fetches to end, and lets the time pass for which
@@ -146,7 +147,7 @@ func TestNobodyListens(t *testing.T) {
 
 	// It goes away again before it was asked for user info.
 	server.Close()
-	if claims, err := i.UserInfo(t.Context(), c); outcomeOf(Caller{}, err).Status != 503 || claims != nil {
+	if claims, _, err := i.UserInfo(t.Context(), c); outcomeOf(Caller{}, err).Status != 503 || claims != nil {
 		t.Errorf("%v, %v; want 503", claims, err)
 	}
 }
@@ -194,7 +195,7 @@ func TestConcurrency(t *testing.T) {
 						t.Error(err)
 						continue
 					}
-					if claims, err := i.UserInfo(t.Context(), c); err != nil || c.Kind == User && claims[0] != c.User {
+					if claims, _, err := i.UserInfo(t.Context(), c); err != nil || c.Kind == User && claims[0] != c.User {
 						t.Errorf("%v: %v, %v", c, claims, err)
 					}
 					if c.Kind == User {

@@ -66,7 +66,7 @@ func FuzzClaims(f *testing.F) {
 		if c.Kind != User || !c.Direct || c.Actor != "" {
 			t.Fatalf("%v got in by %s %s", c, header, payload)
 		}
-		claims, err := i.UserInfo(t.Context(), c)
+		claims, _, err := i.UserInfo(t.Context(), c)
 		if err != nil && claims != nil {
 			t.Errorf("%v, %v", claims, err)
 		}

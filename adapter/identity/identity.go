@@ -52,7 +52,9 @@
 // [Identity.UserInfo] is remembered per token for [Options].UserInfoTTL from the
 // question on, never longer, and renewed in the background by requests that come in
 // the second half of that time: a token in steady use waits once. Failures are not
-// remembered, but a renewal that failed has a second's pause.
+// remembered, but a renewal that failed has a second's pause. With
+// [Options].UserInfoStale, what was said last of a user is kept for so much longer, and
+// used while the auth backend cannot be reached or fails.
 //
 // No error of this package, and no log line, holds any part of a token.
 package identity
@@ -103,6 +105,7 @@ type Identity struct {
 	tokens    *otter.Cache[fingerprint, *userToken]
 	claims    *otter.Cache[fingerprint, userClaims]
 	renewals  chan struct{} // of claims, each that is under way
+	last      *lastClaims   // nil unless claims may be stale
 	ownKeys   *keyStore
 	issued    *otter.Cache[issuedFor, string]
 }
@@ -140,6 +143,9 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 	if i.claims, err = newClaimsCache(o.UserInfoTTL, log); err != nil {
 		return nil, fmt.Errorf("identity: cache of user info: %w", err)
 	}
+	if i.last, err = newLastClaims(i); err != nil {
+		return nil, fmt.Errorf("identity: cache of last user info: %w", err)
+	}
 	if i.issued, err = newIssuedCache(); err != nil {
 		return nil, fmt.Errorf("identity: cache of issued tokens: %w", err)
 	}
@@ -162,6 +168,9 @@ func (i *Identity) Close() {
 	i.calls.stop()
 	i.tokens.StopAllGoroutines()
 	i.claims.StopAllGoroutines()
+	if i.last != nil {
+		i.last.known.StopAllGoroutines()
+	}
 	i.issued.StopAllGoroutines()
 	i.client.CloseIdleConnections()
 }

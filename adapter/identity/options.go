@@ -9,6 +9,7 @@ import (
 const (
 	defaultUserInfoTTL = 5 * time.Second
 	maxUserInfoTTL     = 10 * time.Minute
+	maxUserInfoStale   = 24 * time.Hour
 	maxLeeway          = 5 * time.Minute
 )
 
@@ -24,6 +25,10 @@ type Options struct {
 	// answer about a token's user is used, and so how late a change of groups may
 	// be noticed. Zero is 5 seconds, as in Backstage; the most is 10 minutes.
 	UserInfoTTL time.Duration
+	// UserInfoStale is stagedoor.identity.userInfoStale: for how long the last answer
+	// about a user goes on to be used while the auth backend gives none. Zero is not
+	// at all; the most is 24 hours.
+	UserInfoStale time.Duration
 	// Leeway is stagedoor.identity.leeway: by how much clocks may differ where exp
 	// and nbf are looked at. Zero, as in Backstage, is not at all; the most is 5
 	// minutes.
@@ -71,6 +76,10 @@ func (o Options) Validate() error {
 	if o.UserInfoTTL < 0 || o.UserInfoTTL > maxUserInfoTTL {
 		problems = append(problems, fmt.Errorf("stagedoor.identity.userInfoTtl: want 0s to %v, have %v",
 			maxUserInfoTTL, o.UserInfoTTL))
+	}
+	if o.UserInfoStale < 0 || o.UserInfoStale > maxUserInfoStale {
+		problems = append(problems, fmt.Errorf("stagedoor.identity.userInfoStale: want 0s to %v, have %v",
+			maxUserInfoStale, o.UserInfoStale))
 	}
 	if o.Leeway < 0 || o.Leeway > maxLeeway {
 		problems = append(problems, fmt.Errorf("stagedoor.identity.leeway: want 0s to %v, have %v",

@@ -12,7 +12,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/peer"
-	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // userClaims are what the auth backend said of a user, and when it was asked. It is
@@ -61,10 +60,7 @@ func (renewing) RefreshAfterReloadFailure(e otter.Entry[fingerprint, userClaims]
 type renewalLog struct{ log *logrus.Entry }
 
 func (l renewalLog) Warn(_ context.Context, message string, err error) {
-	if failure, ok := errors.AsType[*wire.Error](err); ok && failure.Cause != nil {
-		err = failure.Cause
-	}
-	l.log.WithError(err).Warnf("renewing user info: %s; the last one is used until it is too old", message)
+	l.log.WithError(causeOf(err)).Warnf("renewing user info: %s; the last one is used until it is too old", message)
 }
 
 func (l renewalLog) Error(ctx context.Context, message string, err error) {
@@ -84,7 +80,11 @@ type userInfoOf struct {
 func (o userInfoOf) Load(ctx context.Context, _ fingerprint) (userClaims, error) {
 	asked := time.Now()
 	refs, err := o.identity.askUserInfo(ctx, o.user, string(o.token))
-	return userClaims{refs, asked}, err
+	claims := userClaims{refs, asked}
+	if last := o.identity.last; last != nil && err == nil {
+		last.keep(o.user, claims)
+	}
+	return claims, err
 }
 
 // maxRenewals is how many renewals of user info are under way at most. A slow auth
@@ -112,19 +112,30 @@ func (o userInfoOf) Reload(ctx context.Context, key fingerprint, _ userClaims) (
 // CachedUserInfoService of @backstage/backend-defaults 0.19.0 do. The slice is
 // shared and must not be changed. A Caller of another Kind than User owns nothing.
 //
+// Where the auth backend cannot say, and [Options].UserInfoStale allows, they are what
+// it said last, and stale is how long ago it was asked; otherwise stale is 0.
+//
 // The error is a [*wire.Error]: the auth backend's own status where that is 400 or
 // above, 503 where it cannot be reached within 5 seconds or before ctx ends, and
 // 500 where what it says, or the token, makes no sense.
-func (i *Identity) UserInfo(ctx context.Context, c Caller) ([]string, error) {
+func (i *Identity) UserInfo(ctx context.Context, c Caller) (refs []string, stale time.Duration, err error) {
 	u := c.token
 	switch {
 	case u == nil:
-		return nil, nil
+		return nil, 0, nil
 	case u.problem != nil:
-		return nil, u.problem
+		return nil, 0, u.problem
 	case !u.ask:
-		return u.claims, nil
+		return u.claims, 0, nil
+	case i.last != nil:
+		return i.last.userInfo(ctx, u)
 	}
+	refs, err = i.freshUserInfo(ctx, u)
+	return refs, 0, err
+}
+
+// freshUserInfo is what the auth backend says, or has said a moment ago.
+func (i *Identity) freshUserInfo(ctx context.Context, u *credential) ([]string, error) {
 	known, err := i.claims.Get(ctx, u.sum, userInfoOf{i, u.user, u.raw})
 	if err != nil && ctx.Err() != nil {
 		return nil, unavailable(fmt.Errorf("user info: %w", context.Cause(ctx)))
@@ -142,8 +153,8 @@ func (i *Identity) Knows(c Caller) bool {
 	return known
 }
 
-// askUserInfo asks the auth backend about the user whose token it is. The cache may call it in a
-// goroutine of its own.
+// askUserInfo asks the auth backend about the user whose token it is. The cache may
+// call it in a goroutine of its own.
 func (i *Identity) askUserInfo(ctx context.Context, user, token string) (claims []string, err error) {
 	defer func() {
 		if panicked := peer.Panic(recover()); panicked != nil {

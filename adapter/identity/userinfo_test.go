@@ -29,7 +29,8 @@ func info(t *testing.T, i *Identity, token string) ([]string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return i.UserInfo(t.Context(), c)
+	refs, _, err := i.UserInfo(t.Context(), c)
+	return refs, err
 }
 
 func expectInfo(t *testing.T, i *Identity, token string, want ...string) {
@@ -96,7 +97,7 @@ func TestUserInfoOfOthersThanUsers(t *testing.T) {
 	b := newBackstage()
 	i := b.identity(t, Options{})
 	for _, c := range []Caller{{}, {Kind: Service, Actor: "todo"}} {
-		if got, err := i.UserInfo(t.Context(), c); got != nil || err != nil {
+		if got, _, err := i.UserInfo(t.Context(), c); got != nil || err != nil {
 			t.Errorf("%v: %v, %v", c, got, err)
 		}
 	}
@@ -111,7 +112,7 @@ func TestTokensAreNotKept(t *testing.T) {
 	for name, token := range map[string]string{"direct": b.user(spec{}), "through a plugin": b.onBehalf(spec{})} {
 		t.Run(name, func(t *testing.T) {
 			c := caller(t, i, token)
-			if _, err := i.UserInfo(t.Context(), c); err != nil {
+			if _, _, err := i.UserInfo(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
 			raw, sum := weak.Make(&c.token.raw[0]), c.token.sum
@@ -452,7 +453,7 @@ func TestUserInfoInTime(t *testing.T) {
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
 			begun := time.Now()
-			got, err := i.UserInfo(ctx, c)
+			got, _, err := i.UserInfo(ctx, c)
 			cancel()
 			failure, ok := errors.AsType[*wire.Error](err)
 			if !ok || failure.Status != 503 || failure.RetryAfter == 0 || got != nil {
@@ -479,12 +480,12 @@ func TestUserInfoOutlivesWhoAskedFirst(t *testing.T) {
 		defer cancel()
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
-			if _, err := i.UserInfo(ctx, c); err == nil {
+			if _, _, err := i.UserInfo(ctx, c); err == nil {
 				t.Error("the first got an answer")
 			}
 		})
 		synctest.Wait()
-		got, err := i.UserInfo(t.Context(), c)
+		got, _, err := i.UserInfo(t.Context(), c)
 		if err != nil || !slices.Contains(got, "group:default/devs") {
 			t.Errorf("%v, %v", got, err)
 		}
