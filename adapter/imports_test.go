@@ -18,7 +18,7 @@ const (
 var mayImport = map[string][]string{
 	"adapter/criteria":   {},
 	"adapter/discovery":  {},
-	"adapter/inventory":  {},
+	"adapter/inventory":  {"adapter/discovery", "adapter/peer"},
 	"adapter/wire":       {"adapter/criteria"},
 	"adapter/peer":       {},
 	"adapter/words":      {"adapter/criteria"},
@@ -72,6 +72,7 @@ var mayImport = map[string][]string{
 		"adapter/decision",
 		"adapter/discovery",
 		"adapter/engine",
+		"adapter/explore",
 		"adapter/findings",
 		"adapter/explain",
 		"adapter/identity",

@@ -177,7 +177,7 @@ func (d *deciding) tell() {
 			d.add(f.at, Error, "fails", "a part of the policy fails for %s, such as %s, and allows nothing there: %s", countOf(len(f.names)), f.example, f.text)
 			continue
 		}
-		if f.at == d.entry && slices.ContainsFunc([]string{"answer", "params", "rule", "plugin", "resource-type", "empty"}, func(code string) bool { return d.foundOn(f.at.file, code) }) ||
+		if strings.Contains(f.text, "params") && d.foundOn(f.at.file, "params") || f.at == d.entry && slices.ContainsFunc([]string{"answer", "params", "rule", "plugin", "resource-type", "empty"}, func(code string) bool { return d.foundOn(f.at.file, code) }) ||
 			slices.ContainsFunc(d.findings, func(other Finding) bool {
 				return other.File == f.at.file && other.Line == f.at.row && other.Code != "each"
 			}) {
@@ -189,7 +189,7 @@ func (d *deciding) tell() {
 		d.add(d.entry, Warning, "everybody", "%s may do what no rule names, such as a permission of a plugin that is not there yet; name the permissions, actions or resource types that are allowed",
 			names(d.everybody))
 	}
-	if len(d.voided) > 0 {
+	if len(d.voided) > 0 && len(d.everybody) == 0 {
 		d.add(d.place("catalog.location.delete"), Warning, "voided",
 			"%s may delete locations whatever they hold, and with them entities that catalog.entity.delete keeps from them; deny catalog.location.delete to whom entities are not all theirs", names(d.voided))
 	}
@@ -254,10 +254,11 @@ func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.S
 	if len(pending) == 0 {
 		return nil
 	}
+	permissions := append(slices.Clone(s.words.inventory.Permissions), s.possible()...)
 	incomplete := false
 	each := func(see func(*ast.Term, map[string]bool, evaluation)) bool {
 		for _, class := range report.Callers.List {
-			for _, permission := range s.words.inventory.Permissions {
+			for _, permission := range permissions {
 				w.permission = permission
 				input := inputOf(permission, class.Example)
 				done := w.explore(looking, txn, input, func(answers map[string]bool, e evaluation) { see(input, answers, e) })
@@ -298,6 +299,31 @@ func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.S
 		}
 	}
 	return nil
+}
+
+// possible are permissions of plugins that the inventory does not know and that the
+// policy has rules of: whatever such a plugin could publish that the policy names.
+func (s *source) possible() []inventory.Permission {
+	var all []inventory.Permission
+	for _, plugin := range slices.Sorted(maps.Keys(s.words.own)) {
+		names := map[string]bool{plugin + ".check.unheard.of": true}
+		for _, c := range s.constants {
+			if c.node.root().kinds == permissionName && strings.HasPrefix(c.text, plugin+".") {
+				names[c.text] = true
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			for _, action := range []string{"", "create", "read", "update", "delete"} {
+				all = append(all, inventory.Permission{Name: name, Type: "basic", Attributes: inventory.Attributes{Action: action}})
+				for _, resourceType := range s.words.ownTypes[plugin] {
+					all = append(all, inventory.Permission{
+						Name: name, Type: "resource", Attributes: inventory.Attributes{Action: action}, ResourceType: resourceType,
+					})
+				}
+			}
+		}
+	}
+	return all
 }
 
 // foundIn is whether something was found in the rule already, which is cause enough.

@@ -86,3 +86,23 @@ func found(t *testing.T, archive *txtar.Archive) string {
 	}
 	return lines.String()
 }
+
+// TestReadyBundles holds the ready policies to having nothing that check speaks of.
+func TestReadyBundles(t *testing.T) {
+	bundles, err := filepath.Glob("../../bundles/*/.manifest")
+	if err != nil || len(bundles) < 4 {
+		t.Fatal("too few bundles", bundles, err)
+	}
+	for _, manifest := range bundles {
+		reports, err := findings.Check(t.Context(), []string{filepath.Dir(manifest)}, findings.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range reports[0].Findings {
+			t.Error(f)
+		}
+		if reports[0].Questions == 0 {
+			t.Errorf("%s: nothing was decided", manifest)
+		}
+	}
+}

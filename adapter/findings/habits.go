@@ -9,6 +9,7 @@ import (
 // checkHabits looks for expressions that are well formed and that hardly anybody
 // means.
 func (s *source) checkHabits(m *ast.Module) {
+	s.checkOpposites(m)
 	for _, rule := range m.Rules {
 		for each := rule; each != nil; each = each.Else {
 			s.checkBody(each.Body)
@@ -28,6 +29,49 @@ func (s *source) checkHabits(m *ast.Module) {
 		})
 		visit.Walk(rule)
 	}
+}
+
+// maxAlternatives is how many bodies of a rule are held against each other.
+const maxAlternatives = 100
+
+// checkOpposites looks for two bodies of a rule that are alike but for a not: one of
+// them always holds where the rest does.
+func (s *source) checkOpposites(m *ast.Module) {
+	byPath := map[string][]*ast.Rule{}
+	for _, rule := range m.Rules {
+		if rule.Default || rule.Else != nil {
+			continue
+		}
+		path := rule.Head.String()
+		for _, other := range byPath[path] {
+			if what := opposite(rule.Body, other.Body); what != "" {
+				s.add(positionOf(rule.Head.Location), Warning, "always", "this or the rule at line %d holds whatever %s is; leave that out of both, and one of them",
+					other.Location.Row, oneLine(what))
+			}
+		}
+		if len(byPath[path]) < maxAlternatives {
+			byPath[path] = append(byPath[path], rule)
+		}
+	}
+}
+
+// opposite is the expression in which alone two bodies differ, by a not.
+func opposite(a, b ast.Body) string {
+	if len(a) != len(b) {
+		return ""
+	}
+	what := ""
+	for i := range a {
+		if a[i].Equal(b[i]) {
+			continue
+		}
+		one, other := strings.TrimPrefix(a[i].String(), "not "), strings.TrimPrefix(b[i].String(), "not ")
+		if what != "" || one != other || a[i].Negated == b[i].Negated {
+			return ""
+		}
+		what = one
+	}
+	return what
 }
 
 func (s *source) checkBody(body ast.Body) {

@@ -36,9 +36,9 @@ type reading struct {
 type ruleCall struct {
 	rule   *permissionRule
 	params *node
-	term   *ast.Term
 	at     position
 	test   bool
+	in     *ast.Rule
 }
 
 // An access is a step to a member.
@@ -55,6 +55,7 @@ type documentUse struct {
 	node   *node
 	at     position
 	test   bool
+	in     *ast.Rule
 }
 
 // kinds says what the members of a decision or a condition are.
@@ -81,8 +82,8 @@ type dataRef struct {
 	path    []string // its ground part
 	at      position
 	negated bool
+	list    bool // whether a comprehension reads it
 	rule    *ast.Rule
-	text    string
 }
 
 // Bounds of reading functions anew.
@@ -99,11 +100,12 @@ type scope struct {
 	rule    *ast.Rule
 	depth   int
 	negated bool
+	list    bool
 	free    bool
 }
 
 func (s *scope) inner() *scope {
-	return &scope{up: s, vars: map[ast.Var]*node{}, module: s.module, rule: s.rule, depth: s.depth, negated: s.negated, free: s.free}
+	return &scope{up: s, vars: map[ast.Var]*node{}, module: s.module, rule: s.rule, depth: s.depth, negated: s.negated, list: s.list, free: s.free}
 }
 
 func (s *scope) find(v ast.Var) *node {
@@ -368,7 +370,7 @@ func (r *reading) term(s *scope, t *ast.Term) *node {
 
 func (r *reading) list(s *scope, body ast.Body, item *ast.Term, n *node) *node {
 	in := s.inner()
-	in.negated = false
+	in.negated, in.list = false, true
 	r.body(in, body)
 	unify(n.element(), r.term(in, item))
 	return n.root()
@@ -376,7 +378,7 @@ func (r *reading) list(s *scope, body ast.Body, item *ast.Term, n *node) *node {
 
 func (r *reading) object(s *scope, object ast.Object, t *ast.Term) *node {
 	n := &node{jsonTypes: isObject, literals: []*ast.Term{t}}
-	use := &documentUse{object, n, positionOf(t.Location), r.test}
+	use := &documentUse{object, n, positionOf(t.Location), r.test, s.rule}
 	object.Foreach(func(k, v *ast.Term) {
 		value := r.term(s, v)
 		if name, ok := k.Value.(ast.String); ok {
@@ -461,7 +463,7 @@ func (r *reading) path(s *scope, ref ast.Ref, t *ast.Term) *node {
 }
 
 func (r *reading) noteData(s *scope, ref ast.Ref, t *ast.Term) {
-	use := dataRef{at: positionOf(t.Location), negated: s.negated, rule: s.rule, text: string(t.Location.Text)}
+	use := dataRef{at: positionOf(t.Location), negated: s.negated, list: s.list, rule: s.rule}
 	for _, step := range ref[1:] {
 		name, ok := step.Value.(ast.String)
 		if !ok {
@@ -517,7 +519,7 @@ func (r *reading) function(s *scope, path ast.Ref, operator *ast.Term, args []*a
 	}
 	if rule := r.rules[path.String()]; rule != nil {
 		if len(args) >= 2 {
-			r.calls = append(r.calls, ruleCall{rule, nodes[1], args[1], positionOf(at), r.test})
+			r.calls = append(r.calls, ruleCall{rule, nodes[1], positionOf(at), r.test, s.rule})
 		}
 		return &node{jsonTypes: isBoolean}
 	}

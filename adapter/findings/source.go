@@ -28,6 +28,7 @@ type vocabulary struct {
 	rules         []string
 	schemas       map[string][]inventory.Rule // by name
 	own           map[string]bool             // plugins that the policy has rules of and the inventory does not
+	ownTypes      map[string][]string         // the resource types of those rules
 }
 
 func newVocabulary(i *inventory.Inventory, rules []*explore.PermissionRule) *vocabulary {
@@ -46,6 +47,12 @@ func newVocabulary(i *inventory.Inventory, rules []*explore.PermissionRule) *voc
 		v.resourceTypes = append(v.resourceTypes, r.ResourceType)
 		if !slices.Contains(v.plugins, r.PluginID) {
 			v.own[r.PluginID] = true
+			if v.ownTypes == nil {
+				v.ownTypes = map[string][]string{}
+			}
+			if !slices.Contains(v.ownTypes[r.PluginID], r.ResourceType) {
+				v.ownTypes[r.PluginID] = append(v.ownTypes[r.PluginID], r.ResourceType)
+			}
 		}
 	}
 	for plugin := range v.own {
@@ -87,22 +94,23 @@ type source struct {
 	roots []string // that other bundles cover
 	texts map[*node][]*constant
 	free  map[*node]map[string]bool // texts that a value has besides those of its kind
-	keys  map[string]bool           // texts that are keys of the author's own objects
+	keys  map[*node]map[string]bool // texts that are keys of objects
+	plain map[*node]map[string]bool // texts that are not
 }
 
 func (s *source) check() {
-	s.texts, s.free, s.keys = map[*node][]*constant{}, map[*node]map[string]bool{}, map[string]bool{}
+	s.texts, s.free = map[*node][]*constant{}, map[*node]map[string]bool{}
+	s.keys, s.plain = map[*node]map[string]bool{}, map[*node]map[string]bool{}
 	for _, c := range s.constants {
 		root := c.node.root()
 		s.texts[root] = append(s.texts[root], c)
 		if c.key {
-			s.keys[c.text] = true
+			note(s.keys, root, c.text)
+		} else {
+			note(s.plain, root, c.text)
 		}
 		if c.free {
-			if s.free[root] == nil {
-				s.free[root] = map[string]bool{}
-			}
-			s.free[root][c.text] = true
+			note(s.free, root, c.text)
 		}
 	}
 	s.checkAccesses()
@@ -125,6 +133,13 @@ func (s *source) check() {
 	for _, name := range slices.Sorted(maps.Keys(s.modules)) {
 		s.checkHabits(s.modules[name])
 	}
+}
+
+func note(in map[*node]map[string]bool, n *node, text string) {
+	if in[n] == nil {
+		in[n] = map[string]bool{}
+	}
+	in[n][text] = true
 }
 
 func (s *source) checkAccesses() {
@@ -252,7 +267,7 @@ func (s *source) checkRef(c *constant, exact, user bool) {
 		if exact {
 			s.add(c.at, Error, "reference", "references are compared letter for letter and Backstage writes them in lower case, so that %s is nobody; write %s", text, low)
 		}
-	case !strings.ContainsAny(text, ":/") && s.keys[text]: // a name of the author's own, such as a role
+	case !strings.ContainsAny(text, ":/") && s.keys[c.node.root()][text] && s.plain[c.node.root()][text]: // a name of the author's own, such as a role
 	default:
 		s.add(c.at, Error, "reference", "%q is no full entity reference, so that it is nobody; write %s", text, fullRef(low, user))
 	}
@@ -374,6 +389,7 @@ func (s *source) checkCall(call ruleCall) {
 		if !ok {
 			continue
 		}
+		s.checkEmpty(call.rule.Name, call.rule.ResourceType, object, positionOf(literal.Location), call.in)
 		s.checkParams(call.rule.Name, schema, object, n, positionOf(literal.Location))
 	}
 	if len(n.literals) == 0 && n.schema != nil {
@@ -484,6 +500,35 @@ func (s *source) checkParams(rule string, raw json.RawMessage, object ast.Object
 			s.add(at, Error, "params", "%s needs the param %s; write {%s}", rule, name, example(raw))
 		}
 	}
+}
+
+// checkEmpty looks for a list that may be empty where an empty one means everything.
+func (s *source) checkEmpty(rule, resourceType string, params ast.Object, at position, in *ast.Rule) {
+	for _, list := range emptyMeansAll {
+		if list.rule != rule || list.resourceType != resourceType {
+			continue
+		}
+		value := params.Get(ast.StringTerm(list.param))
+		switch v := valueOf(value).(type) {
+		case nil:
+			s.add(at, Error, "empty", "%s without %s holds for everything; name what is meant", rule, list.param)
+		case *ast.Array:
+			if v.Len() == 0 {
+				s.add(positionOf(value.Location), Error, "empty", "%s with no %s holds for everything; name what is meant", rule, list.param)
+			}
+		default:
+			if in == nil || !strings.Contains(in.String(), "count("+value.String()+")") {
+				s.add(positionOf(value.Location), Error, "empty", "%s holds for everything where %s is empty, and this list may be; write count(%s) > 0 in the same rule", rule, list.param, value)
+			}
+		}
+	}
+}
+
+func valueOf(t *ast.Term) ast.Value {
+	if t == nil {
+		return nil
+	}
+	return t.Value
 }
 
 func (s *source) checkParam(rule, name string, schema *paramsSchema, n *node, v *ast.Term) {
@@ -612,7 +657,7 @@ func (s *source) checkCondition(use *documentUse, member func(string) *ast.Term)
 	params := member("params")
 	for _, name := range names {
 		rules := s.words.schemas[name]
-		if types := s.constantsOf(use.node.field("resourceType")); len(types) > 0 {
+		if types := s.constantsOf(use.node.field("resourceType")); len(types) == 1 && len(names) == 1 {
 			kept := slices.DeleteFunc(slices.Clone(rules), func(r inventory.Rule) bool { return !slices.Contains(types, r.ResourceType) })
 			if len(rules) > 0 && len(kept) == 0 {
 				s.add(use.at, Error, "rule", "%s is a rule of %s, not of %s", name, rules[0].ResourceType, strings.Join(types, " or "))
@@ -624,12 +669,14 @@ func (s *source) checkCondition(use *documentUse, member func(string) *ast.Term)
 		}
 		schema := rules[0].ParamsSchema
 		if params == nil {
+			s.checkEmpty(name, rules[0].ResourceType, ast.NewObject(), use.at, use.in)
 			if read := readParamsSchema(schema); read != nil && len(read.Properties) > 0 {
 				s.add(use.at, Error, "params", "%s needs params; write \"params\": {%s}", name, example(schema))
 			}
 			continue
 		}
 		if object, ok := params.Value.(ast.Object); ok {
+			s.checkEmpty(name, rules[0].ResourceType, object, positionOf(params.Location), use.in)
 			s.checkParams(name, schema, object, use.node.field("params"), positionOf(params.Location))
 		}
 	}
@@ -685,7 +732,9 @@ func (s *source) checkDataRefs() {
 		}
 		last := use.path[min(s.known(use.path), len(use.path)-1)]
 		holds := "so the rule that reads it never holds here"
-		if use.negated {
+		if use.list {
+			holds = "so the list that is made of it is empty"
+		} else if use.negated {
 			holds = "so what stands under not here holds for everybody, or the body fails"
 		} else if use.rule != nil && negated[use.rule.Ref().GroundPrefix().String()] {
 			holds = fmt.Sprintf("so %s never holds, and not %s is true for everybody", shortName(use.rule), shortName(use.rule))

@@ -21,6 +21,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -203,3 +204,37 @@ var stock = sync.OnceValue(func() *Inventory {
 // Stock returns the inventory that is in the binary, of the plugins that many
 // Backstages have. All callers share it and must not change it.
 func Stock() *Inventory { return stock() }
+
+// Params says in short what params the rule takes, such as
+//
+//	label: string, value?: string
+func (r Rule) Params() string {
+	var schema struct {
+		Properties map[string]struct {
+			Type  any `json:"type"`
+			Items struct {
+				Type any `json:"type"`
+			} `json:"items"`
+		} `json:"properties"`
+		Required []string `json:"required"`
+	}
+	if len(r.ParamsSchema) == 0 || json.Unmarshal(r.ParamsSchema, &schema) != nil {
+		return "any"
+	}
+	var params []string
+	for _, name := range slices.Sorted(maps.Keys(schema.Properties)) {
+		p := schema.Properties[name]
+		text := fmt.Sprint(p.Type)
+		if text == "array" {
+			text = fmt.Sprint(p.Items.Type) + "[]"
+		}
+		if !slices.Contains(schema.Required, name) {
+			name += "?"
+		}
+		params = append(params, name+": "+text)
+	}
+	if len(params) == 0 {
+		return "none"
+	}
+	return strings.Join(params, ", ")
+}

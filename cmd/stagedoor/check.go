@@ -117,10 +117,14 @@ func writeJSON(w io.Writer, reports []findings.Report) error {
 	for _, report := range reports {
 		all = append(all, report.Findings...)
 	}
+	return writeIndented(w, map[string]any{"findings": all})
+}
+
+func writeIndented(w io.Writer, value any) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(map[string]any{"findings": all})
+	return encoder.Encode(value)
 }
 
 // writeGitHub writes workflow commands, which GitHub Actions shows beside the lines.

@@ -48,6 +48,7 @@ func newRoot() *cobra.Command {
 		newCheck(),
 		newEval(),
 		newExplain(),
+		newInventory(),
 		newTest(),
 		newDiff(),
 		newMigrate(),

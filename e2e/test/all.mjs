@@ -9,3 +9,4 @@ import './wrapper.test.mjs';
 import './listing.test.mjs';
 import './faults.test.mjs';
 import './audit.test.mjs';
+import './inventory.test.mjs';
