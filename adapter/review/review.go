@@ -25,6 +25,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -76,12 +77,21 @@ type Comparer struct {
 
 type ruleName struct{ name, resourceType string }
 
-// NewComparer returns a Comparer that knows the rules of policies. Where these differ
-// in whether a list means "any of", it is taken to mean nothing.
+// NewComparer returns a Comparer that knows the rules of policies.
 func NewComparer(policies ...*offline.Policy) *Comparer {
+	rules := make([][]*explore.PermissionRule, len(policies))
+	for i, p := range policies {
+		rules[i] = p.Rules()
+	}
+	return ComparerOf(rules...)
+}
+
+// ComparerOf returns a Comparer that knows rules. Where these differ in whether a list
+// means "any of", it is taken to mean nothing.
+func ComparerOf(of ...[]*explore.PermissionRule) *Comparer {
 	c := &Comparer{anyOf: make(map[ruleName]string)}
-	for _, p := range policies {
-		for _, r := range p.Rules() {
+	for _, rules := range of {
+		for _, r := range rules {
 			key := ruleName{r.Name, r.ResourceType}
 			if known, ok := c.anyOf[key]; ok && known != r.AnyOf {
 				c.anyOf[key] = ""
