@@ -28,7 +28,7 @@ func TestDefaultIsServedWithoutTests(t *testing.T) {
 // two of the bundles claim the same, so that opa checks them together.
 func TestRoots(t *testing.T) {
 	owners := map[string]string{}
-	for _, bundle := range []string{"default", "ownership", "rbac", "wrapper"} {
+	for _, bundle := range []string{"default", "ownership", "rbac", "regulated", "wrapper"} {
 		var manifest struct{ Roots []string }
 		decode(t, bundle+"/.manifest", &manifest)
 		for _, root := range manifest.Roots {
@@ -52,6 +52,7 @@ func TestRoots(t *testing.T) {
 	want := map[string]string{
 		"backstage/authz": "default", "backstage/authz_test": "default",
 		"ownership": "ownership", "ownership_test": "ownership",
+		"regulated": "regulated", "regulated_test": "regulated",
 		"rbac": "rbac", "rbac_members": "rbac", "rbac_test": "rbac",
 		"rbac_policy": "wrapper", "rbac_policy_test": "wrapper",
 	}

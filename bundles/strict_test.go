@@ -14,7 +14,7 @@ import (
 // function that is given what it cannot take fails the decision. In opa test it is
 // undefined.
 func TestNoBuiltinFails(t *testing.T) {
-	for _, bundle := range []string{"default", "ownership", "rbac", "wrapper"} {
+	for _, bundle := range []string{"default", "ownership", "rbac", "regulated", "wrapper"} {
 		t.Run(bundle, func(t *testing.T) {
 			modules, store, err := tester.Load([]string{"../rego", bundle}, isLibraryTest)
 			if err != nil {

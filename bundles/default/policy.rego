@@ -6,7 +6,8 @@
 #
 #   So creating (`catalog.entity.create`, `catalog.location.create`, `scaffolder.task.create`, …) and whatever has no
 #   action (`scaffolder.action.execute`, `kubernetes.proxy`, …) is for admins until a rule of yours says otherwise, and
-#   so are the devtools: their permissions have the action `read`, yet show the configuration of the backend.
+#   so is what shows how Backstage is run rather than what it holds: the devtools, policies, ingestion and the like have
+#   permissions with the action `read` too.
 #
 #   Who is an admin is data: put references such as `group:default/platform` or `user:default/ann` into data.json.
 # schemas:
@@ -22,19 +23,44 @@ import data.backstage.catalog
 # entrypoint: true
 default allow := false
 
+# METADATA
+# title: Admins may do everything
 allow if _is_admin
 
+# METADATA
+# title: Whoever is signed in reads
 allow if {
 	input.permission.attributes.action == "read"
-	not startswith(input.permission.name, "devtools.")
+	not _is_administrative
 	_is_signed_in
 }
 
+# METADATA
+# title: Owners change and delete what is theirs
 allow if {
 	input.permission.resourceType == "catalog-entity"
 	input.permission.attributes.action in {"update", "delete"}
 	_is_signed_in
 	catalog.is_entity_owner(input.resource, {"claims": _claims})
+}
+
+# METADATA
+# title: What only administrators read
+# description: |
+#   Permissions with the action `read` that show how Backstage is run rather than what it holds: configuration, policies,
+#   ingestion, usage.
+# scope: document
+_is_administrative if startswith(input.permission.name, "devtools.")
+
+_is_administrative if startswith(input.permission.name, "policy.")
+
+_is_administrative if input.permission.name in {
+	"adoption-insights.events.read",
+	"catalog.entities.unprocessed.read",
+	"catalog.ingestion.read",
+	"extensions.plugin.configuration.read",
+	"orchestrator.instanceAdminView",
+	"orchestrator.workflowAdminView",
 }
 
 _is_signed_in if input.identity.user

@@ -21,7 +21,7 @@ test_nobody_reads_without_identity if {
 }
 
 test_devtools_are_denied[note] if {
-	some note in ["devtools.administer", "devtools.config", "devtools.info"]
+	some note in ["devtools.administer", "devtools.config", "devtools.info", "catalog.ingestion.read"]
 	permission := _basic_permission(note, {"action": "read"})
 	not authz.allow with input as {"permission": permission, "identity": _bob}
 	authz.allow with input as {"permission": permission, "identity": _root}
@@ -73,6 +73,17 @@ test_everything_else_is_denied[note] if {
 test_nobody_is_admin_without_data if {
 	input_of_root := {"permission": _admin_only.create, "identity": _root}
 	not authz.allow with input as input_of_root with authz.admins as []
+}
+
+test_policies_are_not_read if {
+	permission := {
+		"name": "policy.entity.read",
+		"type": "resource",
+		"attributes": {"action": "read"},
+		"resourceType": "policy-entity",
+	}
+	not authz.allow with input as {"permission": permission, "identity": _bob, "resource": {}}
+	authz.allow with input as {"permission": permission, "identity": _root, "resource": {}}
 }
 
 _changes := {

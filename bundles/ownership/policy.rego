@@ -9,7 +9,7 @@
 #   - What is in production is not deleted, and not changed at all while `change_freeze` is true.
 #   - Everybody runs templates, sees and cancels the tasks that are his own, does not see steps and parameters tagged
 #     `internal`, and does not run the `restricted_actions`.
-#   - Every other thing can be read, the devtools excepted. Admins may do everything.
+#   - Every other thing can be read, but for what shows how Backstage is run. Admins may do everything.
 #
 #   The settings are in `data.ownership.config`. In production the rules of the catalog and the scaffolder become
 #   conditions that the plugins apply; in `opa test` they judge the whole resource in `input.resource`.
@@ -26,15 +26,21 @@ import data.backstage.scaffolder
 # entrypoint: true
 default allow := false
 
+# METADATA
+# title: Admins may do everything
 allow if _is_admin
 
+# METADATA
+# title: Every other thing is read
 allow if {
 	input.permission.attributes.action == "read"
 	not _has_own_rule
-	not startswith(input.permission.name, "devtools.")
+	not _is_administrative
 	_is_signed_in
 }
 
+# METADATA
+# title: Entities are seen by everybody, private ones by their owners
 allow if {
 	input.permission.resourceType == "catalog-entity"
 	input.permission.attributes.action == "read"
@@ -42,6 +48,8 @@ allow if {
 	_is_visible
 }
 
+# METADATA
+# title: Entities are changed by their owners and maintainers
 allow if {
 	input.permission.resourceType == "catalog-entity"
 	input.permission.attributes.action in {"update", "delete"}
@@ -51,23 +59,31 @@ allow if {
 	not _is_frozen
 }
 
+# METADATA
+# title: Everybody runs templates
 allow if {
 	input.permission.name == "scaffolder.task.create"
 	_is_signed_in
 }
 
+# METADATA
+# title: Tasks are for whoever created them
 allow if {
 	input.permission.resourceType == "scaffolder-task"
 	_is_signed_in
 	scaffolder.is_task_owner(input.resource, {"createdBy": [input.identity.user]})
 }
 
+# METADATA
+# title: Internal steps and parameters are hidden
 allow if {
 	input.permission.resourceType == "scaffolder-template"
 	_is_signed_in
 	not scaffolder.has_tag(input.resource, {"tag": "internal"})
 }
 
+# METADATA
+# title: Restricted actions are not run
 allow if {
 	input.permission.name == "scaffolder.action.execute"
 	_is_signed_in
@@ -79,6 +95,25 @@ allow if {
 #   True for resources of which it depends who reads them. Not written into the rule above, since a basic permission has
 #   no resourceType, and `not` over an undefined argument is undefined.
 _has_own_rule if input.permission.resourceType in {"catalog-entity", "scaffolder-task", "scaffolder-template"}
+
+# METADATA
+# title: What only administrators read
+# description: |
+#   Permissions with the action `read` that show how Backstage is run rather than what it holds: configuration, policies,
+#   ingestion, usage.
+# scope: document
+_is_administrative if startswith(input.permission.name, "devtools.")
+
+_is_administrative if startswith(input.permission.name, "policy.")
+
+_is_administrative if input.permission.name in {
+	"adoption-insights.events.read",
+	"catalog.entities.unprocessed.read",
+	"catalog.ingestion.read",
+	"extensions.plugin.configuration.read",
+	"orchestrator.instanceAdminView",
+	"orchestrator.workflowAdminView",
+}
 
 _is_visible if not catalog.has_annotation(input.resource, {"annotation": "example.com/visibility", "value": "private"})
 
@@ -93,6 +128,8 @@ _is_maintained if {
 
 _is_org if catalog.is_entity_kind(input.resource, {"kinds": data.ownership.config.org_kinds})
 
+# METADATA
+# title: What is in production is frozen
 _is_frozen if {
 	_is_frozen_in_production
 	catalog.has_spec(input.resource, {"key": "lifecycle", "value": "production"})

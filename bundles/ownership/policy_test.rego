@@ -106,12 +106,23 @@ test_basic_permission_is_allowed[note] if {
 
 test_basic_permission_is_denied[note] if {
 	some note, permission in {
+		"ingestion": {"name": "catalog.ingestion.read", "type": "basic", "attributes": {"action": "read"}},
 		"devtools": {"name": "devtools.config", "type": "basic", "attributes": {"action": "read"}},
 		"create": {"name": "catalog.entity.create", "type": "basic", "attributes": {"action": "create"}},
 		"no action": {"name": "kubernetes.proxy", "type": "basic", "attributes": {}},
 	}
 	not ownership.allow with input as {"permission": permission, "identity": _bob}
 	ownership.allow with input as {"permission": permission, "identity": _root}
+}
+
+test_policies_are_not_read if {
+	permission := {
+		"name": "policy.entity.read",
+		"type": "resource",
+		"attributes": {"action": "read"},
+		"resourceType": "policy-entity",
+	}
+	not ownership.allow with input as {"permission": permission, "identity": _bob, "resource": {}}
 }
 
 _read(identity, entity) := {
