@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -60,6 +61,8 @@ type Options struct {
 	CORS *cors.Options
 	// Version is what /version says.
 	Version string
+	// Admin is for the operator's API.
+	Admin AdminOptions
 }
 
 // requestTimeout bounds a request with all that is asked on its behalf.
@@ -94,8 +97,9 @@ type Server struct {
 	log        *logrus.Entry
 	registry   *prometheus.Registry
 	metrics    *metrics
-	slots      *fair.Pool // of requests that are worked on
-	asking     *fair.Pool // of requests that wait for user info
+	ending     atomic.Bool // see End
+	slots      *fair.Pool  // of requests that are worked on
+	asking     *fair.Pool  // of requests that wait for user info
 	memory     memory
 	buffers    sync.Pool // of *[]byte, for bodies and answers
 }
@@ -110,6 +114,10 @@ func New(o Options, p Parts) *Server {
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
 }
+
+// End says that this process is going to end: it is not ready from here on, and answers
+// all the same.
+func (s *Server) End() { s.ending.Store(true) }
 
 // The routes of the permission API, relative to the base path.
 const (

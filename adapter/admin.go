@@ -2,7 +2,10 @@ package adapter
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -15,14 +18,27 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
+// AdminOptions say what the operator's API tells to whom.
+type AdminOptions struct {
+	// Token opens what is for operators alone; empty for none.
+	Token string
+	// Data is whether decisions can be asked (POST /v1/data).
+	Data bool
+}
+
 // AdminHandler returns what is for operators, to be served at
-// stagedoor.admin.listen, which must not be reachable from outside: it asks for
-// no credentials.
+// stagedoor.admin.listen.
+//
+// For everybody who can reach it, such as probes and scrapers:
 //
 //   - GET /health: the process lives.
 //   - GET /ready: 200 once a policy is active and fresh enough, else 503 with what
-//     it waits for.
-//   - GET /version, /status, /metrics (Prometheus).
+//     it waits for, and from the moment on at which the process is told to end.
+//   - GET /metrics (Prometheus), /version, and of /status whether it is ready.
+//
+// For operators alone (see [Server.operator]):
+//
+//   - GET /status: the policy that serves, and what was refused.
 //   - POST /v1/data/{entrypoint}: a decision in the shape of OPA's data API, for a
 //     stock permission backend with the OPA wrapper module.
 func (s *Server) AdminHandler() http.Handler {
@@ -35,14 +51,69 @@ func (s *Server) AdminHandler() http.Handler {
 	get("/version", s.version)
 	get("/status", s.status)
 	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
-	data := routed(s.withOperatorBody(s.admitted(s.data)), writeOPAError)
-	router.Handle("/v1/data/{entrypoint:.+}", data).Methods(http.MethodPost)
+	if s.options.Admin.Data {
+		data := routed(s.operators(s.withOperatorBody(s.admitted(s.data))), writeOPAError)
+		router.Handle("/v1/data/{entrypoint:.+}", data).Methods(http.MethodPost)
+	}
 	router.NotFoundHandler = s.route(notFound)
 	router.MethodNotAllowedHandler = router.NotFoundHandler
 	return s.observed(router, nil)
 }
 
+// operator reports whether a request is an operator's: it comes with the token, with a
+// client certificate that was verified, through a unix socket, or from this machine.
+//
+// From this machine counts only where nobody hands it on: no proxy says that it
+// forwards it, and Host names this machine, which it does not where a web page has
+// its own name resolve to a loopback address.
+func (s *Server) operator(r *http.Request) bool {
+	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && s.options.Admin.Token != "" {
+		have, want := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(s.options.Admin.Token))
+		return subtle.ConstantTimeCompare(have[:], want[:]) == 1
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		return true
+	}
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
+		if len(r.Header.Values(name)) > 0 {
+			return false
+		}
+	}
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && local.Network() == "unix" {
+		return true
+	}
+	from, _, err := net.SplitHostPort(r.RemoteAddr)
+	return err == nil && isLoopback(from) && isLoopback(hostOf(r.Host))
+}
+
+// hostOf is a Host header's name without its port.
+func hostOf(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return strings.Trim(host, "[]")
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// operators lets operators alone in.
+func (s *Server) operators(next handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if !s.operator(r) {
+			return wire.AuthenticationError("This is for operators: ask from this machine, with the token of " +
+				"stagedoor.admin.token, or with a client certificate")
+		}
+		return next(w, r)
+	}
+}
+
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) error {
+	if s.ending.Load() {
+		return wire.ServiceUnavailableError(1, "this process is ending")
+	}
 	status := s.supply()
 	if !status.Ready {
 		return wire.ServiceUnavailableError(1, "waiting for %s", status.Waiting)
@@ -54,8 +125,12 @@ func (s *Server) version(w http.ResponseWriter, _ *http.Request) error {
 	return writeValue(w, map[string]string{"version": s.options.Version})
 }
 
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
-	return writeValue(w, s.supply())
+func (s *Server) status(w http.ResponseWriter, r *http.Request) error {
+	status := s.supply()
+	if !s.operator(r) {
+		return writeValue(w, map[string]bool{"ready": status.Ready})
+	}
+	return writeValue(w, status)
 }
 
 func writeValue(w http.ResponseWriter, v any) error {
@@ -132,6 +207,8 @@ func writeOPAError(w http.ResponseWriter, _ *http.Request, err error) {
 	switch failed.Status {
 	case http.StatusBadRequest:
 		code = "invalid_parameter"
+	case http.StatusUnauthorized:
+		code = "unauthorized"
 	case http.StatusNotFound:
 		code = "resource_not_found"
 	}

@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"adapter/spool":    {},
 	"adapter/tracing":  {},
 	"adapter/config": {"adapter/appconfig", "adapter/conditions", "adapter/discovery", "adapter/identity", "adapter/audit", "adapter/engine",
-		"adapter/opa", "adapter/origin", "adapter/remote", "adapter/supply"},
+		"adapter/opa", "adapter/origin", "adapter/remote", "adapter/supply", "adapter/endpoint"},
 	"adapter/origin": {},
 	"adapter/review": {"adapter/callers", "adapter/criteria", "adapter/decision", "adapter/explore", "adapter/inventory",
 		"adapter/offline", "adapter/wire", "adapter/words"},
@@ -91,6 +91,8 @@ var mayImport = map[string][]string{
 		"adapter/words",
 		"bundles",
 		"rego",
+		"adapter/endpoint",
+		"adapter/spool",
 	},
 }
 

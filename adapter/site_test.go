@@ -104,6 +104,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 	}
 	server := adapter.New(adapter.Options{
 		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, Answer: 32 << 20, FromMetadata: !o.asTheyCome, Memory: 256 << 20, InFlight: o.inFlight, Version: "test",
+		Admin: adapter.AdminOptions{Data: true},
 	}, parts)
 	handler, err := server.Handler()
 	check(t, err)

@@ -156,7 +156,7 @@ func TestOperatorsBodies(t *testing.T) {
 		connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", at.Host)
 		check(t, err)
 		defer connection.Close()
-		_, err = fmt.Fprintf(connection, "POST /v1/data/x HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", 10<<20)
+		_, err = fmt.Fprintf(connection, "POST /v1/data/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", 10<<20)
 		check(t, err)
 		check(t, connection.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
 		if answer, _ := io.ReadAll(io.LimitReader(connection, 12)); strings.HasPrefix(string(answer), "HTTP/1.1 503") {

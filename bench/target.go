@@ -116,7 +116,7 @@ func (b *bench) startFloor() (*target, error) {
 // the one that it has where that is empty.
 func (b *bench) startStagedoor(ctx context.Context, name, binary, backstage, policy string) (*target, error) {
 	config := map[string]any{
-		"backend": map[string]any{"baseUrl": backstage},
+		"backend": map[string]any{"baseUrl": backstage, "lifecycle": map[string]any{"serverShutdownDelay": "0s"}},
 		"stagedoor": map[string]any{
 			"listen": "127.0.0.1:0", "admin": map[string]any{"listen": "127.0.0.1:0"},
 			"policy": map[string]any{"path": policy},

@@ -17,12 +17,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
+	stdmaps "maps"
 	"net/http"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/knadh/koanf/maps"
 	rscors "github.com/rs/cors"
@@ -32,6 +34,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/opa"
@@ -42,8 +45,14 @@ import (
 
 // Config is the whole configuration, valid and with its defaults filled in.
 type Config struct {
-	// Listen and AdminListen are host:port addresses.
-	Listen, AdminListen string
+	// Endpoint is where the permission API is, Admin where the operator's is.
+	Endpoint, Admin endpoint.Options
+	// AdminToken opens what is for operators alone from elsewhere than loopback; empty
+	// for none. AdminData is whether decisions can be asked there.
+	AdminToken string
+	AdminData  bool
+	// ShutdownDelay is how long everything goes on after the process is told to end.
+	ShutdownDelay time.Duration
 	// BasePath is where the permission API is, such as /api/permission.
 	BasePath string
 	// CORS is nil where backend.cors says nothing.
@@ -71,6 +80,8 @@ type Config struct {
 	Audit      audit.Options
 	// Remote is nil where the policy is decided in process.
 	Remote *remote.Options
+
+	values map[string]any // as they were read
 }
 
 // The top-level keys that are stagedoor's own.
@@ -101,11 +112,34 @@ func load(paths []string, last map[string]any, environ []string) (*Config, error
 		found.add(opaSection, "%v", err)
 	}
 	c := d.config(opaConfig)
+	c.values = raw
 	found.check(d, c)
 	if err := found.err(read.LeftOut); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// reloaded are the keys, and what is below them, that count without a restart.
+var reloaded = []string{
+	"backend.auth.pluginKeyStore", "backend.baseUrl", "discovery", "stagedoor.log.level", "stagedoor.tls", "stagedoor.admin.tls",
+}
+
+// AfterRestart returns the keys in which next differs and which count after a restart
+// alone, sorted.
+func (c *Config) AfterRestart(next *Config) []string {
+	before, _ := maps.Flatten(c.values, nil, ".")
+	after, _ := maps.Flatten(next.values, nil, ".")
+	changed := map[string]bool{}
+	for _, values := range []map[string]any{before, after} {
+		for key := range values {
+			counts := slices.ContainsFunc(reloaded, func(k string) bool { return key == k || strings.HasPrefix(key, k+".") })
+			if !counts && !reflect.DeepEqual(before[key], after[key]) {
+				changed[key] = true
+			}
+		}
+	}
+	return slices.Sorted(stdmaps.Keys(changed))
 }
 
 func opaDocument(v any) (json.RawMessage, error) {
@@ -122,7 +156,15 @@ func opaDocument(v any) (json.RawMessage, error) {
 func (d document) config(opaConfig json.RawMessage) *Config {
 	s := d.Stagedoor
 	c := &Config{
-		Listen: s.Listen, AdminListen: s.Admin.Listen, BasePath: s.BasePath, CORS: d.Backend.CORS.options(),
+		Endpoint: endpoint.Options{
+			Address: s.Listen, TLS: s.TLS.options(false), H2C: s.H2C, Connections: s.Limits.Connections,
+		},
+		Admin: endpoint.Options{
+			Address: s.Admin.Listen, TLS: s.Admin.TLS.options(true), H2C: s.Admin.H2C, Connections: adminConnections,
+		},
+		AdminToken: s.Admin.Token, AdminData: s.Admin.Data,
+		ShutdownDelay: time.Duration(d.Backend.Lifecycle.ServerShutdownDelay),
+		BasePath:      s.BasePath, CORS: d.Backend.CORS.options(),
 		Body: int64(s.Limits.Body), Items: s.Limits.Items, InFlight: int64(s.Limits.InFlight),
 		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory), FromMetadata: s.Permissions.FromMetadata,
 		DenyOnError: s.Policy.OnError == "deny",
@@ -156,6 +198,19 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		c.Identity.PluginKeyStore.Keys = append(c.Identity.PluginKeyStore.Keys, identity.KeyFiles(k))
 	}
 	return c
+}
+
+// adminConnections are the most at a time at the operator's address: probes,
+// scrapers, and people.
+const adminConnections = 500
+
+// options are those of an endpoint, nil where no TLS is spoken. Clients need no
+// certificate where they are optional: probes have none.
+func (t *tls) options(optional bool) *endpoint.TLS {
+	if t == nil {
+		return nil
+	}
+	return &endpoint.TLS{CertFile: t.CertFile, KeyFile: t.KeyFile, ClientCAFile: t.ClientCAFile, ClientsOptional: optional}
 }
 
 // options are those of a CORS handler that does what Backstage's makes of the same
@@ -200,10 +255,13 @@ func (list oneOrMany) split() []string {
 // check adds what is wrong with values that are of the right type.
 func (p *problems) check(d document, c *Config) {
 	s := d.Stagedoor
-	for key, address := range map[string]string{"stagedoor.listen": s.Listen, "stagedoor.admin.listen": s.Admin.Listen} {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			p.add(key, "want host:port, have %q", address)
-		}
+	p.checkEndpoint("stagedoor", c.Endpoint)
+	p.checkEndpoint("stagedoor.admin", c.Admin)
+	if n := len(s.Admin.Token); n > 0 && n < leastToken {
+		p.add("stagedoor.admin.token", "want %d characters at least", leastToken)
+	}
+	if delay := c.ShutdownDelay; delay > mostDelay {
+		p.add("backend.lifecycle.serverShutdownDelay", "want %v at most, have %v", mostDelay, delay)
 	}
 	if u, err := url.Parse(s.BasePath); err != nil || u.Path != s.BasePath || !strings.HasPrefix(s.BasePath, "/") {
 		p.add("stagedoor.basePath", "want a path such as /api/permission, have %q", s.BasePath)
@@ -225,6 +283,7 @@ func (p *problems) check(d document, c *Config) {
 	p.positive("stagedoor.limits.body", int64(s.Limits.Body))
 	p.positive("stagedoor.limits.items", int64(s.Limits.Items))
 	p.positive("stagedoor.limits.inFlight", int64(s.Limits.InFlight))
+	p.positive("stagedoor.limits.connections", int64(s.Limits.Connections))
 	p.positive("stagedoor.limits.decision", int64(s.Limits.Decision))
 	p.positive("stagedoor.limits.answer", int64(s.Limits.Answer))
 	p.positive("stagedoor.conditions.timeout", int64(s.Conditions.Timeout))
@@ -262,6 +321,29 @@ func (c *Config) checkRemote() error {
 			"stagedoor.policy.remote and the bundles of opa both say who decides: keep one"))
 	}
 	return errors.Join(problems...)
+}
+
+// What secures the operator's address must not be guessed, and who ends a process
+// must not wait for ever.
+const (
+	leastToken = 16
+	mostDelay  = 10 * time.Minute
+)
+
+// checkEndpoint adds what is wrong with an endpoint, whose keys are below section.
+func (p *problems) checkEndpoint(section string, o endpoint.Options) {
+	if err := endpoint.Check(o.Address); err != nil {
+		p.add(section+".listen", "%v", err)
+	}
+	if o.TLS == nil {
+		return
+	}
+	if err := o.TLS.Validate(); err != nil {
+		p.add(section+".tls", "%v", err)
+	}
+	if o.H2C {
+		p.add(section+".h2c", "is for HTTP/2 without TLS; leave it out, or leave out %s.tls", section)
+	}
 }
 
 func (p *problems) oneOf(key, value string, values ...string) {

@@ -4,16 +4,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/remote"
@@ -44,14 +47,16 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Listen: "127.0.0.1:7008", AdminListen: "127.0.0.1:7009", BasePath: "/api/permission",
+		Endpoint:  endpoint.Options{Address: "127.0.0.1:7008", Connections: 10_000},
+		Admin:     endpoint.Options{Address: "127.0.0.1:7009", Connections: 500},
+		AdminData: true, ShutdownDelay: 5 * time.Second, BasePath: "/api/permission",
 		Body: 10 << 20, Items: 10_000, InFlight: 1024, Answer: 32 << 20, FromMetadata: true, LogLevel: logrus.InfoLevel,
 		Discovery:  discovery.Options{BaseURL: "http://127.0.0.1:7007"},
 		Engine:     engine.Options{Decision: time.Second},
 		Conditions: conditions.Options{Timeout: 10 * time.Second},
 	}
 	want.Identity.UserInfoTTL = 5 * time.Second
-	if diff := cmp.Diff(want, c); diff != "" {
+	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -66,6 +71,7 @@ backend:
   baseUrl: ${BASE}
   cors: {origin: ["http://localhost:3000", "https://*.{one,two}.org"], methods: "GET, POST", credentials: true, maxAge: 60}
   auth: {dangerouslyDisableDefaultAuthPolicy: true}
+  lifecycle: {serverShutdownDelay: {minutes: 1, seconds: 30}}
   database: {client: pg}
 discovery:
   endpoints:
@@ -76,22 +82,25 @@ discovery:
 stagedoor:
   listen: 0.0.0.0:1
   basePath: /p
-  admin: {listen: "127.0.0.1:2"}
+  h2c: true
+  admin: {listen: "unix:/run/s", h2c: true, token: "${ADMIN}", data: no}
   policy: {entrypoint: /a/b/, onError: deny, maxAge: 1h, onStale: fail,
     remote: {url: "http://opa", token: "${SECRET}", parallel: 3}}
-  limits: {body: 1MiB, items: 5, inFlight: "${MANY}", decision: 250ms}
+  limits: {body: 1MiB, items: 5, inFlight: "${MANY}", connections: 9, decision: 250ms}
   identity: {userInfoTtl: 9s, leeway: 1s}
   audit: {required: "${YES}", callers: true}
   log: {level: debug}
 opa:
   services: {s: {url: "http://logs", credentials: {bearer: {token: "$${literal}"}}}}
   decision_logs: {service: s}
-`)}, nil, environ("BASE", "http://x", "SECRET", "s3cret", "MANY", "7", "YES", "true"))
+`)}, nil, environ("BASE", "http://x", "SECRET", "s3cret", "MANY", "7", "YES", "true", "ADMIN", "0123456789abcdef"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Listen: "0.0.0.0:1", AdminListen: "127.0.0.1:2", BasePath: "/p",
+		Endpoint:   endpoint.Options{Address: "0.0.0.0:1", H2C: true, Connections: 9},
+		Admin:      endpoint.Options{Address: "unix:/run/s", H2C: true, Connections: 500},
+		AdminToken: "0123456789abcdef", ShutdownDelay: 90 * time.Second, BasePath: "/p",
 		Body: 1 << 20, Items: 5, InFlight: 7, Answer: 32 << 20, FromMetadata: true, DenyOnError: true, LogLevel: logrus.DebugLevel,
 		Discovery: discovery.Options{BaseURL: "http://x", Endpoints: []discovery.Endpoint{
 			{Target: "http://a/{{pluginId}}", Plugins: []string{"catalog"}},
@@ -126,7 +135,7 @@ opa:
 		}
 	}
 	c.CORS = nil
-	if diff := cmp.Diff(want, c); diff != "" {
+	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -139,7 +148,7 @@ func TestFilesMergeInOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "h:2" || c.BasePath != "/one" || c.Discovery.BaseURL != "http://last" {
+	if c.Endpoint.Address != "h:2" || c.BasePath != "/one" || c.Discovery.BaseURL != "http://last" {
 		t.Errorf("objects are merged: %+v", c)
 	}
 	if len(c.Discovery.Endpoints) != 1 || c.Discovery.Endpoints[0].Target != "http://c" {
@@ -296,6 +305,66 @@ func TestScalarsAsBackstageReadsThem(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %d, %v", text, got, err)
 		}
+	}
+}
+
+func TestDurationsAsBackstageReadsThem(t *testing.T) {
+	const bad = -1
+	for text, want := range map[string]time.Duration{
+		"5s": 5 * time.Second, "2 minutes": 2 * time.Minute, "' 1.5 SECS '": 1500 * time.Millisecond, "100ms": 100 * time.Millisecond,
+		"PT5S": 5 * time.Second, "PT1M30.5S": 90500 * time.Millisecond, "{seconds: 1, milliseconds: '5'}": 1005 * time.Millisecond,
+		"0s": 0, "5": bad, "'5'": bad, "1 fortnight": bad, "P1Y": bad, "PT": bad, "P": bad, "-5s": bad, "{}": bad, "{s: 1}": bad,
+		"{seconds: x}": bad, "{seconds: -1}": bad, "20m": bad, "P9W": bad, "1e9h": bad, "[5s]": bad, "''": bad,
+	} {
+		c, err := load([]string{write(t, "c.yaml", minimal), write(t, "d.yaml",
+			"backend: {lifecycle: {serverShutdownDelay: "+text+"}}")}, nil, environ())
+		got := time.Duration(bad)
+		if err == nil {
+			got = c.ShutdownDelay
+		} else if !strings.Contains(err.Error(), "backend.lifecycle.serverShutdownDelay: ") {
+			t.Error(err)
+		}
+		if got != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	for text, want := range map[string]string{
+		"tls: {certFile: none.pem, keyFile: none.key}":          "stagedoor.tls: certFile and keyFile: open none.pem",
+		"tls: {certFile: none.pem}":                             "stagedoor.tls: want certFile and keyFile",
+		"admin: {tls: {}}":                                      "stagedoor.admin.tls: want certFile and keyFile",
+		"h2c: true, tls: {certFile: none.pem, keyFile: no.key}": "stagedoor.h2c: is for HTTP/2 without TLS",
+		"listen: 'unix:'":                                       "stagedoor.listen: want a path after unix:",
+		"admin: {token: short}":                                 "stagedoor.admin.token: want 16 characters at least",
+		"limits: {connections: 0}":                              "stagedoor.limits.connections: want more than 0",
+		"tls: {certfile: x}":                                    "stagedoor.tls.certfile: unknown key; the nearest known one is stagedoor.tls.certFile",
+	} {
+		_, err := load([]string{write(t, "c.yaml", minimal+"stagedoor: {"+text+"}")}, nil, environ())
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "short") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestAfterRestart(t *testing.T) {
+	read := func(text string) *Config {
+		t.Helper()
+		c, err := load([]string{write(t, "c.yaml", minimal+text)}, nil, environ())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	before := read("discovery: {endpoints: [{target: 'http://a', plugins: [a]}]}\nstagedoor: {listen: 'h:1', log: {level: info}, limits: {items: 5}}")
+	after := read("discovery: {endpoints: []}\nstagedoor: {listen: 'h:2', log: {level: debug}, audit: {required: no}}")
+	got := before.AfterRestart(after)
+	if want := []string{"stagedoor.audit.required", "stagedoor.limits.items", "stagedoor.listen"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := before.AfterRestart(before); len(got) != 0 {
+		t.Errorf("unchanged: %v", got)
 	}
 }
 

@@ -30,7 +30,11 @@ type document struct {
 type backend struct {
 	BaseURL string `mapstructure:"baseUrl"`
 	CORS    *cors  `mapstructure:"cors"`
-	Auth    struct {
+	// Lifecycle is Backstage's, of which stagedoor has one key.
+	Lifecycle struct {
+		ServerShutdownDelay humanDuration `mapstructure:"serverShutdownDelay"`
+	} `mapstructure:"lifecycle"`
+	Auth struct {
 		DangerouslyDisableDefaultAuthPolicy bool     `mapstructure:"dangerouslyDisableDefaultAuthPolicy"`
 		PluginKeyStore                      keyStore `mapstructure:"pluginKeyStore"`
 	} `mapstructure:"auth"`
@@ -77,8 +81,14 @@ type oneOrMany []string
 type own struct {
 	Listen   string `mapstructure:"listen"`
 	BasePath string `mapstructure:"basePath"`
+	TLS      *tls   `mapstructure:"tls"`
+	H2C      bool   `mapstructure:"h2c"`
 	Admin    struct {
 		Listen string `mapstructure:"listen"`
+		TLS    *tls   `mapstructure:"tls"`
+		H2C    bool   `mapstructure:"h2c"`
+		Token  string `mapstructure:"token"`
+		Data   bool   `mapstructure:"data"`
 	} `mapstructure:"admin"`
 	Policy struct {
 		Path       string        `mapstructure:"path"`
@@ -89,12 +99,14 @@ type own struct {
 		Remote     *remoteServer `mapstructure:"remote"`
 	} `mapstructure:"policy"`
 	Limits struct {
-		Body     byteSize      `mapstructure:"body"`
-		Items    int           `mapstructure:"items"`
-		Answer   byteSize      `mapstructure:"answer"`
-		InFlight int           `mapstructure:"inFlight"`
-		Memory   byteSize      `mapstructure:"memory"`
-		Decision time.Duration `mapstructure:"decision"`
+		Body     byteSize `mapstructure:"body"`
+		Items    int      `mapstructure:"items"`
+		Answer   byteSize `mapstructure:"answer"`
+		InFlight int      `mapstructure:"inFlight"`
+		// Connections are those of the permission API.
+		Connections int           `mapstructure:"connections"`
+		Memory      byteSize      `mapstructure:"memory"`
+		Decision    time.Duration `mapstructure:"decision"`
 	} `mapstructure:"limits"`
 	Conditions struct {
 		Timeout time.Duration `mapstructure:"timeout"`
@@ -117,6 +129,13 @@ type own struct {
 	} `mapstructure:"log"`
 }
 
+// tls names the files of an endpoint's certificates.
+type tls struct {
+	CertFile     string `mapstructure:"certFile"`
+	KeyFile      string `mapstructure:"keyFile"`
+	ClientCAFile string `mapstructure:"clientCAFile"`
+}
+
 type remoteServer struct {
 	URL       string `mapstructure:"url"`
 	Token     string `mapstructure:"token"`
@@ -136,6 +155,9 @@ func defaults() document {
 	d.Stagedoor.Listen = "127.0.0.1:7008"
 	d.Stagedoor.BasePath = "/api/permission"
 	d.Stagedoor.Admin.Listen = "127.0.0.1:7009"
+	d.Stagedoor.Admin.Data = true
+	d.Backend.Lifecycle.ServerShutdownDelay = humanDuration(5 * time.Second)
+	d.Stagedoor.Limits.Connections = 10_000
 	d.Stagedoor.Policy.OnError = "fail"
 	d.Stagedoor.Policy.OnStale = "serve"
 	d.Stagedoor.Limits.Body = 10 << 20
@@ -194,7 +216,7 @@ func decode(raw map[string]any, d *document) problems {
 		MatchName:        func(key, field string) bool { return key == field },
 		WeaklyTypedInput: false,
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			durationHook, mapstructure.StringToTimeDurationHookFunc(), listHook, targetHook, sizeHook, scalarHook),
+			humanHook, durationHook, mapstructure.StringToTimeDurationHookFunc(), listHook, targetHook, sizeHook, scalarHook),
 	})
 	if err != nil {
 		found.add("", "%v", err)

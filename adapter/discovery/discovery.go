@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // Options are the keys of Backstage's configuration that name plugins' places.
@@ -39,9 +40,9 @@ type Endpoint struct {
 	Plugins []string
 }
 
-// Discovery resolves plugin ids. It is immutable and safe for concurrent use.
+// Discovery resolves plugin ids. It is safe for concurrent use.
 type Discovery struct {
-	options Options
+	options atomic.Pointer[Options]
 }
 
 // New returns a Discovery. Every problem of o is in the error, joined.
@@ -49,7 +50,20 @@ func New(o Options) (*Discovery, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	return &Discovery{options: o}, nil
+	d := &Discovery{}
+	d.options.Store(&o)
+	return d, nil
+}
+
+// Replace has plugins found by other options from here on. Where something is wrong
+// with them, the old ones go on. What was learned from a plugin, such as its keys, may
+// be used for as long as before.
+func (d *Discovery) Replace(o Options) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	d.options.Store(&o)
+	return nil
 }
 
 var pluginID = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
@@ -64,7 +78,7 @@ func ValidID(id string) bool { return pluginID.MatchString(id) }
 // Backstage has plugins named.
 func (d *Discovery) Spelling(id string) string {
 	spelt := strings.ToLower(id)
-	for _, e := range d.options.Endpoints {
+	for _, e := range d.options.Load().Endpoints {
 		for _, name := range e.Plugins {
 			if name == id {
 				return id
@@ -92,14 +106,15 @@ func (d *Discovery) BaseURL(ctx context.Context, id string) (string, error) {
 }
 
 func (d *Discovery) target(id string) string {
+	options := d.options.Load()
 	for _, name := range []string{id, "*"} {
-		for _, e := range slices.Backward(d.options.Endpoints) {
+		for _, e := range slices.Backward(options.Endpoints) {
 			if e.Target != "" && slices.Contains(e.Plugins, name) {
 				return e.Target
 			}
 		}
 	}
-	return strings.TrimRight(d.options.BaseURL, "/") + "/api/{{pluginId}}"
+	return strings.TrimRight(options.BaseURL, "/") + "/api/{{pluginId}}"
 }
 
 func resolveSRV(ctx context.Context, target string) (string, error) {

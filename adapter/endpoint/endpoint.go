@@ -101,8 +101,8 @@ func Listen(ctx context.Context, o Options) (*Endpoint, error) {
 		connections: map[net.Conn]*connection{}, changed: make(chan struct{}),
 	}
 	if o.TLS != nil {
-		e.certificates = &certificates{files: *o.TLS}
-		if err := e.certificates.Reload(); err != nil {
+		e.certificates = &certificates{}
+		if err := e.certificates.reload(*o.TLS); err != nil {
 			return nil, err
 		}
 	}
@@ -159,13 +159,24 @@ func (e *Endpoint) URL() string {
 	return "http://" + e.Address()
 }
 
-// Reload reads the certificates anew. Where it fails, the old ones go on. They are
-// also read anew when their files change.
-func (e *Endpoint) Reload() error {
-	if e.certificates == nil {
+// CanReload says what stands against Reload with these files.
+func (e *Endpoint) CanReload(files *TLS) error {
+	switch {
+	case (files == nil) != (e.certificates == nil):
+		return errors.New("whether TLS is spoken cannot change without a restart")
+	case files == nil:
 		return nil
 	}
-	return e.certificates.Reload()
+	return files.Validate()
+}
+
+// Reload reads the certificates anew, and from these files. Where it fails, the old
+// ones go on. They are also read anew when their files change.
+func (e *Endpoint) Reload(files *TLS) error {
+	if err := e.CanReload(files); err != nil || files == nil {
+		return err
+	}
+	return e.certificates.reload(*files)
 }
 
 // Serve serves until Shutdown or Close is called, and returns nil then.

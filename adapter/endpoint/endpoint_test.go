@@ -294,7 +294,8 @@ func TestTLS(t *testing.T) {
 func TestCertificatesAreReadAnew(t *testing.T) {
 	a := newAuthority(t)
 	cert, key := a.issue("one", "server", a)
-	e := open(t, Options{TLS: &TLS{CertFile: cert, KeyFile: key}}, echo)
+	files := &TLS{CertFile: cert, KeyFile: key}
+	e := open(t, Options{TLS: files}, echo)
 	serves := func() string {
 		c, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", e.Address())
 		check(t, err)
@@ -305,16 +306,19 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 		t.Errorf("%s serves", got)
 	}
 	a.issue("two", "server", a)
-	check(t, e.Reload())
+	check(t, e.Reload(files))
 	if got := serves(); got != "two" {
 		t.Errorf("%s serves", got)
 	}
 	check(t, os.WriteFile(cert, []byte("nonsense"), 0o600))
-	if err := e.Reload(); err == nil {
+	if err := e.Reload(files); err == nil {
 		t.Error("nonsense was read")
 	}
 	if got := serves(); got != "two" {
 		t.Errorf("%s serves", got)
+	}
+	if err := e.Reload(nil); err == nil {
+		t.Error("TLS was left off")
 	}
 	a.issue("three", "server", a)
 	later := time.Now().Add(time.Minute)

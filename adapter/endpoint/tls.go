@@ -70,16 +70,16 @@ type certificates struct {
 // checkEvery is how often the files are looked at, at most.
 const checkEvery = time.Second
 
-// Reload reads the files. Where that fails, the certificates stay.
-func (c *certificates) Reload() error {
+// reload reads these files. Where that fails, the certificates stay.
+func (c *certificates) reload(files TLS) error {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	c.read = c.changed() // before they are read, so that a change in between is seen later
-	loaded, err := c.files.load()
+	read := files.changed() // before they are read, so that a change in between is seen later
+	loaded, err := files.load()
 	if err != nil {
 		return err
 	}
-	c.current = loaded
+	c.files, c.read, c.current = files, read, loaded
 	return nil
 }
 
@@ -89,7 +89,7 @@ func (c *certificates) config() *tls.Config {
 	defer c.mutex.Unlock()
 	if now := time.Now(); now.Sub(c.checked) >= checkEvery {
 		c.checked = now
-		if changed := c.changed(); changed != c.read {
+		if changed := c.files.changed(); changed != c.read {
 			c.read = changed
 			if loaded, err := c.files.load(); err == nil {
 				c.current = loaded
@@ -100,8 +100,8 @@ func (c *certificates) config() *tls.Config {
 }
 
 // changed is when each of the files was changed.
-func (c *certificates) changed() (times [3]time.Time) {
-	for i, name := range []string{c.files.CertFile, c.files.KeyFile, c.files.ClientCAFile} {
+func (t TLS) changed() (times [3]time.Time) {
+	for i, name := range []string{t.CertFile, t.KeyFile, t.ClientCAFile} {
 		if info, err := os.Stat(name); err == nil {
 			times[i] = info.ModTime()
 		}

@@ -36,6 +36,17 @@ func newIssuedCache() (*otter.Cache[issuedFor, string], error) {
 	})
 }
 
+// RenewKeys has tokens signed by other keys from here on. Where something is wrong with
+// them, the old ones go on. Keys made in memory stay while they are asked for. It is
+// safe for concurrent use.
+func (i *Identity) RenewKeys(o PluginKeyStore) error {
+	if err := i.ownKeys.renew(o); err != nil {
+		return err
+	}
+	i.issued.InvalidateAll()
+	return nil
+}
+
 // JWKS returns the public keys that verify stagedoor's own tokens, as a JSON Web
 // Key Set. It must not be changed.
 func (i *Identity) JWKS() []byte { return i.ownKeys.current().jwks }

@@ -131,6 +131,22 @@ func newKeyStore(o PluginKeyStore) (*keyStore, error) {
 	return s, err
 }
 
+// renew replaces the keys.
+func (s *keyStore) renew(o PluginKeyStore) error {
+	next, err := newKeyStore(o)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ring := next.ring.Load()
+	if inMemory := !ring.until.IsZero(); inMemory && !s.ring.Load().until.IsZero() {
+		return nil
+	}
+	s.ring.Store(ring)
+	return nil
+}
+
 // current returns the keys of now. Where they are made in memory and the signing
 // one has had its time, they change first.
 func (s *keyStore) current() *keyRing {
@@ -140,7 +156,7 @@ func (s *keyStore) current() *keyRing {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ring = s.ring.Load(); time.Now().Before(ring.until) {
+	if ring = s.ring.Load(); ring.until.IsZero() || time.Now().Before(ring.until) {
 		return ring
 	}
 	newer, err := rotated(ring)

@@ -78,7 +78,7 @@ func (o Options) document() (document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
-	if err := errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), o.refuseRequired(d)); err != nil {
+	if err := errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), d.refuseIdle(), o.refuseRequired(d)); err != nil {
 		return nil, err
 	}
 	d.bundleDefaults()
@@ -205,15 +205,15 @@ var withoutEffect = []string{
 	"nd_builtin_cache", "server", "storage",
 }
 
-// idle lists the keys that have no effect.
-func (d document) idle() []string {
-	var idle []string
+// refuseIdle refuses the keys that have no effect.
+func (d document) refuseIdle() error {
+	var problems []error
 	for _, key := range withoutEffect {
 		if d[key] != nil {
-			idle = append(idle, "opa."+key)
+			problems = append(problems, fmt.Errorf("opa.%s: has no effect here, since it is for OPA as a server; leave it out", key))
 		}
 	}
-	return idle
+	return errors.Join(problems...)
 }
 
 // discovered holds configuration that arrives by discovery to the rules of that

@@ -83,9 +83,6 @@ func New(o Options, store storage.Store, log *logrus.Entry, registry prometheus.
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
-	for _, key := range d.idle() {
-		log.Warnf("%s has no effect: it is for OPA as a server", key)
-	}
 	m := &Manager{Manager: manager, Counters: metrics.New(), policyKeys: d.policyKeys()}
 	discover, err := discovery.New(manager, discovery.Hooks(hook), discovery.BootConfig(d), discovery.Metrics(m.Counters),
 		discovery.Factories(map[string]plugins.Factory{witnessName: witness{}}))

@@ -8,12 +8,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stagedoor/stagedoor/adapter/fixture"
+	"github.com/stagedoor/stagedoor/adapter/opa"
 )
 
-func TestKeysWithoutEffectAreToldOf(t *testing.T) {
-	log, text := fixture.NewLog()
-	fixture.New(t, fixture.Options{Log: log, Default: fixture.FS(fixture.Allowing("1", "x")), OPA: json.RawMessage(`{"server": {}, "nd_builtin_cache": true}`)})
-	fixture.Contains(t, text.String(), "opa.server has no effect", "opa.nd_builtin_cache has no effect")
+func TestKeysWithoutEffectAreRefused(t *testing.T) {
+	err := opa.Options{Config: json.RawMessage(`{"server": {}, "nd_builtin_cache": true, "labels": {"a": "b"}}`)}.Validate()
+	if err == nil {
+		t.Fatal("not refused")
+	}
+	fixture.Contains(t, err.Error(), "opa.server: has no effect here", "opa.nd_builtin_cache: has no effect here")
 }
 
 func TestMetricsOfOPAAreExported(t *testing.T) {

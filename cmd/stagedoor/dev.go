@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/stagedoor/stagedoor/adapter/config"
+	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/sample"
 	"github.com/stagedoor/stagedoor/bundles"
 )
@@ -21,28 +22,32 @@ func serveDev(ctx context.Context, out io.Writer, files []string) error {
 		return err
 	}
 	defer backstage.Close()
-	c, err := config.Load(files, map[string]any{
-		"backend":   map[string]any{"baseUrl": backstage.URL},
-		"discovery": nil,
-	})
-	if err != nil {
-		return err
-	}
-	for key, address := range map[string]string{"stagedoor.listen": c.Listen, "stagedoor.admin.listen": c.AdminListen} {
-		if !onLoopback(address) {
-			return fmt.Errorf("%s: --dev lets anybody be anybody, so it listens on loopback only, not on %s", key, address)
+	load := func() (*config.Config, error) {
+		c, err := config.Load(files, map[string]any{
+			"backend":   map[string]any{"baseUrl": backstage.URL, "lifecycle": map[string]any{"serverShutdownDelay": "0s"}},
+			"discovery": nil,
+		})
+		if err != nil {
+			return nil, err
 		}
+		for key, o := range map[string]endpoint.Options{"stagedoor.listen": c.Endpoint, "stagedoor.admin.listen": c.Admin} {
+			if !onLoopback(o.Address) {
+				return nil, fmt.Errorf("%s: --dev lets anybody be anybody, so it listens on loopback only, not on %s", key, o.Address)
+			}
+		}
+		return c, nil
 	}
-	log := newLog(c.LogLevel)
-	log.Warn("--dev: anybody may have a token of anybody; this guards nothing")
-	c.Supply.Default = bundles.Dev()
-	return serve(ctx, c, log, func(s *server) error {
-		backstage.Serve(s.URL() + c.BasePath)
-		return printRoad(out, s.URL()+c.BasePath, backstage)
+	return serve(ctx, load, bundles.Dev(), func(s *server) error {
+		s.log.Warn("--dev: anybody may have a token of anybody; this guards nothing")
+		backstage.Serve(s.URL() + s.config.BasePath)
+		return printRoad(out, s.URL()+s.config.BasePath, backstage)
 	})
 }
 
 func onLoopback(address string) bool {
+	if strings.HasPrefix(address, "unix:") {
+		return true
+	}
 	host, _, err := net.SplitHostPort(address)
 	ip := net.ParseIP(host)
 	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())

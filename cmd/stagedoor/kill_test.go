@@ -132,9 +132,10 @@ func (p *publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type process struct {
 	command    *exec.Cmd
 	URL, Admin string
-	log        strings.Builder // until it served
-	exited     chan struct{}   // closed when it has ended and its log was read
-	took       time.Duration   // from its start until it served
+	mutex      sync.Mutex
+	log        strings.Builder
+	exited     chan struct{} // closed when it has ended and its log was read
+	took       time.Duration // from its start until it served
 }
 
 // start starts stagedoor and returns when it serves. It ends with the test.
@@ -154,10 +155,10 @@ func (w *persistence) start(t *testing.T) *process {
 			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
 				p.URL, p.Admin = line.URL, line.Admin
 				close(serving)
-				_, _ = io.Copy(io.Discard, stderr)
-				break
 			}
+			p.mutex.Lock()
 			p.log.WriteString(lines.Text() + "\n")
+			p.mutex.Unlock()
 		}
 		_ = p.command.Wait()
 	}()
@@ -165,11 +166,18 @@ func (w *persistence) start(t *testing.T) *process {
 	case <-serving:
 		p.took = time.Since(started)
 	case <-p.exited:
-		t.Fatalf("it ended before it served:\n%s", p.log.String())
+		t.Fatalf("it ended before it served:\n%s", p.text())
 	case <-time.After(time.Minute):
 		t.Fatal("it does not serve")
 	}
 	return p
+}
+
+// text is what it has logged.
+func (p *process) text() string {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.log.String()
 }
 
 // kill ends the process as kill -9 does.
@@ -418,8 +426,8 @@ func TestPersistedFileIsDamaged(t *testing.T) {
 			if status != http.StatusServiceUnavailable || !strings.Contains(body, "waiting for bundles: authz") {
 				t.Errorf("readiness: %d %s", status, body)
 			}
-			if !strings.Contains(p.log.String(), "Failed to load bundle from disk") {
-				t.Errorf("the log does not say why:\n%s", p.log.String())
+			if !strings.Contains(p.text(), "Failed to load bundle from disk") {
+				t.Errorf("the log does not say why:\n%s", p.text())
 			}
 			// It serves, and answers 503, before it has first failed to reach the server.
 			revision, refused := p.serving(t)

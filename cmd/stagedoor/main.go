@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
@@ -21,16 +20,16 @@ func main() {
 
 // run is the whole command, from the process's arguments to its exit code.
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE) // who reads standard error may go
+	ctx, stop := untilSignalled(context.Background())
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	switch err := newRoot().ExecuteContext(ctx); {
 	case err == nil:
 		return 0
 	case errors.Is(err, errFindings): // which the command has told
 		return exitFindings
 	default:
-		fmt.Fprintln(os.Stderr, "stagedoor:", err)
+		complain(err)
 		return exitFailed
 	}
 }

@@ -2,25 +2,20 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	stdlog "log"
-	"net"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/stagedoor/stagedoor/adapter"
 	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/config"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
@@ -30,16 +25,6 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/bundles"
 	"github.com/stagedoor/stagedoor/rego"
-)
-
-// The timeouts of both servers, and how long a shutdown lets requests finish.
-const (
-	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 15 * time.Second
-	writeTimeout      = 30 * time.Second
-	idleTimeout       = 2 * time.Minute
-	drainTimeout      = 25 * time.Second
-	maxHeaderBytes    = 128 << 10
 )
 
 func newServe() *cobra.Command {
@@ -53,15 +38,11 @@ func newServe() *cobra.Command {
 			if dev {
 				return serveDev(cmd.Context(), cmd.OutOrStdout(), files)
 			}
-			c, err := config.Load(files, nil)
-			if err != nil {
-				return err
-			}
-			c.Supply.Default = bundles.Default()
+			load := func() (*config.Config, error) { return config.Load(files, nil) }
 			if checkOnly {
-				return checkConfig(cmd.Context(), c)
+				return checkConfig(cmd.Context(), cmd.OutOrStdout(), load)
 			}
-			return serve(cmd.Context(), c, newLog(c.LogLevel), func(*server) error { return nil })
+			return serve(cmd.Context(), load, bundles.Default(), func(*server) error { return nil })
 		},
 	}
 	cmd.Flags().StringArrayVar(&files, "config", nil, "a YAML `file`; several are merged in order")
@@ -71,40 +52,24 @@ func newServe() *cobra.Command {
 	return cmd
 }
 
-func newLog(level logrus.Level) *logrus.Entry {
-	log := logrus.New()
-	log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano})
-	log.SetLevel(level)
-	return logrus.NewEntry(log)
-}
-
 // server is everything that serves, put together.
 type server struct {
-	listener, admin net.Listener
+	config          *config.Config // as it counts now
+	places          *discovery.Discovery
+	identity        *identity.Identity
+	api             *adapter.Server
+	listener, admin *endpoint.Endpoint
 	handler         http.Handler
 	adminHandler    http.Handler
 	close           func(context.Context)
+	log             *logrus.Entry
 }
 
 // URL is where the permission API is, without its base path.
-func (s *server) URL() string { return "http://" + s.listener.Addr().String() }
+func (s *server) URL() string { return s.listener.URL() }
 
 // AdminURL is where the operator's API is.
-func (s *server) AdminURL() string { return "http://" + s.admin.Addr().String() }
-
-// checkConfig checks all that can be checked without being seen from outside: what
-// OPA's bundles will bring, or a remote server decides, is not known.
-func checkConfig(ctx context.Context, c *config.Config) error {
-	if c.Remote != nil || c.Supply.Path == "" && len(c.OPA.PolicyKeys()) > 0 {
-		return nil
-	}
-	vetter, err := vetted.New(vettedBy(c.Entrypoint))
-	if err != nil {
-		return err
-	}
-	_, err = supply.New(c.Supply, vetter, newLog(logrus.ErrorLevel)).Load(ctx)
-	return err
-}
+func (s *server) AdminURL() string { return s.admin.URL() }
 
 // vettedBy says what policies are held to.
 func vettedBy(entrypoint string) vetted.Options {
@@ -126,7 +91,7 @@ func (c *closers) close(ctx context.Context) {
 }
 
 // build puts the server together; it does not listen yet.
-func build(ctx context.Context, c *config.Config, log *logrus.Entry) (_ *server, err error) {
+func build(ctx context.Context, c *config.Config, log *logrus.Entry, registry *prometheus.Registry) (_ *server, err error) {
 	var started closers
 	defer func() {
 		if err != nil {
@@ -150,7 +115,6 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry) (_ *server,
 		return nil, err
 	}
 	started.simple(asker.Close)
-	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	parts := adapter.Parts{Identity: who, Conditions: asker, Log: log, Registry: registry}
 	if err := startPolicy(ctx, c, &parts, &started); err != nil {
@@ -160,12 +124,16 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry) (_ *server,
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
 		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata,
 		CORS: c.CORS, Version: version(),
+		Admin: adapter.AdminOptions{Token: c.AdminToken, Data: c.AdminData},
 	}, parts)
 	handler, err := s.Handler()
 	if err != nil {
 		return nil, err
 	}
-	return &server{handler: handler, adminHandler: s.AdminHandler(), close: started.close}, nil
+	return &server{
+		config: c, places: places, identity: who, api: s, handler: handler, adminHandler: s.AdminHandler(),
+		close: started.close, log: log,
+	}, nil
 }
 
 // owners are the plugins of the permissions that the stock inventory knows, by name.
@@ -214,64 +182,4 @@ func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, starte
 	started.simple(policies.Close)
 	p.Policy, p.Status = near, policies.Status
 	return policies.Start(ctx, manager)
-}
-
-// serve serves until ctx is done, and then finishes what is in flight. Started is
-// called once both servers listen.
-func serve(ctx context.Context, c *config.Config, log *logrus.Entry, started func(*server) error) error {
-	pace(ctx)
-	limitMemory(log)
-	s, err := build(ctx, c, log)
-	if err != nil {
-		return err
-	}
-	defer s.close(context.WithoutCancel(ctx))
-	if s.listener, err = listen(ctx, "stagedoor.listen", c.Listen); err != nil {
-		return err
-	}
-	if s.admin, err = listen(ctx, "stagedoor.admin.listen", c.AdminListen); err != nil {
-		return errors.Join(err, s.listener.Close())
-	}
-	log.WithFields(logrus.Fields{"url": s.URL() + c.BasePath, "admin": s.AdminURL(), "version": version()}).Info("serving")
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveOn(groupCtx, s.listener, s.handler, log) })
-	group.Go(func() error { return serveOn(groupCtx, s.admin, s.adminHandler, log) })
-	group.Go(func() error { return started(s) })
-	return group.Wait()
-}
-
-func listen(ctx context.Context, key, address string) (net.Listener, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	return listener, nil
-}
-
-// serveOn serves on the listener until ctx is done, and then finishes what is in flight.
-func serveOn(ctx context.Context, listener net.Listener, handler http.Handler, log *logrus.Entry) error {
-	httpLog := log.WriterLevel(logrus.WarnLevel)
-	defer func() { _ = httpLog.Close() }()
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          stdlog.New(httpLog, "", 0),
-	}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		return errors.Join(fmt.Errorf("requests were cut off after %v: %w", drainTimeout, err), server.Close())
-	}
-	return nil
 }

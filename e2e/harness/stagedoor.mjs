@@ -31,7 +31,7 @@ export async function startStagedoor(run, options) {
   const { name = 'stagedoor', port, baseUrl, plugins = {}, keys, stagedoor = {}, opa = {} } = options;
   const admin = `127.0.0.1:${await freePort()}`;
   const file = run.write(`${name}.yaml`, {
-    backend: { baseUrl, auth: { pluginKeyStore: keys } },
+    backend: { baseUrl, lifecycle: { serverShutdownDelay: '0s' }, auth: { pluginKeyStore: keys } },
     discovery: {
       endpoints: Object.entries(plugins).map(([plugin, target]) => ({ target, plugins: [plugin] })),
     },

@@ -1,0 +1,60 @@
+package adapter
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// TestOperators holds who counts as an operator.
+func TestOperators(t *testing.T) {
+	const token = "0123456789abcdef"
+	local, far := "127.0.0.1:4711", "192.0.2.7:4711"
+	verified := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{}}}}
+	for name, c := range map[string]struct {
+		token, from, host string
+		header            map[string]string
+		tls               *tls.ConnectionState
+		socket            bool
+		want              bool
+	}{
+		"this machine":                   {from: local, host: "127.0.0.1:7009", want: true},
+		"this machine by name":           {from: local, host: "localhost:7009", want: true},
+		"this machine by IPv6":           {from: "[::1]:4711", host: "[::1]:7009", want: true},
+		"this machine without a port":    {from: local, host: "[::1]", want: true},
+		"a page whose name is ours":      {from: local, host: "evil.example.org:7009"},
+		"a page with a name like ours":   {from: local, host: "localhost.example.org"},
+		"no host":                        {from: local, host: ""},
+		"a proxy here":                   {from: local, host: "localhost", header: map[string]string{"X-Forwarded-For": "192.0.2.7"}},
+		"a proxy here, by the standard":  {from: local, host: "localhost", header: map[string]string{"Forwarded": "for=192.0.2.7"}},
+		"a proxy here, that says little": {from: local, host: "localhost", header: map[string]string{"Via": "1.1 p"}},
+		"elsewhere":                      {from: far, host: "127.0.0.1:7009"},
+		"elsewhere with the token":       {token: token, from: far, host: "h", header: map[string]string{"Authorization": "Bearer " + token}, want: true},
+		"elsewhere with another token":   {token: token, from: far, host: "h", header: map[string]string{"Authorization": "Bearer " + token + "x"}},
+		"elsewhere without a token":      {token: token, from: far, host: "h"},
+		"no token is configured":         {from: far, host: "h", header: map[string]string{"Authorization": "Bearer "}},
+		"here with another token":        {token: token, from: local, host: "localhost", header: map[string]string{"Authorization": "Bearer x"}},
+		"a certificate":                  {from: far, host: "h", tls: verified, want: true},
+		"TLS without a certificate":      {from: far, host: "h", tls: &tls.ConnectionState{}},
+		"an unverified certificate":      {from: far, host: "h", tls: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{}}}},
+		"a socket":                       {from: "@", host: "h", socket: true, want: true},
+		"a proxy through a socket":       {from: "@", host: "h", socket: true, header: map[string]string{"X-Forwarded-For": "192.0.2.7"}},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/status", http.NoBody)
+		r.RemoteAddr, r.Host, r.TLS = c.from, c.host, c.tls
+		for key, value := range c.header {
+			r.Header.Set(key, value)
+		}
+		if c.socket {
+			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.UnixAddr{Net: "unix"})))
+		}
+		s := &Server{options: Options{Admin: AdminOptions{Token: c.token}}}
+		if got := s.operator(r); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
