@@ -91,6 +91,8 @@ type Difference struct {
 	permission wire.Permission
 	caller     decision.Caller
 	answers    map[criteria.Rule]bool
+	// before and after are where the policies allow.
+	before, after criteria.Criteria
 }
 
 // Affected are callers that a change is about. Criteria and words are those of the
@@ -115,8 +117,13 @@ func Diff(ctx context.Context, before, after Decider, o Options) (*Report, error
 	}); err != nil {
 		return nil, err
 	}
+	if o.Entities != nil {
+		if err := o.Entities.count(ctx, found); err != nil {
+			return nil, err
+		}
+	}
 	r := &Report{Differences: []Difference{}, About: About{
-		Inventory: o.Inventory.Source, Callers: o.Who.Of, AllCallers: o.Who.All, Why: o.Who.Why,
+		Inventory: o.Inventory.Source, Callers: o.Who.Of, AllCallers: o.Who.All, Why: o.Who.Why, Entities: len(o.Inventory.Entities),
 	}}
 	r.Summary.Questions = len(permissions) * len(o.Who.List)
 	r.fold(found)
@@ -170,13 +177,7 @@ func (o Options) class(ctx context.Context, before, after Decider, class Class, 
 		if c.Change == Same {
 			continue
 		}
-		d := o.difference(c, class, p, from[i], to[i])
-		if o.Entities != nil {
-			if err := o.Entities.count(ctx, &d, from[i], to[i]); err != nil {
-				return nil, err
-			}
-		}
-		found = append(found, d)
+		found = append(found, o.difference(c, class, p, from[i], to[i]))
 	}
 	return found, nil
 }
@@ -188,7 +189,7 @@ func (o Options) difference(c Comparison, class Class, p wire.Permission, from, 
 		Callers: []Affected{{Example: exampleOf(class.Example), Count: class.People, Class: class.Name}},
 		Old:     &from.Decision, New: &to.Decision,
 		OldInWords: o.inWords(from, who), NewInWords: o.inWords(to, who),
-		permission: p, caller: class.Example, answers: c.Witness,
+		permission: p, caller: class.Example, answers: c.Witness, before: allowed(from), after: allowed(to),
 	}
 	d.Witness = o.witness(c.Witness, who)
 	if to.Err != nil {
@@ -293,9 +294,7 @@ func (d *Difference) people() int {
 // add adds the callers of a change that says the same.
 func (d *Difference) add(other Difference) {
 	d.Callers = append(d.Callers, other.Callers...)
-	if d.Entities != nil && other.Entities != nil {
-		d.Entities.add(other.Entities)
-	}
+	d.Entities = d.Entities.more(other.Entities)
 }
 
 // oneLine joins the lines of a text.

@@ -76,7 +76,7 @@ func (f Fold) lines() []string {
 		add("for example: ", f.Witness)
 	}
 	if f.Entities != nil {
-		lines = append(lines, f.Entities.lines(f.Callers[0])...)
+		lines = append(lines, f.Entities.lines()...)
 	}
 	add("decided at: ", strings.Join(f.From, ", "))
 	return lines

@@ -129,6 +129,11 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err er
 			return nil, err
 		}
 	}
+	if len(inv.Entities) > 0 {
+		if o.Entities, err = review.NewEntities(ctx, inv.Entities, policies...); err != nil {
+			return nil, err
+		}
+	}
 	report, err := review.Diff(ctx, before, review.Opened{Policy: after}, o)
 	if err != nil {
 		return nil, err
