@@ -172,7 +172,7 @@ func (s *Server) data(w http.ResponseWriter, r *http.Request) error {
 		record := audit.Record{
 			RequestID: x.id, TraceID: x.traceID, Time: time.Now(), Batch: batch, Err: err,
 			Permissions: []wire.Permission{permission},
-			Answers:     []audit.Answer{{Final: outcome.Decision.Result}},
+			Answers:     []audit.Answer{{Final: outcome.Decision.Result}}, ByOperator: true,
 		}
 		if unrecorded := s.audit.Record(r.Context(), record); unrecorded != nil && err == nil {
 			err = unrecordedError(unrecorded)

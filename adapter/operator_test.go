@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestWhatStrangersAreTold asks everything of the operator's address as a probe, and as
@@ -34,5 +35,32 @@ func TestWhatStrangersAreTold(t *testing.T) {
 				t.Errorf("%s %s, operator %v: %d %s", method, path, operator, status, text)
 			}
 		}
+	}
+}
+
+// TestOperatorsQuestionsAreMarked finds in the decision log who asked.
+func TestOperatorsQuestionsAreMarked(t *testing.T) {
+	log := newReceiver(t)
+	s := newSite(t, siteOptions{opa: log.opa(map[string]any{"min_delay_seconds": 1, "max_delay_seconds": 1})})
+	token, err := s.backstage.PluginToken(alice)
+	check(t, err)
+	if status, text := s.post(t, token, askBasic); status != http.StatusOK {
+		t.Fatalf("%d %s", status, text)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.admin+"/v1/data/"+s.status().Entrypoint,
+		strings.NewReader(`{"input": {"permission": {"name": "todo.list"}, "identity": {"user": "user:default/x", "claims": []}}}`))
+	check(t, err)
+	response, err := s.client.Do(request)
+	check(t, err)
+	check(t, response.Body.Close())
+	for end := time.Now().Add(patience); log.count() < 2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d events", log.count())
+		}
+	}
+	log.mutex.Lock()
+	defer log.mutex.Unlock()
+	if log.events[0].Custom["by_operator"] != nil || log.events[1].Custom["by_operator"] != true {
+		t.Errorf("%v and %v", log.events[0].Custom, log.events[1].Custom)
 	}
 }

@@ -41,6 +41,8 @@ type Record struct {
 	Answers     []Answer
 	// Err is why the request was not answered; nil where it was.
 	Err error
+	// ByOperator is whether an operator asked, about whomever, and no plugin.
+	ByOperator bool
 }
 
 // Answer is what became of one item after the policy had decided.

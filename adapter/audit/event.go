@@ -34,6 +34,9 @@ func event(r Record, i int, identity *ast.Term) (*server.Info, error) {
 		outcome.Err = r.Err
 	}
 	custom := map[string]any{"request_id": r.RequestID, "item": i, "remembered": outcome.Remembered}
+	if r.ByOperator {
+		custom["by_operator"] = true
+	}
 	if len(outcome.Excluded) > 0 {
 		custom["excluded_branches"] = texts(outcome.Excluded)
 	}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// metricName is a metric as the documentation writes it, and its name alone.
+var metricName = regexp.MustCompile("`((?:stagedoor|bundle|last_success|decision_logs|go|process)_[a-z0-9_]+)(?:\\{[a-z_, ]*\\})?`")
+
+// TestDocsNameMetricsThatThereAre holds every metric that a page names to what the
+// binary tells, once all of it has happened that makes one.
+func TestDocsNameMetricsThatThereAre(t *testing.T) {
+	named := map[string]string{}
+	for _, root := range []string{"docs", "deploy", "README.md"} {
+		check(t, filepath.WalkDir(filepath.Join("..", "..", root), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || filepath.Ext(path) != ".md" {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, match := range metricName.FindAllSubmatch(text, -1) {
+				named[string(match[1])] = path
+			}
+			return err
+		}))
+	}
+	if len(named) < 5 {
+		t.Fatalf("only %d metrics are named", len(named))
+	}
+	told := scraped(t)
+	for name, page := range named {
+		if !strings.Contains(told, "\n"+name+" ") && !strings.Contains(told, "\n"+name+"{") && !strings.Contains(told, "\n"+name+"_bucket{") {
+			t.Errorf("%s names %s, which no scrape has", page, name)
+		}
+	}
+}
+
+// scraped is what the metrics say after bundles came and failed, a plugin was asked,
+// and the decision log dropped what it could not take in each way.
+func scraped(t *testing.T) (text string) {
+	t.Helper()
+	l := newLifecycle(t)
+	p := &publisher{address: "127.0.0.1:0"}
+	p.up(t)
+	p.put(publish(t, rand.NewChaCha8([32]byte{}), 1))
+	down := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	for name, opa := range map[string]string{
+		"events": fmt.Sprintf(`
+opa:
+  services: {bundles: {url: "http://%s"}, log: {url: %q}}
+  bundles: {authz: {service: bundles, polling: {min_delay_seconds: 1, max_delay_seconds: 1}}}
+  decision_logs: {service: log, reporting: {buffer_type: event, buffer_size_limit_events: 2, min_delay_seconds: 1, max_delay_seconds: 1}}`, p.address, down),
+		"bytes": fmt.Sprintf(`
+opa:
+  services: {log: {url: %q}}
+  decision_logs: {service: log, reporting: {buffer_type: size, buffer_size_limit_bytes: 1, min_delay_seconds: 1, max_delay_seconds: 1}}`, down),
+		"encoding": fmt.Sprintf(`
+opa:
+  services: {log: {url: %q}}
+  decision_logs: {service: log, reporting: {upload_size_limit_bytes: 100, min_delay_seconds: 1, max_delay_seconds: 1}}`, down),
+	} {
+		process := l.start(t, l.configure(t, name, "k1", "info", opa))
+		s := &speaker{address: strings.TrimPrefix(process.URL, "http://")}
+		s.address, _, _ = strings.Cut(s.address, "/")
+		if name == "events" {
+			time.Sleep(1500 * time.Millisecond) // a bundle has come
+			p.down()
+		}
+		for range 20 {
+			if status, err := s.ask(l.request); err != nil || status != http.StatusOK && status != http.StatusServiceUnavailable {
+				t.Fatalf("%d %v", status, err)
+			}
+		}
+		s.close()
+		want := map[string]string{"events": "bundle_failed_load_counter", "bytes": "limit_bytes_exceeded_total", "encoding": "encoding_failure_total"}[name]
+		for begun := time.Now(); time.Since(begun) < 15*time.Second; time.Sleep(100 * time.Millisecond) {
+			if _, body := process.get(t, "/metrics"); strings.Contains(body, want) {
+				text += "\n" + body
+				break
+			}
+		}
+		process.kill()
+	}
+	return text
+}
