@@ -47,7 +47,7 @@ func (p *Policy) Decide(ctx context.Context, q Query) (Result, error) {
 		return Result{}, err
 	case err != nil:
 		r.Errors = append(r.Errors, err)
-	case either.Method == Plain || either.Criteria.Op == criteria.Always:
+	case either.Criteria.Op == criteria.Always:
 		return r, nil
 	}
 	either.Evaluations, either.Errors = r.Evaluations, slices.Concat(r.Errors, either.Errors)
