@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -129,6 +130,7 @@ func (d *deciding) fail(err error, permission, class string, part bool) {
 		_, _ = fmt.Sscan(m[2], &at.row)
 		_, _ = fmt.Sscan(m[3], &at.col)
 		text = strings.Replace(text, m[0], "", 1)
+		text = strings.ReplaceAll(text, path.Dir(m[1])+"/", "") // the rest is told by the base names
 	}
 	key := fmt.Sprintf("%v %v %s", at, part, text)
 	if d.failures[key] == nil {

@@ -1,9 +1,11 @@
 package findings
 
 import (
+	"fmt"
 	"maps"
+	"regexp"
 	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -634,5 +636,21 @@ func (r *reading) objectGet(s *scope, args []*ast.Term) *node {
 	return value.root()
 }
 
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
 // pathText is a path as the author writes it.
-func pathText(path []string) string { return "data." + strings.Join(path, ".") }
+func pathText(path []string) string {
+	text := "data"
+	for _, step := range path {
+		_, err := strconv.Atoi(step)
+		switch {
+		case err == nil:
+			text += "[" + step + "]"
+		case identifier.MatchString(step):
+			text += "." + step
+		default:
+			text += fmt.Sprintf("[%q]", step)
+		}
+	}
+	return text
+}

@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
+	"net/url"
 	"path/filepath"
 	"slices"
 )
 
-// Codes says of each code what its findings are about.
+// Codes says of each code what its findings are about. It returns a copy.
+func Codes() map[string]string { return maps.Clone(codes) }
+
 var codes = map[string]string{
 	"action":          "An action that no permission has",
 	"actor":           "An actor that no plugin is",
@@ -80,7 +83,7 @@ func WriteSARIF(w io.Writer, reports []Report) error {
 	for _, report := range reports {
 		for _, f := range report.Findings {
 			var at location
-			at.PhysicalLocation.ArtifactLocation.URI = filepath.ToSlash(f.File)
+			at.PhysicalLocation.ArtifactLocation.URI = (&url.URL{Path: filepath.ToSlash(f.File)}).String()
 			if f.Line > 0 {
 				at.PhysicalLocation.Region = &region{f.Line, max(f.Column, 1)}
 			}

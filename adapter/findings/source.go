@@ -229,7 +229,7 @@ func (s *source) checkPermissionName(at position, name string) {
 	}
 	if strings.ContainsAny(name, "*") {
 		s.add(at, Error, "permission", "no permission is called %s, and == and in compare letter for letter; write glob.match(%q, [\".\"], input.permission.name)",
-			name, name)
+			name, strings.ReplaceAll(strings.ReplaceAll(name, "**", "*"), "*", "**"))
 		return
 	}
 	hint := orNearest(name, s.words.permissions)
@@ -256,6 +256,9 @@ func (s *source) checkRef(c *constant, exact, user bool) {
 	text := c.text
 	if text == "" || strings.HasPrefix(text, "$") {
 		return // a placeholder of the author's own
+	}
+	if slices.ContainsFunc(s.findings, func(f Finding) bool { return f.Code == "schema" && f.File == c.at.file && f.Line == c.at.row }) {
+		return // the schema knows better what stands there
 	}
 	low := strings.ToLower(text)
 	switch {
