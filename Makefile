@@ -47,7 +47,10 @@ lint: ## golangci-lint on the Go, Regal on the Rego
 	go tool -modfile=tools/golangci-lint/go.mod golangci-lint run ./...
 	go tool -modfile=tools/regal/go.mod regal lint rego bundles
 
-e2e: build $(BIN)/opa e2e/node_modules ## the real Backstage packages and PostgreSQL against bin/stagedoor
+$(BIN)/otelcol: tools/otelcol/go.mod tools/otelcol/main.go
+	cd tools/otelcol && CGO_ENABLED=0 go build -o ../../$@ .
+
+e2e: build $(BIN)/opa $(BIN)/otelcol e2e/node_modules ## the real Backstage packages and PostgreSQL against bin/stagedoor
 	cd e2e && npm test
 
 e2e/node_modules: e2e/package-lock.json

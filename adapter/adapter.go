@@ -33,6 +33,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -84,6 +85,7 @@ type Parts struct {
 	Audit      *audit.Log
 	Log        *logrus.Entry
 	Registry   *prometheus.Registry
+	Tracer     *tracing.Tracer // nil for none
 }
 
 // Server answers authorize requests. It is safe for concurrent use.
@@ -96,6 +98,7 @@ type Server struct {
 	audit      *audit.Log
 	log        *logrus.Entry
 	registry   *prometheus.Registry
+	tracer     *tracing.Tracer
 	metrics    *metrics
 	ending     atomic.Bool // see End
 	slots      *fair.Pool  // of requests that are worked on
@@ -110,7 +113,7 @@ func New(o Options, p Parts) *Server {
 	p.Registry.MustRegister(p.Identity, p.Conditions)
 	return &Server{
 		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions, audit: p.Audit,
-		log: p.Log, registry: p.Registry, metrics: newMetrics(p.Registry),
+		log: p.Log, registry: p.Registry, tracer: p.Tracer, metrics: newMetrics(p.Registry),
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
 }
@@ -149,12 +152,15 @@ func (s *Server) Handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	handler := s.observed(compress(dispatch(router)), s.metrics.observe)
+	handler := s.tracer.Handler(s.observed(compress(dispatch(router)), s.metrics.observe), asks)
 	if s.options.CORS != nil {
 		handler = cors.New(*s.options.CORS).Handler(handler)
 	}
 	return handler, nil
 }
+
+// asks reports whether a request is a question to the policy, and so worth a trace.
+func asks(r *http.Request) bool { return r.Method == http.MethodPost }
 
 // dispatch serves by the routes of a router that has a handler for whatever matches
 // none. The router's own ServeHTTP would copy the request twice, to put the route and

@@ -41,7 +41,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	batch, err := s.policy.Decide(ctx, caller, permissions)
+	evaluating, end := s.tracer.Start(ctx, "evaluate")
+	batch, err := s.policy.Decide(evaluating, caller, permissions)
+	end(err)
 	var answers []wire.Answer
 	var applied map[int]conditions.Outcome
 	if err != nil {
@@ -80,7 +82,9 @@ func (s *Server) policyCaller(ctx context.Context, x *exchange) (decision.Caller
 	if caller.Kind == identity.None {
 		return decision.Caller{Anonymous: true}, nil
 	}
+	ctx, end := s.tracer.Start(ctx, "userinfo")
 	claims, err := s.userInfo(ctx, x)
+	end(err)
 	if err != nil {
 		return decision.Caller{}, err
 	}
@@ -189,12 +193,14 @@ func (s *Server) answer(
 		return answers, nil, failed
 	}
 	s.leave(x) // the rest is the plugins' work
+	applying, end := s.tracer.Start(ctx, "apply-conditions")
 	applied := make(map[int]conditions.Outcome, len(questions))
-	for q, outcome := range s.conditions.Apply(ctx, s.pluginCaller(x), questions) {
+	for q, outcome := range s.conditions.Apply(applying, s.pluginCaller(x), questions) {
 		i := asked[q]
 		applied[i] = outcome
 		failed = cmp.Or(failed, s.applied(ctx, x, &answers[i], items[i], outcome))
 	}
+	end(failed)
 	return answers, applied, failed
 }
 

@@ -71,7 +71,7 @@ func exchangeOf(r *http.Request) *exchange {
 func (s *Server) observed(next http.Handler, count func(status int, took time.Duration)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		x := &exchange{id: requestID(r), traceID: traceID(r)}
+		x := &exchange{id: requestID(r), traceID: s.traceID(r)}
 		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, x), requestTimeout)
 		defer cancel()
 		w.Header().Set("X-Request-Id", x.id)
@@ -123,7 +123,9 @@ func recovered(next handler) handler {
 // read.
 func (s *Server) authenticated(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		caller, err := s.identity.Authenticate(r.Context(), r.Header.Get("Authorization"))
+		ctx, end := s.tracer.Start(r.Context(), "verify")
+		caller, err := s.identity.Authenticate(ctx, r.Header.Get("Authorization"))
+		end(err)
 		if err != nil {
 			return err
 		}
@@ -208,9 +210,12 @@ func requestID(r *http.Request) string {
 	return hex.EncodeToString(b[:])
 }
 
-// traceID is the trace id of a W3C Trace Context traceparent header (version
-// 00), or empty.
-func traceID(r *http.Request) string {
+// traceID is the id of the trace that the request is in: that of its span, or else that
+// of its W3C Trace Context traceparent header (version 00), or empty.
+func (s *Server) traceID(r *http.Request) string {
+	if id := s.tracer.ID(r.Context()); id != "" {
+		return id
+	}
 	const start, end, length = 3, 35, 55
 	header := r.Header.Get("Traceparent")
 	if len(header) != length || header[:start] != "00-" || header[end] != '-' {

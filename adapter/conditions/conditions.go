@@ -51,6 +51,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/fair"
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 )
 
 const (
@@ -70,6 +71,8 @@ type Options struct {
 	// Owners are the plugins that publish permissions, by the permissions' names, as
 	// far as that is known in advance.
 	Owners map[string]string
+	// Tracer gets a span for each call; nil for none.
+	Tracer *tracing.Tracer
 }
 
 // Validate reports what is wrong with o, with its key.
@@ -139,7 +142,7 @@ func New(o Options, d *discovery.Discovery, service TokenSource, log *logrus.Ent
 	c := &Client{discovery: d, log: log, transport: newTransport(), plugins: plugins}
 	c.permissions.init(o.Owners)
 	c.timeout = cmp.Or(o.Timeout, defaultTimeout)
-	c.http = newHTTPClient(c.transport, c.logOf)
+	c.http = newHTTPClient(c.transport, o.Tracer, c.logOf)
 	c.flights = flights{seed: maphash.MakeSeed(), m: map[flightKey]*flight{}}
 	if err := c.metadata.init(service); err != nil {
 		return nil, err

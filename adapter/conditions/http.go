@@ -19,6 +19,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/peer"
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 )
 
 const (
@@ -56,9 +57,11 @@ func newTransport() *http.Transport {
 // not cost the others theirs.
 type roundTripper struct{ http.RoundTripper }
 
-func newHTTPClient(transport http.RoundTripper, logOf func(context.Context) *logrus.Entry) *retryablehttp.Client {
+func newHTTPClient(
+	transport http.RoundTripper, tracer *tracing.Tracer, logOf func(context.Context) *logrus.Entry,
+) *retryablehttp.Client {
 	return &retryablehttp.Client{
-		HTTPClient: peer.NewClient(roundTripper{transport}),
+		HTTPClient: peer.NewClient(tracer.Transport(roundTripper{transport})),
 		RetryMax:   math.MaxInt, // the deadline ends it
 		CheckRetry: func(ctx context.Context, resp *http.Response, err error) (bool, error) {
 			return retry(ctx, logOf(ctx), resp, err), nil

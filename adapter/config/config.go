@@ -41,6 +41,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/origin"
 	"github.com/stagedoor/stagedoor/adapter/remote"
 	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 )
 
 // Config is the whole configuration, valid and with its defaults filled in.
@@ -302,6 +303,7 @@ func (p *problems) check(d document, c *Config) {
 	p.addError(c.Identity.Validate())
 	p.addError(c.Conditions.Validate())
 	p.addError(c.OPA.Validate())
+	p.addError(tracing.Validate(c.OPA.DistributedTracing()))
 	p.addError(c.Supply.Validate(c.OPA.PolicyKeys()))
 	if c.Remote != nil {
 		p.addError(c.checkRemote())

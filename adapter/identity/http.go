@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/peer"
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 )
 
 const (
@@ -62,8 +63,8 @@ func (c *calls) stop() {
 }
 
 // newClient makes the client of all calls.
-func newClient() *http.Client {
-	return peer.NewClient(peer.NewTransport(peer.Options{Idle: 32, IdleFor: time.Minute}))
+func newClient(tracer *tracing.Tracer) *http.Client {
+	return peer.NewClient(tracer.Transport(peer.NewTransport(peer.Options{Idle: 32, IdleFor: time.Minute})))
 }
 
 // get fetches path of the plugin, with the bearer token where it is not empty. A

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 )
 
 const (
@@ -36,6 +38,8 @@ type Options struct {
 	// Bare is the opposite of stagedoor.identity.precompute: every signature is
 	// verified by Go's own library, and none by a table of its key's multiples.
 	Bare bool
+	// Tracer gets a span for each call; nil for none.
+	Tracer *tracing.Tracer
 }
 
 // PluginKeyStore says which keys sign stagedoor's own tokens, in the terms of

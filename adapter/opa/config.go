@@ -55,6 +55,18 @@ func (o Options) PolicyKeys() []string {
 	return d.policyKeys()
 }
 
+// DistributedTracing is the section of that name, or empty: package tracing reads it,
+// since OPA does so as a server alone.
+func (o Options) DistributedTracing() json.RawMessage {
+	var d struct {
+		Tracing json.RawMessage `json:"distributed_tracing"`
+	}
+	if err := json.Unmarshal(o.Config, &d); err != nil {
+		return nil // Validate says so
+	}
+	return d.Tracing
+}
+
 func (d document) policyKeys() (keys []string) {
 	for _, key := range []string{"bundles", "discovery"} {
 		if d.has(key) {
@@ -201,7 +213,7 @@ func (d document) witness() {
 
 // withoutEffect are keys of OPA for what stagedoor does in other ways, or not.
 var withoutEffect = []string{
-	"default_decision", "default_authorization_decision", "distributed_tracing", "metrics_export",
+	"default_decision", "default_authorization_decision", "metrics_export",
 	"nd_builtin_cache", "server", "storage",
 }
 

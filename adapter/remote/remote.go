@@ -30,6 +30,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -52,6 +53,8 @@ type Options struct {
 	// Parallel is how many items of one request are asked about at a time; 16 by
 	// default.
 	Parallel int
+	// Tracer gets a span for each call; nil for none.
+	Tracer *tracing.Tracer
 }
 
 // How the remote server is asked.
@@ -108,7 +111,7 @@ func New(o Options, log *logrus.Entry) (*Remote, error) {
 		url: strings.TrimRight(o.URL, "/") + "/v1/data/" + o.Entrypoint + "?strict-builtin-errors=true",
 	}
 	d.http = &retryablehttp.Client{
-		HTTPClient:   peer.NewClient(transport),
+		HTTPClient:   peer.NewClient(o.Tracer.Transport(transport)),
 		RetryMax:     retries,
 		RetryWaitMin: retryLeast,
 		RetryWaitMax: retryMost,

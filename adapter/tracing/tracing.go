@@ -70,6 +70,13 @@ type settings struct {
 	} `json:"batch_span_processor_options"`
 }
 
+// Validate reports what is wrong with config, the JSON of OPA's key
+// distributed_tracing, with the key and what to write.
+func Validate(config json.RawMessage) error {
+	_, err := read(config)
+	return err
+}
+
 // New returns the tracer that config says, the JSON of OPA's key
 // distributed_tracing, or nil where it names no type. Version is the product's. It
 // does not wait for the collector. Close must be called in the end.
@@ -296,12 +303,15 @@ func (t *Tracer) Start(ctx context.Context, name string) (context.Context, func(
 
 func ended(error) {}
 
-// IDs are those of the trace and the span that ctx is in, in hexadecimal; both are
-// empty where it is in none.
-func IDs(ctx context.Context) (traceID, spanID string) {
-	span := trace.SpanContextFromContext(ctx)
-	if !span.IsValid() {
-		return "", ""
+// ID is that of the trace that ctx is in, in hexadecimal; it is empty where ctx is in
+// none.
+func (t *Tracer) ID(ctx context.Context) string {
+	if t == nil {
+		return ""
 	}
-	return span.TraceID().String(), span.SpanID().String()
+	span := trace.SpanContextFromContext(ctx)
+	if !span.HasTraceID() {
+		return ""
+	}
+	return span.TraceID().String()
 }

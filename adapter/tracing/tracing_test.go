@@ -57,7 +57,7 @@ func TestOneTrace(t *testing.T) {
 	var id string
 	handler := tracer.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		ctx, end := tracer.Start(r.Context(), "evaluate")
-		id, _ = IDs(ctx)
+		id = tracer.ID(ctx)
 		end(errors.New("user:default/ann"))
 		request, _ := http.NewRequestWithContext(r.Context(), http.MethodPost, plugin.URL+"/apply", nil)
 		response, err := tracer.Transport(http.DefaultTransport).RoundTrip(request)
@@ -100,8 +100,8 @@ func TestOffCostsNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		c, end := off.Start(ctx, "evaluate")
 		end(nil)
-		if traceID, _ := IDs(c); traceID != "" {
-			t.Error(traceID)
+		if id := off.ID(c); id != "" {
+			t.Error(id)
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -22,6 +22,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/remote"
 	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/bundles"
 	"github.com/stagedoor/stagedoor/rego"
@@ -102,6 +103,12 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, registry *p
 	if err != nil {
 		return nil, err
 	}
+	tracer, err := tracing.New(c.OPA.DistributedTracing(), version())
+	if err != nil {
+		return nil, err
+	}
+	started.add(tracer.Close)
+	c.Identity.Tracer, c.Conditions.Tracer = tracer, tracer
 	who, err := identity.New(c.Identity, places, log)
 	if err != nil {
 		return nil, err
@@ -116,7 +123,7 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, registry *p
 	}
 	started.simple(asker.Close)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	parts := adapter.Parts{Identity: who, Conditions: asker, Log: log, Registry: registry}
+	parts := adapter.Parts{Identity: who, Conditions: asker, Log: log, Registry: registry, Tracer: tracer}
 	if err := startPolicy(ctx, c, &parts, &started); err != nil {
 		return nil, err
 	}
@@ -164,6 +171,7 @@ func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, starte
 	}
 	started.simple(p.Audit.Close)
 	if c.Remote != nil {
+		c.Remote.Tracer = p.Tracer
 		far, err := remote.New(*c.Remote, p.Log)
 		if err != nil {
 			return err

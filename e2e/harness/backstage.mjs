@@ -12,7 +12,7 @@ const entitiesFile = path.join(root, 'catalog/entities.yaml');
  * `endpoints` says where plugins of other processes are: {permission: 'http://…/api/permission'}. `auth` is added to
  * the section `backend.auth`, `permission` to the section of that name; `files` are configuration files merged after
  * that. `baseUrl` is where the backend is seen from outside, if not at its port. `backend` and `entities` take the place
- * of backstage/backend.mjs and of the catalog's file.
+ * of backstage/backend.mjs and of the catalog's file. `node` are arguments for Node itself, `env` are variables for it.
  *
  * Returns {baseUrl, file, server, service}: `file` is its configuration, and `service` calls plugins with a static
  * token, as a machine does.
@@ -20,6 +20,7 @@ const entitiesFile = path.join(root, 'catalog/entities.yaml');
 export async function startBackstage(run, options) {
   const { name, features, port, postgres, endpoints = {}, auth = {}, permission = {}, files = [] } = options;
   const { backend = path.join(root, 'backstage/backend.mjs'), entities = entitiesFile } = options;
+  const { node = [], env = {} } = options;
   const local = `http://127.0.0.1:${port}`;
   const baseUrl = options.baseUrl ?? local;
   const token = run.secret(randomBytes(24).toString('base64url'));
@@ -44,8 +45,8 @@ export async function startBackstage(run, options) {
     },
   });
   const configs = [file, ...files].flatMap(file => ['--config', file]);
-  const args = [backend, ...configs, '--', ...features];
-  const server = run.start(name, process.execPath, args, { env: { ...process.env, NODE_ENV: 'production' } });
+  const args = [...node, backend, ...configs, '--', ...features];
+  const server = run.start(name, process.execPath, args, { env: { ...process.env, ...env, NODE_ENV: 'production' } });
   await server.ready(() => answers(`${local}/.backstage/health/v1/readiness`));
   return { baseUrl, file, server, service: new Person('the service', token, baseUrl) };
 }

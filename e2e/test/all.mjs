@@ -10,3 +10,4 @@ import './listing.test.mjs';
 import './faults.test.mjs';
 import './audit.test.mjs';
 import './inventory.test.mjs';
+import './trace.test.mjs';
