@@ -36,9 +36,16 @@ func (e *Engine) DecideDocument(ctx context.Context, document map[string]any) (d
 	if !ok {
 		input = ast.NewObject()
 	}
-	outcome := e.decide(ctx, s, &world{now: e.options.Now()}, p, input)
+	f, flying := newFlight(ctx)
+	go e.fly(flying, f, s, world{now: e.options.Now()}, p, input)
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		f.cancel()
+		return decision.Batch{}, p, ctx.Err()
+	}
 	return decision.Batch{
-		Outcomes: []*decision.Outcome{&outcome}, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint,
+		Outcomes: []*decision.Outcome{&f.outcome}, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint,
 		Input: input,
 	}, p, nil
 }

@@ -9,7 +9,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"time"
 
@@ -52,9 +51,11 @@ type Engine struct {
 		query cache.InterQueryCache
 		value cache.InterQueryValueCache
 	}
-	memo  *memo
-	turns chan struct{} // held by who evaluates; see ask
-	stop  context.CancelFunc
+	memo    *memo
+	overran *overran
+	flights flights
+	turns   *turns
+	stop    context.CancelFunc
 }
 
 // New returns an engine over the policy that serves. The log gets what the operator
@@ -77,9 +78,14 @@ func New(o Options, serving Serving, log *logrus.Entry) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	overran, err := newOverran()
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	e := &Engine{
-		options: o, serving: serving, log: log, memo: memo, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), stop: stop,
+		options: o, serving: serving, log: log, memo: memo, overran: overran,
+		flights: flights{underWay: map[asked]*flight{}}, turns: newTurns(), stop: stop,
 	}
 	e.builtins.query = cache.NewInterQueryCacheWithContext(ctx, o.Caching)
 	e.builtins.value = cache.NewInterQueryValueCache(ctx, o.Caching)
@@ -121,8 +127,8 @@ func (e *Engine) Decide(ctx context.Context, caller decision.Caller, permissions
 		if decided == nil {
 			decided = make(map[question]*decision.Outcome)
 		}
-		outcome := e.ask(ctx, s, &w, p)
-		outcomes[i], decided[of] = &outcome, &outcome
+		outcome := e.ask(ctx, s, &w, key, of, p)
+		outcomes[i], decided[of] = outcome, outcome
 	}
 	// A failure because the request ran out is the request's.
 	if err := ctx.Err(); err != nil {
@@ -141,35 +147,79 @@ type world struct {
 	identity *ast.Term // made when the first decision needs it
 }
 
-// ask asks the policy about one permission of a batch. A policy that waits for
-// nothing is asked by as many requests at a time as there are processors. All at
-// once they would take longer together and, with many that nothing is remembered
-// for, each of them could outlast the time for one decision.
-func (e *Engine) ask(ctx context.Context, s *vetted.State, w *world, p wire.Permission) decision.Outcome {
-	if s.Deterministic() {
+// ask asks the policy about one permission of a batch. The same question of the same
+// caller is evaluated once at a time, and one that ran into a limit is not evaluated
+// again for a while: both only where the same evaluation comes to the same end.
+func (e *Engine) ask(
+	ctx context.Context, s *vetted.State, w *world, key callerKey, of question, p wire.Permission,
+) *decision.Outcome {
+	input := func() ast.Object {
+		if w.identity == nil {
+			w.identity = decision.Identity(w.caller)
+		}
+		return decision.Input(p, w.identity)
+	}
+	if !s.Deterministic() {
+		f, flying := newFlight(ctx)
+		go e.fly(flying, f, s, *w, p, input())
 		select {
-		case e.turns <- struct{}{}:
-			defer func() { <-e.turns }()
+		case <-f.done:
+			return &f.outcome
 		case <-ctx.Done():
-			return decision.Outcome{Err: failure(ctx.Err())}
+			f.cancel()
+			return &decision.Outcome{Err: failure(ctx.Err())}
 		}
 	}
-	if w.identity == nil {
-		w.identity = decision.Identity(w.caller)
+	a := asked{key, of}
+	if last := e.overran.last(a, w.now); last != nil {
+		return last
 	}
-	return e.decide(ctx, s, w, p, decision.Input(p, w.identity))
+	f, flying := e.flights.join(ctx, a)
+	if flying != nil {
+		in := input()
+		go func() {
+			defer e.flights.landed(a, f)
+			e.fly(flying, f, s, *w, p, in)
+			e.overran.note(a, &f.outcome, e.options.Now())
+		}()
+	}
+	select {
+	case <-f.done:
+		return &f.outcome
+	case <-ctx.Done():
+		e.flights.leave(a, f)
+		return &decision.Outcome{Err: failure(ctx.Err())}
+	}
 }
 
-// decide decides within the time that one decision may take.
-func (e *Engine) decide(ctx context.Context, s *vetted.State, w *world, p wire.Permission, input ast.Object) decision.Outcome {
-	ctx, cancel := context.WithTimeout(ctx, e.options.Decision)
-	defer cancel()
+// fly decides, in turn with others and within the time that one decision may take,
+// and lands the flight. A builtin that cannot be cancelled may go on after that.
+func (e *Engine) fly(ctx context.Context, f *flight, s *vetted.State, w world, p wire.Permission, input ast.Object) {
+	defer f.cancel()
+	defer func() {
+		if panicked := peer.Panic(recover()); panicked != nil {
+			e.log.WithError(panicked).Error("a decision panicked")
+			f.land(decision.Outcome{Err: failure(panicked)})
+		}
+	}()
+	overran := func() { f.land(decision.Outcome{Err: failure(context.DeadlineExceeded)}) }
+	t, err := e.turns.begin(ctx, w.caller.User+"\x00"+w.caller.Actor, e.options.Decision, s.Waits(), overran)
+	if err != nil {
+		f.land(decision.Outcome{Err: failure(err)})
+		return
+	}
+	defer t.end()
+	f.land(e.decide(t, s, &w, p, input))
+}
+
+// decide decides in its turn.
+func (e *Engine) decide(t *turn, s *vetted.State, w *world, p wire.Permission, input ast.Object) decision.Outcome {
 	var outcome decision.Outcome
 	var err error
 	if s.AboutResource() {
-		outcome, err = e.explore(ctx, s, w, p, input)
+		outcome, err = e.explore(t, s, w, p, input)
 	} else {
-		outcome, err = e.evaluate(ctx, s, w, input)
+		outcome, err = e.evaluate(t, s, w, input)
 	}
 	if err == nil {
 		if err := s.CheckConditions(outcome.Decision); err != nil {
@@ -183,10 +233,11 @@ func (e *Engine) decide(ctx context.Context, s *vetted.State, w *world, p wire.P
 }
 
 // evaluate asks a decision-style policy.
-func (e *Engine) evaluate(ctx context.Context, s *vetted.State, w *world, input ast.Value) (decision.Outcome, error) {
+func (e *Engine) evaluate(t *turn, s *vetted.State, w *world, input ast.Value) (decision.Outcome, error) {
 	_, txn := s.Data()
 	var tracker topdown.EvaluatedRuleTracker
-	results, err := s.Query().Eval(ctx,
+	results, err := s.Query().Eval(t.ctx,
+		rego.EvalExternalCancel(t),
 		rego.EvalEvaluatedRuleTracker(&tracker),
 		rego.EvalParsedInput(input),
 		rego.EvalTransaction(txn),
@@ -209,10 +260,10 @@ func (e *Engine) evaluate(ctx context.Context, s *vetted.State, w *world, input 
 
 // explore asks a policy about the resource for the conditions under which it allows.
 func (e *Engine) explore(
-	ctx context.Context, s *vetted.State, w *world, p wire.Permission, input ast.Object,
+	t *turn, s *vetted.State, w *world, p wire.Permission, input ast.Object,
 ) (decision.Outcome, error) {
 	store, txn := s.Data()
-	result, err := s.Explorer().Decide(ctx, explore.Query{
+	result, err := s.Explorer().Decide(t.ctx, explore.Query{
 		Store:                       store,
 		Txn:                         txn,
 		Input:                       input,
@@ -221,6 +272,7 @@ func (e *Engine) explore(
 		Time:                        w.now,
 		InterQueryBuiltinCache:      e.builtins.query,
 		InterQueryBuiltinValueCache: e.builtins.value,
+		Cancel:                      t,
 	})
 	if err != nil {
 		return decision.Outcome{}, err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -25,7 +26,7 @@ func TestMemoAgrees(t *testing.T) {
 			for range questions {
 				caller, permission := drawn(r)
 				got := decideOne(t, e, caller, permission)
-				want := e.ask(t.Context(), state, &world{now: time.Now(), caller: caller}, permission)
+				want := anew(t, e, state, caller, permission)
 				if (got.Err == nil) != (want.Err == nil) || got.Decision.Text() != want.Decision.Text() || got.Reason != want.Reason {
 					t.Fatalf("%+v asks for %+v: remembered %t: %s %q %v, anew: %s %q %v", caller, permission, got.Remembered,
 						got.Decision.Text(), got.Reason, got.Err, want.Decision.Text(), want.Reason, want.Err)
@@ -39,6 +40,14 @@ func TestMemoAgrees(t *testing.T) {
 			}
 		})
 	}
+}
+
+// anew decides without what is remembered.
+func anew(t *testing.T, e *Engine, s *vetted.State, caller decision.Caller, p wire.Permission) decision.Outcome {
+	t.Helper()
+	f, ctx := newFlight(t.Context())
+	e.fly(ctx, f, s, world{now: time.Now(), caller: caller}, p, decision.Input(p, decision.Identity(caller)))
+	return f.outcome
 }
 
 // drawn is a caller and a permission out of a few, so that they come again.

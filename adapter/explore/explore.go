@@ -145,6 +145,8 @@ type Query struct {
 	// The caches that builtins share between decisions; nil for none.
 	InterQueryBuiltinCache      cache.InterQueryCache
 	InterQueryBuiltinValueCache cache.InterQueryValueCache
+	// Cancel says at each step whether the decision must end; nil is with the context.
+	Cancel topdown.Cancel
 }
 
 // A Result is the outcome of a decision.

@@ -106,6 +106,10 @@ func newWorld(ctx context.Context, p *Policy, q Query, resource presence) (*worl
 		input.Insert(resourceKey, p.resource)
 		w.input = ast.NewTerm(input)
 	}
+	if q.Cancel != nil {
+		w.cancel = q.Cancel
+		return w, func() bool { return true }
+	}
 	return w, context.AfterFunc(ctx, w.cancel.Cancel)
 }
 

@@ -14,10 +14,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -26,6 +28,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/sony/gobreaker/v2"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/peer"
@@ -83,12 +86,19 @@ type Remote struct {
 	transport *http.Transport
 	http      *retryablehttp.Client
 	breaker   *gobreaker.CircuitBreaker[any]
+	heard     atomic.Int64 // when the server answered last, in nanoseconds since 1970
+	looks     singleflight.Group
 }
 
 // errRequestOver is an item of a request that ended meanwhile, since its time was
 // up or its caller left. That says nothing of the server, or one caller could have
 // it left alone for all.
 var errRequestOver = errors.New("the request is over")
+
+// errTooSlow is a decision that the server was asked for and did not come to in time.
+// That is the policy's failure, as in process: a server that decides much else is not
+// to be left alone because of one who asks what takes long.
+var errTooSlow = &decision.Failure{Kind: decision.FailureDeadline, Cause: context.DeadlineExceeded}
 
 // New returns a Remote. Close must be called in the end.
 func New(o Options, log *logrus.Entry) (*Remote, error) {
@@ -128,7 +138,7 @@ func New(o Options, log *logrus.Entry) (*Remote, error) {
 			_, policy := errors.AsType[*decision.Failure](err)
 			return err == nil || policy // which says that the server is well
 		},
-		IsExcluded: func(err error) bool { return errors.Is(err, errRequestOver) },
+		IsExcluded: func(err error) bool { return errors.Is(err, errRequestOver) || errors.Is(err, errTooSlow) },
 	})
 	log.WithField("url", o.URL).Info("decisions are made by a remote OPA server; its policy must be of decision style")
 	return d, nil
@@ -237,10 +247,22 @@ func (d *Remote) Decide(ctx context.Context, caller decision.Caller, permissions
 func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Term) decision.Outcome {
 	limited, cancel := context.WithTimeout(ctx, d.options.Decision)
 	defer cancel()
+	began := time.Now()
+	var decides atomic.Bool // The server has the question, and has not begun to answer.
+	limited = httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
+		WroteRequest: func(info httptrace.WroteRequestInfo) { decides.Store(info.Err == nil) },
+		GotFirstResponseByte: func() {
+			decides.Store(false)
+			d.heard.Store(time.Now().UnixNano())
+		},
+	})
 	answer, err := d.breaker.Execute(func() (any, error) {
 		answer, err := d.ask(limited, decision.Input(p, identity))
-		if err != nil && ctx.Err() != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
 			return nil, errRequestOver
+		case errors.Is(err, context.DeadlineExceeded) && decides.Load() && d.alive(ctx, began):
+			return nil, errTooSlow
 		}
 		return answer, err
 	})
@@ -258,6 +280,28 @@ func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Te
 		return decision.Outcome{Err: &decision.Failure{Kind: decision.FailureAnswer, Cause: err}}
 	}
 	return decision.Outcome{Decision: answered, Reason: reason}
+}
+
+// alive reports whether the server has answered anybody since, or else answers now. One
+// that hangs takes questions in too.
+func (d *Remote) alive(ctx context.Context, since time.Time) bool {
+	if d.heard.Load() >= since.UnixNano() {
+		return true
+	}
+	_, err, _ := d.looks.Do("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.options.Decision)
+		defer cancel()
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(d.options.URL, "/")+"/health", nil)
+		if err != nil {
+			return nil, err
+		}
+		response, err := d.http.HTTPClient.Do(request) // Whatever it says, it says something.
+		if err != nil {
+			return nil, err
+		}
+		return nil, response.Body.Close()
+	})
+	return err == nil
 }
 
 // ask returns the result of the entrypoint as decoded JSON, or nil where it is

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -280,20 +282,73 @@ func TestRemoteIsNotBlamedForRequestsThatEnd(t *testing.T) {
 	}
 }
 
-// A decision that takes too long, in a request that could still wait, is the server's doing.
-func TestRemoteIsBlamedForSlowDecisions(t *testing.T) {
+// A decision that takes too long is the policy's doing: a server that was reached is
+// not left alone for it, and others get their answers.
+func TestRemoteIsNotBlamedForSlowDecisions(t *testing.T) {
 	release := make(chan struct{})
-	url := remoteServer(t, func(_ http.ResponseWriter, r *http.Request) {
+	url := remoteServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); r.URL.Path == "/health" || strings.Contains(string(body), "quick") {
+			_, _ = w.Write([]byte(`{"result":true}`))
+			return
+		}
 		select {
 		case <-release:
 		case <-r.Context().Done():
 		}
 	})
 	defer close(release)
-	d := newRemote(t, Options{URL: url, Decision: 20 * time.Millisecond})
-	for range breakerFailures {
-		if o := decideRemote(t, d); !errors.Is(o.Err, context.DeadlineExceeded) {
+	d := newRemote(t, Options{URL: url, Decision: 300 * time.Millisecond})
+	for range breakerFailures + 1 {
+		o := decideRemote(t, d)
+		if f, ok := errors.AsType[*decision.Failure](o.Err); !ok || f.Kind != decision.FailureDeadline {
 			t.Errorf("error %v", o.Err)
+		}
+		batch, err := d.Decide(t.Context(), fixture.Ann(), []wire.Permission{{Name: "quick"}})
+		if err != nil || batch.Outcomes[0].Decision.Result != wire.Allow {
+			t.Errorf("outcomes %+v, error %v", batch.Outcomes, err)
+		}
+	}
+	if !d.Status().Ready {
+		t.Error("the server is left alone")
+	}
+}
+
+// Nor is it where nobody else asks meanwhile, as long as it says that it lives; a
+// server that takes questions in and hangs is left alone.
+func TestRemoteIsAskedWhetherItLives(t *testing.T) {
+	for name, lives := range map[string]bool{"it lives": true, "it hangs": false} {
+		t.Run(name, func(t *testing.T) {
+			url := remoteServer(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/health" && lives {
+					w.WriteHeader(http.StatusUnauthorized)
+					return
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-r.Context().Done()
+			})
+			d := newRemote(t, Options{URL: url, Decision: 100 * time.Millisecond})
+			for range breakerFailures {
+				if o := decideRemote(t, d); o.Err == nil {
+					t.Error("no error")
+				}
+			}
+			if ready := d.Status().Ready; ready != lives {
+				t.Errorf("ready %t", ready)
+			}
+		})
+	}
+}
+
+// A server that cannot be reached within the time of a decision is to blame.
+func TestRemoteIsBlamedWhereItIsNotReached(t *testing.T) {
+	d := newRemote(t, Options{URL: "http://opa.invalid", Decision: 20 * time.Millisecond})
+	d.transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	for range breakerFailures {
+		if o := decideRemote(t, d); o.Err == nil {
+			t.Error("no error")
 		}
 	}
 	if d.Status().Ready {

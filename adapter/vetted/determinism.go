@@ -92,3 +92,12 @@ func location(l *ast.Location) string {
 	}
 	return fmt.Sprintf("%s:%d", l.File, l.Row)
 }
+
+// waiting are the builtins that wait for others.
+var waiting = []string{ast.HTTPSend.Name, ast.NetLookupIPAddr.Name, ast.JSONSchemaVerify.Name, ast.JSONMatchSchema.Name}
+
+// Waits reports whether an evaluation may wait for others, as for http.send, and
+// leave its processor idle meanwhile.
+func (s *State) Waits() bool {
+	return slices.ContainsFunc(s.Nondeterministic, func(source Source) bool { return slices.Contains(waiting, source.Builtin) })
+}

@@ -55,6 +55,7 @@ const (
 
 // New returns a Vetter. The error is that of a module of ours that does not parse.
 func New(o Options) (*Vetter, error) {
+	boundBuiltins()
 	v := &Vetter{library: make(map[string]*ast.Module, len(o.Library)), entrypoint: o.Entrypoint}
 	for path, text := range o.Library {
 		module, err := parseModule(libraryPrefix+path, text, ast.DefaultRegoVersion)
