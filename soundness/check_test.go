@@ -172,7 +172,7 @@ func (c *checker) basic(ctx context.Context, tr trial, p *explore.Policy, stock 
 	case err != nil || r.Criteria.Op == criteria.Never:
 		return nil, nil
 	case r.Criteria.Op != criteria.Always:
-		return &finding{kind: "basic", message: fmt.Sprintf("conditions about no resource: %s", r.Decision.Text())}, nil
+		return &finding{kind: "basic", message: "conditions about no resource: " + r.Decision.Text()}, nil
 	}
 	if want, err := stock.evaluate(ctx, ast.MustInterfaceToValue(d.input)); want != allow {
 		return &finding{kind: "basic", message: fmt.Sprintf("ALLOW of a basic permission, and %v in stock OPA: %v", want, err)}, nil

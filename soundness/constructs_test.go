@@ -478,7 +478,7 @@ func constructs() []construct {
 		{name: "the resource in an array, compared", refusable: true, hidden: true,
 			draw: func(g *grammar, s scope, _ int) []string {
 				x := g.name("x")
-				return []string{g.ask(s), fmt.Sprintf("%s := {\"kind\": \"Component\"}", x),
+				return []string{g.ask(s), x + ` := {"kind": "Component"}`,
 					fmt.Sprintf(g.pick("[%s, 1] == [%s, 1]", `{"e": %s} == {"e": %s}`, "{%s} == {%s}", "[%s] == [%s]"), s.resource, x)}
 			}},
 		{name: "a rule of another resource type", draw: func(g *grammar, s scope, _ int) []string {

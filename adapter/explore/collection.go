@@ -78,10 +78,10 @@ func (p *planner) comprehension(t *ast.Term, bound ast.VarSet) *collection {
 func (p *planner) planKeyed(body ast.Body, key *ast.Term, bound ast.VarSet, counted bool) *bodyPlan {
 	is := ast.Equality.Expr(resultVar, key)
 	is.Location = key.Location
-	premises := len(p.plan.premises)
+	premises := len(p.premises)
 	b := p.planBody(append(slices.Clone(body), is), bound)
 	if counted {
-		for _, l := range p.plan.premises[premises:] {
+		for _, l := range p.premises[premises:] {
 			if l.kind == isGroup {
 				return nil
 			}

@@ -33,17 +33,14 @@ func modules(policy string) map[string]*ast.Module {
 func decide(p *explore.Policy) explore.Result {
 	ctx := context.Background()
 	store := inmem.New()
-	txn, err := store.NewTransaction(ctx, storage.TransactionParams{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer store.Abort(ctx, txn)
+	txn := storage.NewTransactionOrDie(ctx, store)
 	result, err := p.Decide(ctx, explore.Query{
 		Store: store, Txn: txn, ResourceType: "catalog-entity", Time: time.Now(),
 		Input: ast.MustParseTerm(`{
 			"permission": {"name": "catalog.entity.delete", "attributes": {"action": "delete"}},
 			"identity": {"user": "user:default/ann", "claims": ["user:default/ann"]}}`).Value.(ast.Object),
 	})
+	store.Abort(ctx, txn)
 	if err != nil {
 		log.Fatal(err)
 	}

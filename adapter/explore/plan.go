@@ -135,7 +135,7 @@ func newPlan(r *reach, questions map[*ast.Expr]*PermissionRule) *plan {
 	}
 	for _, rule := range p.reached {
 		if p.depending[rule] {
-			p.plan.dependent.put(rule.Ref().GroundPrefix(), true)
+			p.dependent.put(rule.Ref().GroundPrefix(), true)
 		}
 	}
 	return p.plan
@@ -466,8 +466,8 @@ func (p *planner) premise(exprs []*ast.Expr, bound ast.VarSet) *ast.Expr {
 	if l.at = exprs[len(exprs)-1].Location; l.at == nil { // an operand of rego.v2
 		l.at = p.rule.Location
 	}
-	number := ast.IntNumberTerm(len(p.plan.premises))
-	p.plan.premises = append(p.plan.premises, l)
+	number := ast.IntNumberTerm(len(p.premises))
+	p.premises = append(p.premises, l)
 	terms := []*ast.Term{premiseOperator, number, ast.ArrayTerm(l.args...)}
 	if l.out != nil {
 		terms = append(terms, l.out)

@@ -17,8 +17,9 @@ func (p *plan) String() string {
 	for _, doc := range p.order {
 		w.document(doc)
 	}
-	for i := 0; i < len(w.sets); i++ { // The bodies of a set can add sets.
-		w.set(w.sets[i])
+	for done := 0; done < len(w.sets); { // The bodies of a set can add sets.
+		w.set(w.sets[done])
+		done++
 	}
 	return w.b.String()
 }

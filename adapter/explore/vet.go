@@ -623,7 +623,7 @@ func (f *flow) ref(e *ast.Expr, t *ast.Term, ref ast.Ref, message string) {
 	}
 	for _, rule := range f.rulesAt(ref) {
 		if f.values[path(rule)].holds() {
-			f.problem(e, t, fmt.Sprintf("%s holds the resource, and this can be it", path(rule)), "name the rule itself")
+			f.problem(e, t, path(rule)+" holds the resource, and this can be it", "name the rule itself")
 			return
 		}
 	}
