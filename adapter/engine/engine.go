@@ -287,7 +287,7 @@ func (e *Engine) explore(
 		reasons = append([]string{result.Reason}, reasons...)
 	}
 	for _, why := range result.Either {
-		e.log.WithField("permission", p.Name).WithField("rule", why).Info("decided by either answer to a rule")
+		e.log.WithField("permission", p.Name).WithField("rule", why).Debug("decided by either answer to a rule")
 	}
 	return decision.Outcome{
 		Decision: result.Decision,

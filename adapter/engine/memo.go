@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync"
 	"unique"
 
 	"github.com/maypok86/otter/v2"
@@ -27,6 +28,9 @@ type memo struct {
 	// plain are the outcomes that say ALLOW or DENY and nothing else, as most do. All
 	// callers have the same two.
 	plain map[wire.Result]*decision.Outcome
+	// reasoned are those that say a reason beside, by what they say: a reason is often
+	// about the permission, and the same for all callers.
+	reasoned sharedOutcomes
 }
 
 // remembered is what one policy decided for one caller. It is immutable: what is
@@ -104,6 +108,40 @@ func newMemo() (*memo, error) {
 	return &memo{cache: cache, plain: plain}, nil
 }
 
+// sharedOutcomes are outcomes that callers share. Safe for concurrent use.
+type sharedOutcomes struct {
+	mu sync.Mutex
+	by map[saying]*decision.Outcome
+}
+
+// maxShared is how many outcomes are shared, and maxReason the length of their reasons.
+// Beyond, the sharing begins anew, since reasons may differ from caller to caller.
+const (
+	maxShared = 256
+	maxReason = 2_048
+)
+
+// remember returns the outcome as it is remembered: one that other callers have, where
+// it is ALLOW or DENY for a reason and nothing else.
+func (s *sharedOutcomes) remember(o *decision.Outcome) *decision.Outcome {
+	remembered := *o
+	remembered.Remembered = true
+	if o.Decision.Result == wire.Conditional || len(o.Excluded)+len(o.RuleLabels) > 0 || len(o.Reason) > maxReason {
+		return &remembered
+	}
+	says := sayingOf(o)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if shared := s.by[says]; shared != nil {
+		return shared
+	}
+	if s.by == nil || len(s.by) == maxShared {
+		s.by = make(map[saying]*decision.Outcome)
+	}
+	s.by[says] = &remembered
+	return &remembered
+}
+
 // of returns what was decided for the caller of that key; nil for nothing.
 func (m *memo) of(key callerKey) *remembered {
 	r, _ := m.cache.GetIfPresent(key)
@@ -135,11 +173,10 @@ func (m *memo) add(key callerKey, known *remembered, decided map[question]*decis
 		says := sayingOf(outcome)
 		at := slices.IndexFunc(said[says], func(other *decision.Outcome) bool { return foundAlike(outcome, other) })
 		if at < 0 {
-			answer := *outcome
-			answer.Remembered = true
+			answer := m.reasoned.remember(outcome)
 			at = len(said[says])
-			said[says] = append(said[says], &answer)
-			r.answers = append(r.answers, &answer)
+			said[says] = append(said[says], answer)
+			r.answers = append(r.answers, answer)
 			r.weight += weight(answerOverhead + answer.Size())
 		}
 		all[of] = said[says][at]

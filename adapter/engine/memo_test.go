@@ -315,8 +315,8 @@ func TestMemoAddsTwice(t *testing.T) {
 	}
 }
 
-// TestMemoSharesPlain has callers whose answers say no more than a result, and such
-// as say more.
+// TestMemoSharesPlain has callers whose answers say no more than a result and a reason,
+// and such as say more.
 func TestMemoSharesPlain(t *testing.T) {
 	m, err := newMemo()
 	if err != nil {
@@ -346,9 +346,23 @@ func TestMemoSharesPlain(t *testing.T) {
 		if expect := fmt.Sprintf("%+v", want); fmt.Sprintf("%+v", *anns) != expect || fmt.Sprintf("%+v", *bobs) != expect {
 			t.Errorf("%s: got %+v and %+v", name, *anns, *bobs)
 		}
-		if plain := name == "allow" || name == "deny"; (anns == bobs) != plain {
+		if shared := name == "allow" || name == "deny" || name == "reason"; (anns == bobs) != shared {
 			t.Errorf("%s: the same for both: %t", name, anns == bobs)
 		}
+	}
+}
+
+// TestMemoSharesSome shares so many reasons and no more, and gives each caller its own.
+func TestMemoSharesSome(t *testing.T) {
+	var shared sharedOutcomes
+	for n := range 3 * maxShared {
+		reason := strconv.Itoa(n)
+		if o := shared.remember(&decision.Outcome{Reason: reason}); o.Reason != reason || !o.Remembered {
+			t.Fatalf("%s: %+v", reason, o)
+		}
+	}
+	if len(shared.by) > maxShared {
+		t.Errorf("%d outcomes are shared", len(shared.by))
 	}
 }
 
