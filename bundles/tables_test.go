@@ -13,7 +13,7 @@ import (
 // TestTables holds each ready bundle to its decision table, and the table to every
 // permission of the stock plugins: what a plugin adds has to be decided on here.
 func TestTables(t *testing.T) {
-	for _, bundle := range []string{"default", "ownership", "regulated", "wrapper"} {
+	for _, bundle := range []string{"default", "ownership", "rbac", "regulated", "wrapper"} {
 		t.Run(bundle, func(t *testing.T) {
 			p, err := offline.Open(t.Context(), bundle, offline.Options{})
 			if err != nil {

@@ -47,6 +47,7 @@ func newRoot() *cobra.Command {
 		newCheck(),
 		newEval(),
 		newExplain(),
+		newInit(),
 		newInventory(),
 		newTest(),
 		newDiff(),
