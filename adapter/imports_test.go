@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 	"adapter/appconfig": {},
 	"adapter/callers":   {"adapter/inventory", "adapter/decision"},
 	"adapter/findings": {"adapter/callers", "adapter/criteria", "adapter/decision", "adapter/explore", "adapter/inventory",
-		"adapter/offline", "adapter/wire", "rego"},
+		"adapter/offline", "adapter/tables", "adapter/wire", "rego"},
 	"adapter/sample":  {"adapter/criteria"},
 	"adapter/migrate": {"adapter/appconfig", "adapter/criteria", "adapter/inventory", "adapter/words", "bundles"},
 	"adapter": {"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/identity", "adapter/conditions", "adapter/audit", "adapter/decision",

@@ -65,6 +65,8 @@ type dataFile struct {
 	name  string   // as the PATH was given
 	under []string // the folders that are its path in data
 	root  *yaml.Node
+	// comments are the comments of a YAML file by line, without the sign.
+	comments map[int]string
 }
 
 // maxLeaves is how much of the data is read as a part of the policy: beyond that it
@@ -113,11 +115,46 @@ func readData(l *list, known *inventory.Inventory, sources *offline.Sources) *da
 			return nil
 		}
 		file.root = doc.Content[0]
+		if path.Ext(name) != ".json" {
+			file.comments = commentsOf(string(text))
+		}
 		d.files = append(d.files, file)
 		checkSchema(l, known, files, name, file)
 		return nil
 	})
 	return d
+}
+
+func commentsOf(text string) map[int]string {
+	comments := map[int]string{}
+	row := 0
+	for line := range strings.Lines(text) {
+		row++
+		if _, comment, ok := strings.Cut(line, "#"); ok {
+			comments[row] = strings.TrimSpace(comment)
+		}
+	}
+	return comments
+}
+
+// each visits the members of the data from above, and goes below where deeper says so.
+func (d *dataFiles) each(deeper func(at position, steps []string) bool) {
+	for _, file := range d.files {
+		var visit func(at *yaml.Node, steps []string)
+		visit = func(at *yaml.Node, steps []string) {
+			if at.Kind != yaml.MappingNode {
+				return
+			}
+			for i := 0; i+1 < len(at.Content); i += 2 {
+				key := at.Content[i]
+				below := append(slices.Clone(steps), key.Value)
+				if deeper(position{file.name, key.Line, key.Column}, below) {
+					visit(at.Content[i+1], below)
+				}
+			}
+		}
+		visit(file.root, file.under)
+	}
 }
 
 // rowOf is the line that a YAML error names, or 1.

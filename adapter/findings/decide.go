@@ -3,6 +3,7 @@ package findings
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -18,6 +19,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/tables"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -35,7 +37,9 @@ var unheardOf = wire.Permission{Name: "stagedoor.check.unheard.of"}
 // decide asks the policy about every permission for each class of callers.
 func (s *source) decide(ctx context.Context, p *offline.Policy, sources *offline.Sources, report *Report, o Options) error {
 	data := s.data.value()
-	report.Callers = callers.Of(callers.Sources{Modules: sources.Modules, Tests: sources.Tests, Data: data, Inventory: o.Inventory})
+	report.Callers = callers.Of(callers.Sources{
+		Modules: sources.Modules, Tests: sources.Tests, Data: data, Inventory: o.Inventory, Known: s.tableCallers(sources),
+	})
 	var permissions []wire.Permission
 	for _, each := range o.Inventory.Permissions {
 		permissions = append(permissions, wirePermission(each))
@@ -59,6 +63,31 @@ func (s *source) decide(ctx context.Context, p *offline.Policy, sources *offline
 	}
 	d.tell()
 	return s.look(ctx, p, sources, data, report)
+}
+
+// tableCallers are the callers that the decision tables of the bundle name. A table
+// that cannot be read is a finding.
+func (s *source) tableCallers(sources *offline.Sources) []decision.Caller {
+	files, err := tables.Files(sources.Files())
+	if err != nil { // the data was read from the same files
+		return nil
+	}
+	var known []decision.Caller
+	for _, file := range files {
+		table, err := tables.Read(sources.Files(), file, sources.Name(file))
+		if err != nil {
+			at, text := position{sources.Name(file), 1, 1}, err.Error()
+			if wrong, ok := errors.AsType[*tables.Error](err); ok {
+				at.row, text = wrong.Line, wrong.Text
+			}
+			s.add(at, Error, tables.CodeTable, "%s", text)
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(table.Callers)) {
+			known = append(known, table.Callers[name])
+		}
+	}
+	return known
 }
 
 func wirePermission(p inventory.Permission) wire.Permission {

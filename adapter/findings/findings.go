@@ -69,6 +69,8 @@ type Report struct {
 	// Revision, Entrypoint and AboutResource are of the policy; empty where it must not serve.
 	Revision, Entrypoint string
 	AboutResource        bool
+	// Part is a bundle without a rule that decides, beside one that has it.
+	Part bool
 	// Nondeterministic says what forbids to remember its decisions, and where.
 	Nondeterministic []string
 }
@@ -96,13 +98,8 @@ func Check(ctx context.Context, paths []string, o Options) ([]Report, error) {
 	}
 	var reports []Report
 	for i, at := range paths {
-		var roots []string
-		for j, other := range all {
-			if i != j {
-				roots = append(roots, rootsOf(other)...)
-			}
-		}
-		report, err := check(ctx, at, all[i], roots, o)
+		others := slices.Delete(slices.Clone(all), i, i+1)
+		report, err := check(ctx, at, all[i], others, o)
 		if err != nil {
 			return nil, err
 		}
@@ -127,7 +124,11 @@ func rootsOf(s *offline.Sources) []string {
 	return manifest.Roots
 }
 
-func check(ctx context.Context, at string, sources *offline.Sources, roots []string, o Options) (Report, error) {
+func check(ctx context.Context, at string, sources *offline.Sources, others []*offline.Sources, o Options) (Report, error) {
+	var roots []string
+	for _, other := range others {
+		roots = append(roots, rootsOf(other)...)
+	}
 	report := Report{Path: at, Inventory: o.Inventory.Source}
 	l := &list{}
 	for _, problem := range sources.Errors {
@@ -141,10 +142,23 @@ func check(ctx context.Context, at string, sources *offline.Sources, roots []str
 		reading: newReading(sources.Modules, sources.Tests, rules, data),
 	}
 	s.check()
+	s.checkRoots(sources)
+	// Of several bundles one decides, and the rest are its rules and data.
+	part := len(others) > 0 && len(entrypoints(sources.Modules, o.Entrypoint)) == 0
+	if o.Entrypoint == "" && !part {
+		s.checkAnnotated(sources)
+	}
 	s.checkEntrypoint(entrypoints(sources.Modules, o.Entrypoint))
-	s.compile(sources)
+	s.compile(sources, others)
+	if part {
+		l.sort()
+		report.Findings, report.Silenced = silence(l.findings, sources, data)
+		report.Part = true
+		return report, nil
+	}
 	policy, err := offline.Open(ctx, at, offline.Options{Entrypoint: o.Entrypoint})
 	switch refused, isRefused := errors.AsType[*offline.Refused](err); {
+	case isRefused && len(others) > 0 && asErrors(refused.Cause): // what the others bring was compiled above
 	case isRefused:
 		addRefused(l, at, refused.Cause)
 	case err != nil:
@@ -160,7 +174,7 @@ func check(ctx context.Context, at string, sources *offline.Sources, roots []str
 		}
 	}
 	l.sort()
-	report.Findings, report.Silenced = silence(l.findings, sources)
+	report.Findings, report.Silenced = silence(l.findings, sources, data)
 	return report, nil
 }
 
@@ -232,8 +246,16 @@ func entrypoints(modules map[string]*ast.Module, entrypoint string) []*ast.Rule 
 
 // compile adds what OPA finds in the modules, strictly and with the schema of the
 // input, that was not found already.
-func (s *source) compile(sources *offline.Sources) {
+func (s *source) compile(sources *offline.Sources, others []*offline.Sources) {
 	modules := offline.Library()
+	for _, other := range others {
+		if len(entrypoints(other.Modules, "")) > 0 {
+			continue // a policy of its own
+		}
+		for name, module := range other.Modules {
+			modules[name] = module.Copy()
+		}
+	}
 	for name, module := range sources.Modules {
 		modules[name] = module.Copy()
 	}
@@ -242,8 +264,8 @@ func (s *source) compile(sources *offline.Sources) {
 		return
 	}
 	for _, problem := range compiler.Errors {
-		if s.has1(problem.Location) {
-			continue
+		if problem.Location != nil && sources.Modules[problem.Location.File] == nil || s.has1(problem.Location) {
+			continue // another's, or told already
 		}
 		addOPA(s.list, withHint(problem, s))
 	}
@@ -313,6 +335,8 @@ func addOPA(l *list, problem *ast.Error) {
 
 var atLine = regexp.MustCompile(`^(.+?):(\d+)(?::(\d+))?: (.+)$`)
 
+var ofFile = regexp.MustCompile(`^(\S+\.rego): (.+)$`)
+
 // addRefused adds what serving refuses a policy for.
 func addRefused(l *list, at string, cause error) {
 	if several, ok := errors.AsType[ast.Errors](cause); ok {
@@ -336,6 +360,9 @@ func addRefused(l *list, at string, cause error) {
 		return
 	}
 	for line := range strings.SplitSeq(cause.Error(), "\n") {
+		if toldBetter(l, line) {
+			continue
+		}
 		where, text := position{file: at}, line
 		if m := atLine.FindStringSubmatch(line); m != nil {
 			where.file, text = m[1], m[4]
@@ -345,10 +372,102 @@ func addRefused(l *list, at string, cause error) {
 		if len(l.findings) > 0 && where.row > 0 && slices.ContainsFunc(l.findings, func(f Finding) bool { return f.File == where.file && f.Line == where.row }) {
 			continue
 		}
+		if m := ofFile.FindStringSubmatch(line); m != nil && where.row == 0 {
+			where, text = position{m[1], 1, 1}, m[2]
+		}
 		if where.row == 0 && strings.Contains(line, "roots") {
 			where = position{path.Join(at, ".manifest"), 1, 1}
 		}
 		l.add(where, Error, "bundle", "%s", text)
+	}
+}
+
+func asErrors(err error) bool {
+	_, ok := errors.AsType[ast.Errors](err)
+	return ok
+}
+
+// toldBetter is whether a finding with a line says already what serving says without.
+func toldBetter(l *list, line string) bool {
+	has := func(code string) bool {
+		return slices.ContainsFunc(l.findings, func(f Finding) bool { return f.Code == code })
+	}
+	return strings.Contains(line, "manifest roots") && has("roots") ||
+		(strings.HasPrefix(line, "several rules are annotated") || strings.HasPrefix(line, "no rule decides: annotate")) && has("entrypoint")
+}
+
+// checkRoots looks for what lies outside of the roots that the manifest declares.
+func (s *source) checkRoots(sources *offline.Sources) {
+	roots := rootsOf(sources)
+	if len(roots) == 0 {
+		return // which serving refuses, and says what to write
+	}
+	covers := func(steps []string) (within, above bool) {
+		at := strings.Join(steps, "/") + "/"
+		for _, root := range roots {
+			root = strings.Trim(root, "/") + "/"
+			within = within || root == "/" || strings.HasPrefix(at, root)
+			above = above || strings.HasPrefix(root, at)
+		}
+		return within, above
+	}
+	outside := func(at position, what string, steps []string) {
+		s.add(at, Error, "roots", "%s lies outside of the roots of .manifest; write {\"roots\": [%s]}", what,
+			strings.Join(append(quoted(roots), fmt.Sprintf("%q", strings.Join(steps, "/"))), ", "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(sources.Modules)) {
+		p := sources.Modules[name].Package
+		steps := make([]string, 0, len(p.Path)-1)
+		for _, step := range p.Path[1:] {
+			steps = append(steps, plainStep(step))
+		}
+		if within, _ := covers(steps); !within {
+			outside(positionOf(p.Location), "package "+strings.Join(steps, "."), steps)
+		}
+	}
+	s.data.each(func(at position, steps []string) bool {
+		within, above := covers(steps)
+		if !within && !above {
+			outside(at, pathText(steps), steps)
+		}
+		return above && !within
+	})
+}
+
+func quoted(texts []string) []string {
+	var all []string
+	for _, text := range texts {
+		all = append(all, fmt.Sprintf("%q", text))
+	}
+	return all
+}
+
+// checkAnnotated looks for none, or more than one rule that is to decide.
+func (s *source) checkAnnotated(sources *offline.Sources) {
+	var places []position
+	var paths []string
+	first := position{}
+	for _, name := range slices.Sorted(maps.Keys(sources.Modules)) {
+		if first.file == "" {
+			first = position{name, 1, 1}
+		}
+		for _, a := range sources.Modules[name].Annotations {
+			if a.Entrypoint {
+				places = append(places, positionOf(a.Location))
+				paths = append(paths, strings.TrimPrefix(a.GetTargetPath().String(), "data."))
+			}
+		}
+	}
+	if len(places) == 0 && first.file != "" {
+		s.add(first, Error, "entrypoint", "no rule decides: annotate the rule that decides with # METADATA and # entrypoint: true, or name it by --entrypoint")
+	}
+	distinct := slices.Compact(slices.Sorted(slices.Values(paths)))
+	if len(distinct) > 1 {
+		for i, at := range places {
+			others := slices.DeleteFunc(slices.Clone(distinct), func(path string) bool { return path == paths[i] })
+			s.add(at, Error, "entrypoint", "%s is annotated as entrypoint, and so is %s; leave entrypoint: true to the one that decides, or name it by --entrypoint",
+				paths[i], strings.Join(others, ", "))
+		}
 	}
 }
 
@@ -368,7 +487,7 @@ func libraryHas(path []string) bool {
 
 // silence leaves out what comments silence. A comment without a reason, or one that
 // silences nothing, is a finding itself.
-func silence(findings []Finding, sources *offline.Sources) ([]Finding, int) {
+func silence(findings []Finding, sources *offline.Sources, data *dataFiles) ([]Finding, int) {
 	type comment struct {
 		at     position
 		codes  string
@@ -385,6 +504,14 @@ func silence(findings []Finding, sources *offline.Sources) ([]Finding, int) {
 				}
 				code, reason, _ := strings.Cut(strings.TrimSpace(text), " ")
 				comments = append(comments, &comment{at: positionOf(c.Location), codes: code, reason: strings.TrimSpace(reason)})
+			}
+		}
+	}
+	for _, file := range data.files {
+		for _, row := range slices.Sorted(maps.Keys(file.comments)) {
+			if text, ok := strings.CutPrefix(file.comments[row], "stagedoor:ignore"); ok {
+				code, reason, _ := strings.Cut(strings.TrimSpace(text), " ")
+				comments = append(comments, &comment{at: position{file.name, row, 1}, codes: code, reason: strings.TrimSpace(reason)})
 			}
 		}
 	}

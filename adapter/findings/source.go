@@ -85,6 +85,14 @@ func orNearest(name string, among []string) string {
 	return ""
 }
 
+// orPull is the nearest name or, where none is near, how to make the name known.
+func orPull(name string, among []string) string {
+	if hint := orNearest(name, among); hint != "" {
+		return hint
+	}
+	return "; if a plugin of yours publishes it, read yours by stagedoor inventory pull and check with --inventory"
+}
+
 // source finds what can be read from the source.
 type source struct {
 	*list
@@ -195,15 +203,15 @@ func (s *source) checkConstant(c *constant) {
 		}
 	case kinds == resourceType:
 		if text != "" && !slices.Contains(s.words.resourceTypes, text) {
-			s.add(c.at, Error, "resource-type", "no permission is about resources of type %s%s", c.text, orNearest(text, s.words.resourceTypes))
+			s.add(c.at, Error, "resource-type", "no permission is about resources of type %s%s", c.text, orPull(text, s.words.resourceTypes))
 		}
 	case kinds == pluginID:
 		if !slices.Contains(s.words.plugins, text) {
-			s.add(c.at, Error, "plugin", "no plugin that has permission rules is called %s%s", c.text, orNearest(text, s.words.plugins))
+			s.add(c.at, Error, "plugin", "no plugin that has permissions is called %s%s", c.text, orPull(text, s.words.plugins))
 		}
 	case kinds == ruleName:
 		if !slices.Contains(s.words.rules, text) {
-			s.add(c.at, Error, "rule", "no plugin publishes a rule %s%s", c.text, orNearest(text, s.words.rules))
+			s.add(c.at, Error, "rule", "no plugin publishes a rule %s%s", c.text, orPull(text, s.words.rules))
 		}
 	case kinds == result:
 		if !slices.Contains([]string{"ALLOW", "DENY", "CONDITIONAL"}, text) {
@@ -232,11 +240,7 @@ func (s *source) checkPermissionName(at position, name string) {
 			name, strings.ReplaceAll(strings.ReplaceAll(name, "**", "*"), "*", "**"))
 		return
 	}
-	hint := orNearest(name, s.words.permissions)
-	if hint == "" {
-		hint = "; if a plugin of yours publishes it, read yours by stagedoor inventory pull and check with --inventory"
-	}
-	s.add(at, Error, "permission", "no permission is called %s%s", name, hint)
+	s.add(at, Error, "permission", "no permission is called %s%s", name, orPull(name, s.words.permissions))
 }
 
 func (s *source) checkActor(c *constant, text string) {

@@ -66,6 +66,10 @@ var reportFormats = map[string]func(io.Writer, []findings.Report) error{
 
 // describe says against what a policy was held.
 func describe(w io.Writer, r findings.Report) {
+	if r.Part {
+		_, _ = fmt.Fprintf(w, "%s: %d findings, a bundle beside the one that decides, inventory %s\n", r.Path, len(r.Findings), r.Inventory)
+		return
+	}
 	if r.Entrypoint == "" {
 		_, _ = fmt.Fprintf(w, "%s: must not serve; inventory %s\n", r.Path, r.Inventory)
 		return
