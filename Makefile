@@ -28,7 +28,7 @@ $(BIN)/opa: go.mod
 test: go-test rego-test ## all Go tests with the race detector, all Rego tests with the stock opa
 
 go-test: ## the Go tests alone
-	go test -race ./...
+	go test -race -timeout 30m ./...
 
 rego-test: $(BIN)/opa ## the Rego tests alone, by the stock opa of go.mod
 	$(BIN)/opa fmt --diff --fail rego bundles
