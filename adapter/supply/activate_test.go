@@ -81,10 +81,6 @@ func TestRefusesAndGoesOn(t *testing.T) {
 			good.With(fixture.Files{"a.rego": "package a\n\n# METADATA\n# entrypoint: true\nallow(x) if x\n"}),
 			[]string{"a/allow, annotated at", "is a function"},
 		},
-		"a package as entrypoint": {
-			good.With(fixture.Files{"a.rego": "# METADATA\n# entrypoint: true\npackage a\n\nallow := true\n"}),
-			[]string{"the entrypoint a, annotated at", "is no rule"},
-		},
 		"resource outside a rule call": {
 			good.With(fixture.Files{"a.rego": "package a\n\n# METADATA\n# entrypoint: true\nallow if input.resource.kind == \"API\"\n"}),
 			[]string{"a.rego:5", "input.resource.kind"},
