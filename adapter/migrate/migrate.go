@@ -10,7 +10,10 @@
 // then it is a finding, and the report says so. Nothing is dropped without a word. The
 // same sources give the same files, byte for byte.
 //
-// The package knows the plugin's meaning twice: once as the data of bundles/rbac, and
+// [Wrapper] says what to write in a policy of the OPA wrapper module, for it to ask
+// about the resource itself.
+//
+// The package knows the RBAC plugin's meaning twice: once as the data of bundles/rbac, and
 // once in Go (meaning.go), by which the decision table is written. So the table is a
 // proof of the policy, and not its echo.
 package migrate

@@ -8,30 +8,15 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/words"
 )
 
-// The decision table, in the order in which it is written.
-type (
-	decisionTable struct {
-		Callers map[string]tableCaller `yaml:"callers"`
-		Rows    []tableRow             `yaml:"rows"`
-	}
-	tableCaller struct {
-		User   string   `yaml:"user"`
-		Groups []string `yaml:"groups,omitempty,flow"`
-	}
-	tableRow struct {
-		May     string `yaml:"may"`
-		Who     string `yaml:"who"`
-		Expect  string `yaml:"expect"`
-		Because string `yaml:"because"`
-	}
-)
+// A tableRow asks for one permission by one caller. What it is about stands before it.
+type tableRow struct {
+	may, who, expect, about string
+}
 
 // somebody is a user that no source names.
 const somebody = "user:default/somebody-else"
@@ -39,7 +24,7 @@ const somebody = "user:default/somebody-else"
 // table is a decision table with a row for every line, role and condition that counts
 // and can be asked about. What it expects is the plugin's meaning, from meaning.go.
 func (m *Migration) table(vocabulary words.Vocabulary) ([]byte, error) {
-	t := tabled{judgement: m.judgement, vocabulary: vocabulary, of: decisionTable{Callers: map[string]tableCaller{}}}
+	t := tabled{judgement: m.judgement, vocabulary: vocabulary, callers: map[string]caller{}}
 	t.membersByRole()
 	for _, l := range t.keptLines {
 		if permission, ok := t.permissionOf(l.object, l.action); ok {
@@ -67,19 +52,42 @@ func (m *Migration) table(vocabulary words.Vocabulary) ([]byte, error) {
 			}
 		}
 	}
+	return t.text(), nil
+}
+
+// text is the table in YAML, a line for each caller and row.
+func (t *tabled) text() []byte {
 	var text bytes.Buffer
-	text.WriteString("# What the RBAC plugin would answer, a row for every line of its sources. Made by stagedoor migrate rbac.\n")
-	encoder := yaml.NewEncoder(&text)
-	encoder.SetIndent(2)
-	err := encoder.Encode(t.of)
-	return text.Bytes(), err
+	put := func(format string, args ...any) { fmt.Fprintf(&text, format, args...) }
+	put("# What the RBAC plugin would answer, a row for every line of its sources. Made by stagedoor migrate rbac.\n")
+	put("callers:\n")
+	for _, name := range slices.Sorted(maps.Keys(t.callers)) {
+		who := t.callers[name]
+		put("  %q: {user: %q", name, who.user)
+		if groups := who.claims[1:]; len(groups) > 0 {
+			put(", groups: [%q]", groups[0])
+		}
+		put("}\n")
+	}
+	if len(t.callers) == 0 {
+		put("  {}\n")
+	}
+	put("rows:\n")
+	for _, row := range t.rows {
+		put("  # %s\n  - {may: %q, who: %q, expect: %q}\n", strings.Join(strings.Fields(row.about), " "), row.may, row.who, row.expect)
+	}
+	if len(t.rows) == 0 {
+		put("  []\n")
+	}
+	return text.Bytes()
 }
 
 type tabled struct {
 	*judgement
 
 	vocabulary words.Vocabulary
-	of         decisionTable
+	callers    map[string]caller
+	rows       []tableRow
 	// members are those of a role, the one with the fewest roles first.
 	members map[string][]string
 	asks    map[string]inventory.Permission
@@ -165,12 +173,12 @@ func memberCaller(member string) caller {
 
 func (t *tabled) row(who caller, permission inventory.Permission, at Place, what string) error {
 	name := strings.TrimPrefix(who.claims[len(who.claims)-1], "user:")
-	t.of.Callers[name] = tableCaller{User: who.user, Groups: who.claims[1:]}
+	t.callers[name] = who
 	expect, err := t.expected(who, permission)
 	if err != nil {
 		return fmt.Errorf("%s: %w", at, err)
 	}
-	t.of.Rows = append(t.of.Rows, tableRow{May: permission.Name, Who: name, Expect: expect, Because: fmt.Sprintf("%s: %s", at, what)})
+	t.rows = append(t.rows, tableRow{permission.Name, name, expect, fmt.Sprintf("%s: %s", at, what)})
 	return nil
 }
 

@@ -18,7 +18,7 @@ func newMigrate() *cobra.Command {
 		Use:   "migrate",
 		Short: "Come over from a neighbour, with a report and a proof",
 	}
-	cmd.AddCommand(newMigrateRBAC())
+	cmd.AddCommand(newMigrateRBAC(), newMigrateWrapper())
 	return cmd
 }
 
@@ -109,4 +109,33 @@ func tellMigration(cmd *cobra.Command, m *migrate.Migration, dir string) error {
 		return errFindings
 	}
 	return nil
+}
+
+func newMigrateWrapper() *cobra.Command {
+	var entrypoint string
+	cmd := &cobra.Command{
+		Use:   "wrapper PATH",
+		Short: "Say what a policy of the OPA wrapper module would write about the resource itself",
+		Long: "Wrapper finds the conditions that a policy writes by hand, and says for each which permission rule to call.\n" +
+			"A policy moves over in steps, each as small as one branch; stagedoor diff OLD NEW proves a step. The policy\n" +
+			"serves unchanged before the first step and between any two. docs/migrate/wrapper.md goes through an example.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			p, err := offline.Open(cmd.Context(), args[0], offline.Options{Entrypoint: entrypoint})
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, p.Close(cmd.Context())) }()
+			found := migrate.Wrapper(p)
+			for _, f := range found {
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), f); err != nil {
+					return err
+				}
+			}
+			cmd.PrintErrf("%s: %d places; prove each step by stagedoor diff OLD NEW\n", args[0], len(found))
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	return cmd
 }

@@ -159,6 +159,26 @@ const documented = [
   },
 ];
 
+// A policy that is also read from the plugin's REST API, by an administrator who sees all of it.
+const told = {
+  name: 'read from the REST API',
+  told: true,
+  csv: [
+    'p, role:default/dev, catalog-entity, read, allow',
+    'p, role:default/dev, catalog.entity.delete, delete, deny',
+    'p, user:default/cy, kubernetes.proxy, use, allow',
+    'g, user:default/Ann, role:default/dev',
+    'g, group:default/engineering, role:default/owner',
+  ],
+  conditions: [
+    on('owner', 'catalog-entity', ['update', 'delete'], { anyOf: [owned(['$ownerRefs']), { not: owned(['$currentUser']) }] }),
+    on('owner', 'scaffolder-task', [{ name: 'scaffolder.task.read', action: 'read' }], {
+      rule: 'IS_TASK_OWNER', resourceType: 'scaffolder-task', params: { createdBy: ['$currentUser'] },
+    }),
+  ],
+  rbac: { admin: { users: [{ name: 'User:default/Eve' }] }, maxDepth: 4 },
+};
+
 // The cases of a table, each a person of its own with the roles a and b, and a few lines of these.
 const cases = [
   ['ann', 'allow by name, deny by type', ['a, catalog.entity.read, read, allow', 'a, catalog-entity, read, deny']],
@@ -224,6 +244,7 @@ const differing = [
 /** All of them, with `seeds` drawn ones. */
 export const policies = seeds => [
   ...documented,
+  told,
   casesWith('conditional'),
   casesWith('basic'),
   ...Array.from({ length: seeds }, (_, n) => drawn(n + 1)),

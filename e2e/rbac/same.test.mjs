@@ -24,6 +24,7 @@ const permissions = JSON.parse(fs.readFileSync(path.join(root, '../adapter/inven
 
 describe('stagedoor answers as the RBAC plugin does', () => {
   let run, postgres, backstage, signedIn, groups;
+  let told = 0;
   const count = { asked: 0, same: 0, narrower: 0, wider: 0, other: 0 };
   const results = { ALLOW: 0, DENY: 0, CONDITIONAL: 0 };
 
@@ -67,6 +68,7 @@ describe('stagedoor answers as the RBAC plugin does', () => {
             differences[expected] = true;
           });
         }
+        if (policy.told) toldByApi(n, there.url);
       } finally {
         await Promise.all([there.server.stop(), here.server.stop()]);
       }
@@ -78,6 +80,7 @@ describe('stagedoor answers as the RBAC plugin does', () => {
   test('none is wider, and every kind of answer was there', t => {
     t.diagnostic(JSON.stringify({ policies: policies(seeds).length, permissions: permissions.length, people: people.length, ...count, results }));
     assert.equal(count.wider + count.other, 0);
+    assert.ok(told > 0, 'the REST API was asked');
     for (const [result, times] of Object.entries(results)) assert.ok(times > 100, `${result} ${times} times`);
   });
 
@@ -121,6 +124,20 @@ describe('stagedoor answers as the RBAC plugin does', () => {
       baseUrl: backstage.baseUrl,
       stagedoor: { policy: { path: folder } },
     });
+  }
+
+  /** What the plugin's REST API tells an administrator makes the same data as the files. */
+  function toldByApi(n, url) {
+    const admin = signedIn.find(person => person.ref === 'user:default/eve');
+    const file = name => path.join(run.dir, name);
+    const folder = file(`told-${n}`);
+    const args = ['--url', url.replace('/api/permission', ''), '--token-file', run.write(`token-${n}`, admin.token)];
+    args.push('--app-config', file(`rbac-${n}.yaml`), '--catalog', groups, folder);
+    const { status, stderr } = spawnSync(binary, ['migrate', 'rbac', ...args], { encoding: 'utf8' });
+    assert.ok(status === 0 || status === 1, stderr);
+    const data = of => JSON.parse(fs.readFileSync(path.join(of, 'data.json'), 'utf8'));
+    assert.deepEqual(data(folder), data(file(`bundle-${n}`)));
+    told++;
   }
 
   async function ask(person, at, items) {

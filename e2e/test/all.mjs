@@ -11,3 +11,4 @@ import './faults.test.mjs';
 import './audit.test.mjs';
 import './inventory.test.mjs';
 import './trace.test.mjs';
+import '../rbac/same.test.mjs';
