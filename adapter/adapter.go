@@ -60,6 +60,11 @@ type Options struct {
 	Memory int64
 	// CORS is for front ends of another origin; nil for none.
 	CORS *cors.Options
+	// Profiles has the operator's address serve Go's profiles (stagedoor.admin.pprof).
+	Profiles bool
+	// Permissions are the permissions that metrics tell apart, by name, with the
+	// plugins that own them.
+	Permissions map[string]string
 	// Version is what /version says.
 	Version string
 	// Admin is for the operator's API.
@@ -101,8 +106,9 @@ type Server struct {
 	tracer     *tracing.Tracer
 	metrics    *metrics
 	ending     atomic.Bool // see End
-	slots      *fair.Pool  // of requests that are worked on
-	asking     *fair.Pool  // of requests that wait for user info
+	sampler    sampler
+	slots      *fair.Pool // of requests that are worked on
+	asking     *fair.Pool // of requests that wait for user info
 	memory     memory
 	buffers    sync.Pool // of *[]byte, for bodies and answers
 }
@@ -111,16 +117,21 @@ type Server struct {
 func New(o Options, p Parts) *Server {
 	o.BasePath = strings.TrimRight("/"+strings.Trim(o.BasePath, "/"), "/")
 	p.Registry.MustRegister(p.Identity, p.Conditions)
-	return &Server{
+	s := &Server{
 		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions, audit: p.Audit,
-		log: p.Log, registry: p.Registry, tracer: p.Tracer, metrics: newMetrics(p.Registry),
+		log: p.Log, registry: p.Registry, tracer: p.Tracer, metrics: newMetrics(p.Registry, o.Permissions),
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
+	p.Registry.MustRegister(s)
+	return s
 }
 
 // End says that this process is going to end: it is not ready from here on, and answers
 // all the same.
 func (s *Server) End() { s.ending.Store(true) }
+
+// Close writes what the log has kept back so far.
+func (s *Server) Close() { s.sampler.flush() }
 
 // The routes of the permission API, relative to the base path.
 const (
@@ -140,19 +151,19 @@ func (s *Server) Handler() (http.Handler, error) {
 	}
 	router := mux.NewRouter().SkipClean(true)
 	router.NewRoute().MatcherFunc(at(routeAuthorize)).Methods(http.MethodPost).
-		Handler(s.route(s.authenticated(s.withBody(s.admitted(s.authorize)))))
+		Handler(s.route(atAuthorize, s.authenticated(s.withBody(s.admitted(s.authorize)))))
 	router.NewRoute().MatcherFunc(at(routeHealth)).Methods(http.MethodGet, http.MethodHead).
-		Handler(s.route(s.withSmallBody(bodyInOrder(s.health))))
+		Handler(s.route(atHealth, s.withSmallBody(bodyInOrder(s.health))))
 	router.NewRoute().MatcherFunc(at(routeKeySet)).Methods(http.MethodGet, http.MethodHead).
-		Handler(s.route(s.withSmallBody(bodyInOrder(s.keySet))))
-	router.NotFoundHandler = s.route(s.elsewhere)
+		Handler(s.route(atKeySet, s.withSmallBody(bodyInOrder(s.keySet))))
+	router.NotFoundHandler = s.route(atElsewhere, s.elsewhere)
 	router.MethodNotAllowedHandler = router.NotFoundHandler
 
 	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.CompressionLevel(1))
 	if err != nil {
 		return nil, err
 	}
-	handler := s.tracer.Handler(s.observed(compress(dispatch(router)), s.metrics.observe), asks)
+	handler := s.tracer.Handler(s.observed(compress(dispatch(router))), asks)
 	if s.options.CORS != nil {
 		handler = cors.New(*s.options.CORS).Handler(handler)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -39,12 +40,13 @@ type AdminOptions struct {
 // For operators alone (see [Server.operator]):
 //
 //   - GET /status: the policy that serves, and what was refused.
+//   - GET /debug/pprof/: Go's profiles, where [Options].Profiles says so.
 //   - POST /v1/data/{entrypoint}: a decision in the shape of OPA's data API, for a
 //     stock permission backend with the OPA wrapper module.
 func (s *Server) AdminHandler() http.Handler {
 	router := mux.NewRouter()
 	get := func(path string, h handler) {
-		router.Handle(path, s.route(h)).Methods(http.MethodGet, http.MethodHead)
+		router.Handle(path, s.route("", h)).Methods(http.MethodGet, http.MethodHead)
 	}
 	get("/health", s.health)
 	get("/ready", s.ready)
@@ -52,12 +54,15 @@ func (s *Server) AdminHandler() http.Handler {
 	get("/status", s.status)
 	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
 	if s.options.Admin.Data {
-		data := routed(s.operators(s.withOperatorBody(s.admitted(s.data))), writeOPAError)
+		data := routed(atData, s.operators(s.withOperatorBody(s.admitted(s.data))), writeOPAError)
 		router.Handle("/v1/data/{entrypoint:.+}", data).Methods(http.MethodPost)
 	}
-	router.NotFoundHandler = s.route(notFound)
+	if s.options.Profiles {
+		router.PathPrefix("/debug/pprof/").Handler(s.route("", s.operators(profiles)))
+	}
+	router.NotFoundHandler = s.route("", notFound)
 	router.MethodNotAllowedHandler = router.NotFoundHandler
-	return s.observed(router, nil)
+	return s.observed(router)
 }
 
 // operator reports whether a request is an operator's: it comes with the token, with a
@@ -110,12 +115,31 @@ func (s *Server) operators(next handler) handler {
 	}
 }
 
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) error {
+// profiles are those of net/http/pprof.
+func profiles(w http.ResponseWriter, r *http.Request) error {
+	switch strings.TrimPrefix(r.URL.Path, "/debug/pprof/") {
+	case "cmdline":
+		pprof.Cmdline(w, r)
+	case "profile":
+		pprof.Profile(w, r)
+	case "symbol":
+		pprof.Symbol(w, r)
+	case "trace":
+		pprof.Trace(w, r)
+	default:
+		pprof.Index(w, r)
+	}
+	return nil
+}
+
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	if s.ending.Load() {
+		exchangeOf(r).quiet = true
 		return wire.ServiceUnavailableError(1, "this process is ending")
 	}
 	status := s.supply()
 	if !status.Ready {
+		exchangeOf(r).quiet = true // that is no error, and comes from every probe
 		return wire.ServiceUnavailableError(1, "waiting for %s", status.Waiting)
 	}
 	return writeValue(w, map[string]string{"status": "ok", "revision": status.Revision})

@@ -33,10 +33,12 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		return wire.InputError("Resource permissions require a resourceRef to be set. " +
 			"Direct user requests without a resourceRef are not allowed.")
 	}
+	begun := time.Now()
 	caller, err := s.policyCaller(ctx, x)
 	if err != nil {
 		return err
 	}
+	begun = s.metrics.took(stageUserInfo, begun)
 	permissions, unconditional, err := s.permissions(ctx, x, request.Items)
 	if err != nil {
 		return err
@@ -46,6 +48,8 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	end(err)
 	var answers []wire.Answer
 	var applied map[int]conditions.Outcome
+	x.revision = batch.Revision
+	s.metrics.took(stageEvaluate, begun)
 	if err != nil {
 		err = undecided(err)
 	} else {
@@ -54,10 +58,12 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.logDenied(x)
 	if s.audit.Enabled() {
+		begun = time.Now()
 		record := newRecord(x, caller, permissions, batch, answers, applied, request.Items, err)
 		if unrecorded := s.audit.Record(ctx, record); unrecorded != nil && err == nil {
 			err = unrecordedError(unrecorded)
 		}
+		s.metrics.took(stageLog, begun)
 	}
 	if err != nil {
 		return err
@@ -127,7 +133,7 @@ func (s *Server) permissions(
 func (s *Server) aside(x *exchange, wait func() error) error {
 	if !s.asking.Take(x.party, 1) {
 		return wire.ServiceUnavailableError(1, "Too many requests at once, try again").
-			Because(errors.New("as many requests as stagedoor.limits.inFlight wait for user info or metadata"))
+			Because(fmt.Errorf("%w: as many requests as stagedoor.limits.inFlight wait for user info or metadata", errShed))
 	}
 	defer s.asking.Give(x.party, 1)
 	s.leave(x)
@@ -142,14 +148,23 @@ func (s *Server) userInfo(ctx context.Context, x *exchange) ([]string, error) {
 	if s.identity.Knows(x.caller) {
 		claims, stale, err := s.identity.UserInfo(ctx, x.caller)
 		x.stale = stale
-		return claims, err
+		return claims, ofUserInfo(err)
 	}
 	var claims []string
 	err := s.aside(x, func() (err error) {
 		claims, x.stale, err = s.identity.UserInfo(ctx, x.caller)
-		return err
+		return ofUserInfo(err)
 	})
 	return claims, err
+}
+
+// ofUserInfo is the error with its place.
+func ofUserInfo(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := wire.AsError(err)
+	return e.Because(fmt.Errorf("%w: %w", errUserInfo, cmp.Or(e.Cause, err)))
 }
 
 func permissionsOf(items []wire.Item) []wire.Permission {
@@ -174,6 +189,7 @@ func (s *Server) answer(
 	for i := range items {
 		answers[i].ID = items[i].ID
 		batch.Outcomes[i] = s.checked(items[i].Permission, batch.Outcomes[i])
+		s.metrics.decision(items[i].Permission.Name, batch.Outcomes[i])
 		if err := batch.Outcomes[i].Err; err != nil {
 			failed = cmp.Or(failed, s.failed(x, items[i].Permission, err, policyFailed(err)))
 			continue
@@ -194,6 +210,7 @@ func (s *Server) answer(
 	}
 	s.leave(x) // the rest is the plugins' work
 	applying, end := s.tracer.Start(ctx, "apply-conditions")
+	begun := time.Now()
 	applied := make(map[int]conditions.Outcome, len(questions))
 	for q, outcome := range s.conditions.Apply(applying, s.pluginCaller(x), questions) {
 		i := asked[q]
@@ -201,6 +218,7 @@ func (s *Server) answer(
 		failed = cmp.Or(failed, s.applied(ctx, x, &answers[i], items[i], outcome))
 	}
 	end(failed)
+	s.metrics.took(stageApply, begun)
 	return answers, applied, failed
 }
 
@@ -263,6 +281,7 @@ func (s *Server) applied(
 // onError says so, and else the public error for the request.
 func (s *Server) failed(x *exchange, p wire.Permission, err error, public *wire.Error) error {
 	s.metrics.failures.Inc()
+	x.permission = cmp.Or(x.permission, p.Name)
 	if !s.options.DenyOnError || public.Name == "AuthenticationError" {
 		return public
 	}
@@ -294,7 +313,7 @@ func (s *Server) refusedConditions(ctx context.Context, caller identity.Caller, 
 
 // unrecordedError is the public error of a decision that had to be recorded.
 func unrecordedError(err error) error {
-	return wire.ServiceUnavailableError(1, "The decision could not be recorded").Because(err)
+	return wire.ServiceUnavailableError(1, "The decision could not be recorded").Because(fmt.Errorf("%w: %w", errUnrecorded, err))
 }
 
 // undecided is the public error of a batch that the policy did not look at.
@@ -314,6 +333,7 @@ func (s *Server) pluginCaller(x *exchange) conditions.Caller {
 	return conditions.Caller{
 		Subject: caller.Fingerprint(),
 		Party:   x.party,
+		Took:    s.metrics.asked,
 		Log:     s.logOf(x),
 		Token: func(ctx context.Context, pluginID string) (string, error) {
 			return s.identity.PluginToken(ctx, pluginID, caller)

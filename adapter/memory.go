@@ -1,7 +1,7 @@
 package adapter
 
 import (
-	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -17,6 +17,11 @@ type memory struct {
 	small     *fair.Pool // bodies of callers who were let in
 	strangers *fair.Pool // bodies where no credentials are asked for
 	operator  *fair.Pool // bodies on the operator's address
+}
+
+// parts are these by name.
+func (m *memory) parts() map[string]*fair.Pool {
+	return map[string]*fair.Pool{"large": m.large, "small": m.small, "strangers": m.strangers, "operator": m.operator}
 }
 
 // Of a body there are three forms at a time: as it came, as text, and as the items
@@ -44,7 +49,7 @@ const (
 )
 
 // errMemory is that a part of the memory is taken.
-var errMemory = errors.New("the memory for requests under way is taken (stagedoor.limits.memory)")
+var errMemory = fmt.Errorf("%w: the memory for requests under way is taken (stagedoor.limits.memory)", errShed)
 
 // tooLarge is nil where the answers are within the limit.
 func (s *Server) tooLarge(answers []wire.Answer) error {
@@ -100,7 +105,7 @@ func (s *Server) admitted(next handler) handler {
 func (s *Server) enter(x *exchange) error {
 	if !s.slots.Take(x.party, 1) {
 		return wire.ServiceUnavailableError(1, "Too many requests at once, try again").
-			Because(errors.New("stagedoor.limits.inFlight is reached, or the share of this caller in it"))
+			Because(fmt.Errorf("%w: stagedoor.limits.inFlight is reached, or the share of this caller in it", errShed))
 	}
 	x.slot = true
 	return nil

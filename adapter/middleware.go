@@ -7,10 +7,12 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/peer"
@@ -31,6 +33,12 @@ type exchange struct {
 	body    []byte
 	err     error
 	denied  denials
+
+	started    time.Time
+	route      string // for metrics; empty for what is not counted
+	quiet      bool   // a failure that is no error
+	permission string // the first that failed
+	revision   string // of the policy that decided
 }
 
 // denials are the items that were denied because something failed, for one line
@@ -50,8 +58,10 @@ func (d *denials) note(permission string, err error) {
 // logDenied writes that line, if there is something to tell.
 func (s *Server) logDenied(x *exchange) {
 	if d := &x.denied; d.items > 0 {
-		s.logOf(x).WithError(d.err).WithFields(logrus.Fields{"permission": d.permission, "items": d.items}).
-			Warn("denied because of a failure, of which this is the first")
+		entry := s.logOf(x).WithError(d.err).WithFields(logrus.Fields{
+			"permission": peer.Path(d.permission), "items": d.items, "revision": x.revision, "caller": kindOf(x.caller),
+		})
+		s.sampler.log(entry, logrus.WarnLevel, "denied"+d.err.Error(), "denied because of a failure, of which this is the first")
 	}
 }
 
@@ -66,12 +76,11 @@ func exchangeOf(r *http.Request) *exchange {
 	return x
 }
 
-// observed gives a request its id and its time, logs what came of it, and hands
-// status and time to count, if there is one.
-func (s *Server) observed(next http.Handler, count func(status int, took time.Duration)) http.Handler {
+// observed gives a request its id and its time, and logs and counts what came of it.
+func (s *Server) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		x := &exchange{id: requestID(r), traceID: s.traceID(r)}
+		x := &exchange{id: requestID(r), traceID: s.traceID(r), started: started}
 		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, x), requestTimeout)
 		defer cancel()
 		w.Header().Set("X-Request-Id", x.id)
@@ -79,15 +88,15 @@ func (s *Server) observed(next http.Handler, count func(status int, took time.Du
 		out := &recorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(out, r.WithContext(ctx))
 		took := time.Since(started)
-		if count != nil {
-			count(out.status, took)
+		if x.route != "" {
+			s.metrics.request(x.route, outcomeOf(x.err, out.status), took)
 		}
 		s.logRequest(r, x, out, took)
 	})
 }
 
 // route makes an http.Handler of h, whose errors are answered as Backstage does.
-func (s *Server) route(h handler) http.Handler { return routed(h, s.writeError) }
+func (s *Server) route(name string, h handler) http.Handler { return routed(name, h, s.writeError) }
 
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	url := s.relative(r.URL.Path)
@@ -97,10 +106,12 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	wire.WriteError(w, r, url, err)
 }
 
-// routed makes an http.Handler of h. It is the one place that answers with errors.
-func routed(h handler, write func(http.ResponseWriter, *http.Request, error)) http.Handler {
+// routed makes an http.Handler of h. It is the one place that answers with errors. The
+// name is the route's in metrics.
+func routed(name string, h handler, write func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r)
+		x.route = name
 		if x.err = recovered(h)(w, r); x.err != nil {
 			write(w, r, x.err)
 		}
@@ -130,6 +141,7 @@ func (s *Server) authenticated(next handler) handler {
 			return err
 		}
 		x := exchangeOf(r)
+		s.metrics.took(stageVerify, x.started)
 		x.caller, x.party = caller, fair.Party{Plugin: caller.Actor, User: caller.User}
 		return next(w, r)
 	}
@@ -166,8 +178,13 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // logRequest logs a request. Success is worth a line only when debugging.
 func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took time.Duration) {
+	if x.stale > 0 {
+		s.sampler.log(s.logOf(x).WithField("user_info_age", x.stale.Round(time.Second).String()),
+			logrus.WarnLevel, "stale", "decided by user info that could not be renewed")
+	}
 	level := logrus.DebugLevel
 	switch {
+	case x.quiet:
 	case out.status >= http.StatusInternalServerError:
 		level = logrus.ErrorLevel
 	case out.status >= http.StatusBadRequest:
@@ -180,13 +197,69 @@ func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took ti
 		"method": r.Method, "path": peer.Path(r.URL.Path), "status": out.status,
 		"bytes": out.size, "duration_ms": float64(took.Microseconds()) / 1000,
 	})
-	if x.err != nil {
-		entry = entry.WithError(x.err)
-		if cause := errors.Unwrap(x.err); cause != nil {
-			entry = entry.WithField("cause", peer.WithoutSecrets(cause.Error()))
+	if x.err == nil {
+		entry.Log(level, "request")
+		return
+	}
+	entry, key := s.failure(entry, x), x.err.Error()
+	if cause := errors.Unwrap(x.err); cause != nil {
+		text := peer.WithoutSecrets(cause.Error())
+		entry, key = entry.WithField("cause", text), key+text
+	}
+	if level == logrus.DebugLevel {
+		entry.Log(level, "request")
+		return
+	}
+	s.sampler.log(entry, level, x.route+strconv.Itoa(out.status)+key, "request")
+}
+
+// Where a cause says where it happened: a line of a policy, and the rule of a plugin.
+var (
+	lineOfPolicy = regexp.MustCompile(`[^\s"]+\.rego:\d+`)
+	ruleOfPlugin = regexp.MustCompile(`rule "([^"]{1,100})"`)
+)
+
+// failure says what is known of a request that failed.
+func (s *Server) failure(entry *logrus.Entry, x *exchange) *logrus.Entry {
+	fields := logrus.Fields{logrus.ErrorKey: x.err, "outcome": outcomeOf(x.err, 0), "caller": kindOf(x.caller)}
+	if x.caller.Actor != "" {
+		fields["actor"] = x.caller.Actor
+	}
+	if x.permission != "" {
+		fields["permission"] = peer.Path(x.permission)
+	}
+	if x.revision != "" {
+		fields["revision"] = x.revision
+	}
+	if refused, ok := errors.AsType[*conditions.RefusedError](x.err); ok {
+		fields["plugin"] = refused.PluginID
+	}
+	if unavailable, ok := errors.AsType[*conditions.UnavailableError](x.err); ok {
+		fields["plugin"] = unavailable.PluginID
+	}
+	if cause := errors.Unwrap(x.err); cause != nil {
+		text := cause.Error()
+		if at := lineOfPolicy.FindString(text); at != "" {
+			fields["at"] = at
+		}
+		if rule := ruleOfPlugin.FindStringSubmatch(text); rule != nil {
+			fields["rule"] = rule[1]
 		}
 	}
-	entry.Log(level, "request")
+	return entry.WithFields(fields)
+}
+
+// kindOf names the kind of a caller.
+func kindOf(c identity.Caller) string {
+	switch {
+	case c.Kind == identity.Service:
+		return "service"
+	case c.Kind == identity.None:
+		return "nobody"
+	case c.Direct:
+		return "user"
+	}
+	return "user through plugin"
 }
 
 // logOf is the log with the ids of the exchange on every line.

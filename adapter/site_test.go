@@ -44,6 +44,7 @@ type site struct {
 	stranger  *sample.Key
 	client    *http.Client
 	log       *logBuffer
+	server    *adapter.Server
 }
 
 type siteOptions struct {
@@ -91,6 +92,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 	who, err := identity.New(o.identity, places, log)
 	check(t, err)
 	t.Cleanup(who.Close)
+	o.conditions.Owners = map[string]string{"todo.item.update": "todo", "a": "catalog"}
 	asker, err := conditions.New(o.conditions, places, func(_ context.Context, pluginID string) (string, error) {
 		return who.ServiceToken(pluginID)
 	}, log)
@@ -104,8 +106,10 @@ func newSite(t testing.TB, o siteOptions) *site {
 	}
 	server := adapter.New(adapter.Options{
 		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, Answer: 32 << 20, FromMetadata: !o.asTheyCome, Memory: 256 << 20, InFlight: o.inFlight, Version: "test",
-		Admin: adapter.AdminOptions{Data: true},
+		Admin:       adapter.AdminOptions{Data: true},
+		Permissions: map[string]string{"todo.item.update": "todo", "a": "catalog"},
 	}, parts)
+	s.server = server
 	handler, err := server.Handler()
 	check(t, err)
 	front := httptest.NewServer(handler)

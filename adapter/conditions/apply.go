@@ -87,8 +87,11 @@ func (c *Client) ask(ctx context.Context, caller Caller, in *inquiry) {
 		return
 	}
 	to := endpoint{plugin: c.plugin(in.pluginID), url: base + wellKnown + "apply-conditions"}
-	arrays := to.plugin.singlyUntil.before(time.Now())
-	in.err = c.put(ctx, caller, to, in.spans(), arrays)
+	begun := time.Now()
+	in.err = c.put(ctx, caller, to, in.spans(), to.plugin.singlyUntil.before(begun))
+	if caller.Took != nil {
+		caller.Took(in.pluginID, time.Since(begun))
+	}
 }
 
 // put asks about spans in as few calls as the size limit allows.

@@ -96,6 +96,8 @@ type Caller struct {
 	Subject string
 	// Party is who gets a share of a plugin's calls.
 	Party fair.Party
+	// Took is told how long each plugin took; nil for nobody.
+	Took func(pluginID string, took time.Duration)
 	// Token gives the tokens; nil sends none.
 	Token TokenSource
 	// Log takes what there is to say of the calls, such as that they are tried

@@ -15,15 +15,28 @@ func (c *Client) Describe(to chan<- *prometheus.Desc) {
 	to <- waitingDesc
 }
 
-// Collect implements [prometheus.Collector]. It tells of the plugins that are
-// remembered, of which there are at most 256. It is safe for concurrent use.
+// Collect implements [prometheus.Collector]. It tells of each plugin that owns
+// permissions which are known in advance, or has published something; all further ids,
+// which a policy may make up, are one. It is safe for concurrent use.
 func (c *Client) Collect(to chan<- prometheus.Metric) {
+	open, waiting := map[string]float64{"other": 0}, map[string]int{"other": 0}
+	for _, id := range c.permissions.owner {
+		open[id], waiting[id] = 0, 0
+	}
 	for id, p := range c.plugins.All() {
-		open := 0.0
-		if p.guard.open() {
-			open = 1
+		if _, known := open[id]; !known && p.published.rules.Load() == nil {
+			id = "other"
 		}
-		to <- prometheus.MustNewConstMetric(breakerDesc, prometheus.GaugeValue, open, id)
-		to <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(p.guard.line.Waiting()), id)
+		if _, known := open[id]; !known {
+			open[id] = 0
+		}
+		if p.guard.open() {
+			open[id] = 1
+		}
+		waiting[id] += p.guard.line.Waiting()
+	}
+	for id := range open {
+		to <- prometheus.MustNewConstMetric(breakerDesc, prometheus.GaugeValue, open[id], id)
+		to <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(waiting[id]), id)
 	}
 }

@@ -138,6 +138,7 @@ func (c *Client) Learn(ctx context.Context, names []string) {
 				continue
 			}
 			p = c.plugin(id)
+			p.published.failing.Store(true) // perhaps there is no such plugin, which is no news
 		}
 		c.fetchSoon(p)
 		select {

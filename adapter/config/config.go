@@ -61,6 +61,8 @@ type Config struct {
 	// Body, Answer and Memory are in bytes; Memory is 0 where it is to be found out.
 	Body, Answer, Memory int64
 
+	// Profiles is stagedoor.admin.pprof.
+	Profiles bool
 	// FromMetadata is stagedoor.permissions.fromMetadata.
 	FromMetadata bool
 
@@ -167,7 +169,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		ShutdownDelay: time.Duration(d.Backend.Lifecycle.ServerShutdownDelay),
 		BasePath:      s.BasePath, CORS: d.Backend.CORS.options(),
 		Body: int64(s.Limits.Body), Items: s.Limits.Items, InFlight: int64(s.Limits.InFlight),
-		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory), FromMetadata: s.Permissions.FromMetadata,
+		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory), FromMetadata: s.Permissions.FromMetadata, Profiles: s.Admin.Pprof,
 		DenyOnError: s.Policy.OnError == "deny",
 		Discovery:   discovery.Options{BaseURL: d.Backend.BaseURL},
 		Identity: identity.Options{

@@ -89,6 +89,7 @@ type own struct {
 		H2C    bool   `mapstructure:"h2c"`
 		Token  string `mapstructure:"token"`
 		Data   bool   `mapstructure:"data"`
+		Pprof  bool   `mapstructure:"pprof"`
 	} `mapstructure:"admin"`
 	Policy struct {
 		Path       string        `mapstructure:"path"`

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/maypok86/otter/v2"
+	"github.com/maypok86/otter/v2/stats"
 
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -29,6 +30,7 @@ type issuedFor struct {
 func newIssuedCache() (*otter.Cache[issuedFor, string], error) {
 	return otter.New(&otter.Options[issuedFor, string]{
 		MaximumWeight: maxIssuedCache,
+		StatsRecorder: stats.NewCounter(),
 		Weigher: func(to issuedFor, token string) uint32 {
 			return weight(256+len(to.pluginID)+len(token), nil)
 		},

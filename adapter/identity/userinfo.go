@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/maypok86/otter/v2"
+	"github.com/maypok86/otter/v2/stats"
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/peer"
@@ -33,6 +34,7 @@ func newClaimsCache(ttl time.Duration, log *logrus.Entry) (*otter.Cache[fingerpr
 	type entry = otter.Entry[fingerprint, userClaims]
 	return otter.New(&otter.Options[fingerprint, userClaims]{
 		MaximumWeight:     maxClaimsCache,
+		StatsRecorder:     stats.NewCounter(),
 		Weigher:           func(_ fingerprint, c userClaims) uint32 { return weight(256, c.refs) },
 		ExpiryCalculator:  otter.ExpiryWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl) }),
 		RefreshCalculator: renewing{otter.RefreshWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl / 2) })},

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/maypok86/otter/v2"
+	"github.com/maypok86/otter/v2/stats"
 
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/fair"
@@ -120,6 +121,7 @@ type userToken struct {
 func newTokenCache(leeway time.Duration) (*otter.Cache[fingerprint, *userToken], error) {
 	return otter.New(&otter.Options[fingerprint, *userToken]{
 		MaximumWeight: maxTokenCache,
+		StatsRecorder: stats.NewCounter(),
 		Weigher:       func(_ fingerprint, u *userToken) uint32 { return weight(384+len(u.user), u.claims) },
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[fingerprint, *userToken]) time.Duration {
 			return max(time.Until(e.Value.expires())+leeway+time.Second, time.Second)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"runtime"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -129,10 +130,14 @@ func build(ctx context.Context, c *config.Config, log *logrus.Entry, registry *p
 	}
 	s := adapter.New(adapter.Options{
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
-		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata,
+		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata, Permissions: asks.Owners, Profiles: c.Profiles,
 		CORS: c.CORS, Version: version(),
 		Admin: adapter.AdminOptions{Token: c.AdminToken, Data: c.AdminData},
 	}, parts)
+	started.simple(s.Close)
+	if c.Profiles {
+		runtime.MemProfileRate = 512 << 10 // Go's own; main has turned it off
+	}
 	handler, err := s.Handler()
 	if err != nil {
 		return nil, err
