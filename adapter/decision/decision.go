@@ -27,7 +27,8 @@ type Caller struct {
 // Outcome is the answer to one permission, or why there is none.
 type Outcome struct {
 	Decision wire.Decision
-	// Reason is what a decision-style policy said under "reason".
+	// Reason is what the documents of the policy said under "reason", and which rules
+	// were decided by either answer (package explore).
 	Reason string
 	// Excluded are the errors of those branches of a policy about the resource
 	// that are therefore no part of the conditions.
