@@ -248,7 +248,9 @@ func (p *proposal) each(property ask, value string) any {
 		}
 	}
 	// The catalog takes only texts for these.
-	single := property.rule == "HAS_METADATA" && slices.Contains([]string{"name", "namespace", "uid"}, name)
+	parent, _, _ := strings.Cut(name, ".")
+	single := property.rule == "HAS_METADATA" &&
+		slices.Contains([]string{"name", "namespace", "uid", "labels", "annotations"}, strings.ToLower(parent))
 	if len(texts) < 2 || single {
 		return value
 	}
