@@ -35,7 +35,8 @@ const (
 var unheardOf = wire.Permission{Name: "stagedoor.check.unheard.of"}
 
 // decide asks the policy about every permission for each class of callers.
-func (s *source) decide(ctx context.Context, p *offline.Policy, sources *offline.Sources, report *Report, o Options) error {
+func (s *source) decide(ctx context.Context, p *offline.Policy, sources *offline.Sources, report *Report,
+	o Options) error {
 	data := s.data.value()
 	report.Callers = callers.Of(callers.Sources{
 		Modules: sources.Modules, Tests: sources.Tests, Data: data, Inventory: o.Inventory, Known: s.tableCallers(sources),
@@ -44,11 +45,13 @@ func (s *source) decide(ctx context.Context, p *offline.Policy, sources *offline
 	for _, each := range o.Inventory.Permissions {
 		permissions = append(permissions, wirePermission(each))
 	}
-	d := &deciding{source: s, permissions: permissions, failures: map[string]*failing{}, entry: s.entryPosition(p.Entrypoint())}
+	d := &deciding{source: s, permissions: permissions, failures: map[string]*failing{},
+		entry: s.entryPosition(p.Entrypoint())}
 	start, classes := time.Now(), report.Callers.List
 	for i, class := range classes {
 		if i > 0 && time.Since(start) > maxDeciding {
-			report.Callers = callers.Classes{List: classes[:i], Why: fmt.Sprintf("time was up after %d of %d classes", i, len(classes))}
+			report.Callers = callers.Classes{List: classes[:i], Why: fmt.Sprintf("time was up after %d of %d classes", i,
+				len(classes))}
 			break
 		}
 		batch, err := p.DecideAll(ctx, class.Example, append(permissions, unheardOf))
@@ -91,7 +94,8 @@ func (s *source) tableCallers(sources *offline.Sources) []decision.Caller {
 }
 
 func wirePermission(p inventory.Permission) wire.Permission {
-	return wire.Permission{Name: p.Name, Resource: p.Type == "resource", Action: p.Attributes.Action, ResourceType: p.ResourceType}
+	return wire.Permission{Name: p.Name, Resource: p.Type == "resource", Action: p.Attributes.Action,
+		ResourceType: p.ResourceType}
 }
 
 // entryPosition is where the rule that decides stands.
@@ -145,8 +149,10 @@ func (d *deciding) see(at int, class callers.Class, batch decision.Batch) {
 		}
 		d.conditions(permission, class, outcome.Decision.Conditions)
 	}
-	if location, entity := results["catalog.location.delete"], results["catalog.entity.delete"]; location != nil && entity != nil &&
-		len(class.Example.Claims) <= 2 && location.Err == nil && location.Decision.Result == wire.Allow && entity.Err == nil && entity.Decision.Result != wire.Allow {
+	if location, entity := results["catalog.location.delete"], results["catalog.entity.delete"]; location != nil &&
+		entity != nil &&
+		len(class.Example.Claims) <= 2 && location.Err == nil && location.Decision.Result == wire.Allow &&
+		entity.Err == nil && entity.Decision.Result != wire.Allow {
 		d.voided = append(d.voided, class.Name)
 	}
 }
@@ -163,7 +169,8 @@ func (d *deciding) fail(err error, permission, class string, part bool) {
 	}
 	key := fmt.Sprintf("%v %v %s", at, part, text)
 	if d.failures[key] == nil {
-		d.failures[key] = &failing{at: at, text: text, example: permission + " for " + class, names: map[string]bool{}, part: part}
+		d.failures[key] = &failing{at: at, text: text, example: permission + " for " + class, names: map[string]bool{},
+			part: part}
 		d.order = append(d.order, key)
 	}
 	d.failures[key].names[permission] = true
@@ -205,10 +212,13 @@ func (d *deciding) tell() {
 	for _, key := range d.order {
 		f := d.failures[key]
 		if f.part {
-			d.add(f.at, Error, "fails", "a part of the policy fails for %s, such as %s, and allows nothing there: %s", countOf(len(f.names)), f.example, f.text)
+			d.add(f.at, Error, "fails", "a part of the policy fails for %s, such as %s, and allows nothing there: %s",
+				countOf(len(f.names)), f.example, f.text)
 			continue
 		}
-		if strings.Contains(f.text, "params") && d.foundOn(f.at.file, "params") || f.at == d.entry && slices.ContainsFunc([]string{"answer", "params", "rule", "plugin", "resource-type", "empty"}, func(code string) bool { return d.foundOn(f.at.file, code) }) ||
+		if strings.Contains(f.text, "params") && d.foundOn(f.at.file, "params") || f.at == d.entry &&
+			slices.ContainsFunc([]string{"answer", "params", "rule", "plugin", "resource-type", "empty"},
+				func(code string) bool { return d.foundOn(f.at.file, code) }) ||
 			slices.ContainsFunc(d.findings, func(other Finding) bool {
 				return other.File == f.at.file && other.Line == f.at.row && other.Code != "each"
 			}) {
@@ -217,18 +227,21 @@ func (d *deciding) tell() {
 		d.add(f.at, Error, "fails", "the policy fails for %s, such as %s: %s", countOf(len(f.names)), f.example, f.text)
 	}
 	if len(d.everybody) > 0 && !d.foundOn(d.entry.file, "default") {
-		d.add(d.entry, Warning, "everybody", "%s may do what no rule names, such as a permission of a plugin that is not there yet; name the permissions, actions or resource types that are allowed",
+		d.add(d.entry, Warning, "everybody", "%s may do what no rule names, such as a permission of a plugin that is "+
+			"not there yet; name the permissions, actions or resource types that are allowed",
 			names(d.everybody))
 	}
 	if len(d.voided) > 0 && len(d.everybody) == 0 {
 		d.add(d.place("catalog.location.delete"), Warning, "voided",
-			"%s may delete locations whatever they hold, and with them entities that catalog.entity.delete keeps from them; deny catalog.location.delete to whom entities are not all theirs", names(d.voided))
+			"%s may delete locations whatever they hold, and with them entities that catalog.entity.delete keeps from "+
+				"them; deny catalog.location.delete to whom entities are not all theirs", names(d.voided))
 	}
 	for _, what := range slices.Sorted(maps.Keys(d.never)) {
 		d.add(d.entry, Warning, "never", "the condition for %s can never hold: %s", d.never[what], what)
 	}
 	for _, what := range slices.Sorted(maps.Keys(d.empty)) {
-		d.add(d.entry, Error, "empty", "the condition for %s is %s, which means everything; ask for count(…) > 0 first", d.empty[what], what)
+		d.add(d.entry, Error, "empty", "the condition for %s is %s, which means everything; ask for count(…) > 0 first",
+			d.empty[what], what)
 	}
 }
 
@@ -262,10 +275,18 @@ func names(of []string) string {
 }
 
 // look looks for rules that never hold and rules that change nothing.
-func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.Sources, data map[string]any, report *Report) error {
-	w, err := newWorld(sources, s.reading.rules, data, p.Entrypoint())
+func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.Sources, data map[string]any,
+	report *Report) error {
+	for _, source := range p.Nondeterministic() {
+		if source.Builtin == "http.send" || strings.HasPrefix(source.Builtin, "net.") {
+			report.Unlooked = "the policy asks the network, by " + source.Builtin
+			return nil
+		}
+	}
+	w, err := newWorld(sources, s.rules, data, p.Entrypoint())
 	if err != nil {
-		return nil //nolint:nilerr // what serves can be looked at, but for names that clash with ours; then nothing is claimed
+		report.Unlooked = "it cannot be compiled for that: " + oneLine(err.Error())
+		return nil
 	}
 	txn, err := w.store.NewTransaction(ctx)
 	if err != nil {
@@ -317,13 +338,15 @@ func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.S
 		}
 	}
 	if !whole {
+		report.Unlooked = "time was up"
 		return ctx.Err()
 	}
+	known := func(seen *watched) bool { return !incomplete || !seen.resource }
 	for _, seen := range pending {
 		switch guarded := w.guards[seen]; {
-		case !seen.held && !(incomplete && seen.resource):
+		case !seen.held && known(seen):
 			s.tellDead(seen)
-		case seen.held && !seen.matters && !seen.context && !(incomplete && seen.resource):
+		case seen.held && !seen.matters && !seen.context && known(seen):
 			s.tellIdle(seen)
 		case len(guarded) > 0:
 			s.tellGuard(seen, guarded)
@@ -402,24 +425,28 @@ func inputOf(p inventory.Permission, c decision.Caller) *ast.Term {
 func (s *source) tellDead(w *watched) {
 	why := "its comparisons never hold together"
 	if w.failed != nil {
-		why = fmt.Sprintf("what comes furthest fails at line %d: %s", w.failed.Location.Row, oneLine(string(w.failed.Location.Text)))
+		why = fmt.Sprintf("what comes furthest fails at line %d: %s", w.failed.Location.Row,
+			oneLine(string(w.failed.Location.Text)))
 		if w.basic {
 			why += ", since a basic permission has no resource"
 		}
 	}
-	s.add(positionOf(w.rule.Head.Location), Warning, "dead", "this never holds, for no permission of the inventory and no caller: %s; mend it or delete it", why)
+	s.add(positionOf(w.rule.Head.Location), Warning, "dead",
+		"this never holds, for no permission of the inventory and no caller: %s; mend it or delete it", why)
 }
 
 func (s *source) tellGuard(w *watched, guarded map[string]string) {
 	names := slices.Sorted(maps.Keys(guarded))
 	s.add(positionOf(w.rule.Head.Location), Warning, "guard",
-		"for %s, such as %s, this asks a rule about %s, though the permission is not about those, and so it allows nothing there; write input.permission.resourceType == %q first",
+		"for %s, such as %s, this asks a rule about %s, though the permission is not about those, and so it allows "+
+			"nothing there; write input.permission.resourceType == %q first",
 		countOf(len(names)), names[0], guarded[names[0]], guarded[names[0]])
 }
 
 func (s *source) tellIdle(w *watched) {
 	s.add(positionOf(w.rule.Head.Location), Warning, "implied",
-		"this changes no answer: wherever it holds the answer is the same without it; delete it, or mend what it was meant to change")
+		"this changes no answer: wherever it holds the answer is the same without it; delete it, or mend what it was "+
+			"meant to change")
 }
 
 // emptyMeansAll are the params of which an empty list, or none, means everything.
@@ -440,7 +467,8 @@ func emptyParam(params, name string) bool {
 
 // exclude says why two conditions cannot hold together, or is empty.
 func exclude(a, b criteria.Criteria) string {
-	if a.Op != criteria.Leaf || b.Op != criteria.Leaf || a.Rule.Name != b.Rule.Name || a.Rule.ResourceType != "catalog-entity" {
+	if a.Op != criteria.Leaf || b.Op != criteria.Leaf || a.Rule.Name != b.Rule.Name ||
+		a.Rule.ResourceType != "catalog-entity" {
 		return ""
 	}
 	var x, y struct {

@@ -64,6 +64,9 @@ type Report struct {
 	Inventory string
 	// Callers are the classes of callers that were asked about.
 	Callers callers.Classes
+	// Unlooked says why rules were not looked at for what never holds and what changes
+	// nothing; it is empty where they were.
+	Unlooked string
 	// Questions is how many decisions were made; 0 where the policy must not serve.
 	Questions int
 	// Revision, Entrypoint and AboutResource are of the policy; empty where it must not serve.
@@ -124,7 +127,8 @@ func rootsOf(s *offline.Sources) []string {
 	return manifest.Roots
 }
 
-func check(ctx context.Context, at string, sources *offline.Sources, others []*offline.Sources, o Options) (Report, error) {
+func check(ctx context.Context, at string, sources *offline.Sources, others []*offline.Sources, o Options) (Report,
+	error) {
 	var roots []string
 	for _, other := range others {
 		roots = append(roots, rootsOf(other)...)
@@ -165,7 +169,8 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 		return report, err
 	default:
 		defer func() { _ = policy.Close(ctx) }()
-		report.Revision, report.Entrypoint, report.AboutResource = policy.Revision(), policy.Entrypoint(), policy.AboutResource()
+		report.Revision, report.Entrypoint = policy.Revision(), policy.Entrypoint()
+		report.AboutResource = policy.AboutResource()
 		for _, source := range policy.Nondeterministic() {
 			report.Nondeterministic = append(report.Nondeterministic, fmt.Sprintf("%s at %s", source.Builtin, source.Location))
 		}
@@ -259,21 +264,25 @@ func (s *source) compile(sources *offline.Sources, others []*offline.Sources) {
 	for name, module := range sources.Modules {
 		modules[name] = module.Copy()
 	}
-	compiler := ast.NewCompiler().WithStrict(true).WithUseTypeCheckAnnotations(true).SetErrorLimit(0).WithSchemas(schemaSet())
+	compiler := ast.NewCompiler().WithStrict(true).SetErrorLimit(0).
+		WithUseTypeCheckAnnotations(true).WithSchemas(schemaSet())
 	if compiler.Compile(modules); !compiler.Failed() {
 		return
 	}
 	for _, problem := range compiler.Errors {
-		if problem.Location != nil && sources.Modules[problem.Location.File] == nil || s.has1(problem.Location) {
+		if problem.Location != nil && sources.Modules[problem.Location.File] == nil || s.foundAt(problem.Location) {
 			continue // another's, or told already
 		}
 		addOPA(s.list, withHint(problem, s))
 	}
 }
 
-// has1 is whether something was found on the line already.
-func (s *source) has1(at *ast.Location) bool {
-	return at != nil && slices.ContainsFunc(s.findings, func(f Finding) bool { return f.File == at.File && f.Line == at.Row })
+// foundAt is whether something was found on the line already.
+func (s *source) foundAt(at *ast.Location) bool {
+	return at != nil && slices.ContainsFunc(s.findings, func(f Finding) bool {
+		return f.File == at.File &&
+			f.Line == at.Row
+	})
 }
 
 func schemaSet() *ast.SchemaSet {
@@ -296,7 +305,7 @@ func withHint(problem *ast.Error, s *source) *ast.Error {
 	if match == nil {
 		return problem
 	}
-	names := slices.Sorted(maps.Keys(s.reading.rules))
+	names := slices.Sorted(maps.Keys(s.rules))
 	for name, rules := range s.defined {
 		if len(rules[0].Head.Args) > 0 {
 			names = append(names, name)
@@ -369,7 +378,8 @@ func addRefused(l *list, at string, cause error) {
 			_, _ = fmt.Sscan(m[2], &where.row)
 			_, _ = fmt.Sscan(m[3], &where.col)
 		}
-		if len(l.findings) > 0 && where.row > 0 && slices.ContainsFunc(l.findings, func(f Finding) bool { return f.File == where.file && f.Line == where.row }) {
+		if len(l.findings) > 0 && where.row > 0 && slices.ContainsFunc(l.findings,
+			func(f Finding) bool { return f.File == where.file && f.Line == where.row }) {
 			continue
 		}
 		if m := ofFile.FindStringSubmatch(line); m != nil && where.row == 0 {
@@ -393,7 +403,8 @@ func toldBetter(l *list, line string) bool {
 		return slices.ContainsFunc(l.findings, func(f Finding) bool { return f.Code == code })
 	}
 	return strings.Contains(line, "manifest roots") && has("roots") ||
-		(strings.HasPrefix(line, "several rules are annotated") || strings.HasPrefix(line, "no rule decides: annotate")) && has("entrypoint")
+		(strings.HasPrefix(line, "several rules are annotated") || strings.HasPrefix(line, "no rule decides: annotate")) &&
+			has("entrypoint")
 }
 
 // checkRoots looks for what lies outside of the roots that the manifest declares.
@@ -459,13 +470,15 @@ func (s *source) checkAnnotated(sources *offline.Sources) {
 		}
 	}
 	if len(places) == 0 && first.file != "" {
-		s.add(first, Error, "entrypoint", "no rule decides: annotate the rule that decides with # METADATA and # entrypoint: true, or name it by --entrypoint")
+		s.add(first, Error, "entrypoint", "no rule decides: annotate the rule that decides with # METADATA and # "+
+			"entrypoint: true, or name it by --entrypoint")
 	}
 	distinct := slices.Compact(slices.Sorted(slices.Values(paths)))
 	if len(distinct) > 1 {
 		for i, at := range places {
 			others := slices.DeleteFunc(slices.Clone(distinct), func(path string) bool { return path == paths[i] })
-			s.add(at, Error, "entrypoint", "%s is annotated as entrypoint, and so is %s; leave entrypoint: true to the one that decides, or name it by --entrypoint",
+			s.add(at, Error, "entrypoint", "%s is annotated as entrypoint, and so is %s; leave entrypoint: true to the "+
+				"one that decides, or name it by --entrypoint",
 				paths[i], strings.Join(others, ", "))
 		}
 	}
@@ -511,7 +524,8 @@ func silence(findings []Finding, sources *offline.Sources, data *dataFiles) ([]F
 		for _, row := range slices.Sorted(maps.Keys(file.comments)) {
 			if text, ok := strings.CutPrefix(file.comments[row], "stagedoor:ignore"); ok {
 				code, reason, _ := strings.Cut(strings.TrimSpace(text), " ")
-				comments = append(comments, &comment{at: position{file.name, row, 1}, codes: code, reason: strings.TrimSpace(reason)})
+				comments = append(comments, &comment{at: position{file.name, row, 1}, codes: code,
+					reason: strings.TrimSpace(reason)})
 			}
 		}
 	}
@@ -520,7 +534,8 @@ func silence(findings []Finding, sources *offline.Sources, data *dataFiles) ([]F
 	for _, f := range findings {
 		quiet := false
 		for _, c := range comments {
-			if c.reason != "" && f.File == c.at.file && (f.Line == c.at.row || f.Line == c.at.row+1) && slices.Contains(strings.Split(c.codes, ","), f.Code) {
+			if c.reason != "" && f.File == c.at.file && (f.Line == c.at.row || f.Line == c.at.row+1) &&
+				slices.Contains(strings.Split(c.codes, ","), f.Code) {
 				c.used, quiet = true, true
 			}
 		}

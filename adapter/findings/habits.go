@@ -45,7 +45,8 @@ func (s *source) checkOpposites(m *ast.Module) {
 		path := rule.Head.String()
 		for _, other := range byPath[path] {
 			if what := opposite(rule.Body, other.Body); what != "" {
-				s.add(positionOf(rule.Head.Location), Warning, "always", "this or the rule at line %d holds whatever %s is; leave that out of both, and one of them",
+				s.add(positionOf(rule.Head.Location), Warning, "always",
+					"this or the rule at line %d holds whatever %s is; leave that out of both, and one of them",
 					other.Location.Row, oneLine(what))
 			}
 		}
@@ -173,7 +174,8 @@ func (s *source) checkOptional(body ast.Body, at int) {
 		}
 	}
 	s.add(positionOf(e.Location), Warning, "undefined",
-		"%v is not there for %s, and then the whole body fails, not only what stands under not; write object.get(%s, %q, \"\") instead, or a rule of its own and not that rule",
+		"%v is not there for %s, and then the whole body fails, not only what stands under not; write object.get(%s, "+
+			"%q, \"\") instead, or a rule of its own and not that rule",
 		ref, when, ref[:len(ref)-1], plainStep(ref[len(ref)-1]))
 }
 
@@ -187,19 +189,22 @@ func (s *source) checkEntrypoint(rules []*ast.Rule) {
 			}
 			at := positionOf(each.Head.Location)
 			if each.Default && allows(each.Head.Value) {
-				s.add(at, Error, "default", "by this default everybody may do what no rule speaks of; write default %s := %s", shortName(each), denial(each.Head.Value))
+				s.add(at, Error, "default", "by this default everybody may do what no rule speaks of; write default %s := %s",
+					shortName(each), denial(each.Head.Value))
 			}
-			switch each.Head.Value.Value.(type) {
+			switch v := each.Head.Value.Value.(type) {
 			case ast.String, ast.Number, ast.Null, *ast.Array, ast.Set:
-				s.add(at, Error, "answer", "%v is no answer, so that every request fails for which this holds; write true, false or {\"result\": \"ALLOW\"}", each.Head.Value)
+				s.add(at, Error, "answer", "%v is no answer, so that every request fails for which this holds; write true, "+
+					"false or {\"result\": \"ALLOW\"}", each.Head.Value)
 			case ast.Object:
-				if object, ok := each.Head.Value.Value.(ast.Object); ok && object.Get(ast.StringTerm("result")) == nil {
+				if v.Get(ast.StringTerm("result")) == nil {
 					s.add(at, Error, "answer", "an answer needs result; write {\"result\": \"ALLOW\"}, \"DENY\" or \"CONDITIONAL\"")
 				}
 			}
 		}
 		if rule.Head.Key != nil && rule.Head.Value == nil {
-			s.add(positionOf(rule.Head.Location), Error, "answer", "the rule that decides is a set, which is no answer; write %s if …", shortName(rule))
+			s.add(positionOf(rule.Head.Location), Error, "answer",
+				"the rule that decides is a set, which is no answer; write %s if …", shortName(rule))
 		}
 	}
 }

@@ -46,10 +46,9 @@ type node struct {
 	odd       bool // whether two schemas meet here, so that neither is known
 
 	literals []*ast.Term // the objects that are written out, for params and conditions
-	seen     []*ast.Location
 }
 
-// jsonTypes is a set of JSON jsonTypes.
+// jsonTypes is a set of JSON types.
 type jsonTypes uint8
 
 const (
@@ -137,7 +136,6 @@ func unify(a, b *node) {
 		a.schema = b.schema
 	}
 	a.literals = append(a.literals, b.literals...)
-	a.seen = append(a.seen, b.seen...)
 	elem, key, fields, whole := b.elem, b.key, b.fields, b.whole
 	// What one of them lacks is taken over as it is: values can hold themselves.
 	join(&a.elem, elem)
@@ -197,7 +195,6 @@ type schemaNode struct {
 	kind       kind
 	jsonTypes  jsonTypes
 	items      *schemaNode
-	optional   bool
 }
 
 var inputKinds = map[string]kind{
@@ -216,7 +213,8 @@ func inputSchema() *schemaNode {
 }
 
 var typeNames = map[string]jsonTypes{
-	"string": isString, "number": isNumber, "integer": isNumber, "boolean": isBoolean, "null": isNull, "array": isList, "object": isObject,
+	"string": isString, "number": isNumber, "integer": isNumber, "boolean": isBoolean, "null": isNull,
+	"array": isList, "object": isObject,
 }
 
 func readSchema(path string, doc map[string]any) *schemaNode {
@@ -224,13 +222,11 @@ func readSchema(path string, doc map[string]any) *schemaNode {
 	s.closed = doc["additionalProperties"] == false
 	name, _ := doc["type"].(string)
 	s.jsonTypes = typeNames[name]
-	required, _ := doc["required"].([]any)
 	if properties, ok := doc["properties"].(map[string]any); ok {
 		s.properties = map[string]*schemaNode{}
 		for name, property := range properties {
 			if property, ok := property.(map[string]any); ok {
 				s.properties[name] = readSchema(path+"."+name, property)
-				s.properties[name].optional = !slices.Contains(required, any(name))
 			}
 		}
 	}
@@ -240,7 +236,7 @@ func readSchema(path string, doc map[string]any) *schemaNode {
 	return s
 }
 
-// nodeOf makes the nodes of a schema.
+// node makes the nodes of a schema.
 func (s *schemaNode) node() *node {
 	n := &node{kinds: s.kind, jsonTypes: s.jsonTypes, schema: s}
 	if s.items != nil {
@@ -255,11 +251,13 @@ func (s *schemaNode) node() *node {
 	return n
 }
 
-// textual is how much of each builtin's arguments and result is known.
+// resultTypes are what the results of builtins are.
 var resultTypes = map[string]jsonTypes{
-	"lower": isString, "upper": isString, "sprintf": isString, "concat": isString, "trim": isString, "trim_space": isString,
+	"lower": isString, "upper": isString, "sprintf": isString, "concat": isString, "trim": isString,
+	"trim_space":  isString,
 	"trim_prefix": isString, "trim_suffix": isString, "replace": isString, "substring": isString, "format_int": isString,
-	"count": isNumber, "to_number": isNumber, "plus": isNumber, "split": isList, "array.concat": isList, "object.keys": isList,
+	"count": isNumber, "to_number": isNumber, "plus": isNumber, "split": isList, "array.concat": isList,
+	"object.keys":  isList,
 	"json.marshal": isString, "base64.encode": isString,
 }
 

@@ -107,7 +107,8 @@ type scope struct {
 }
 
 func (s *scope) inner() *scope {
-	return &scope{up: s, vars: map[ast.Var]*node{}, module: s.module, rule: s.rule, depth: s.depth, negated: s.negated, list: s.list, free: s.free}
+	return &scope{up: s, vars: map[ast.Var]*node{}, module: s.module, rule: s.rule, depth: s.depth, negated: s.negated,
+		list: s.list, free: s.free}
 }
 
 func (s *scope) find(v ast.Var) *node {
@@ -329,7 +330,8 @@ func (r *reading) term(s *scope, t *ast.Term) *node {
 	switch v := t.Value.(type) {
 	case ast.String:
 		n := &node{jsonTypes: isString}
-		r.constants = append(r.constants, &constant{text: string(v), at: positionOf(t.Location), node: n, free: s.free, test: r.test})
+		r.constants = append(r.constants, &constant{text: string(v), at: positionOf(t.Location), node: n, free: s.free,
+			test: r.test})
 		return n
 	case ast.Number:
 		return &node{jsonTypes: isNumber}
@@ -508,13 +510,13 @@ func (r *reading) call(s *scope, operator *ast.Term, args []*ast.Term, at *ast.L
 	name := ref.String()
 	if head, isVar := ref[0].Value.(ast.Var); isVar && s.find(head) == nil {
 		if to := r.resolve(s, head); to != nil && !to[0].Equal(ast.InputRootDocument) {
-			return r.function(s, to.Concat(ref[1:]), operator, args, at)
+			return r.function(s, to.Concat(ref[1:]), args, at)
 		}
 	}
 	return r.builtin(s, name, args, at)
 }
 
-func (r *reading) function(s *scope, path ast.Ref, operator *ast.Term, args []*ast.Term, at *ast.Location) *node {
+func (r *reading) function(s *scope, path ast.Ref, args []*ast.Term, at *ast.Location) *node {
 	nodes := make([]*node, len(args))
 	for i, arg := range args {
 		nodes[i] = r.term(s, arg)
@@ -546,7 +548,7 @@ func (r *reading) function(s *scope, path ast.Ref, operator *ast.Term, args []*a
 			}
 		}
 	}
-	if n := len(rules); n > 0 && len(args) == len(rules[0].Head.Args)+1 { // f(x, value)
+	if n := len(rules); n > 0 && len(args) == len(rules[0].Head.Args)+1 { // the last one is the result
 		unify(value, nodes[len(args)-1])
 	}
 	return value.root()
@@ -586,7 +588,8 @@ func (r *reading) builtin(s *scope, name string, args []*ast.Term, at *ast.Locat
 	case "object.keys":
 		value.isSet = true
 		unify(value.element(), nodes[0].keys())
-	case "array.concat", "or", "and", "minus", "intersection", "union", "object.union", "array.flatten", "sort", "array.slice", "array.reverse", "numbers.range":
+	case "array.concat", "or", "and", "minus", "intersection", "union", "object.union", "array.flatten", "sort",
+		"array.slice", "array.reverse":
 		for i, n := range nodes {
 			if name == "array.slice" && i > 0 {
 				break
@@ -601,7 +604,8 @@ func (r *reading) builtin(s *scope, name string, args []*ast.Term, at *ast.Locat
 		r.patterns = append(r.patterns, pattern{name, nodes[1], nodes[0], positionOf(at)})
 	case "strings.any_prefix_match", "strings.any_suffix_match":
 		op := map[string]string{"strings.any_prefix_match": "startswith", "strings.any_suffix_match": "endswith"}[name]
-		r.patterns = append(r.patterns, pattern{op, nodes[1], nodes[0], positionOf(at)}, pattern{op, nodes[1].member(), nodes[0], positionOf(at)})
+		r.patterns = append(r.patterns, pattern{op, nodes[1], nodes[0], positionOf(at)},
+			pattern{op, nodes[1].member(), nodes[0], positionOf(at)})
 	case "regex.match":
 		r.patterns = append(r.patterns, pattern{name, nodes[0], nodes[1], positionOf(at)})
 	case "glob.match":
@@ -609,7 +613,7 @@ func (r *reading) builtin(s *scope, name string, args []*ast.Term, at *ast.Locat
 			r.patterns = append(r.patterns, pattern{name, nodes[0], nodes[2], positionOf(at)})
 		}
 	}
-	if b := ast.BuiltinMap[name]; b != nil && len(args) == len(b.Decl.FuncArgs().Args)+1 { // builtin(x, value)
+	if b := ast.BuiltinMap[name]; b != nil && len(args) == len(b.Decl.FuncArgs().Args)+1 { // likewise
 		unify(value, nodes[len(nodes)-1])
 	}
 	return value.root()

@@ -33,7 +33,8 @@ type vocabulary struct {
 
 func newVocabulary(i *inventory.Inventory, rules []*explore.PermissionRule) *vocabulary {
 	v := &vocabulary{
-		inventory: i, resourceTypes: i.ResourceTypes(), plugins: i.Plugins(), schemas: map[string][]inventory.Rule{}, own: map[string]bool{},
+		inventory: i, resourceTypes: i.ResourceTypes(), plugins: i.Plugins(),
+		schemas: map[string][]inventory.Rule{}, own: map[string]bool{},
 	}
 	for _, p := range i.Permissions {
 		v.permissions = append(v.permissions, p.Name)
@@ -131,7 +132,7 @@ func (s *source) check() {
 	for _, call := range s.calls {
 		s.checkCall(call)
 	}
-	for _, use := range s.reading.documents {
+	for _, use := range s.documents {
 		s.checkDocument(use)
 		if use.test {
 			s.checkTestResource(use)
@@ -158,11 +159,13 @@ func (s *source) checkAccesses() {
 		}
 		names := slices.Sorted(maps.Keys(n.schema.properties))
 		meant := orNearest(a.name, names)
-		if n.schema.path == "input.identity" && slices.Contains([]string{"groups", "group", "roles", "ownership", "ent"}, a.name) {
+		if n.schema.path == "input.identity" && slices.Contains([]string{"groups", "group", "roles", "ownership", "ent"},
+			a.name) {
 			meant = " (claims?)"
 		}
 		if a.test {
-			s.add(a.at, Error, "input", "no Backstage sends %s.%s%s; it has %s", n.schema.path, a.name, meant, strings.Join(names, ", "))
+			s.add(a.at, Error, "input", "no Backstage sends %s.%s%s; it has %s", n.schema.path, a.name, meant,
+				strings.Join(names, ", "))
 			continue
 		}
 		s.add(a.at, Error, "input", "%s has no member %s%s, so this is undefined for everybody; it has %s",
@@ -203,7 +206,8 @@ func (s *source) checkConstant(c *constant) {
 		}
 	case kinds == resourceType:
 		if text != "" && !slices.Contains(s.words.resourceTypes, text) {
-			s.add(c.at, Error, "resource-type", "no permission is about resources of type %s%s", c.text, orPull(text, s.words.resourceTypes))
+			s.add(c.at, Error, "resource-type", "no permission is about resources of type %s%s", c.text,
+				orPull(text, s.words.resourceTypes))
 		}
 	case kinds == pluginID:
 		if !slices.Contains(s.words.plugins, text) {
@@ -236,7 +240,8 @@ func (s *source) checkPermissionName(at position, name string) {
 		return
 	}
 	if strings.ContainsAny(name, "*") {
-		s.add(at, Error, "permission", "no permission is called %s, and == and in compare letter for letter; write glob.match(%q, [\".\"], input.permission.name)",
+		s.add(at, Error, "permission", "no permission is called %s, and == and in compare letter for letter; write "+
+			"glob.match(%q, [\".\"], input.permission.name)",
 			name, strings.ReplaceAll(strings.ReplaceAll(name, "**", "*"), "*", "**"))
 		return
 	}
@@ -246,7 +251,8 @@ func (s *source) checkPermissionName(at position, name string) {
 func (s *source) checkActor(c *constant, text string) {
 	id, ok := strings.CutPrefix(text, "plugin:")
 	if !ok {
-		s.add(c.at, Error, "actor", "an actor has the form plugin:catalog, never %s; write plugin:%s", c.text, c.text[strings.LastIndex(c.text, ":")+1:])
+		s.add(c.at, Error, "actor", "an actor has the form plugin:catalog, never %s; write plugin:%s", c.text,
+			c.text[strings.LastIndex(c.text, ":")+1:])
 		return
 	}
 	if !slices.Contains(s.words.plugins, id) {
@@ -261,22 +267,29 @@ func (s *source) checkRef(c *constant, exact, user bool) {
 	if text == "" || strings.HasPrefix(text, "$") {
 		return // a placeholder of the author's own
 	}
-	if slices.ContainsFunc(s.findings, func(f Finding) bool { return f.Code == "schema" && f.File == c.at.file && f.Line == c.at.row }) {
+	if slices.ContainsFunc(s.findings, func(f Finding) bool {
+		return f.Code == "schema" && f.File == c.at.file &&
+			f.Line == c.at.row
+	}) {
 		return // the schema knows better what stands there
 	}
 	low := strings.ToLower(text)
 	switch {
 	case entityRef.MatchString(text):
 		if kind, _, _ := strings.Cut(text, ":"); user && kind != "user" {
-			s.add(c.at, Error, "reference", "input.identity.user is a user, never %s; look for it in input.identity.claims", text)
+			s.add(c.at, Error, "reference", "input.identity.user is a user, never %s; look for it in input.identity.claims",
+				text)
 		}
 	case entityRef.MatchString(low):
 		if exact {
-			s.add(c.at, Error, "reference", "references are compared letter for letter and Backstage writes them in lower case, so that %s is nobody; write %s", text, low)
+			s.add(c.at, Error, "reference", "references are compared letter for letter and Backstage writes them in "+
+				"lower case, so that %s is nobody; write %s", text, low)
 		}
-	case !strings.ContainsAny(text, ":/") && s.keys[c.node.root()][text] && s.plain[c.node.root()][text]: // a name of the author's own, such as a role
+	case !strings.ContainsAny(text, ":/") && s.keys[c.node.root()][text] &&
+		s.plain[c.node.root()][text]: // a name of the author's own, such as a role
 	default:
-		s.add(c.at, Error, "reference", "%q is no full entity reference, so that it is nobody; write %s", text, fullRef(low, user))
+		s.add(c.at, Error, "reference", "%q is no full entity reference, so that it is nobody; write %s", text,
+			fullRef(low, user))
 	}
 }
 
@@ -310,7 +323,8 @@ func (s *source) checkPattern(p pattern) {
 		switch {
 		case kinds == permissionName:
 			if !slices.ContainsFunc(s.words.permissions, matches) && !s.ownPattern(c.text) {
-				s.add(c.at, Error, "permission", "%s finds no permission: none %s%s", p.builtin, matched(p.builtin, c.text), patternHint(p.builtin, c.text, s.words.permissions))
+				s.add(c.at, Error, "permission", "%s finds no permission: none %s%s", p.builtin, matched(p.builtin, c.text),
+					patternHint(p.builtin, c.text, s.words.permissions))
 			}
 		case kinds == resourceType:
 			if !slices.ContainsFunc(s.words.resourceTypes, matches) {
@@ -318,7 +332,8 @@ func (s *source) checkPattern(p pattern) {
 			}
 		case kinds == action:
 			if !slices.ContainsFunc([]string{"create", "read", "update", "delete"}, matches) {
-				s.add(c.at, Error, "action", "%s finds no action: none %s; write create, read, update or delete", p.builtin, matched(p.builtin, c.text))
+				s.add(c.at, Error, "action", "%s finds no action: none %s; write create, read, update or delete", p.builtin,
+					matched(p.builtin, c.text))
 			}
 		case kinds != 0 && kinds&^anyRef == 0:
 			if p.builtin != "regex.match" && c.text != strings.ToLower(c.text) && p.text.root().kinds != 0 {
@@ -400,7 +415,8 @@ func (s *source) checkCall(call ruleCall) {
 		s.checkParams(call.rule.Name, schema, object, n, positionOf(literal.Location))
 	}
 	if len(n.literals) == 0 && n.schema != nil {
-		s.add(call.at, Error, "params", "the params of %s are an object such as {%s}, not %s", call.rule.Name, example(schema), n.schema.path)
+		s.add(call.at, Error, "params", "the params of %s are an object such as {%s}, not %s", call.rule.Name,
+			example(schema), n.schema.path)
 	}
 }
 
@@ -497,7 +513,8 @@ func (s *source) checkParams(rule string, raw json.RawMessage, object ast.Object
 				s.add(positionOf(k.Location), Error, "params", "%s takes no params, so no %s; write {}", rule, name)
 				return
 			}
-			s.add(positionOf(k.Location), Error, "params", "%s has no param %s%s; it has %s", rule, name, orNearest(string(name), names), strings.Join(names, ", "))
+			s.add(positionOf(k.Location), Error, "params", "%s has no param %s%s; it has %s", rule, name,
+				orNearest(string(name), names), strings.Join(names, ", "))
 			return
 		}
 		s.checkParam(rule, string(name), param, n.field(string(name)), v)
@@ -521,11 +538,14 @@ func (s *source) checkEmpty(rule, resourceType string, params ast.Object, at pos
 			s.add(at, Error, "empty", "%s without %s holds for everything; name what is meant", rule, list.param)
 		case *ast.Array:
 			if v.Len() == 0 {
-				s.add(positionOf(value.Location), Error, "empty", "%s with no %s holds for everything; name what is meant", rule, list.param)
+				s.add(positionOf(value.Location), Error, "empty", "%s with no %s holds for everything; name what is meant", rule,
+					list.param)
 			}
 		default:
 			if in == nil || !strings.Contains(in.String(), "count("+value.String()+")") {
-				s.add(positionOf(value.Location), Error, "empty", "%s holds for everything where %s is empty, and this list may be; write count(%s) > 0 in the same rule", rule, list.param, value)
+				s.add(positionOf(value.Location), Error, "empty",
+					"%s holds for everything where %s is empty, and this list may be; write count(%s) > 0 in the same rule",
+					rule, list.param, value)
 			}
 		}
 	}
@@ -552,17 +572,21 @@ func (s *source) checkParam(rule, name string, schema *paramsSchema, n *node, v 
 		} else if n.jsonTypes == isList && n.schema != nil && n.schema.path == "input.identity.claims" {
 			hint = "; write input.identity.user"
 		}
-		s.add(at, Error, "params", "the param %s of %s is %s, not a %s%s", name, rule, schema.text(), strings.ReplaceAll(n.jsonTypes.String(), "array", "list"), hint)
+		s.add(at, Error, "params", "the param %s of %s is %s, not a %s%s", name, rule, schema.text(),
+			strings.ReplaceAll(n.jsonTypes.String(), "array", "list"), hint)
 		return
 	}
 	if want == isList && schema.Items != nil && n.elem != nil {
 		item := n.element()
 		if items := schema.Items.allows(); items != 0 && item.jsonTypes != 0 && item.jsonTypes&items == 0 {
-			s.add(at, Error, "params", "the param %s of %s is %s, not of %ss", name, rule, schema.text(), strings.ReplaceAll(item.jsonTypes.String(), "array", "list"))
+			s.add(at, Error, "params", "the param %s of %s is %s, not of %ss", name, rule, schema.text(),
+				strings.ReplaceAll(item.jsonTypes.String(), "array", "list"))
 			return
 		}
-		if array, ok := v.Value.(*ast.Array); ok && array.Len() == 1 && item.kinds == userRef && item.schema != nil && name == "claims" {
-			s.add(at, Warning, "claims", "%s by the user alone leaves out what the groups of the user own; write input.identity.claims", rule)
+		if array, ok := v.Value.(*ast.Array); ok && array.Len() == 1 && item.kinds == userRef && item.schema != nil &&
+			name == "claims" {
+			s.add(at, Warning, "claims", "%s by the user alone leaves out what the groups of the user own; write "+
+				"input.identity.claims", rule)
 		}
 	}
 	if name == "claims" || name == "owners" || name == "createdBy" || name == "entityRefs" || name == "userRefs" {
@@ -591,9 +615,10 @@ func (s *source) checkDocument(use *documentUse) {
 
 // entityMembers are the members of a catalog entity, by the folders that they are in.
 var entityMembers = map[string][]string{
-	"resource":          {"apiVersion", "kind", "metadata", "spec", "relations", "status"},
-	"resource.metadata": {"uid", "etag", "name", "namespace", "title", "description", "labels", "annotations", "tags", "links"},
-	"relation":          {"type", "targetRef"},
+	"resource": {"apiVersion", "kind", "metadata", "spec", "relations", "status"},
+	"resource.metadata": {"uid", "etag", "name", "namespace", "title", "description", "labels", "annotations", "tags",
+		"links"},
+	"relation": {"type", "targetRef"},
 }
 
 // checkTestResource looks for members of an entity that are misspelt, in the input of
@@ -607,7 +632,8 @@ func (s *source) checkTestResource(use *documentUse) {
 		return nil
 	}
 	resource := member(use.object, "resource")
-	if resource == nil || use.object.Get(ast.StringTerm("permission")) == nil && use.object.Get(ast.StringTerm("identity")) == nil {
+	if resource == nil || use.object.Get(ast.StringTerm("permission")) == nil &&
+		use.object.Get(ast.StringTerm("identity")) == nil {
 		return
 	}
 	if permission := member(use.object, "permission"); permission != nil {
@@ -615,7 +641,8 @@ func (s *source) checkTestResource(use *documentUse) {
 			return
 		}
 	}
-	if resource.Get(ast.StringTerm("kind")) == nil && resource.Get(ast.StringTerm("metadata")) == nil && resource.Get(ast.StringTerm("apiVersion")) == nil {
+	if resource.Get(ast.StringTerm("kind")) == nil && resource.Get(ast.StringTerm("metadata")) == nil &&
+		resource.Get(ast.StringTerm("apiVersion")) == nil {
 		return // whatever it is, it is no entity
 	}
 	s.misspelt("resource", resource)
@@ -641,7 +668,8 @@ func (s *source) misspelt(what string, object ast.Object) {
 			return
 		}
 		if meant := nearest(string(name), members); meant != "" {
-			s.add(positionOf(k.Location), Error, "input", "no entity has %s.%s (%s?), so that this test passes or fails for the wrong reason", what, string(name), meant)
+			s.add(positionOf(k.Location), Error, "input",
+				"no entity has %s.%s (%s?), so that this test passes or fails for the wrong reason", what, string(name), meant)
 		}
 	})
 }
@@ -659,15 +687,20 @@ func (s *source) constantsOf(n *node) []string {
 func (s *source) checkCondition(use *documentUse, member func(string) *ast.Term) {
 	names := s.constantsOf(use.node.field("rule"))
 	if member("resourceType") == nil {
-		s.add(use.at, Error, "answer", "a condition needs resourceType beside rule; write \"resourceType\": input.permission.resourceType")
+		s.add(use.at, Error, "answer", "a condition needs resourceType beside rule; write \"resourceType\": "+
+			"input.permission.resourceType")
 	}
 	params := member("params")
 	for _, name := range names {
 		rules := s.words.schemas[name]
 		if types := s.constantsOf(use.node.field("resourceType")); len(types) == 1 && len(names) == 1 {
-			kept := slices.DeleteFunc(slices.Clone(rules), func(r inventory.Rule) bool { return !slices.Contains(types, r.ResourceType) })
+			kept := slices.DeleteFunc(slices.Clone(rules), func(r inventory.Rule) bool {
+				return !slices.Contains(types,
+					r.ResourceType)
+			})
 			if len(rules) > 0 && len(kept) == 0 {
-				s.add(use.at, Error, "rule", "%s is a rule of %s, not of %s", name, rules[0].ResourceType, strings.Join(types, " or "))
+				s.add(use.at, Error, "rule", "%s is a rule of %s, not of %s", name, rules[0].ResourceType,
+					strings.Join(types, " or "))
 			}
 			rules = kept
 		}
@@ -696,8 +729,10 @@ func (s *source) checkDecision(use *documentUse, member func(string) *ast.Term) 
 		switch {
 		case conditional && member(name) == nil:
 			s.add(use.at, Error, "answer", "an answer CONDITIONAL needs %s", name)
-		case len(results) == 1 && !conditional && member(name) != nil && slices.Contains([]string{"ALLOW", "DENY"}, results[0]):
-			s.add(positionOf(member(name).Location), Warning, "answer", "%s says nothing beside %s; write CONDITIONAL, or leave it out", name, results[0])
+		case len(results) == 1 && !conditional && member(name) != nil && slices.Contains([]string{"ALLOW", "DENY"},
+			results[0]):
+			s.add(positionOf(member(name).Location), Warning, "answer",
+				"%s says nothing beside %s; write CONDITIONAL, or leave it out", name, results[0])
 		}
 	}
 	for _, name := range objectKeys(use.object) {
@@ -739,14 +774,16 @@ func (s *source) checkDataRefs() {
 		}
 		last := use.path[min(s.known(use.path), len(use.path)-1)]
 		holds := "so the rule that reads it never holds here"
-		if use.list {
+		switch {
+		case use.list:
 			holds = "so the list that is made of it is empty"
-		} else if use.negated {
+		case use.negated:
 			holds = "so what stands under not here holds for everybody, or the body fails"
-		} else if use.rule != nil && negated[use.rule.Ref().GroundPrefix().String()] {
+		case use.rule != nil && negated[use.rule.Ref().GroundPrefix().String()]:
 			holds = fmt.Sprintf("so %s never holds, and not %s is true for everybody", shortName(use.rule), shortName(use.rule))
 		}
-		s.add(use.at, Error, "data", "no file of the bundle has %s, and no other bundle that is checked with it%s; it is undefined, %s",
+		s.add(use.at, Error, "data", "no file of the bundle has %s, and no other bundle that is checked with it%s; it "+
+			"is undefined, %s",
 			pathText(use.path), orNearest(last, beside), holds)
 	}
 }

@@ -80,7 +80,8 @@ var (
 
 // newWorld compiles the policy so that permission rules ask, and each of the
 // author's rules can be taken away.
-func newWorld(sources *offline.Sources, rules map[string]*permissionRule, data map[string]any, entrypoint string) (*world, error) {
+func newWorld(sources *offline.Sources, rules map[string]*permissionRule, data map[string]any,
+	entrypoint string) (*world, error) {
 	w := &world{
 		watched: map[*ast.Rule]*watched{}, byRow: map[rowKey]*watched{}, types: map[string]string{},
 		guards: map[*watched]map[string]string{},
@@ -97,7 +98,9 @@ func newWorld(sources *offline.Sources, rules map[string]*permissionRule, data m
 		_, authors := sources.Modules[name]
 		w.prepare(modules[name], rules, authors, byPlace)
 	}
-	w.compiler = ast.NewCompiler().WithBuiltins(map[string]*ast.Builtin{answerDecl.Name: answerDecl, onDecl.Name: onDecl})
+	capabilities := ast.CapabilitiesForThisVersion()
+	capabilities.Builtins = append(capabilities.Builtins, answerDecl, onDecl)
+	w.compiler = ast.NewCompiler().WithCapabilities(capabilities)
 	if w.compiler.Compile(modules); w.compiler.Failed() {
 		return nil, w.compiler.Errors
 	}
@@ -140,7 +143,8 @@ func placeOf(r *ast.Rule) string {
 	return fmt.Sprintf("%s:%d:%d:%s", r.Location.File, r.Location.Row, r.Location.Col, r.Head.Name)
 }
 
-func (w *world) prepare(module *ast.Module, rules map[string]*permissionRule, authors bool, byPlace map[string]*watched) {
+func (w *world) prepare(module *ast.Module, rules map[string]*permissionRule, authors bool,
+	byPlace map[string]*watched) {
 	done := map[string]bool{}
 	var kept []*ast.Rule
 	for _, rule := range module.Rules {
@@ -254,7 +258,11 @@ func operator(e *ast.Expr) string {
 }
 
 func (w *world) answer(bctx topdown.BuiltinContext, args []*ast.Term, yield func(*ast.Term) error) error {
-	path := string(args[0].Value.(ast.String))
+	text, ok := args[0].Value.(ast.String)
+	if !ok { // we wrote it
+		return nil
+	}
+	path := string(text)
 	if of := w.types[path]; of != w.permission.ResourceType {
 		w.taint(bctx.QueryID, of)
 		return yield(ast.BooleanTerm(false))
@@ -331,7 +339,8 @@ func (w *world) fail(event topdown.Event) {
 	if seen == nil || seen.held || seen.failed != nil && seen.failed.Location.Row >= e.Location.Row {
 		return
 	}
-	seen.failed, seen.basic = e, w.permission.Type == "basic" && strings.Contains(string(e.Location.Text), "input.resource")
+	seen.failed, seen.basic = e, w.permission.Type == "basic" && strings.Contains(string(e.Location.Text),
+		"input.resource")
 }
 
 // reach are the rules that the entrypoint can come to.
@@ -361,7 +370,8 @@ func (w *world) reach() map[*watched]bool {
 }
 
 // without evaluates the same without the rule.
-func (w *world) without(ctx context.Context, txn storage.Transaction, input *ast.Term, answers map[string]bool, rule *watched) evaluation {
+func (w *world) without(ctx context.Context, txn storage.Transaction, input *ast.Term, answers map[string]bool,
+	rule *watched) evaluation {
 	w.off = rule
 	defer func() { w.off = nil }()
 	return w.evaluate(ctx, txn, input, answers)
@@ -399,7 +409,8 @@ func (e evaluation) same(other evaluation) bool {
 	return e.value == nil || e.value.Compare(other.value) == 0
 }
 
-func (w *world) evaluate(ctx context.Context, txn storage.Transaction, input *ast.Term, answers map[string]bool) evaluation {
+func (w *world) evaluate(ctx context.Context, txn storage.Transaction, input *ast.Term,
+	answers map[string]bool) evaluation {
 	w.answers, w.asked, w.exits = answers, nil, nil
 	w.parents, w.queries, w.tainted = map[uint64]uint64{}, map[uint64]*watched{}, map[uint64]bool{}
 	query := topdown.NewQuery(cmpQuery(w.alone, w.query)).WithCompiler(w.compiler).WithStore(w.store).WithTransaction(txn).
@@ -420,7 +431,8 @@ const maxEvaluations = 96
 
 // explore evaluates the question under all answers that matter to it, as far as the
 // bound allows, and reports whether it did.
-func (w *world) explore(ctx context.Context, txn storage.Transaction, input *ast.Term, see func(map[string]bool, evaluation)) bool {
+func (w *world) explore(ctx context.Context, txn storage.Transaction, input *ast.Term,
+	see func(map[string]bool, evaluation)) bool {
 	stack := []map[string]bool{nil}
 	for n := 0; len(stack) > 0; n++ {
 		if n == maxEvaluations || ctx.Err() != nil {

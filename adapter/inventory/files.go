@@ -85,7 +85,8 @@ func read(files fs.FS) (*Inventory, error) {
 		return nil, fmt.Errorf("%s: %w", entitiesFile, err)
 	}
 	i.sort()
-	return i, i.validate()
+	err := i.validate()
+	return i, err
 }
 
 // plain leaves the library's name out of its errors.

@@ -164,7 +164,8 @@ func (i *Inventory) sort() {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.PluginID, b.PluginID))
 	})
 	slices.SortStableFunc(i.Rules, func(a, b Rule) int {
-		return cmp.Or(cmp.Compare(a.PluginID, b.PluginID), cmp.Compare(a.ResourceType, b.ResourceType), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.PluginID, b.PluginID), cmp.Compare(a.ResourceType, b.ResourceType),
+			cmp.Compare(a.Name, b.Name))
 	})
 }
 

@@ -73,7 +73,8 @@ func (p *Puller) Pull(ctx context.Context) (*Inventory, error) {
 		return nil, fmt.Errorf("none of %d plugins is there: is this the base URL of a Backstage backend?", len(plugins))
 	}
 	found.sort()
-	return found, found.validate()
+	err := found.validate()
+	return found, err
 }
 
 // metadata is MetadataResponse of @backstage/plugin-permission-common.
@@ -107,7 +108,8 @@ func (p *Puller) ask(ctx context.Context, client *http.Client, id string) (*meta
 	case http.StatusNotFound:
 		return nil, nil
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return nil, fmt.Errorf("it refuses the token (status %d); give one of a user or of a service that Backstage lets in", response.StatusCode)
+		return nil, fmt.Errorf("it refuses the token (status %d); give one of a user or of a service that Backstage lets in",
+			response.StatusCode)
 	default:
 		return nil, fmt.Errorf("it answers with status %d", response.StatusCode)
 	}

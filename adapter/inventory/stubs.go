@@ -43,7 +43,8 @@ func stub(plugin string, rules []Rule) Stub {
 	name := regoName(plugin)
 	var text strings.Builder
 	fmt.Fprintf(&text, "# METADATA\n# title: Rules of the plugin %s\n", plugin)
-	fmt.Fprintf(&text, "# description: |\n#   Stubs of the rules that the plugin publishes. Each is false until its body says what the rule means.\n")
+	fmt.Fprintf(&text, "# description: |\n#   Stubs of the rules that the plugin publishes. Each is false until "+
+		"its body says what the rule means.\n")
 	fmt.Fprintf(&text, "package backstage.%s\n", name)
 	types := map[string]bool{}
 	for _, r := range rules {
@@ -56,7 +57,8 @@ func stub(plugin string, rules []Rule) Stub {
 		}
 		text.WriteString("\n" + comment(annotation{
 			Title: title(r.Name), Description: r.Description, Scope: "document",
-			Custom: custom{map[string]any{"pluginId": r.PluginID, "resourceType": r.ResourceType, "rule": r.Name, "paramsSchema": schemaValue(r.ParamsSchema)}},
+			Custom: custom{map[string]any{"pluginId": r.PluginID, "resourceType": r.ResourceType, "rule": r.Name,
+				"paramsSchema": schemaValue(r.ParamsSchema)}},
 		}))
 		fmt.Fprintf(&text, "%s(_, _) if false\n", function)
 	}
@@ -103,8 +105,8 @@ func title(name string) string {
 
 // keywords cannot be names.
 var keywords = []string{
-	"as", "contains", "data", "default", "else", "every", "false", "if", "import", "in", "input", "not", "null", "package", "some",
-	"true", "with",
+	"as", "contains", "data", "default", "else", "every", "false", "if", "import", "in", "input", "not", "null", "package",
+	"some", "true", "with",
 }
 
 // regoName makes a name of Rego's of any other.

@@ -55,7 +55,8 @@ func newCheck() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&o.Entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
-	cmd.Flags().StringVar(&dir, "inventory", "", "the `directory` with the permissions and rules of your Backstage (stagedoor inventory pull)")
+	cmd.Flags().StringVar(&dir, "inventory", "",
+		"the `directory` with the permissions and rules of your Backstage (stagedoor inventory pull)")
 	cmd.Flags().StringVar(&format, "format", "text", "`text`, json, sarif or github")
 	return cmd
 }
@@ -67,7 +68,8 @@ var reportFormats = map[string]func(io.Writer, []findings.Report) error{
 // describe says against what a policy was held.
 func describe(w io.Writer, r findings.Report) {
 	if r.Part {
-		_, _ = fmt.Fprintf(w, "%s: %d findings, a bundle beside the one that decides, inventory %s\n", r.Path, len(r.Findings), r.Inventory)
+		_, _ = fmt.Fprintf(w, "%s: %d findings, a bundle beside the one that decides, inventory %s\n", r.Path,
+			len(r.Findings), r.Inventory)
 		return
 	}
 	if r.Entrypoint == "" {
@@ -84,6 +86,9 @@ func describe(w io.Writer, r findings.Report) {
 	}
 	if r.Silenced > 0 {
 		parts = append(parts, fmt.Sprintf("%d findings silenced", r.Silenced))
+	}
+	if r.Unlooked != "" {
+		parts = append(parts, "not looked at for rules that never hold: "+r.Unlooked)
 	}
 	what := "ok"
 	if n := len(r.Findings); n > 0 {
@@ -102,7 +107,8 @@ func describe(w io.Writer, r findings.Report) {
 	if !r.Callers.All {
 		all = "there may be others: " + r.Callers.Why
 	}
-	_, _ = fmt.Fprintf(w, "%s: %d decisions for these callers: %s; %s\n", r.Path, r.Questions, strings.Join(names, "; "), all)
+	_, _ = fmt.Fprintf(w, "%s: %d decisions for these callers: %s; %s\n", r.Path, r.Questions, strings.Join(names, "; "),
+		all)
 }
 
 func writeText(w io.Writer, reports []findings.Report) error {
@@ -141,7 +147,8 @@ func writeGitHub(w io.Writer, reports []findings.Report) error {
 			if f.Line > 0 {
 				at += fmt.Sprintf(",line=%d,col=%d", f.Line, max(f.Column, 1))
 			}
-			_, err := fmt.Fprintf(w, "::%s %s,title=%s::%s\n", f.Severity, at, property.Replace("stagedoor "+f.Code), message.Replace(f.Text))
+			_, err := fmt.Fprintf(w, "::%s %s,title=%s::%s\n", f.Severity, at, property.Replace("stagedoor "+f.Code),
+				message.Replace(f.Text))
 			if err != nil {
 				return err
 			}

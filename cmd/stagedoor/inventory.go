@@ -99,12 +99,14 @@ func newInventoryPull() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull DIR",
 		Short: "Read what the plugins of a running Backstage publish into files",
-		Long: "Pull asks the plugins of a running Backstage for their permissions and rules, and writes permissions.json and\n" +
+		Long: "Pull asks the plugins of a running Backstage for their permissions and rules, and writes " +
+			"permissions.json and\n" +
 			"rules.json into DIR. Plugins are found as stagedoor finds them: by discovery.endpoints and backend.baseUrl of\n" +
-			"--config, or below --base-url. Those of the stock inventory are asked, those that discovery.endpoints names, and\n" +
-			"those of --plugin. The token is that of a user or a service: in --token-file, or in the variable STAGEDOOR_TOKEN.",
-		Example: "  STAGEDOOR_TOKEN=… stagedoor inventory pull inventory --base-url https://backstage.example.com --plugin todo",
-		Args:    cobra.ExactArgs(1),
+			"--config, or below --base-url. Those of the stock inventory are asked, those that\n" +
+			"discovery.endpoints names, and those of --plugin. The token is that of a user or a service: in --token-file, or in the variable STAGEDOOR_TOKEN.",
+		Example: "  STAGEDOOR_TOKEN=… stagedoor inventory pull inventory --base-url https://backstage.example.com " +
+			"--plugin todo",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options, err := placesOf(files, baseURL)
 			if err != nil {
@@ -144,12 +146,14 @@ func newInventoryPull() *cobra.Command {
 			if err := found.Write(args[0]); err != nil {
 				return err
 			}
-			cmd.PrintErrf("%s: %d permissions, %d rules; not there: %s\n", args[0], len(found.Permissions), len(found.Rules), strings.Join(missing, ", "))
+			cmd.PrintErrf("%s: %d permissions, %d rules; not there: %s\n", args[0], len(found.Permissions), len(found.Rules),
+				strings.Join(missing, ", "))
 			return nil
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&files, "config", nil, "a configuration `file` of Backstage's or stagedoor's; repeated, later ones win")
+	f.StringArrayVar(&files, "config", nil,
+		"a configuration `file` of Backstage's or stagedoor's; repeated, later ones win")
 	f.StringVar(&baseURL, "base-url", "", "the `URL` of the backend, instead of --config")
 	f.StringArrayVar(&plugins, "plugin", nil, "the `id` of a plugin to ask besides; repeated")
 	f.StringVar(&tokenFile, "token-file", "", "a `file` with the token")
@@ -177,7 +181,7 @@ func readToken(file string) (string, error) {
 	if file == "" {
 		return strings.TrimSpace(os.Getenv("STAGEDOOR_TOKEN")), nil
 	}
-	text, err := os.ReadFile(file) //nolint:gosec // it is the user's to name
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
@@ -189,7 +193,8 @@ func newInventoryStubs() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stubs DIR",
 		Short: "Write a Rego function for each rule that the library has none for",
-		Long: "Stubs writes one annotated Rego function for each rule that no library has, a file for each plugin, below DIR.\n" +
+		Long: "Stubs writes one annotated Rego function for each rule that no library has, a file for each plugin, " +
+			"below DIR.\n" +
 			"Each is false until somebody writes its body. Files that are there already are left as they are.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -198,7 +203,10 @@ func newInventoryStubs() *cobra.Command {
 				return err
 			}
 			functions := libraryFunctions()
-			stubs := known.Stubs(func(r inventory.Rule) bool { return functions[ruleID{r.PluginID, r.ResourceType, r.Name}] != "" })
+			stubs := known.Stubs(func(r inventory.Rule) bool {
+				return functions[ruleID{r.PluginID, r.ResourceType,
+					r.Name}] != ""
+			})
 			for _, stub := range stubs {
 				to := filepath.Join(args[0], filepath.FromSlash(stub.File))
 				if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // it is for the author's repository
