@@ -148,6 +148,9 @@ func (s Sources) read(ctx context.Context) (*installation, map[string][]int, []F
 			return nil, nil, nil, err
 		}
 		refused = append(refused, wrong...)
+		found = append(found, Finding{Place{File: policiesRoute}, Note, "not-told",
+			"the API tells of roles alone: lines about users and groups, which count for those without any role, are not among them. " +
+				"They are in the plugin's CSV, and nobody has what they allow here"})
 	}
 	if len(refused) > 0 {
 		sortFindings(refused)

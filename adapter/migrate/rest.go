@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// policiesRoute is where the plugin tells its lines.
+const policiesRoute = "/api/permission/policies"
+
 const (
 	askTimeout = 30 * time.Second
 	// mostAnswer is how large an answer of the plugin may be.
@@ -29,7 +32,7 @@ func (s Sources) ask(ctx context.Context, in *installation) ([]Finding, error) {
 		name string
 		read func(v value) []Finding
 	}{
-		{"/api/permission/policies", in.storedLine},
+		{policiesRoute, in.storedLine},
 		{"/api/permission/roles", in.storedRole},
 		{"/api/permission/roles/conditions", in.storedPolicy},
 	} {

@@ -3,6 +3,7 @@ package migrate
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +55,9 @@ func TestStored(t *testing.T) {
 	}
 	if m.Lines() != 2 || m.Bindings() != 2 || m.Conditions() != 1 {
 		t.Errorf("%d lines, %d members, %d conditions", m.Lines(), m.Bindings(), m.Conditions())
+	}
+	if i := slices.IndexFunc(m.Findings, func(f Finding) bool { return f.Code == "not-told" }); i < 0 {
+		t.Error("nothing says what the API does not tell")
 	}
 	report := string(m.report())
 	for _, want := range []string{"## /api/permission/policies", "| 2 | p, role:default/a, catalog-entity, read, deny |", "| 1 | g, user:default/Ann, role:default/a |"} {

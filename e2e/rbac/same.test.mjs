@@ -133,10 +133,16 @@ describe('stagedoor answers as the RBAC plugin does', () => {
     const folder = file(`told-${n}`);
     const args = ['--url', url.replace('/api/permission', ''), '--token-file', run.write(`token-${n}`, admin.token)];
     args.push('--app-config', file(`rbac-${n}.yaml`), '--catalog', groups, folder);
-    const { status, stderr } = spawnSync(binary, ['migrate', 'rbac', ...args], { encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync(binary, ['migrate', 'rbac', ...args], { encoding: 'utf8' });
     assert.ok(status === 0 || status === 1, stderr);
     const data = of => JSON.parse(fs.readFileSync(path.join(of, 'data.json'), 'utf8'));
-    assert.deepEqual(data(folder), data(file(`bundle-${n}`)));
+    const files = data(file(`bundle-${n}`));
+    // The API tells of roles alone, and the migration says so.
+    for (const subject of Object.keys(files.rbac.permissions)) {
+      if (!subject.startsWith('role:')) delete files.rbac.permissions[subject];
+    }
+    assert.deepEqual(data(folder), files);
+    assert.match(stdout, /lines about users and groups/);
     told++;
   }
 
