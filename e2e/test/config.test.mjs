@@ -78,7 +78,7 @@ test('configuration files', async t => {
       fs.writeFileSync(file, `${kept}-- backstage.json --\n${JSON.stringify(answer)}\n`);
       continue;
     }
-    await t.test(name, () => assert.deepEqual(answer, JSON.parse(files['backstage.json'])));
+    await t.test(name, () => assert.deepEqual(JSON.parse(JSON.stringify(answer)), JSON.parse(files['backstage.json'])));
   }
 });
 
