@@ -184,13 +184,14 @@ func withoutNull(value any) any {
 
 // TestBounds are files that would not end; Backstage's loader does not end with them.
 func TestBounds(t *testing.T) {
-	laughs := "x0: &x0 [a]\n"
+	var laughs strings.Builder
+	laughs.WriteString("x0: &x0 [a]\n")
 	for i := range 30 {
-		laughs += fmt.Sprintf("x%d: &x%d [*x%d, *x%d, *x%d]\n", i+1, i+1, i, i, i)
+		fmt.Fprintf(&laughs, "x%d: &x%d [*x%d, *x%d, *x%d]\n", i+1, i+1, i, i, i)
 	}
 	for name, text := range map[string]string{
 		"an alias of what it stands in": "backend: &a {baseUrl: *a}",
-		"aliases make the document":     laughs + "backend: {baseUrl: *x30}",
+		"aliases make the document":     laughs.String() + "backend: {baseUrl: *x30}",
 		"without an end":                "backend: {$include: file.yaml}",
 	} {
 		path := filepath.Join(t.TempDir(), "file.yaml")

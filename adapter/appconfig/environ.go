@@ -1,6 +1,7 @@
 package appconfig
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -37,7 +38,9 @@ func environmentKeys(environ []string) (map[string]any, []Problem) {
 		}
 		path := strings.Split(key, "_")
 		if err := put(root, path, text); err != nil {
-			found = append(found, Problem{Key: strings.Join(path, "."), Text: fmt.Sprintf("the environment variable %s: %v", name, err)})
+			found = append(found, Problem{
+				Key: strings.Join(path, "."), Text: fmt.Sprintf("the environment variable %s: %v", name, err),
+			})
 		}
 	}
 	return root, found
@@ -69,7 +72,7 @@ func put(object map[string]any, path []string, text string) error {
 		value = text
 	}
 	if value == nil {
-		return fmt.Errorf("the value is null; to leave a key out, leave the variable out")
+		return errors.New("the value is null; to leave a key out, leave the variable out")
 	}
 	object[last] = value
 	return nil

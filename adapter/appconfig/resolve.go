@@ -17,7 +17,7 @@ type resolver struct {
 	env    map[string]string
 	strict []string
 	file   string
-	chain  []string // of the inclusions that led here
+	depth  int // of the inclusions that led here
 	shared *shared
 }
 
@@ -149,7 +149,7 @@ func (r *resolver) include(argument string, read Keys, at string) any {
 	default:
 		return wrong("want a file that ends in .yaml, .yml or .json")
 	}
-	if r.shared.includes++; r.shared.includes > maxIncludes || len(r.chain) >= maxDepth {
+	if r.shared.includes++; r.shared.includes > maxIncludes || r.depth >= maxDepth {
 		return wrong("files include one another without an end")
 	}
 	text, err := os.ReadFile(path)
@@ -173,7 +173,7 @@ func (r *resolver) include(argument string, read Keys, at string) any {
 			value = next
 		}
 	}
-	inner := resolver{env: r.env, strict: r.strict, file: path, chain: append(slices.Clone(r.chain), path), shared: r.shared}
+	inner := resolver{env: r.env, strict: r.strict, file: path, depth: r.depth + 1, shared: r.shared}
 	if isMissing(value) {
 		return r.absent(at, fmt.Sprintf("%s: %s has no %s", directiveInclude, path, part))
 	}

@@ -125,7 +125,8 @@ func load(paths []string, last map[string]any, environ []string) (*Config, error
 
 // reloaded are the keys, and what is below them, that count without a restart.
 var reloaded = []string{
-	"backend.auth.pluginKeyStore", "backend.baseUrl", "discovery", "stagedoor.log.level", "stagedoor.tls", "stagedoor.admin.tls",
+	"backend.auth.pluginKeyStore", "backend.baseUrl", "discovery",
+	"stagedoor.log.level", "stagedoor.tls", "stagedoor.admin.tls",
 }
 
 // AfterRestart returns the keys in which next differs and which count after a restart

@@ -1,10 +1,10 @@
 package config
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -290,7 +290,7 @@ func TestScalarsAsBackstageReadsThem(t *testing.T) {
 			"backend: {auth: {dangerouslyDisableDefaultAuthPolicy: "+text+"}}")}, nil, environ())
 		got := ""
 		if err == nil {
-			got = fmt.Sprint(c.Identity.DangerouslyDisableDefaultAuthPolicy)
+			got = strconv.FormatBool(c.Identity.DangerouslyDisableDefaultAuthPolicy)
 		}
 		if got != want {
 			t.Errorf("%s: %q, %v", text, got, err)
@@ -336,7 +336,7 @@ func TestEndpoints(t *testing.T) {
 		"tls: {certFile: none.pem}":                             "stagedoor.tls: want certFile and keyFile",
 		"admin: {tls: {}}":                                      "stagedoor.admin.tls: want certFile and keyFile",
 		"h2c: true, tls: {certFile: none.pem, keyFile: no.key}": "stagedoor.h2c: is for HTTP/2 without TLS",
-		"listen: 'unix:'":                                       "stagedoor.listen: want a path after unix:",
+		"listen: 'unix:'":                                       "stagedoor.listen: want unix: and a path",
 		"admin: {token: short}":                                 "stagedoor.admin.token: want 16 characters at least",
 		"limits: {connections: 0}":                              "stagedoor.limits.connections: want more than 0",
 		"tls: {certfile: x}":                                    "stagedoor.tls.certfile: unknown key; the nearest known one is stagedoor.tls.certFile",

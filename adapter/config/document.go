@@ -236,7 +236,8 @@ func (p *problems) unknown(path string, object map[string]any, t reflect.Type) {
 	for key, value := range object {
 		field, known := fields[key]
 		if !known {
-			p.add(appconfig.Join(path, key), "unknown key; the nearest known one is %s", appconfig.Join(path, nearest(key, fields)))
+			known := appconfig.Join(path, nearest(key, fields))
+			p.add(appconfig.Join(path, key), "unknown key; the nearest known one is %s", known)
 			continue
 		}
 		if inner, ok := value.(map[string]any); ok && len(fieldsOf(field)) > 0 {
@@ -358,7 +359,7 @@ func scalarHook(_, to reflect.Type, value any) (any, error) {
 		}
 		f, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			break // the decoder says what it wants
+			return nil, errors.New("want a number")
 		}
 		if f != math.Trunc(f) || math.Abs(f) > math.MaxInt32 && to.Kind() == reflect.Int {
 			return nil, fmt.Errorf("want a whole number, have %v", value)

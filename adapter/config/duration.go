@@ -29,8 +29,8 @@ var units = map[string]time.Duration{
 
 var (
 	plainDuration = regexp.MustCompile(`^(\d*\.?\d+) *([A-Za-z]+)$`)
-	isoDuration   = regexp.MustCompile(`^P(?:\d+(?:\.\d+)?[WD])*(?:T(?:\d+(?:\.\d+)?H)?(?:\d+(?:\.\d+)?M)?(?:\d+(?:\.\d+)?S)?)?$`)
-	isoPart       = regexp.MustCompile(`(\d+(?:\.\d+)?)([WDHMS])`)
+	isoDuration   = regexp.MustCompile(`^P(?:[\d.]+[WD])*(?:T(?:[\d.]+H)?(?:[\d.]+M)?(?:[\d.]+S)?)?$`)
+	isoPart       = regexp.MustCompile(`([\d.]+)([WDHMS])`)
 )
 
 // humanHook reads a duration as Backstage's readDurationFromConfig does
@@ -43,7 +43,7 @@ func humanHook(_, to reflect.Type, value any) (any, error) {
 	switch v := value.(type) {
 	case string:
 		text := strings.TrimSpace(v)
-		if parts := plainDuration.FindStringSubmatch(text); parts != nil && units[strings.ToLower(parts[2])] > 0 {
+		if parts := plainDuration.FindStringSubmatch(text); len(parts) > 0 && units[strings.ToLower(parts[2])] > 0 {
 			return addUnit(&sum, parts[1], strings.ToLower(parts[2]))
 		}
 		if parts := isoPart.FindAllStringSubmatch(text, -1); parts != nil && isoDuration.MatchString(text) {

@@ -61,7 +61,7 @@ const unixPrefix = "unix:"
 func Check(address string) error {
 	if path, isUnix := strings.CutPrefix(address, unixPrefix); isUnix {
 		if path == "" {
-			return errors.New("want a path after unix:")
+			return errors.New("want unix: and a path, have no path")
 		}
 		return nil
 	}

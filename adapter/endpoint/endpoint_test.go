@@ -135,6 +135,7 @@ func TestRawRequests(t *testing.T) {
 						t.Fatalf("answer %d: %v", i, err)
 					}
 					_, _ = io.Copy(io.Discard, answer.Body)
+					_ = answer.Body.Close()
 					if answer.StatusCode != want {
 						t.Errorf("answer %d: %d, want %d", i, answer.StatusCode, want)
 					}
@@ -342,6 +343,7 @@ func TestUnixSocket(t *testing.T) {
 	check(t, err)
 	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
 	check(t, err)
+	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK || e.URL() != "unix:"+path {
 		t.Errorf("%d at %s", answer.StatusCode, e.URL())
 	}
@@ -456,6 +458,7 @@ func TestDrain(t *testing.T) {
 		answer, err := http.ReadResponse(reader, nil)
 		check(t, err)
 		_, _ = io.Copy(io.Discard, answer.Body)
+		_ = answer.Body.Close()
 		if answer.StatusCode != http.StatusOK || answer.Close != closes {
 			t.Errorf("%d, closes: %v, want %v", answer.StatusCode, answer.Close, closes)
 		}

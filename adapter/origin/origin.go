@@ -47,7 +47,7 @@ func Compile(pattern string) (*Pattern, error) {
 	rest := strings.TrimLeft(pattern, "!")
 	p.negated = (len(pattern)-len(rest))%2 == 1
 	if rest == "" {
-		return nil, errors.New("nothing stands after the !")
+		return nil, errors.New("nothing stands after the ! at its beginning")
 	}
 	texts, err := expand(rest)
 	if err != nil {
@@ -190,6 +190,7 @@ func list(text string) (all []string, rest string, err error) {
 func numbers(body string) ([]string, error) {
 	unknown := fmt.Errorf("the sequence {%s} is not known here: want {1..3} or {a..c}", body)
 	from, to, _ := strings.Cut(body, "..")
+	const letter = 'z' + 1
 	letters := len(from) == 1 && len(to) == 1 && isLetter(from[0]) && isLetter(to[0])
 	if letters {
 		from, to = strconv.Itoa(int(from[0])), strconv.Itoa(int(to[0]))
@@ -209,10 +210,10 @@ func numbers(body string) ([]string, error) {
 	var all []string
 	for n := first; ; n += step {
 		if letters {
-			if !isLetter(byte(n)) {
+			if !isLetter(byte(n % letter)) {
 				return nil, unknown
 			}
-			all = append(all, string(rune(n)))
+			all = append(all, string(rune(n%letter)))
 		} else {
 			all = append(all, strconv.Itoa(n))
 		}

@@ -47,13 +47,12 @@ func TestNobodyReads(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.Flush(ended) // which returns
-	taken := 0
 	go func() { s.Flush(t.Context()); _ = write.Close() }()
 	text, err := io.ReadAll(read)
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken = len(text) / len(line)
+	taken := len(text) / len(line)
 	if int(s.Dropped())+taken != 8000 || taken < 100 || taken > 1000 {
 		t.Errorf("%d written and %d dropped, of 8000", taken, s.Dropped())
 	}

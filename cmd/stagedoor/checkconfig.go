@@ -31,7 +31,8 @@ func checkConfig(ctx context.Context, out io.Writer, load loader) error {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "policy: %s\nkeys: %s\nplugins: %s\npermission API: %s\noperator's API: %s\n", policy,
-		describeKeys(c.Identity.PluginKeyStore), describePlaces(c), describeEndpoint(c.Endpoint, c.BasePath), describeEndpoint(c.Admin, ""))
+		describeKeys(c.Identity.PluginKeyStore), describePlaces(c),
+		describeEndpoint(c.Endpoint, c.BasePath), describeEndpoint(c.Admin, ""))
 	return err
 }
 

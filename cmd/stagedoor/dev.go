@@ -32,7 +32,8 @@ func serveDev(ctx context.Context, out io.Writer, files []string) error {
 		}
 		for key, o := range map[string]endpoint.Options{"stagedoor.listen": c.Endpoint, "stagedoor.admin.listen": c.Admin} {
 			if !onLoopback(o.Address) {
-				return nil, fmt.Errorf("%s: --dev lets anybody be anybody, so it listens on loopback only, not on %s", key, o.Address)
+				return nil, fmt.Errorf(
+					"%s: --dev lets anybody be anybody, so it listens on loopback only, not on %s", key, o.Address)
 			}
 		}
 		return c, nil

@@ -122,7 +122,7 @@ func openFiles() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<30 {
 		return 1 << 30
 	}
-	return int(limit.Cur) //nolint:gosec // it was bounded
+	return int(limit.Cur)
 }
 
 // connections are how many there may be at each of the addresses: two thirds of the
@@ -208,7 +208,9 @@ func (s *server) announce() {
 	if c.Identity.DangerouslyDisableDefaultAuthPolicy {
 		s.log.Warn("backend.auth.dangerouslyDisableDefaultAuthPolicy: callers without a token are let in")
 	}
-	s.log.WithFields(logrus.Fields{"url": s.URL() + c.BasePath, "admin": s.AdminURL(), "version": version()}).Info("serving")
+	s.log.WithFields(logrus.Fields{
+		"url": s.URL() + c.BasePath, "admin": s.AdminURL(), "version": version(),
+	}).Info("serving")
 }
 
 // keysInMemory is what there is to know of keys that nobody configured.

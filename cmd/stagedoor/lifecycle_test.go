@@ -281,7 +281,7 @@ func TestReload(t *testing.T) {
 		}
 	}
 	keys := func() string {
-		response, err := http.Get(p.URL + "/.backstage/auth/v1/jwks.json") //nolint:noctx // it ends with the process
+		response, err := http.Get(p.URL + "/.backstage/auth/v1/jwks.json")
 		check(t, err)
 		defer response.Body.Close()
 		text, err := io.ReadAll(response.Body)
@@ -393,7 +393,7 @@ func TestFewFiles(t *testing.T) {
 	l := newLifecycle(t)
 	w := &persistence{binary: filepath.Join(l.dir, "few"), config: l.configure(t, "few", "k1", "info", "")}
 	writeConfig(t, w.binary, fmt.Sprintf("#!/bin/sh\nulimit -n 128\nexec %q \"$@\"\n", l.binary))
-	check(t, os.Chmod(w.binary, 0o700)) //nolint:gosec // it is to be run
+	check(t, os.Chmod(w.binary, 0o700))
 	p := w.start(t)
 	address := strings.TrimSuffix(strings.TrimPrefix(p.URL, "http://"), "/api/permission")
 	for i := range 200 {
@@ -403,7 +403,7 @@ func TestFewFiles(t *testing.T) {
 		}
 		c, err := net.DialTimeout("tcp", to, 20*time.Second)
 		check(t, err)
-		defer c.Close()
+		t.Cleanup(func() { _ = c.Close() })
 		if i%2 == 0 { // it asks once, and stays
 			_, _ = c.Write(l.request)
 		}

@@ -48,6 +48,6 @@ func flush(out *spool.Spool) {
 // complain writes a last line to standard error, if that takes it in time.
 func complain(err error) {
 	out := spool.New(os.Stderr, logBytes)
-	fmt.Fprintln(out, "stagedoor:", err)
+	_, _ = fmt.Fprintln(out, "stagedoor:", err) // a spool takes all
 	flush(out)
 }

@@ -45,7 +45,8 @@ func TestDocsNameMetricsThatThereAre(t *testing.T) {
 
 // scraped is what the metrics say after bundles came and failed, a plugin was asked,
 // and the decision log dropped what it could not take in each way.
-func scraped(t *testing.T) (text string) {
+func scraped(t *testing.T) string {
+	var text strings.Builder
 	t.Helper()
 	l := newLifecycle(t)
 	p := &publisher{address: "127.0.0.1:0"}
@@ -83,11 +84,11 @@ opa:
 		want := map[string]string{"events": "bundle_failed_load_counter", "bytes": "limit_bytes_exceeded_total", "encoding": "encoding_failure_total"}[name]
 		for begun := time.Now(); time.Since(begun) < 15*time.Second; time.Sleep(100 * time.Millisecond) {
 			if _, body := process.get(t, "/metrics"); strings.Contains(body, want) {
-				text += "\n" + body
+				text.WriteString("\n" + body)
 				break
 			}
 		}
 		process.kill()
 	}
-	return text
+	return text.String()
 }

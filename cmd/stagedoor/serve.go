@@ -93,7 +93,9 @@ func (c *closers) close(ctx context.Context) {
 }
 
 // build puts the server together; it does not listen yet.
-func build(ctx context.Context, c *config.Config, log *logrus.Entry, registry *prometheus.Registry) (_ *server, err error) {
+func build(
+	ctx context.Context, c *config.Config, log *logrus.Entry, registry *prometheus.Registry,
+) (_ *server, err error) {
 	var started closers
 	defer func() {
 		if err != nil {
