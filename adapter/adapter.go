@@ -32,6 +32,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/shadow"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/tracing"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -80,7 +81,7 @@ type Decider interface {
 	Decide(context.Context, decision.Caller, []wire.Permission) (decision.Batch, error)
 }
 
-// Parts are what a [Server] is made of; all are required.
+// Parts are what a [Server] is made of; all but Shadow are required.
 type Parts struct {
 	Identity *identity.Identity
 	Policy   Decider
@@ -88,9 +89,11 @@ type Parts struct {
 	Status     func() supply.Status
 	Conditions *conditions.Client
 	Audit      *audit.Log
-	Log        *logrus.Entry
-	Registry   *prometheus.Registry
-	Tracer     *tracing.Tracer // nil for none
+	// Shadow compares a candidate with Policy; nil where there is none.
+	Shadow   *shadow.Shadow
+	Log      *logrus.Entry
+	Registry *prometheus.Registry
+	Tracer   *tracing.Tracer // nil for none
 }
 
 // Server answers authorize requests. It is safe for concurrent use.
@@ -101,6 +104,7 @@ type Server struct {
 	supply     func() supply.Status
 	conditions *conditions.Client
 	audit      *audit.Log
+	shadow     *shadow.Shadow // nil where nothing is compared
 	log        *logrus.Entry
 	registry   *prometheus.Registry
 	tracer     *tracing.Tracer
@@ -118,7 +122,7 @@ func New(o Options, p Parts) *Server {
 	o.BasePath = strings.TrimRight("/"+strings.Trim(o.BasePath, "/"), "/")
 	p.Registry.MustRegister(p.Identity, p.Conditions)
 	s := &Server{
-		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions, audit: p.Audit,
+		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions, audit: p.Audit, shadow: p.Shadow,
 		log: p.Log, registry: p.Registry, tracer: p.Tracer, metrics: newMetrics(p.Registry, o.Permissions),
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}

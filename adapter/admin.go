@@ -41,6 +41,7 @@ type AdminOptions struct {
 //
 //   - GET /status: the policy that serves, and what was refused.
 //   - GET /debug/pprof/: Go's profiles, where [Options].Profiles says so.
+//   - GET /shadow: where the candidate of stagedoor.policy.shadow decides otherwise.
 //   - POST /v1/data/{entrypoint}: a decision in the shape of OPA's data API, for a
 //     stock permission backend with the OPA wrapper module.
 func (s *Server) AdminHandler() http.Handler {
@@ -52,6 +53,9 @@ func (s *Server) AdminHandler() http.Handler {
 	get("/ready", s.ready)
 	get("/version", s.version)
 	get("/status", s.status)
+	if s.shadow != nil {
+		get("/shadow", s.operators(func(w http.ResponseWriter, _ *http.Request) error { return writeValue(w, s.shadow.Status()) }))
+	}
 	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
 	if s.options.Admin.Data {
 		data := routed(atData, s.operators(s.withOperatorBody(s.admitted(s.data))), writeOPAError)

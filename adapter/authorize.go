@@ -55,6 +55,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	} else {
 		answers, applied, err = s.answer(ctx, x, request.Items, unconditional, batch)
 		err = cmp.Or(err, s.tooLarge(answers))
+		if s.shadow != nil {
+			s.shadow.Observe(caller, permissions, batch)
+		}
 	}
 	s.logDenied(x)
 	if s.audit.Enabled() {

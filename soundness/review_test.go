@@ -129,7 +129,7 @@ var edits = []func(r *rand.Rand, line string) string{
 	func(_ *rand.Rand, line string) string { return strings.Replace(line, "every ", "some ", 1) },
 	func(_ *rand.Rand, line string) string { return strings.Replace(line, "true", "false", 1) },
 	func(_ *rand.Rand, line string) string { return strings.Replace(line, "false", "true", 1) },
-	func(_ *rand.Rand, line string) string { return strings.Replace(line, "has_label", "has_annotation", 1) },
+	func(_ *rand.Rand, line string) string { return strings.Replace(line, "has_metadata", "has_spec", 1) },
 	func(r *rand.Rand, line string) string {
 		return added.ReplaceAllString(line, "[\""+one(r, refs...)+"\", ")
 	},

@@ -83,8 +83,17 @@ type Config struct {
 	Audit      audit.Options
 	// Remote is nil where the policy is decided in process.
 	Remote *remote.Options
+	// Shadow is nil where no candidate is compared with the policy that serves.
+	Shadow *Shadow
 
 	values map[string]any // as they were read
+}
+
+// Shadow is the candidate of stagedoor.policy.shadow, and for which share of requests it
+// is compared.
+type Shadow struct {
+	Path  string
+	Share float64
 }
 
 // The top-level keys that are stagedoor's own.
@@ -188,6 +197,12 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		Engine:     engine.Options{Decision: s.Limits.Decision},
 		Audit:      audit.Options{Required: s.Audit.Required, Callers: s.Audit.Callers},
 	}
+	if of := s.Policy.Shadow; of != nil {
+		c.Shadow = &Shadow{Path: of.Path, Share: 1}
+		if of.Share != nil {
+			c.Shadow.Share = *of.Share
+		}
+	}
 	if r := s.Policy.Remote; r != nil {
 		c.Remote = &remote.Options{
 			Entrypoint: c.Entrypoint, Decision: s.Limits.Decision, URL: r.URL, Token: r.Token, TokenFile: r.TokenFile,
@@ -284,6 +299,14 @@ func (p *problems) check(d document, c *Config) {
 	}
 	p.oneOf("stagedoor.policy.onError", s.Policy.OnError, "fail", "deny")
 	p.oneOf("stagedoor.policy.onStale", s.Policy.OnStale, "serve", "fail")
+	if of := c.Shadow; of != nil {
+		if of.Path == "" {
+			p.add("stagedoor.policy.shadow.path", "missing: want a directory or bundle.tar.gz with the candidate")
+		}
+		if of.Share <= 0 || of.Share > 1 {
+			p.add("stagedoor.policy.shadow.share", "want more than 0 and at most 1, have %v", of.Share)
+		}
+	}
 	p.positive("stagedoor.limits.body", int64(s.Limits.Body))
 	p.positive("stagedoor.limits.items", int64(s.Limits.Items))
 	p.positive("stagedoor.limits.inFlight", int64(s.Limits.InFlight))

@@ -97,6 +97,7 @@ type own struct {
 		OnError    string        `mapstructure:"onError"`
 		MaxAge     time.Duration `mapstructure:"maxAge"`
 		OnStale    string        `mapstructure:"onStale"`
+		Shadow     *candidate    `mapstructure:"shadow"`
 		Remote     *remoteServer `mapstructure:"remote"`
 	} `mapstructure:"policy"`
 	Limits struct {
@@ -135,6 +136,12 @@ type tls struct {
 	CertFile     string `mapstructure:"certFile"`
 	KeyFile      string `mapstructure:"keyFile"`
 	ClientCAFile string `mapstructure:"clientCAFile"`
+}
+
+// candidate is a policy that is compared with the one that serves.
+type candidate struct {
+	Path  string   `mapstructure:"path"`
+	Share *float64 `mapstructure:"share"`
 }
 
 type remoteServer struct {

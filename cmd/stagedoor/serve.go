@@ -18,10 +18,13 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/engine"
+	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/remote"
+	"github.com/stagedoor/stagedoor/adapter/review"
+	"github.com/stagedoor/stagedoor/adapter/shadow"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/tracing"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
@@ -130,6 +133,12 @@ func build(
 	if err := startPolicy(ctx, c, &parts, &started); err != nil {
 		return nil, err
 	}
+	if c.Shadow != nil {
+		if parts.Shadow, err = startShadow(c, log, registry); err != nil {
+			return nil, err
+		}
+		started.simple(parts.Shadow.Close)
+	}
 	s := adapter.New(adapter.Options{
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
 		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata, Permissions: asks.Owners, Profiles: c.Profiles,
@@ -197,4 +206,48 @@ func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, starte
 	started.simple(policies.Close)
 	p.Policy, p.Status = near, policies.Status
 	return policies.Start(ctx, manager)
+}
+
+// startShadow starts comparing the candidate with the policy that serves.
+func startShadow(c *config.Config, log *logrus.Entry, registry prometheus.Registerer) (*shadow.Shadow, error) {
+	vetter, err := vetted.New(vettedBy(""))
+	if err != nil {
+		return nil, err
+	}
+	rules, err := explore.Rules(vetter.Library())
+	if err != nil {
+		return nil, err
+	}
+	quiet := log.WithField("candidate", c.Shadow.Path)
+	return shadow.New(shadow.Options{
+		Path: c.Shadow.Path, Share: c.Shadow.Share, Comparer: review.ComparerOf(rules),
+		Open: func(ctx context.Context) (*shadow.Candidate, error) { return openCandidate(ctx, c, vetter, quiet) },
+	}, log, registry), nil
+}
+
+// openCandidate opens a policy as the one that serves is opened, beside it. It is watched
+// too, and what is refused later leaves it deciding by the last good one.
+func openCandidate(ctx context.Context, c *config.Config, vetter *vetted.Vetter, log *logrus.Entry) (_ *shadow.Candidate, err error) {
+	var started closers
+	defer func() {
+		if err != nil {
+			started.close(context.WithoutCancel(ctx))
+		}
+	}()
+	policies := supply.New(supply.Options{Path: c.Shadow.Path}, vetter, log)
+	manager, err := opa.New(opa.Options{}, policies.Store(), log, nil)
+	if err != nil {
+		return nil, err
+	}
+	started.add(manager.Stop)
+	near, err := engine.New(engine.Options{Decision: c.Engine.Decision}, policies.Serving, log)
+	if err != nil {
+		return nil, err
+	}
+	started.simple(near.Close)
+	started.simple(policies.Close)
+	if err := policies.Start(ctx, manager); err != nil {
+		return nil, err
+	}
+	return &shadow.Candidate{Decider: near, Close: func() { started.close(context.WithoutCancel(ctx)) }}, nil
 }

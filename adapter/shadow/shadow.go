@@ -1,0 +1,313 @@
+// Package shadow decides by a candidate beside the policy that serves, and tells where the
+// two differ, before the candidate serves.
+//
+// The policy that serves answers first, and its answer is never touched. For a share of
+// the requests the question and the answer are then put into a bounded queue. Where the
+// queue is full they are dropped, and counted: a request never waits. One worker takes
+// them from there, decides by the candidate, and compares the two conditions as formulas
+// (package review). A candidate that is refused is told at [Shadow.Status] and in the log,
+// and is tried again once in a while; meanwhile nothing is compared.
+package shadow
+
+import (
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/review"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// Decider answers permissions for a caller, as the engine does.
+type Decider interface {
+	Decide(context.Context, decision.Caller, []wire.Permission) (decision.Batch, error)
+}
+
+// A Candidate is a policy that was opened to be compared.
+type Candidate struct {
+	Decider
+	Close func()
+}
+
+// Options say what is compared.
+type Options struct {
+	// Path is the candidate: a directory or a bundle.tar.gz (stagedoor.policy.shadow.path).
+	Path string
+	// Share is for which share of the requests, of 0 to 1 (stagedoor.policy.shadow.share).
+	Share float64
+	// Open opens the candidate.
+	Open func(context.Context) (*Candidate, error)
+	// Comparer compares decisions.
+	Comparer *review.Comparer
+	// Retry is after how long a candidate that was refused is opened again; 30 seconds
+	// where it is 0.
+	Retry time.Duration
+}
+
+const (
+	queueLength   = 256
+	defaultRetry  = 30 * time.Second
+	mostKinds     = 500 // of differences that are told apart
+	mostExamples  = 3
+	mostDecisions = 10 * time.Second // for one request
+)
+
+// Shadow compares a candidate with the policy that serves. It is safe for concurrent use.
+type Shadow struct {
+	options Options
+	log     *logrus.Entry
+	queue   chan question
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+
+	differences *prometheus.CounterVec
+	compared    prometheus.Counter
+	dropped     prometheus.Counter
+
+	mu     sync.Mutex
+	status Status
+	at     map[kind]int // of status.Differences
+}
+
+// question is what was asked, and what the policy that serves answered.
+type question struct {
+	caller      decision.Caller
+	permissions []wire.Permission
+	batch       decision.Batch
+}
+
+// kind is what differences are told apart by.
+type kind struct {
+	permission string
+	change     review.Change
+}
+
+// Status is what has been found.
+type Status struct {
+	Candidate string `json:"candidate"`
+	// Revision is the candidate's; empty while it is refused.
+	Revision string `json:"revision,omitempty"`
+	// Refused says why the candidate cannot decide.
+	Refused string  `json:"refused,omitempty"`
+	Share   float64 `json:"share"`
+	// Compared and Dropped count decisions, Failed those that could not be compared.
+	Compared    int          `json:"compared"`
+	Dropped     int          `json:"dropped"`
+	Failed      int          `json:"failed"`
+	Differences []Difference `json:"differences"`
+}
+
+// A Difference is one kind of difference, of one permission.
+type Difference struct {
+	Permission string        `json:"permission"`
+	Change     review.Change `json:"change"`
+	Count      int           `json:"count"`
+	Examples   []Example     `json:"examples"`
+}
+
+// An Example is a decision for which the two differ.
+type Example struct {
+	User string         `json:"user"`
+	Old  *wire.Decision `json:"old"`
+	New  *wire.Decision `json:"new,omitempty"`
+	// Error is why the candidate fails.
+	Error string `json:"error,omitempty"`
+}
+
+// New starts comparing. The log gets each kind of difference with examples, and the
+// registry counts. Close must be called in the end.
+func New(o Options, log *logrus.Entry, registry prometheus.Registerer) *Shadow {
+	ctx, stop := context.WithCancel(context.Background())
+	s := &Shadow{
+		options: o, log: log.WithField("candidate", o.Path), stop: stop,
+		queue: make(chan question, queueLength), at: make(map[kind]int),
+		status: Status{Candidate: o.Path, Share: o.Share, Refused: "it is being opened", Differences: []Difference{}},
+		differences: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stagedoor_shadow_differences_total", Help: "Decisions that the candidate makes otherwise.",
+		}, []string{"change", "permission"}),
+		compared: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stagedoor_shadow_compared_total", Help: "Decisions that were compared with the candidate's.",
+		}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stagedoor_shadow_dropped_total", Help: "Decisions that were not compared because too many waited.",
+		}),
+	}
+	registry.MustRegister(s.differences, s.compared, s.dropped)
+	s.done.Go(func() { s.run(ctx) })
+	return s
+}
+
+// Close ends the comparing.
+func (s *Shadow) Close() {
+	s.stop()
+	s.done.Wait()
+}
+
+// Observe takes what the policy that serves has answered, to compare it. It returns at
+// once, and keeps none of the permissions' memory.
+func (s *Shadow) Observe(caller decision.Caller, permissions []wire.Permission, batch decision.Batch) {
+	if s.options.Share < 1 && rand.Float64() >= s.options.Share { //nolint:gosec // which requests is no secret
+		return
+	}
+	if len(s.queue) == cap(s.queue) {
+		s.drop(len(permissions))
+		return
+	}
+	q := question{caller: caller, permissions: slices.Clone(permissions), batch: batch}
+	for i, p := range q.permissions { // which may lie in the request's body
+		q.permissions[i] = wire.Permission{
+			Name: strings.Clone(p.Name), Action: strings.Clone(p.Action), Resource: p.Resource, ResourceType: strings.Clone(p.ResourceType),
+		}
+	}
+	select {
+	case s.queue <- q:
+	default:
+		s.drop(len(permissions))
+	}
+}
+
+func (s *Shadow) drop(n int) {
+	s.dropped.Add(float64(n))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Dropped += n
+}
+
+// Status is what has been found so far.
+func (s *Shadow) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := s.status
+	status.Differences = slices.Clone(status.Differences)
+	for i := range status.Differences {
+		status.Differences[i].Examples = slices.Clone(status.Differences[i].Examples)
+	}
+	slices.SortFunc(status.Differences, func(a, b Difference) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Permission, b.Permission), cmp.Compare(a.Change, b.Change))
+	})
+	return status
+}
+
+// run opens the candidate and compares until it is stopped.
+func (s *Shadow) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		candidate, err := s.options.Open(ctx)
+		if err == nil {
+			s.refused("")
+			s.log.Info("the candidate is compared with the policy that serves")
+			s.compareAll(ctx, candidate)
+			candidate.Close()
+			return
+		}
+		if ctx.Err() == nil && s.refused(err.Error()) {
+			s.log.WithError(err).Error("the candidate must not serve, so nothing is compared with it")
+		}
+		s.wait(ctx)
+	}
+}
+
+// refused notes why the candidate cannot decide, and reports whether that is new.
+func (s *Shadow) refused(why string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.status.Refused
+	s.status.Refused = why
+	return before != why
+}
+
+// wait waits until the candidate is tried again, and takes from the queue meanwhile.
+func (s *Shadow) wait(ctx context.Context) {
+	timer := time.NewTimer(cmp.Or(s.options.Retry, defaultRetry))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case q := <-s.queue:
+			s.drop(len(q.permissions))
+		}
+	}
+}
+
+func (s *Shadow) compareAll(ctx context.Context, candidate Decider) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case q := <-s.queue:
+			s.compare(ctx, candidate, q)
+		}
+	}
+}
+
+func (s *Shadow) compare(ctx context.Context, candidate Decider, q question) {
+	ctx, cancel := context.WithTimeout(ctx, mostDecisions)
+	defer cancel()
+	batch, err := candidate.Decide(ctx, q.caller, q.permissions)
+	if err != nil || len(batch.Outcomes) != len(q.batch.Outcomes) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.status.Failed += len(q.permissions)
+		return
+	}
+	s.compared.Add(float64(len(q.permissions)))
+	for i, p := range q.permissions {
+		found, err := s.options.Comparer.Compare(q.batch.Outcomes[i], batch.Outcomes[i])
+		s.note(q.caller, p.Name, found.Change, q.batch.Outcomes[i], batch.Outcomes[i], err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Compared += len(q.permissions)
+	s.status.Revision = batch.Revision
+}
+
+// note counts a decision, and keeps an example of one that differs.
+func (s *Shadow) note(c decision.Caller, permission string, change review.Change, before, after *decision.Outcome, err error) {
+	if err == nil && change == review.Same {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.status.Failed++
+		return
+	}
+	key := kind{permission, change}
+	if _, ok := s.at[key]; !ok && len(s.at) >= mostKinds { // callers can make up permissions
+		key.permission = "other"
+	}
+	i, ok := s.at[key]
+	if !ok {
+		i = len(s.status.Differences)
+		s.at[key] = i
+		s.status.Differences = append(s.status.Differences, Difference{Permission: key.permission, Change: change})
+	}
+	s.differences.WithLabelValues(string(change), key.permission).Inc()
+	d := &s.status.Differences[i]
+	d.Count++
+	if len(d.Examples) == mostExamples || slices.ContainsFunc(d.Examples, func(e Example) bool { return e.User == c.User }) {
+		return
+	}
+	e := Example{User: c.User, Old: &before.Decision, New: &after.Decision}
+	if after.Err != nil {
+		e.New, e.Error = nil, after.Err.Error()
+	}
+	d.Examples = append(d.Examples, e)
+	entry := s.log.WithFields(logrus.Fields{
+		"permission": permission, "change": change, "user": c.User, "old": before.Decision.Text(), "new": after.Decision.Text(),
+	})
+	if after.Err != nil {
+		entry = entry.WithField("new", e.Error)
+	}
+	entry.Warn("the candidate decides otherwise")
+}

@@ -1,0 +1,173 @@
+package shadow_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/review"
+	"github.com/stagedoor/stagedoor/adapter/shadow"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// decides allows the permissions that it names.
+type decides map[string]bool
+
+func (d decides) Decide(_ context.Context, _ decision.Caller, permissions []wire.Permission) (decision.Batch, error) {
+	var b decision.Batch
+	for _, p := range permissions {
+		o := &decision.Outcome{}
+		if d[p.Name] {
+			o.Decision.Result = wire.Allow
+		}
+		b.Outcomes = append(b.Outcomes, o)
+	}
+	return b, nil
+}
+
+// stuck never answers until it is let go.
+type stuck struct{ release chan struct{} }
+
+func (s stuck) Decide(ctx context.Context, _ decision.Caller, _ []wire.Permission) (decision.Batch, error) {
+	select {
+	case <-s.release:
+	case <-ctx.Done():
+	}
+	return decision.Batch{}, errors.New("too late")
+}
+
+func start(t *testing.T, candidate func() (shadow.Decider, error), registry *prometheus.Registry) *shadow.Shadow {
+	t.Helper()
+	log := logrus.New()
+	log.SetOutput(&strings.Builder{})
+	s := shadow.New(shadow.Options{
+		Path: "candidate", Share: 1, Retry: time.Millisecond, Comparer: review.ComparerOf(),
+		Open: func(context.Context) (*shadow.Candidate, error) {
+			d, err := candidate()
+			return &shadow.Candidate{Decider: d, Close: func() {}}, err
+		},
+	}, logrus.NewEntry(log), registry)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func await(t *testing.T, s *shadow.Shadow, until func(shadow.Status) bool) shadow.Status {
+	t.Helper()
+	for range 2_000 {
+		if status := s.Status(); until(status) {
+			return status
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("it never came: %+v", s.Status())
+	return shadow.Status{}
+}
+
+var ann = decision.Caller{User: "user:default/ann"}
+
+// ask has a policy serve, and the shadow observe it.
+func ask(t *testing.T, s *shadow.Shadow, serving decides, names ...string) {
+	t.Helper()
+	permissions := make([]wire.Permission, len(names))
+	for i, name := range names {
+		permissions[i] = wire.Permission{Name: name}
+	}
+	batch, err := serving.Decide(t.Context(), ann, permissions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Observe(ann, permissions, batch)
+}
+
+func TestDifferencesAreTold(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	s := start(t, func() (shadow.Decider, error) { return decides{"a": true, "b": true}, nil }, registry)
+	serving := decides{"a": true, "c": true}
+	ask(t, s, serving, "a", "b", "c")
+	ask(t, s, serving, "b")
+	status := await(t, s, func(s shadow.Status) bool { return s.Compared == 4 })
+	if len(status.Differences) != 2 || status.Differences[0].Permission != "b" || status.Differences[0].Change != review.Wider ||
+		status.Differences[0].Count != 2 || len(status.Differences[0].Examples) != 1 || status.Differences[1].Change != review.Narrower {
+		t.Errorf("%+v", status)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.Metric {
+			name := family.GetName()
+			for _, label := range m.Label {
+				name += " " + label.GetValue()
+			}
+			counted[name] = m.Counter.GetValue()
+		}
+	}
+	want := map[string]float64{
+		"stagedoor_shadow_differences_total NARROWER c": 1, "stagedoor_shadow_differences_total WIDER b": 2,
+		"stagedoor_shadow_compared_total": 4, "stagedoor_shadow_dropped_total": 0,
+	}
+	if !maps.Equal(want, counted) {
+		t.Errorf("counted %v", counted)
+	}
+}
+
+// TestNothingWaits holds that a candidate that hangs delays nobody: what is too much is
+// dropped and counted.
+func TestNothingWaits(t *testing.T) {
+	hang := stuck{make(chan struct{})}
+	s := start(t, func() (shadow.Decider, error) { return hang, nil }, prometheus.NewRegistry())
+	for range 1_000 {
+		ask(t, s, decides{"a": true}, "a")
+	}
+	if dropped := s.Status().Dropped; dropped < 1_000-256-2 {
+		t.Errorf("%d were dropped", dropped)
+	}
+	close(hang.release)
+	await(t, s, func(s shadow.Status) bool { return s.Failed > 0 })
+}
+
+// TestRefusedCandidate holds that a candidate that must not serve harms nobody, and is
+// tried again.
+func TestRefusedCandidate(t *testing.T) {
+	var mu sync.Mutex
+	var mended bool
+	s := start(t, func() (shadow.Decider, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !mended {
+			return nil, errors.New("policy.rego:1: it reads the resource")
+		}
+		return decides{}, nil
+	}, prometheus.NewRegistry())
+	await(t, s, func(s shadow.Status) bool { return strings.Contains(s.Refused, "it reads the resource") })
+	ask(t, s, decides{"a": true}, "a")
+	mu.Lock()
+	mended = true
+	mu.Unlock()
+	await(t, s, func(s shadow.Status) bool { return s.Refused == "" })
+	ask(t, s, decides{"a": true}, "a")
+	await(t, s, func(s shadow.Status) bool { return s.Compared == 1 && len(s.Differences) == 1 })
+}
+
+func TestShareOfNone(t *testing.T) {
+	log := logrus.New()
+	log.SetOutput(&strings.Builder{})
+	s := shadow.New(shadow.Options{Open: func(context.Context) (*shadow.Candidate, error) {
+		return &shadow.Candidate{Decider: decides{}, Close: func() {}}, nil
+	}, Comparer: review.ComparerOf()}, logrus.NewEntry(log), prometheus.NewRegistry())
+	ask(t, s, decides{"a": true}, "a")
+	s.Close()
+	if status := s.Status(); status.Compared+status.Dropped+status.Failed != 0 {
+		t.Errorf("%+v", status)
+	}
+}
