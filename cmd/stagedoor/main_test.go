@@ -16,21 +16,15 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the binary as a person would; the scripts are files.
 func TestScripts(t *testing.T) {
-	job, err := filepath.Abs(filepath.Join("..", "..", "deploy", "ci", "review.sh"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	testscript.Run(t, testscript.Params{
-		Setup: func(e *testscript.Env) error {
-			e.Setenv("REVIEW", job)
-			return nil
-		},
 		Dir:  filepath.Join("..", "..", "testdata", "script"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 		Setup: func(env *testscript.Env) error {
 			examples, err := filepath.Abs(filepath.Join("..", "..", "testdata", "migrate"))
 			env.Setenv("POLICIES", examples)
-			return err
+			job, cannot := filepath.Abs(filepath.Join("..", "..", "deploy", "ci", "review.sh"))
+			env.Setenv("REVIEW", job)
+			return errors.Join(err, cannot)
 		},
 	})
 }
