@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"adapter/findings": {"adapter/callers", "adapter/criteria", "adapter/decision", "adapter/explore", "adapter/inventory",
 		"adapter/offline", "adapter/tables", "adapter/wire", "rego"},
 	"adapter/sample":  {"adapter/criteria"},
-	"adapter/migrate": {"adapter/appconfig", "adapter/criteria", "adapter/inventory", "adapter/words", "bundles"},
+	"adapter/migrate": {"adapter/appconfig", "adapter/criteria", "adapter/explore", "adapter/inventory", "adapter/offline", "adapter/words", "bundles"},
 	"adapter": {"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/identity", "adapter/conditions", "adapter/audit", "adapter/decision",
 		"adapter/engine", "adapter/shadow", "adapter/supply"},
 	"adapter/fixture": {"adapter/wire", "adapter/audit", "adapter/decision", "adapter/engine", "adapter/opa",
