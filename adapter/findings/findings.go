@@ -331,15 +331,15 @@ func addOPA(l *list, problem *ast.Error) {
 	if problem.Code == ast.ParseErr {
 		code = "syntax"
 	}
-	text := problem.Message
-	if problem.Details != nil {
+	texts := []string{problem.Message}
+	if problem.Details != nil && code != "syntax" {
 		for _, line := range problem.Details.Lines() {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "^") && code != "syntax" {
-				text += " " + line
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "^") {
+				texts = append(texts, line)
 			}
 		}
 	}
-	l.add(positionOf(problem.Location), Error, code, "%s", text)
+	l.add(positionOf(problem.Location), Error, code, "%s", strings.Join(texts, " "))
 }
 
 var atLine = regexp.MustCompile(`^(.+?):(\d+)(?::(\d+))?: (.+)$`)

@@ -39,7 +39,9 @@ type keywords struct {
 
 // asserted is the vocabulary as the compiler of schemas takes it.
 func (v keywords) asserted() *jsonschema.Vocabulary {
-	return &jsonschema.Vocabulary{URL: "urn:stagedoor:data", Compile: func(ctx *jsonschema.CompilerContext, schema map[string]any) (jsonschema.SchemaExt, error) {
+	return &jsonschema.Vocabulary{URL: "urn:stagedoor:data", Compile: func(
+		ctx *jsonschema.CompilerContext, schema map[string]any,
+	) (jsonschema.SchemaExt, error) {
 		if _, ok := schema["propertyNames"]; ok {
 			return memberNames{ctx.Enqueue([]string{"propertyNames"})}, nil
 		}
@@ -106,11 +108,12 @@ func (v keywords) permission(value any) []string {
 	}
 	before, after, isPattern := strings.Cut(name, "*")
 	for _, p := range v.known.Permissions {
-		if p.Name == name || isPattern && strings.HasPrefix(p.Name, before) && strings.HasSuffix(p.Name, after[strings.LastIndex(after, "*")+1:]) {
+		if p.Name == name || isPattern && strings.HasPrefix(p.Name, before) &&
+			strings.HasSuffix(p.Name, after[strings.LastIndex(after, "*")+1:]) {
 			return nil
 		}
 	}
-	return []string{fmt.Sprintf("no plugin of the inventory publishes the permission or resource type %s", name)}
+	return []string{"no plugin of the inventory publishes the permission or resource type " + name}
 }
 
 func (v keywords) resourceType(value any) []string {
@@ -118,7 +121,7 @@ func (v keywords) resourceType(value any) []string {
 	if !ok || slices.Contains(v.known.ResourceTypes(), name) {
 		return nil
 	}
-	return []string{fmt.Sprintf("no plugin of the inventory publishes the resource type %s", name)}
+	return []string{"no plugin of the inventory publishes the resource type " + name}
 }
 
 func (v keywords) plugin(value any) []string {
@@ -126,7 +129,7 @@ func (v keywords) plugin(value any) []string {
 	if !ok || slices.Contains(v.known.Plugins(), name) {
 		return nil
 	}
-	return []string{fmt.Sprintf("the inventory has no plugin %s", name)}
+	return []string{"the inventory has no plugin " + name}
 }
 
 func (v keywords) keyOf(paths []any) func(any) []string {
@@ -175,7 +178,7 @@ func (v keywords) rule(filled map[string]any) func(any) []string {
 		case len(rules) == 0 && typed:
 			return []string{fmt.Sprintf("no plugin of the inventory publishes the rule %s for %s", name, resourceType)}
 		case len(rules) == 0:
-			return []string{fmt.Sprintf("no plugin of the inventory publishes the rule %s", name)}
+			return []string{"no plugin of the inventory publishes the rule " + name}
 		}
 		params, ok := filledIn(object["params"], filled).(map[string]any)
 		if !ok {

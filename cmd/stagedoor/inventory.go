@@ -103,7 +103,8 @@ func newInventoryPull() *cobra.Command {
 			"permissions.json and\n" +
 			"rules.json into DIR. Plugins are found as stagedoor finds them: by discovery.endpoints and backend.baseUrl of\n" +
 			"--config, or below --base-url. Those of the stock inventory are asked, those that\n" +
-			"discovery.endpoints names, and those of --plugin. The token is that of a user or a service: in --token-file, or in the variable STAGEDOOR_TOKEN.",
+			"discovery.endpoints names, and those of --plugin. The token is that of a user or a service: in --token-file,\n" +
+			"or in the variable STAGEDOOR_TOKEN.",
 		Example: "  STAGEDOOR_TOKEN=… stagedoor inventory pull inventory --base-url https://backstage.example.com " +
 			"--plugin todo",
 		Args: cobra.ExactArgs(1),

@@ -57,13 +57,13 @@ func TestPitfalls(t *testing.T) {
 func said(t *testing.T, example string) []string {
 	t.Helper()
 	dir := t.TempDir()
-	text := "package shop\n\n"
+	imports := []string{"package shop\n"}
 	for _, plugin := range []string{"catalog", "scaffolder"} {
 		if strings.Contains(example, plugin+".is_") || strings.Contains(example, plugin+".has_") {
-			text += "import data.backstage." + plugin + "\n"
+			imports = append(imports, "import data.backstage."+plugin)
 		}
 	}
-	text += "\n# METADATA\n# entrypoint: true\n" + example
+	text := strings.Join(imports, "\n") + "\n\n# METADATA\n# entrypoint: true\n" + example
 	writeConfig(t, filepath.Join(dir, ".manifest"), `{"roots": ["shop"]}`)
 	writeConfig(t, filepath.Join(dir, "policy.rego"), text)
 	writeConfig(t, filepath.Join(dir, "data.json"), `{"shop": {"leads_tags": ["lead"], "admins": ["group:default/admins"]}}`)

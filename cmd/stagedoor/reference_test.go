@@ -51,7 +51,7 @@ func permissionsPage() string {
 		var rows []string
 		for _, p := range stock.Permissions {
 			if p.PluginID == plugin {
-				rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", p.Name, orDash(p.Attributes.Action), orDash(p.ResourceType)))
+				rows = append(rows, fmt.Sprintf("| %#q | %s | %s |", p.Name, orDash(p.Attributes.Action), orDash(p.ResourceType)))
 			}
 		}
 		if len(rows) > 0 {

@@ -68,7 +68,7 @@ has_action_id(resource, params) if resource.action == params.actionId
 # description: |
 #   True when the action's input has text at the key, a path such as `owner` or `repos[0].name`, and, where a value is
 #   asked for, this very text. The identifiers by which actions of GitHub, GitLab and Bitbucket know a repository or
-#   group are more lenient: in any case, with numbers as text, and texts of digits compared as numbers.
+#   group are more lenient. They are compared in any case, with numbers as text, and texts of digits as numbers.
 # scope: document
 # custom:
 #   backstage:
