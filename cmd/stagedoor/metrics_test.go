@@ -16,10 +16,20 @@ import (
 // metricName is a metric as the documentation writes it, and its name alone.
 var metricName = regexp.MustCompile("`((?:stagedoor|bundle|last_success|decision_logs|go|process)_[a-z0-9_]+)(?:\\{[a-z_, ]*\\})?`")
 
-// TestDocsNameMetricsThatThereAre holds every metric that a page names to what the
-// binary tells, once all of it has happened that makes one.
+// expressionMetric is a metric in an expression of an alert or of the dashboard.
+var expressionMetric = regexp.MustCompile(`\b(?:stagedoor|decision_logs|process)_[a-z0-9_]+_[a-z0-9_]+`)
+
+// TestDocsNameMetricsThatThereAre holds every metric that a page, an alert or the
+// dashboard names to what the binary tells, once all of it has happened that makes one.
 func TestDocsNameMetricsThatThereAre(t *testing.T) {
 	named := map[string]string{}
+	for _, file := range []string{"prometheus/stagedoor.rules.yaml", "grafana/stagedoor.json"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "deploy", filepath.FromSlash(file)))
+		check(t, err)
+		for _, name := range expressionMetric.FindAllString(string(text), -1) {
+			named[strings.TrimSuffix(name, "_bucket")] = file
+		}
+	}
 	for _, root := range []string{"docs", "deploy", "README.md"} {
 		check(t, filepath.WalkDir(filepath.Join("..", "..", root), func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || filepath.Ext(path) != ".md" {
@@ -91,4 +101,23 @@ opa:
 		process.kill()
 	}
 	return text.String()
+}
+
+// TestEachAlertIsInTheRunbook looks for the part of the runbook that an alert names.
+func TestEachAlertIsInTheRunbook(t *testing.T) {
+	read := func(path ...string) string {
+		text, err := os.ReadFile(filepath.Join(append([]string{"..", ".."}, path...)...))
+		check(t, err)
+		return string(text)
+	}
+	runbook := read("docs", "operate", "runbook.md")
+	alerts := regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(read("deploy", "prometheus", "stagedoor.rules.yaml"), -1)
+	if len(alerts) < 10 {
+		t.Fatalf("%d alerts", len(alerts))
+	}
+	for _, alert := range alerts {
+		if !strings.Contains(runbook, "\n## "+alert[1]+"\n") {
+			t.Errorf("the runbook has nothing on %s", alert[1])
+		}
+	}
 }
