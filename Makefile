@@ -43,6 +43,16 @@ rego-test: $(BIN)/opa ## the Rego tests alone, by the stock opa of go.mod
 		$(BIN)/opa test --timeout 60s $$base $$bundle || exit 1; \
 	done
 
+	@echo "opa build, sign, inspect, eval -b and test -b: a policy about the resource with the library"
+	@rm -rf $(BIN)/lib && go run ./cmd/stagedoor rules export $(BIN)/lib
+	@openssl ecparam -name prime256v1 -genkey -noout -out $(BIN)/key.pem && openssl ec -in $(BIN)/key.pem -pubout -out $(BIN)/key.pub 2>/dev/null
+	$(BIN)/opa build -b $(BIN)/lib bundles/ownership -o $(BIN)/ownership.tar.gz --signing-key $(BIN)/key.pem --signing-alg ES256
+	$(BIN)/opa inspect $(BIN)/ownership.tar.gz | grep -q backstage/catalog
+	$(BIN)/opa eval -b $(BIN)/ownership.tar.gz --fail 'data.ownership.allow == false'
+	$(BIN)/opa test --timeout 60s -b $(BIN)/lib bundles/ownership
+	$(BIN)/opa sign -b $(BIN)/lib --signing-key $(BIN)/key.pem --signing-alg ES256 -o $(BIN)/lib
+	go run ./cmd/stagedoor eval $(BIN)/ownership.tar.gz --user user:default/ann --permission catalog.entity.delete
+
 lint: ## golangci-lint on the Go, Regal on the Rego
 	go tool -modfile=tools/golangci-lint/go.mod golangci-lint run ./...
 	go tool -modfile=tools/regal/go.mod regal lint rego bundles

@@ -39,7 +39,11 @@ package rego
 
 import (
 	"embed"
+	"encoding/json"
 	"io/fs"
+	"maps"
+	"path"
+	"slices"
 	"strings"
 )
 
@@ -59,6 +63,21 @@ func Modules() map[string]string {
 		}
 	}
 	return modules
+}
+
+// Manifest is the .manifest of the library as a bundle: its roots are the folders of
+// the plugins. Beside it a policy has roots of its own, so that stock opa builds one
+// bundle of both.
+func Manifest() string {
+	roots := map[string]bool{}
+	for file := range Modules() {
+		roots[path.Dir(file)] = true
+	}
+	text, err := json.Marshal(map[string]any{"roots": slices.Sorted(maps.Keys(roots)), "rego_version": 1})
+	if err != nil { // It is made of texts.
+		panic(err)
+	}
+	return string(text) + "\n"
 }
 
 // Mask returns the module that masks the decision log where no bundle does.

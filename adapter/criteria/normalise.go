@@ -1,5 +1,7 @@
 package criteria
 
+import "slices"
+
 // Normalise returns a tree that holds for the same resources and that every
 // Backstage reader accepts: a constant, or a tree without constants and without
 // empty lists.
@@ -19,6 +21,19 @@ func (c Criteria) Normalise() Criteria {
 		return join(AnyOf, c.Of, Never, Always)
 	default:
 		return c
+	}
+}
+
+// Degenerate reports whether there is a constant or an empty list in the tree, which
+// Backstage's readers refuse.
+func (c Criteria) Degenerate() bool {
+	switch c.Op {
+	case Leaf:
+		return false
+	case Not, AllOf, AnyOf:
+		return len(c.Of) == 0 || slices.ContainsFunc(c.Of, Criteria.Degenerate)
+	default:
+		return true
 	}
 }
 

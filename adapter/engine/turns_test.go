@@ -285,7 +285,9 @@ func TestSlowDecisionIsEvaluatedOnce(t *testing.T) {
 	if count > 2 { // one that was shared, and one that was remembered
 		t.Errorf("evaluated %d times", count)
 	}
-	eventually(t, func() bool { return e.overran.last(asked{callerKeyOf(serves(t, e), caller), questionOf(serves(t, e), slow[0])}, e.options.Now()) != nil })
+	eventually(t, func() bool {
+		return e.overran.last(asked{callerKeyOf(serves(t, e), caller), questionOf(serves(t, e), slow[0])}, e.options.Now()) != nil
+	})
 	if again := deadline(); again != nil && !again.Remembered {
 		t.Error("evaluated again at once")
 	}

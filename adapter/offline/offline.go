@@ -245,6 +245,16 @@ func parse(name, text string) (*ast.Module, error) {
 	return ast.ParseModuleWithOpts(name, text, ast.ParserOptions{ProcessAnnotation: true})
 }
 
+// inLibrary reports whether the module is one of the library as it stands.
+func inLibrary(module *ast.Module, library map[string]*ast.Module) bool {
+	for _, own := range library {
+		if module.Package.Path.Equal(own.Package.Path) && module.Equal(own) {
+			return true
+		}
+	}
+	return false
+}
+
 func isTest(name string) bool { return strings.HasSuffix(name, "_test.rego") }
 
 // hidden is whether a file or folder of the name is no part of a bundle.
@@ -306,6 +316,7 @@ func (s *source) name(file string) string {
 // parse parses the author's modules, and the tests among them.
 func (s *source) parse() (modules, tests map[string]*ast.Module, err error) {
 	modules, tests = map[string]*ast.Module{}, map[string]*ast.Module{}
+	library := Library()
 	var problems ast.Errors
 	err = fs.WalkDir(s.files, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
@@ -327,6 +338,9 @@ func (s *source) parse() (modules, tests map[string]*ast.Module, err error) {
 		}
 		if err != nil || module == nil {
 			return err
+		}
+		if inLibrary(module, library) {
+			return nil // `opa build -b` puts it in beside the policy
 		}
 		into := modules
 		if isTest(name) {

@@ -81,6 +81,10 @@ func TestRefusesAndGoesOn(t *testing.T) {
 			good.With(fixture.Files{"a.rego": "package a\n\n# METADATA\n# entrypoint: true\nallow(x) if x\n"}),
 			[]string{"a/allow, annotated at", "is a function"},
 		},
+		"a package of functions as entrypoint": {
+			good.With(fixture.Files{"a.rego": "# METADATA\n# entrypoint: true\npackage a\n\nallow(x) := x\n"}),
+			[]string{"no rule decides: the entrypoint a, annotated at"},
+		},
 		"resource outside a rule call": {
 			good.With(fixture.Files{"a.rego": "package a\n\n# METADATA\n# entrypoint: true\nallow if input.resource.kind == \"API\"\n"}),
 			[]string{"a.rego:5", "input.resource.kind"},
@@ -145,6 +149,28 @@ is_mine(resource, params) if resource.owner == "me"
 			e.MustFetch(t, "authz")
 			if refused := e.Status().Refused; len(refused) != 0 {
 				t.Errorf("still refused once it is good again: %v", refused)
+			}
+		})
+	}
+}
+
+// TestDocumentsOfRules has entrypoints that are no one rule: several rules that make a
+// document, a partial object, and a package.
+func TestDocumentsOfRules(t *testing.T) {
+	for name, test := range map[string]struct{ entrypoint, module string }{
+		"several rules":  {"a/decision", "package a\n\ndecision.result := \"ALLOW\"\n\ndecision.reason := \"so\" if input.identity\n"},
+		"partial object": {"a/decision", "package a\n\ndecision[k] := v if some k, v in {\"result\": \"ALLOW\", \"reason\": \"so\"}\n"},
+		"package":        {"a/decision", "package a.decision\n\nresult := \"ALLOW\"\n\nreason := \"so\"\n\nhelp(x) := x\n"},
+		"annotated":      {"", "# METADATA\n# entrypoint: true\npackage a.decision\n\nresult := \"ALLOW\"\n\nreason := \"so\"\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := fixture.New(t, fixture.Options{
+				Entrypoint: test.entrypoint, Default: fixture.FS(fixture.Files{".manifest": fixture.Manifest("1", "a"), "a.rego": test.module}),
+			})
+			batch, err := e.Engine.Decide(t.Context(), fixture.Ann(), []wire.Permission{fixture.Basic("x")})
+			fixture.Must(t, err)
+			if o := batch.Outcomes[0]; o.Err != nil || o.Decision.Result != wire.Allow || o.Reason != "so" || batch.Entrypoint != "a/decision" {
+				t.Errorf("outcome %+v of %s", o, batch.Entrypoint)
 			}
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/util"
@@ -37,16 +38,54 @@ func (v *Vetter) acceptable(name string, b *bundle.Bundle) error {
 				"the mask of the decision log is at system/log", name, root)
 		}
 	}
+	return nil
+}
+
+// takeOwn takes those modules out of the bundle that are the rule library's own, as
+// `opa build -b` puts them in beside the policy: stagedoor brings them itself.
+func (v *Vetter) takeOwn(b *bundle.Bundle) error {
+	var others []bundle.ModuleFile
 	for _, file := range b.Modules {
-		for _, library := range v.library {
-			if file.Parsed.Package.Path.Equal(library.Package.Path) {
-				return fmt.Errorf("%s: package %s is of the rule library, which stagedoor brings itself: "+
-					"leave it out of the bundle",
-					file.Path, trimData(library.Package.Path.String()))
-			}
+		own, err := v.IsOwn(file.Parsed)
+		switch {
+		case err != nil && slices.ContainsFunc(b.Modules, isOptimized):
+			return fmt.Errorf("%s: %s", file.Path, optimizedHint)
+		case err != nil:
+			return fmt.Errorf("%s: %w", file.Path, err)
+		}
+		if !own {
+			others = append(others, file)
 		}
 	}
+	b.Modules = others
 	return nil
+}
+
+// IsOwn reports whether the module is one of the rule library. The error is that of
+// another version of it.
+func (v *Vetter) IsOwn(module *ast.Module) (bool, error) {
+	for _, name := range slices.Sorted(maps.Keys(v.library)) {
+		library := v.library[name]
+		if !module.Package.Path.Equal(library.Package.Path) {
+			continue
+		}
+		if module.Equal(library) {
+			return true, nil
+		}
+		return false, fmt.Errorf("package %s is of the rule library, but not as this version of stagedoor has it: "+
+			"write the library anew with `stagedoor rules export` and build the bundle again, or leave the package out",
+			trimData(library.Package.Path.String()))
+	}
+	return false, nil
+}
+
+// optimizedHint is what to do about a policy about the resource that was optimized.
+const optimizedHint = "the bundle was built by `opa build -O`, which writes the rules of the library out, " +
+	"so that they cannot become conditions: build it without -O"
+
+// isOptimized reports whether `opa build -O` made the module.
+func isOptimized(file bundle.ModuleFile) bool {
+	return strings.Contains("/"+file.Path, "/optimized/")
 }
 
 // ownedByOPA reports whether a bundle with the root would erase what OPA's store

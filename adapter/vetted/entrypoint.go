@@ -46,7 +46,7 @@ func checkEntrypoint(c *ast.Compiler, entrypoint, from string) error {
 	ref := entrypointRef(entrypoint)
 	rules := c.GetRulesExact(ref)
 	switch {
-	case len(rules) == 0 && len(c.GetRulesWithPrefix(ref)) == 0:
+	case len(rules) == 0 && !slices.ContainsFunc(c.GetRulesWithPrefix(ref), isValue):
 		return fmt.Errorf("no rule decides: the entrypoint %s%s is no rule of the policy%s",
 			entrypoint, from, nearestRules(c))
 	case len(rules) > 0 && len(rules[0].Head.Args) > 0:
@@ -54,6 +54,9 @@ func checkEntrypoint(c *ast.Compiler, entrypoint, from string) error {
 	}
 	return nil
 }
+
+// isValue reports whether a rule is no function.
+func isValue(r *ast.Rule) bool { return len(r.Head.Args) == 0 }
 
 // nearestRules lists rules that could have been meant.
 func nearestRules(c *ast.Compiler) string {

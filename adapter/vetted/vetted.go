@@ -130,7 +130,16 @@ func (v *Vetter) Vet(opts *bundle.ActivateOpts, awaits func(active map[string]Bu
 	if awaits(active) {
 		return nil, nil
 	}
-	return v.state(opts.Ctx, opts.Compiler, active)
+	state, err := v.state(opts.Ctx, opts.Compiler, active)
+	if err == nil {
+		return state, nil
+	}
+	for _, b := range opts.Bundles {
+		if slices.ContainsFunc(b.Modules, isOptimized) {
+			return nil, fmt.Errorf("%w\n%s", err, optimizedHint)
+		}
+	}
+	return nil, err
 }
 
 // accept looks at a bundle before it is compiled. It parses modules again that were
@@ -145,7 +154,7 @@ func (v *Vetter) accept(name string, b *bundle.Bundle) error {
 	if b.Manifest.Revision == "" {
 		b.Manifest.Revision = contentRevision(b)
 	}
-	return nil
+	return v.takeOwn(b)
 }
 
 // state makes the state of what was compiled of the bundles by name.

@@ -51,13 +51,16 @@ type Decision struct {
 }
 
 // NewConditional returns the decision that the plugin's resources of that type
-// are allowed which fulfil the conditions. The conditions are normalised
+// are allowed which fulfil the conditions. They stay as they are where Backstage's
+// readers accept them; with an empty list in them they are normalised
 // ([criteria.Criteria.Normalise]): where they always hold the decision is ALLOW,
 // where they never do DENY.
 //
 // The decision keeps its JSON, so that answering it again and again costs a copy.
 func NewConditional(pluginID, resourceType string, conditions criteria.Criteria) Decision {
-	conditions = conditions.Normalise()
+	if conditions.Degenerate() {
+		conditions = conditions.Normalise()
+	}
 	switch conditions.Op {
 	case criteria.Never:
 		return Decision{Result: Deny}

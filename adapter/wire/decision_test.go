@@ -61,7 +61,11 @@ func TestParseDecision(t *testing.T) {
 			criteria.Criteria{Op: criteria.Not, Of: []criteria.Criteria{
 				{Op: criteria.Not, Of: []criteria.Criteria{rule("A")}},
 			}}, rule("A"))), ""},
-		{"normalised", todo(`{"anyOf":[{"allOf":[` + a + `]},` + a + `]}`), conditional(rule("A")), ""},
+		{"one-element lists and duplicates stay", todo(`{"anyOf":[{"allOf":[` + a + `]},` + a + `,` + a + `]}`),
+			conditional(criteria.Criteria{Op: criteria.AnyOf, Of: []criteria.Criteria{
+				{Op: criteria.AllOf, Of: []criteria.Criteria{rule("A")}}, rule("A"), rule("A"),
+			}}), ""},
+		{"normalised where a list is empty", todo(`{"anyOf":[{"allOf":[` + a + `,{"allOf":[]}]},` + a + `]}`), conditional(rule("A")), ""},
 		{"never", todo(`{"anyOf":[]}`), Decision{Result: Deny}, ""},
 		{"always", todo(`{"allOf":[]}`), Decision{Result: Allow}, ""},
 		{"not always", todo(`{"not":{"allOf":[]}}`), Decision{Result: Deny}, ""},
