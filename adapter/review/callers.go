@@ -45,14 +45,14 @@ type Class struct {
 func Callers(ctx context.Context, inv *inventory.Inventory, resource any, policies ...*offline.Policy) (*Who, error) {
 	foldings := []callers.Folding{{Data: resource}}
 	modules, tests := make(map[string]*ast.Module), make(map[string]*ast.Module)
-	var data []any
+	data := map[string]any{"of the resource": resource} // apart, since references are alike by where they occur
 	for i, p := range policies {
 		of, err := dataOf(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
 		foldings = append(foldings, callers.Folding{Modules: p.Modules(), Data: of})
-		data = append(data, of)
+		data[fmt.Sprint(i)] = of
 		for name, m := range p.Modules() {
 			modules[fmt.Sprint(i, name)] = m
 		}
@@ -63,7 +63,7 @@ func Callers(ctx context.Context, inv *inventory.Inventory, resource any, polici
 	if len(inv.People) > 0 {
 		return people(inv, callers.NewFolder(foldings...)), nil
 	}
-	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: append(data, resource)})
+	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: data})
 	who := &Who{All: found.All, Why: found.Why, Of: count(len(found.List), "class", "classes") +
 		" that source, data and tests tell apart"}
 	switch {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -120,7 +121,10 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err er
 	}
 	vocabulary := after.Vocabulary()
 	maps.Copy(vocabulary, policies[0].Vocabulary())
-	o := review.Options{Inventory: inv, Who: who, Vocabulary: vocabulary, Comparer: review.NewComparer(policies...)}
+	o := review.Options{
+		Inventory: inv, Who: who, Vocabulary: vocabulary, Comparer: review.NewComparer(policies...),
+		Progress: newProgress(os.Stderr, "deciding").tell,
+	}
 	if o.New, err = review.NewTracer(after); err != nil {
 		return nil, err
 	}

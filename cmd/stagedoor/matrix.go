@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -77,7 +78,10 @@ func (m matrix) run(ctx context.Context, p *offline.Policy) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	o := review.Options{Inventory: inv, Who: who, Vocabulary: p.Vocabulary(), Comparer: review.NewComparer(p)}
+	o := review.Options{
+		Inventory: inv, Who: who, Vocabulary: p.Vocabulary(), Comparer: review.NewComparer(p),
+		Progress: newProgress(os.Stderr, "deciding").tell,
+	}
 	if m.who != "" {
 		return m.whoMay(ctx, p, resource, o)
 	}

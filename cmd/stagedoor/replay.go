@@ -92,6 +92,7 @@ func (r replay) run(ctx context.Context, stdin io.Reader, logs []string) (_ *rev
 	}
 	report, err := log.Replay(ctx, review.Opened{Policy: p}, review.Options{
 		Inventory: inv, Vocabulary: p.Vocabulary(), Comparer: review.NewComparer(p),
+		Progress: newProgress(os.Stderr, "deciding").tell,
 	})
 	if err != nil {
 		return nil, err
