@@ -43,7 +43,7 @@ func TestSchemaFindsMistakes(t *testing.T) {
 		{"misspelt member of a grant", `"effect": "deny"`, `"efect": "deny"`},
 		{"grant without an effect", `"effect": "deny", `, ``},
 		{"grant without brackets", `[{"effect": "allow"}]`, `{"effect": "allow"}`},
-		{"misspelt section", `"permissions": {`, `"permisions": {`},
+		{"misspelt section", `"permissions": {`, `"permissionz": {`},
 		{"misspelt root", `"rbac_members": {`, `"rbac_member": {`},
 		{"bindings at the wrong root", `"precedence": "basic"`, `"bindings": {}`},
 		{"roles without brackets", `["role:default/dev", "reader"]`, `"reader"`},

@@ -1,8 +1,10 @@
 package migrate
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 // A policy is one of the plugin's conditional policies.
@@ -68,11 +70,13 @@ func readPolicy(v value) (policy, []Finding) {
 	p := policy{at: v.at, until: lastLine(v)}
 	document, ok := v.of.(*object)
 	if !ok {
-		add(v.at, "a conditional policy is an object with roleEntityRef, pluginId, resourceType, permissionMapping and conditions")
+		add(v.at, "a conditional policy is an object with roleEntityRef, pluginId, resourceType, permissionMapping and "+
+			"conditions")
 		return p, wrong
 	}
 	for _, name := range document.names {
-		if !slices.Contains([]string{"id", "result", "roleEntityRef", "pluginId", "resourceType", "permissionMapping", "conditions"}, name) {
+		if !slices.Contains([]string{"id", "result", "roleEntityRef", "pluginId", "resourceType", "permissionMapping",
+			"conditions"}, name) {
 			p.others = append(p.others, name)
 		}
 	}
@@ -101,7 +105,10 @@ func readPolicy(v value) (policy, []Finding) {
 			add(entry.at, "the action %q is none of create, read, update, delete and use", m.action)
 		case slices.ContainsFunc(p.mapping, func(other mapped) bool { return (other.name == "") != (m.name == "") }):
 			add(entry.at, "permissionMapping has both actions and names; write either")
-		case slices.ContainsFunc(p.mapping, func(other mapped) bool { return other.name == m.name && other.action == m.action }):
+		case slices.ContainsFunc(p.mapping, func(other mapped) bool {
+			return other.name == m.name &&
+				other.action == m.action
+		}):
 			add(entry.at, "%s stands twice in permissionMapping", m)
 		case p.resourceType == "policy-entity" && m.action == "create":
 			add(entry.at, "nothing can be conditional about creating a policy")
@@ -118,8 +125,9 @@ func readPolicy(v value) (policy, []Finding) {
 	}
 	nodes := 0
 	var err error
-	if p.condition, err = readCondition(tree, 1, &nodes); err != nil {
-		wrong = append(wrong, err.(*misread).finding) //nolint:errorlint,forcetypeassert // it is no other
+	p.condition, err = readCondition(tree, 1, &nodes)
+	if misread, ok := errors.AsType[*misread](err); ok {
+		wrong = append(wrong, misread.finding)
 	}
 	return p, wrong
 }
@@ -264,7 +272,7 @@ func lastLine(v value) int {
 // span is the lines of a policy, such as "3-17".
 func (p policy) span() string {
 	if p.until <= p.at.Line {
-		return fmt.Sprint(p.at.Line)
+		return strconv.Itoa(p.at.Line)
 	}
 	return fmt.Sprintf("%d-%d", p.at.Line, p.until)
 }

@@ -53,7 +53,8 @@ func readCSV(file string, text []byte) (lines []line, bindings []binding, skippe
 		case kind == "p" && len(rest) == 4:
 			lines = append(lines, line{at: at, subject: rest[0], object: rest[1], action: rest[2], effect: rest[3]})
 		case kind == "p":
-			refused = append(refused, refusal(at, "%d fields; a permission line is p, SUBJECT, OBJECT, ACTION, EFFECT", len(fields)))
+			refused = append(refused, refusal(at, "%d fields; a permission line is p, SUBJECT, OBJECT, ACTION, EFFECT",
+				len(fields)))
 		case kind == "g" && len(rest) == 2:
 			bindings = append(bindings, binding{at: at, member: strings.ToLower(rest[0]), role: rest[1], written: rest[0]})
 		case kind == "g":

@@ -170,25 +170,29 @@ func (j *judgement) linesOf() {
 		case l.object == "" || strings.Contains(l.object, `"`):
 			j.leaveOut(l.at, "", what, "permission", "no permission name or resource type; the plugin skips it")
 		case !slices.Contains(actions, l.action):
-			j.leaveOut(l.at, "", what, "action", "the action %q is none of %s; the plugin skips it%s", l.action, strings.Join(actions, ", "), didYouMean(l.action, actions))
+			j.leaveOut(l.at, "", what, "action", "the action %q is none of %s; the plugin skips it%s", l.action,
+				strings.Join(actions, ", "), didYouMean(l.action, actions))
 		case l.effect != "allow" && l.effect != "deny":
 			j.leaveOut(l.at, "", what, "effect", "the effect %q is neither allow nor deny; the plugin skips it", l.effect)
 		case j.fromConfiguration(l.subject):
 			j.leaveOut(l.at, "", what, "from-configuration", "%s is made of the app-config; the plugin skips it here", l.subject)
 		case hasCapitals(l.subject) && !strings.HasPrefix(l.subject, "role:"):
-			j.leaveOut(l.at, "", what, "never-applies", "%s has capitals, and such lines are compared as they are written, so it is nobody", l.subject)
+			j.leaveOut(l.at, "", what, "never-applies",
+				"%s has capitals, and such lines are compared as they are written, so it is nobody", l.subject)
 		case j.in.stored || times == 1 && !contradicted:
 			j.keep(l.at, "", what, "data.rbac.permissions[%q][%q][%q]", l.subject, l.object, l.action)
 			j.hold(l)
 		case l.effect == "allow" && contradicted:
-			j.leaveOut(l.at, "", what, "contradiction", "the same is denied on another line; the plugin skips both, so delete one")
+			j.leaveOut(l.at, "", what, "contradiction",
+				"the same is denied on another line; the plugin skips both, so delete one")
 		case l.effect == "allow":
 			j.leaveOut(l.at, "", what, "twice", "stands %d times; the plugin adds none of them, so delete the others", times)
 		default:
 			text := fmt.Sprintf("stands %d times; the plugin adds none of them. Here it denies. Delete the others", times)
 			code := "twice"
 			if contradicted {
-				code, text = "contradiction", "the same is allowed on another line; the plugin skips both. Here it denies. Delete one"
+				code, text = "contradiction", "the same is allowed on another line; the plugin skips both. Here it denies. "+
+					"Delete one"
 			}
 			j.find(l.at, Wrong, code, "%s", text)
 			j.keep(l.at, "", what, "data.rbac.permissions[%q][%q][%q]: %s", l.subject, l.object, l.action, text)
@@ -234,13 +238,16 @@ func (j *judgement) policiesOf() {
 		what := p.String()
 		switch {
 		case stopped.File != "" && !j.in.stored:
-			j.leaveOut(p.at, p.span(), what, "after-collision", "the plugin takes nothing of the file after the collision at %s; mend that", stopped)
+			j.leaveOut(p.at, p.span(), what, "after-collision",
+				"the plugin takes nothing of the file after the collision at %s; mend that", stopped)
 			continue
 		case !j.in.stored && j.fromConfiguration(p.role):
-			j.leaveOut(p.at, p.span(), what, "from-configuration", "%s is made of the app-config; the plugin skips its conditions", p.role)
+			j.leaveOut(p.at, p.span(), what, "from-configuration",
+				"%s is made of the app-config; the plugin skips its conditions", p.role)
 			continue
 		case !j.in.stored && !hasMember[p.role]:
-			j.leaveOut(p.at, p.span(), what, "undefined-role", "the CSV gives %s to nobody, so the plugin skips its conditions%s",
+			j.leaveOut(p.at, p.span(), what, "undefined-role",
+				"the CSV gives %s to nobody, so the plugin skips its conditions%s",
 				p.role, didYouMean(p.role, slices.Sorted(maps.Keys(hasMember))))
 			continue
 		}
@@ -249,7 +256,8 @@ func (j *judgement) policiesOf() {
 		}
 		for _, name := range p.others {
 			j.find(p.at, Warning, "unknown-key", "%s is no key of a conditional policy%s", name,
-				didYouMean(name, []string{"result", "roleEntityRef", "pluginId", "resourceType", "permissionMapping", "conditions"}))
+				didYouMean(name, []string{"result", "roleEntityRef", "pluginId", "resourceType", "permissionMapping",
+					"conditions"}))
 		}
 		j.mappingOf(p)
 		j.rulesOf(p)
@@ -261,13 +269,16 @@ func (j *judgement) policiesOf() {
 				continue
 			}
 			collisions = append(collisions, both...)
-			j.find(p.at, Wrong, "collision", "%s has another condition for %s, %s at %s. Two deny; of a file the plugin takes the first, and nothing from here on",
+			j.find(p.at, Wrong, "collision",
+				"%s has another condition for %s, %s at %s. Two deny; of a file the plugin takes the first, and nothing from "+
+					"here on",
 				p.role, p.resourceType, both[0], earlier.at)
 		}
 		if len(collisions) > 0 && !j.in.stored {
 			stopped = p.at
 			p.mapping = collisions
-			became += ", for what two conditions of the role are about, so that it is denied; the rest is left out, as by the plugin"
+			became += ", for what two conditions of the role are about, so that it is denied; the rest is left out, as by " +
+				"the plugin"
 		}
 		j.keep(p.at, p.span(), what, "%s", became)
 		j.held.policies = append(j.held.policies, p)
@@ -292,7 +303,8 @@ func (p policy) collides(other policy) []mapped {
 
 func (j *judgement) mappingOf(p policy) {
 	if owners := j.known.owners[p.resourceType]; len(owners) > 0 && !slices.Contains(owners, p.pluginID) {
-		j.find(p.at, Wrong, "plugin", "%s belongs to the plugin %s, not to %s", p.resourceType, strings.Join(owners, " or "), p.pluginID)
+		j.find(p.at, Wrong, "plugin", "%s belongs to the plugin %s, not to %s", p.resourceType, strings.Join(owners,
+			" or "), p.pluginID)
 	}
 	if len(j.known.ofType[p.resourceType]) == 0 {
 		j.find(p.at, Warning, "unknown-type", "no plugin publishes a permission about %s%s", p.resourceType,
@@ -308,9 +320,11 @@ func (j *judgement) mappingOf(p policy) {
 		case m.name != "" && permission.ResourceType != p.resourceType:
 			j.find(m.at, Warning, "never-applies", "%s is not about %s, so the entry never applies", m.name, p.resourceType)
 		case m.name != "" && actionOf(permission) != m.action:
-			j.find(m.at, Warning, "never-applies", "%s has the action %s, so the entry never applies", m.name, actionOf(permission))
+			j.find(m.at, Warning, "never-applies", "%s has the action %s, so the entry never applies", m.name,
+				actionOf(permission))
 		case m.name == "" && !slices.ContainsFunc(j.known.ofType[p.resourceType], hasAction(m.action)):
-			j.find(m.at, Warning, "never-applies", "no permission about %s has the action %s, so the entry never applies", p.resourceType, m.action)
+			j.find(m.at, Warning, "never-applies", "no permission about %s has the action %s, so the entry never applies",
+				p.resourceType, m.action)
 		}
 	}
 }
@@ -319,18 +333,21 @@ func (j *judgement) rulesOf(p policy) {
 	rules := j.known.rules[p.resourceType]
 	for _, c := range p.condition.rules() {
 		for _, name := range c.others {
-			j.find(c.at, Warning, "unknown-key", "%s is no key of a rule%s", name, didYouMean(name, []string{"rule", "resourceType", "params"}))
+			j.find(c.at, Warning, "unknown-key", "%s is no key of a rule%s", name, didYouMean(name, []string{"rule",
+				"resourceType", "params"}))
 		}
 		aliases := unknownAliases(c)
 		for _, alias := range aliases {
 			j.find(alias.at, Wrong, "unknown-alias",
-				"%s is no alias that is filled in here: $currentUser is one, as a text or in a list, and $ownerRefs in a list. The condition gives nothing",
+				"%s is no alias that is filled in here: $currentUser is one, as a text or in a list, and $ownerRefs in a "+
+					"list. The condition gives nothing",
 				alias.of)
 		}
 		rule, ok := rules[c.rule]
 		switch {
 		case c.resourceType != p.resourceType:
-			j.find(c.at, Wrong, "resource-type", "%s is about %s, but the policy about %s. The condition gives nothing", c.rule, c.resourceType, p.resourceType)
+			j.find(c.at, Wrong, "resource-type", "%s is about %s, but the policy about %s. The condition gives nothing",
+				c.rule, c.resourceType, p.resourceType)
 		case len(rules) == 0: // nothing is known of the type
 		case !ok:
 			j.find(c.at, Wrong, "unknown-rule", "no plugin publishes the rule %s for %s%s", c.rule, p.resourceType,
@@ -350,12 +367,13 @@ func wrongParams(rule inventory.Rule, c condition) []string {
 	if err != nil || schema == nil {
 		return nil
 	}
-	params, _ := fill(c.params, caller{user: "user:default/someone", claims: []string{"user:default/someone"}}).(map[string]any)
+	params, _ := fill(c.params, caller{user: "user:default/someone",
+		claims: []string{"user:default/someone"}}).(map[string]any)
 	if params == nil {
 		params = map[string]any{}
 	}
-	var invalid *jsonschema.ValidationError
-	if !errors.As(schema.Validate(params), &invalid) {
+	invalid, ok := errors.AsType[*jsonschema.ValidationError](schema.Validate(params))
+	if !ok {
 		return nil
 	}
 	var texts []string
@@ -376,7 +394,7 @@ func wrongParams(rule inventory.Rule, c condition) []string {
 }
 
 func (j *judgement) settingsOf() {
-	j.rows = append(j.rows, j.in.settings.rows...)
+	j.rows = append(j.rows, j.in.rows...)
 	j.held.superusers = nil
 	for _, s := range j.in.superusers {
 		what := "superuser " + s.name
@@ -420,18 +438,21 @@ func (j *judgement) useless() {
 	}
 	if toGroup && j.in.groups == nil {
 		j.find(j.keptBindings[0].at, Note, "no-groups",
-			"roles that are bound to a parent are its children's too, and nothing says which groups have parents; give --catalog or --inventory")
+			"roles that are bound to a parent are its children's too, and nothing says which groups have parents; give "+
+				"--catalog or --inventory")
 	}
 	for _, group := range slices.Sorted(maps.Keys(j.in.groups)) {
 		if parents := j.in.groups[group]; len(parents) > 1 {
 			j.find(Place{File: "groups"}, Warning, "several-parents",
-				"%s has the parents %s; the plugin follows one of them, whichever its database names first. Here all count", group, strings.Join(parents, ", "))
+				"%s has the parents %s; the plugin follows one of them, whichever its database names first. Here all "+
+					"count", group, strings.Join(parents, ", "))
 		}
 	}
 	for _, l := range j.keptLines {
 		if strings.HasPrefix(l.subject, "role:") {
 			if !hasMember[l.subject] && once("member "+l.subject) {
-				j.find(l.at, Warning, "never-applies", "nobody has %s%s", l.subject, didYouMean(l.subject, slices.Sorted(maps.Keys(hasMember))))
+				j.find(l.at, Warning, "never-applies", "nobody has %s%s", l.subject, didYouMean(l.subject,
+					slices.Sorted(maps.Keys(hasMember))))
 			}
 		} else {
 			j.withoutRole(l)
@@ -455,11 +476,15 @@ func (j *judgement) withoutRole(l line) {
 	_, isName := j.known.byName[l.object]
 	switch {
 	case j.in.defaultRole != "":
-		j.find(l.at, Warning, "never-applies", "lines about users and groups count for those without any role, and everybody has %s", j.in.defaultRole)
+		j.find(l.at, Warning, "never-applies",
+			"lines about users and groups count for those without any role, and everybody has %s", j.in.defaultRole)
 	case len(j.held.roles[l.subject]) > 0:
-		j.find(l.at, Warning, "never-applies", "lines about users and groups count for those without any role, and %s has %s", l.subject, j.held.roles[l.subject][0])
+		j.find(l.at, Warning, "never-applies",
+			"lines about users and groups count for those without any role, and %s has "+
+				"%s", l.subject, j.held.roles[l.subject][0])
 	case isName && j.known.byName[l.object].ResourceType != "":
-		j.find(l.at, Warning, "never-applies", "for those without any role, %s is looked up by its type %s alone", l.object, j.known.byName[l.object].ResourceType)
+		j.find(l.at, Warning, "never-applies", "for those without any role, %s is looked up by its type %s alone",
+			l.object, j.known.byName[l.object].ResourceType)
 	case !isName && j.in.precedence == "basic":
 		j.find(l.at, Warning, "never-applies", "with the precedence basic, those without any role have nothing of resources")
 	}
@@ -471,12 +496,17 @@ func (j *judgement) targetOf(l line) {
 	ofType, isType := j.known.ofType[l.object]
 	switch {
 	case !isName && !isType:
-		j.find(l.at, Warning, "unknown-permission", "no plugin publishes %s, as a permission or a type of resource%s", l.object,
-			didYouMean(l.object, slices.Concat(slices.Sorted(maps.Keys(j.known.byName)), slices.Sorted(maps.Keys(j.known.ofType)))))
+		j.find(l.at, Warning, "unknown-permission", "no plugin publishes %s, as a permission or a type of resource%s",
+			l.object,
+			didYouMean(l.object, slices.Concat(slices.Sorted(maps.Keys(j.known.byName)),
+				slices.Sorted(maps.Keys(j.known.ofType)))))
 	case isName && actionOf(permission) != l.action:
-		j.find(l.at, Warning, "never-applies", "%s has the action %s, so the line never applies", l.object, actionOf(permission))
-	case !isName && !slices.ContainsFunc(ofType, hasAction(l.action)) && (l.object != "policy-entity" || l.action != "create"):
-		j.find(l.at, Warning, "never-applies", "no permission about %s has the action %s, so the line never applies", l.object, l.action)
+		j.find(l.at, Warning, "never-applies", "%s has the action %s, so the line never applies", l.object,
+			actionOf(permission))
+	case !isName && !slices.ContainsFunc(ofType, hasAction(l.action)) && (l.object != "policy-entity" ||
+		l.action != "create"):
+		j.find(l.at, Warning, "never-applies", "no permission about %s has the action %s, so the line never applies",
+			l.object, l.action)
 	}
 }
 
@@ -495,7 +525,8 @@ func (j *judgement) shadowed(l line) {
 				continue
 			}
 			if j.in.precedence == "basic" {
-				j.find(m.at, Warning, "never-applies", "with the precedence basic, %s at %s takes the place of the condition", l, l.at)
+				j.find(m.at, Warning, "never-applies", "with the precedence basic, %s at %s takes the place of the condition",
+					l, l.at)
 			} else {
 				j.find(l.at, Warning, "never-applies", "the condition of the same role at %s takes the line's place", p.at)
 			}
@@ -556,7 +587,8 @@ func hasAction(action string) func(inventory.Permission) bool {
 func didYouMean(text string, known []string) string {
 	best, distance := "", min(2, len(text)/3)
 	for _, one := range known {
-		if d := levenshtein.ComputeDistance(strings.ToLower(text), strings.ToLower(one)); d < distance || d == distance && best == "" {
+		if d := levenshtein.ComputeDistance(strings.ToLower(text), strings.ToLower(one)); d < distance ||
+			d == distance && best == "" {
 			best, distance = one, d
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,7 +22,7 @@ import (
 func TestBundleMeansWhatThePluginMeans(t *testing.T) {
 	counts := map[string]int{}
 	for seed := range uint64(60) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { compare(t, drawn(seed), counts) })
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { compare(t, drawn(seed), counts) })
 	}
 	for _, result := range []string{"ALLOW", "DENY", "CONDITIONAL"} {
 		if counts[result] < 30 {
@@ -44,7 +45,7 @@ var permissionsAsked = []inventory.Permission{
 
 // drawn is an installation of a few roles, people and groups, so that its parts meet.
 func drawn(seed uint64) *installation {
-	r := rand.New(rand.NewPCG(seed, 17)) //nolint:gosec // a test wants to be repeated
+	r := rand.New(rand.NewPCG(seed, 17))
 	one := func(of ...string) string { return of[r.IntN(len(of))] }
 	in := &installation{stored: true}
 	in.precedence = one("conditional", "basic")
@@ -138,7 +139,7 @@ func compare(t *testing.T, in *installation, counts map[string]int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close(t.Context()) //nolint:errcheck // nothing of it is kept
+	defer p.Close(t.Context())
 	for _, who := range callersAsked {
 		for _, asked := range permissionsAsked {
 			want := m.judgement.held.decide(who, asked)

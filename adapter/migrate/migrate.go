@@ -73,13 +73,13 @@ func refusal(at Place, format string, args ...any) Finding {
 	return Finding{Place: at, Severity: Wrong, Code: "unreadable", Text: fmt.Sprintf(format, args...)}
 }
 
-// Refused is what cannot be read. Nothing is made of sources that have any of it.
-type Refused struct {
+// A RefusedError is what cannot be read. Nothing is made of sources that have any of it.
+type RefusedError struct {
 	Findings []Finding
 }
 
 // Error lists all of it, a line each.
-func (r *Refused) Error() string {
+func (r *RefusedError) Error() string {
 	lines := make([]string, len(r.Findings))
 	for i, f := range r.Findings {
 		lines[i] = f.String()

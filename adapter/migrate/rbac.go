@@ -2,7 +2,7 @@ package migrate
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/http"
 	"os"
 	"slices"
@@ -34,7 +34,7 @@ type Sources struct {
 }
 
 // RBAC reads an installation of the community RBAC plugin and makes a bundle of it. The
-// error is a [*Refused] where a source cannot be read right.
+// error is a [*RefusedError] where a source cannot be read right.
 func RBAC(ctx context.Context, from Sources) (*Migration, error) {
 	in, blank, found, err := from.read(ctx)
 	if err != nil {
@@ -58,9 +58,13 @@ type Migration struct {
 	blank map[string][]int
 }
 
-// Lines, Bindings and Conditions are how many of each count.
-func (m *Migration) Lines() int      { return len(m.judgement.keptLines) }
-func (m *Migration) Bindings() int   { return len(m.judgement.keptBindings) }
+// Lines is how many lines count.
+func (m *Migration) Lines() int { return len(m.judgement.keptLines) }
+
+// Bindings is how many members of roles count.
+func (m *Migration) Bindings() int { return len(m.judgement.keptBindings) }
+
+// Conditions is how many conditional policies count.
 func (m *Migration) Conditions() int { return len(m.judgement.held.policies) }
 
 // Files are those of the bundle by name, without the members where they go into a bundle
@@ -77,10 +81,8 @@ func (m *Migration) Files(vocabulary words.Vocabulary, apart bool) (map[string][
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"policy.rego"} {
-		if files[name], err = bundleFile(name); err != nil {
-			return nil, err
-		}
+	if files["policy.rego"], err = bundleFile("policy.rego"); err != nil {
+		return nil, err
 	}
 	if files["rbac.decisions.yaml"], err = m.table(vocabulary); err != nil {
 		return nil, err
@@ -104,7 +106,7 @@ func (s Sources) read(ctx context.Context) (*installation, map[string][]int, []F
 		return nil, nil, nil, errNothing
 	}
 	if s.URL != "" && (s.Policy != "" || s.Conditions != "") {
-		return nil, nil, nil, fmt.Errorf("a policy or conditions beside a URL: the plugin's API tells both")
+		return nil, nil, nil, errors.New("a policy or conditions beside a URL: the plugin's API tells both")
 	}
 	if len(s.AppConfig) > 0 {
 		var wrong []Finding
@@ -126,7 +128,7 @@ func (s Sources) read(ctx context.Context) (*installation, map[string][]int, []F
 		{s.Catalog, func(file string, text []byte) (wrong []Finding) {
 			var rows []row
 			in.groups, rows, wrong = readGroups(file, text)
-			in.settings.rows = append(in.settings.rows, rows...)
+			in.rows = append(in.rows, rows...)
 			return wrong
 		}},
 	} {
@@ -149,12 +151,13 @@ func (s Sources) read(ctx context.Context) (*installation, map[string][]int, []F
 		}
 		refused = append(refused, wrong...)
 		found = append(found, Finding{Place{File: policiesRoute}, Note, "not-told",
-			"the API tells of roles alone: lines about users and groups, which count for those without any role, are not among them. " +
+			"the API tells of roles alone: lines about users and groups, which count for those without any role, are not " +
+				"among them. " +
 				"They are in the plugin's CSV, and nobody has what they allow here"})
 	}
 	if len(refused) > 0 {
 		sortFindings(refused)
-		return nil, nil, nil, &Refused{refused}
+		return nil, nil, nil, &RefusedError{refused}
 	}
 	return in, blank, found, nil
 }

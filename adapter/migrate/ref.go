@@ -25,9 +25,11 @@ func checkRef(ref string, kinds ...string) error {
 	case !slices.Contains(kinds, kind):
 		return fmt.Errorf("%q is of kind %q; want %s", ref, kind, strings.Join(kinds, " or "))
 	case !refName.MatchString(name) || len(name) > mostRef:
-		return fmt.Errorf("the name in %q is not letters and digits with single dots, dashes or underscores between, at most %d", ref, mostRef)
+		return fmt.Errorf("the name in %q is not letters and digits with single dots, dashes or underscores between, "+
+			"at most %d", ref, mostRef)
 	case !refNamespace.MatchString(namespace) || len(namespace) > mostRef:
-		return fmt.Errorf("the namespace in %q is not lower-case letters and digits with single dashes between, at most %d", ref, mostRef)
+		return fmt.Errorf("the namespace in %q is not lower-case letters and digits with single dashes between, at "+
+			"most %d", ref, mostRef)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -18,7 +19,8 @@ func (m *Migration) report() []byte {
 		count[f.Severity]++
 	}
 	put("# What became of the RBAC policy\n\n")
-	put("%d lines, %d members of roles and %d conditions count. %d errors, %d warnings, %d notes. Names are those of the inventory %s.\n",
+	put("%d lines, %d members of roles and %d conditions count. %d errors, %d warnings, %d notes. Names are those "+
+		"of the inventory %s.\n",
 		m.Lines(), m.Bindings(), m.Conditions(), count[Wrong], count[Warning], count[Note], m.Known.Source)
 
 	put("\n## Findings\n\n")
@@ -33,7 +35,8 @@ func (m *Migration) report() []byte {
 
 	put("\n## What has no equivalent\n\n")
 	put("- The plugin's user interface and its REST API: roles are data of the bundle, and change as the bundle does.\n")
-	put("- The permissions `policy.entity.*` guard that API. Lines about them are kept, and answered where a plugin asks for them.\n")
+	put("- The permissions `policy.entity.*` guard that API. Lines about them are kept, and answered where a plugin " +
+		"asks for them.\n")
 	put("- Descriptions and owners of roles. The plugin decides nothing by them.\n")
 
 	var file string
@@ -48,13 +51,14 @@ func (m *Migration) report() []byte {
 		}
 		span := r.span
 		if span == "" {
-			span = fmt.Sprint(r.at.Line)
+			span = strconv.Itoa(r.at.Line)
 		}
 		put("| %s | %s | %s |\n", span, cell(r.what), cell(r.became))
 	}
 	for _, file := range slices.Sorted(maps.Keys(m.blank)) {
 		if !slices.ContainsFunc(m.judgement.rows, func(r row) bool { return r.at.File == file }) {
-			put("\n## %s\n\nNothing but blank lines and comments: %s.\n", file, cmp.Or(ranges(m.blank[file]), "none, it is empty"))
+			put("\n## %s\n\nNothing but blank lines and comments: %s.\n", file, cmp.Or(ranges(m.blank[file]),
+				"none, it is empty"))
 		}
 	}
 	return text.Bytes()
@@ -74,7 +78,7 @@ func ranges(numbers []int) string {
 			j++
 		}
 		if i == j {
-			parts = append(parts, fmt.Sprint(numbers[i]))
+			parts = append(parts, strconv.Itoa(numbers[i]))
 		} else {
 			parts = append(parts, fmt.Sprintf("%d-%d", numbers[i], numbers[j]))
 		}

@@ -77,7 +77,8 @@ func renumbered(v value, n int) value {
 }
 
 func (in *installation) storedLine(v value) []Finding {
-	l := line{at: v.at, subject: v.text("entityReference"), object: v.text("permission"), action: v.text("policy"), effect: v.text("effect")}
+	l := line{at: v.at, subject: v.text("entityReference"), object: v.text("permission"), action: v.text("policy"),
+		effect: v.text("effect")}
 	if l.subject == "" || l.object == "" || l.action == "" || l.effect == "" {
 		return []Finding{refusal(v.at, "want entityReference, permission, policy and effect")}
 	}
@@ -96,7 +97,8 @@ func (in *installation) storedRole(v value) []Finding {
 		if !ok {
 			return []Finding{refusal(v.at, "a member of %s is no text", v.text("name"))}
 		}
-		in.bindings = append(in.bindings, binding{at: v.at, member: strings.ToLower(member), role: v.text("name"), written: member})
+		in.bindings = append(in.bindings, binding{at: v.at, member: strings.ToLower(member), role: v.text("name"),
+			written: member})
 	}
 	return nil
 }
@@ -127,7 +129,8 @@ func (s Sources) get(ctx context.Context, at *url.URL) ([]byte, error) {
 	}
 	defer response.Body.Close() //nolint:errcheck // it was only read
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("GET %s: %s; the token must be of one who may read policies (policy.entity.read)", at.Redacted(), response.Status)
+		return nil, fmt.Errorf("GET %s: %s; the token must be of one who may read policies (policy.entity.read)",
+			at.Redacted(), response.Status)
 	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, mostAnswer+1))
 	switch {
@@ -141,8 +144,7 @@ func (s Sources) get(ctx context.Context, at *url.URL) ([]byte, error) {
 
 // unwrapped is an error of a request without its URL, which stands before it already.
 func unwrapped(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		return wrapped.Err
 	}
 	return err

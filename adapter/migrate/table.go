@@ -74,7 +74,8 @@ func (t *tabled) text() []byte {
 	}
 	put("rows:\n")
 	for _, row := range t.rows {
-		put("  # %s\n  - {may: %q, who: %q, expect: %q}\n", strings.Join(strings.Fields(row.about), " "), row.may, row.who, row.expect)
+		put("  # %s\n  - {may: %q, who: %q, expect: %q}\n", strings.Join(strings.Fields(row.about), " "), row.may,
+			row.who, row.expect)
 	}
 	if len(t.rows) == 0 {
 		put("  []\n")

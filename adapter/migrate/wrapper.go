@@ -29,7 +29,8 @@ func Wrapper(p *offline.Policy) []Finding {
 				return false
 			}
 			if textOf(object, "result") == "CONDITIONAL" {
-				add(term.Location, Note, "document", `write {"result": "ALLOW"} in its place, and its conditions into the body of the rule`)
+				add(term.Location, Note, "document",
+					`write {"result": "ALLOW"} in its place, and its conditions into the body of the rule`)
 			}
 			name, resourceType := textOf(object, "rule"), textOf(object, "resourceType")
 			if name == "" {
