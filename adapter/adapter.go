@@ -140,6 +140,7 @@ func (s *Server) Close() { s.sampler.flush() }
 // The routes of the permission API, relative to the base path.
 const (
 	routeAuthorize = "/authorize"
+	routeExplain   = "/explain"
 	routeHealth    = "/health"
 	routeKeySet    = "/.backstage/auth/v1/jwks.json"
 )
@@ -156,6 +157,8 @@ func (s *Server) Handler() (http.Handler, error) {
 	router := mux.NewRouter().SkipClean(true)
 	router.NewRoute().MatcherFunc(at(routeAuthorize)).Methods(http.MethodPost).
 		Handler(s.route(atAuthorize, s.authenticated(s.withBody(s.admitted(s.authorize)))))
+	router.NewRoute().MatcherFunc(at(routeExplain)).Methods(http.MethodPost).
+		Handler(s.route(atExplain, s.authenticated(s.withBody(s.admitted(s.explain)))))
 	router.NewRoute().MatcherFunc(at(routeHealth)).Methods(http.MethodGet, http.MethodHead).
 		Handler(s.route(atHealth, s.withSmallBody(bodyInOrder(s.health))))
 	router.NewRoute().MatcherFunc(at(routeKeySet)).Methods(http.MethodGet, http.MethodHead).

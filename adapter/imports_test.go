@@ -49,8 +49,10 @@ var mayImport = map[string][]string{
 		"adapter/offline", "adapter/tables", "adapter/wire", "rego"},
 	"adapter/sample":  {"adapter/criteria"},
 	"adapter/migrate": {"adapter/appconfig", "adapter/criteria", "adapter/explore", "adapter/inventory", "adapter/offline", "adapter/words", "bundles"},
-	"adapter": {"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/identity", "adapter/conditions", "adapter/audit", "adapter/decision",
-		"adapter/engine", "adapter/shadow", "adapter/supply"},
+	"adapter": {
+		"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/identity", "adapter/conditions", "adapter/audit", "adapter/decision",
+		"adapter/engine", "adapter/shadow", "adapter/supply", "adapter/explain", "adapter/offline", "adapter/vetted",
+	},
 	"adapter/fixture": {"adapter/wire", "adapter/audit", "adapter/decision", "adapter/engine", "adapter/opa",
 		"adapter/supply", "adapter/vetted", "rego"},
 	"rego":    {},

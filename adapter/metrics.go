@@ -33,6 +33,7 @@ type decided struct{ allow, deny, conditional, failed prometheus.Counter }
 // The routes that metrics tell apart.
 const (
 	atAuthorize = "authorize"
+	atExplain   = "explain"
 	atHealth    = "health"
 	atKeySet    = "key_set"
 	atElsewhere = "elsewhere"
@@ -105,7 +106,7 @@ func newMetrics(registry *prometheus.Registry, permissions map[string]string) *m
 			Name: "stagedoor_failures_total", Help: "Items that the policy or a plugin did not decide.",
 		}),
 	}
-	for _, route := range []string{atAuthorize, atHealth, atKeySet, atElsewhere, atData} {
+	for _, route := range []string{atAuthorize, atExplain, atHealth, atKeySet, atElsewhere, atData} {
 		m.requests[route] = map[string]prometheus.Counter{}
 		for _, outcome := range outcomes {
 			m.requests[route][outcome] = requests.WithLabelValues(route, outcome)

@@ -92,6 +92,9 @@ func New(o Options, serving Serving, log *logrus.Entry) (*Engine, error) {
 	return e, nil
 }
 
+// State is the policy that serves at this moment. The error is why there is none.
+func (e *Engine) State() (*vetted.State, error) { return e.serving() }
+
 // Close ends what New started.
 func (e *Engine) Close() { e.stop() }
 

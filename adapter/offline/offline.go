@@ -122,11 +122,36 @@ func (p *Policy) open(ctx context.Context, from supply.Options) error {
 	if p.rules, err = explore.Rules(p.withLibrary()); err != nil {
 		return err
 	}
+	return p.decideBy(policies.Serving)
+}
+
+// Of is a policy that serves, to be looked at: it decides by this state, whatever
+// serves next. It has neither tests nor files, and [Policy.With] cannot change it. Close
+// must be called in the end.
+func Of(s *vetted.State, o Options) (*Policy, error) {
+	p := &Policy{Path: s.Revision, options: o, state: s, source: &source{}, modules: map[string]*ast.Module{}}
+	p.stock = sync.OnceValues(p.openStock)
+	for name, module := range s.Modules() {
+		if !strings.HasPrefix(name, LibraryPrefix) {
+			p.modules[name] = module
+		}
+	}
+	var err error
+	if p.rules, err = explore.Rules(p.withLibrary()); err != nil {
+		return nil, err
+	}
+	return p, p.decideBy(func() (*vetted.State, error) { return s, nil })
+}
+
+// decideBy gives the policy an engine of its own.
+func (p *Policy) decideBy(serving engine.Serving) (err error) {
+	logger := logrus.New()
+	logger.SetLevel(logrus.ErrorLevel)
 	o := engine.Options{Decision: p.options.Decision, Now: p.options.Now}
 	if o.Decision == 0 {
 		o.Decision = defaultDecision
 	}
-	p.engine, err = engine.New(o, policies.Serving, log)
+	p.engine, err = engine.New(o, serving, logrus.NewEntry(logger))
 	return err
 }
 
@@ -228,18 +253,27 @@ func (p *Policy) withLibrary() map[string]*ast.Module {
 // LibraryPrefix is what the names of the modules of the rule library begin with.
 const LibraryPrefix = "stagedoor/"
 
-// Library parses the rule library, by names that begin with LibraryPrefix.
+// Library are the parsed modules of the rule library, by names that begin with
+// LibraryPrefix. They are the caller's to change.
 func Library() map[string]*ast.Module {
-	library := make(map[string]*ast.Module)
+	copied := make(map[string]*ast.Module)
+	for name, module := range library() {
+		copied[name] = module.Copy()
+	}
+	return copied
+}
+
+var library = sync.OnceValue(func() map[string]*ast.Module {
+	modules := make(map[string]*ast.Module)
 	for name, text := range rego.Modules() {
 		module, err := parse(LibraryPrefix+name, text)
 		if err != nil { // What is embedded was tested.
 			panic(err)
 		}
-		library[LibraryPrefix+name] = module
+		modules[LibraryPrefix+name] = module
 	}
-	return library
-}
+	return modules
+})
 
 func parse(name, text string) (*ast.Module, error) {
 	return ast.ParseModuleWithOpts(name, text, ast.ParserOptions{ProcessAnnotation: true})

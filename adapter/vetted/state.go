@@ -37,6 +37,8 @@ type State struct {
 	data  *snapshot
 	rules map[ruleKey]*explore.PermissionRule
 
+	modules map[string]*ast.Module
+
 	// One of the two decides, as the entrypoint is: a policy about the resource
 	// is explored, any other is evaluated.
 	explorer *explore.Policy
@@ -77,6 +79,10 @@ func (s *State) Query() rego.PreparedEvalQuery { return s.query }
 // Data is a store with its data and the one transaction to read it by, which needs
 // no end.
 func (s *State) Data() (storage.Store, storage.Transaction) { return s.data, readTransaction{} }
+
+// Modules are the parsed modules that it was made of, stagedoor's own among them, by
+// file. They must not be changed.
+func (s *State) Modules() map[string]*ast.Module { return s.modules }
 
 // ruleKey finds a permission rule by what a condition says of it.
 type ruleKey struct{ pluginID, name string }

@@ -171,6 +171,7 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 		Nondeterministic: nondeterminism(rules),
 		reads:            inputParts(rules),
 		data:             &snapshot{},
+		modules:          c.ParsedModules(),
 	}
 	for name, b := range bundles {
 		s.Revisions[name] = b.Revision

@@ -1,0 +1,122 @@
+package adapter
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/explain"
+	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/peer"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// explainOthers is the permission to have answers explained that others get. It has no
+// action, so that a policy which lets everybody read does not allow it unawares.
+var explainOthers = wire.Permission{Name: "stagedoor.explain"}
+
+// explanationTime is how long an explanation may take: it evaluates the policy many times.
+const explanationTime = 10 * time.Second
+
+// explainRequest is what is to be explained: a permission, for the caller, or for
+// another user with these claims.
+type explainRequest struct {
+	Permission json.RawMessage `json:"permission"`
+	User       string          `json:"user"`
+	Claims     []string        `json:"claims"`
+}
+
+// explain is POST {basePath}/explain: why the policy answers a user so, and what would
+// turn it. It tells users about themselves, and about others those to whom the policy
+// allows stagedoor.explain.
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
+	x := exchangeOf(r)
+	if x.caller.Kind != identity.User {
+		return wire.NotAllowedError("This endpoint answers users, and plugins on behalf of a user")
+	}
+	serving, ok := s.policy.(interface {
+		State() (*vetted.State, error)
+	})
+	if !ok {
+		return wire.NotFoundError("the policy is decided by a remote OPA server: ask that")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), explanationTime)
+	defer cancel()
+	caller, err := s.policyCaller(ctx, x)
+	if err != nil {
+		return err
+	}
+	q, err := explained(x.body, caller)
+	if err != nil {
+		return err
+	}
+	if q.Caller.User != caller.User {
+		if err := s.mayExplainOthers(ctx, caller); err != nil {
+			return err
+		}
+	}
+	state, err := serving.State()
+	if err != nil {
+		return undecided(err)
+	}
+	p, err := offline.Of(state, offline.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = p.Close(ctx) }() // nothing of it is on disk
+	e, err := explain.Explain(ctx, p, q, nil)
+	if err != nil {
+		return undecided(err)
+	}
+	if e.Error != "" { // which is for the log alone
+		s.log.WithField("error", peer.WithoutSecrets(e.Error)).WithField("request_id", x.id).Warn("the policy fails where it is explained")
+		e.Error = "The permission policy failed"
+	}
+	return writeValue(w, e)
+}
+
+// explained is the question of a request.
+func explained(body []byte, caller decision.Caller) (offline.Question, error) {
+	var request explainRequest
+	if err := json.Unmarshal(body, &request); err != nil || len(request.Permission) == 0 {
+		return offline.Question{}, wire.InputError(`want {"permission": …}, and about somebody else "user" and "claims"`)
+	}
+	item, err := json.Marshal(map[string]any{"items": []any{map[string]any{"id": "0", "permission": request.Permission}}})
+	if err != nil {
+		return offline.Question{}, err
+	}
+	decoded, err := wire.DecodeRequest(item, 1)
+	if err != nil {
+		return offline.Question{}, err
+	}
+	q := offline.Question{Caller: caller, Permission: decoded.Items[0].Permission}
+	switch {
+	case request.User == "" && request.Claims != nil:
+		return q, wire.InputError("claims are those of a user, which is missing")
+	case request.User != "" && request.User != caller.User:
+		q.Caller = decision.Caller{User: request.User, Claims: request.Claims}
+		if request.Claims == nil {
+			q.Caller.Claims = []string{request.User}
+		}
+	case request.Claims != nil:
+		return q, wire.InputError("the claims of the caller are known: leave them out")
+	}
+	return q, nil
+}
+
+// mayExplainOthers fails where the policy does not allow it without a condition.
+func (s *Server) mayExplainOthers(ctx context.Context, caller decision.Caller) error {
+	batch, err := s.policy.Decide(ctx, caller, []wire.Permission{explainOthers})
+	if err != nil {
+		return undecided(err)
+	}
+	outcome := batch.Outcomes[0]
+	if outcome.Err != nil || outcome.Decision.Result != wire.Allow {
+		return wire.NotAllowedError("The policy does not allow you to see what others are answered (%s)", explainOthers.Name)
+	}
+	return nil
+}
