@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/remote"
 )
 
@@ -51,7 +52,7 @@ func (s *opaServer) start(t testing.TB) {
 	check(t, err)
 	for end := time.Now().Add(patience); time.Now().Before(end); {
 		command := exec.Command(path, s.args...)
-		out := &logBuffer{}
+		out := &fixture.Log{}
 		command.Stdout, command.Stderr = out, out
 		check(t, command.Start())
 		s.process, s.exited = command.Process, make(chan struct{})

@@ -24,6 +24,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/engine"
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/remote"
@@ -43,7 +44,7 @@ type site struct {
 	registry  *prometheus.Registry
 	stranger  *sample.Key
 	client    *http.Client
-	log       *logBuffer
+	log       *fixture.Log
 	server    *adapter.Server
 }
 
@@ -66,7 +67,7 @@ type siteOptions struct {
 // newSite starts everything on loopback; it ends with the test.
 func newSite(t testing.TB, o siteOptions) *site {
 	t.Helper()
-	s := &site{client: &http.Client{}, log: &logBuffer{}, registry: prometheus.NewRegistry()}
+	s := &site{client: &http.Client{}, log: &fixture.Log{}, registry: prometheus.NewRegistry()}
 	backstage, err := sample.New(t.Context())
 	check(t, err)
 	t.Cleanup(backstage.Close)

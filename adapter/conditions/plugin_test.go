@@ -1,7 +1,6 @@
 package conditions
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,10 +13,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -177,40 +175,19 @@ func newClient(t testing.TB, o Options, baseURL string) *Client {
 }
 
 // newLoggedClient also returns what the client logs, at level debug.
-func newLoggedClient(t testing.TB, o Options, baseURL string) (*Client, *syncBuffer) {
+func newLoggedClient(t testing.TB, o Options, baseURL string) (*Client, *fixture.Log) {
 	t.Helper()
 	d, err := discovery.New(discovery.Options{BaseURL: baseURL})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var logged syncBuffer
-	log := logrus.New()
-	log.SetOutput(&logged)
-	log.SetLevel(logrus.DebugLevel)
-	log.SetFormatter(&logrus.JSONFormatter{})
-	c, err := New(o, d, token("service"), logrus.NewEntry(log))
+	log, logged := fixture.NewLog()
+	c, err := New(o, d, token("service"), log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return c, &logged
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	return c, logged
 }
 
 // token gives tokens that name whom they are for: "{who}-for-{plugin}".
@@ -286,7 +263,7 @@ func (m *memoryNet) Addr() net.Addr { return &net.TCPAddr{} }
 
 // serveMemory is serve without sockets, to be used inside a synctest bubble. It
 // must be ended by the returned function.
-func serveMemory(t *testing.T, p *fakePlugin, o Options) (*Client, *memoryNet, *syncBuffer, func()) {
+func serveMemory(t *testing.T, p *fakePlugin, o Options) (*Client, *memoryNet, *fixture.Log, func()) {
 	t.Helper()
 	network := &memoryNet{accepted: make(chan net.Conn)}
 	server := &http.Server{Handler: p}
