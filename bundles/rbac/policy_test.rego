@@ -43,7 +43,8 @@ test_claims_are_compared_in_lower_case if {
 }
 
 test_user_without_claims_has_roles if {
-	rbac.decision == {"result": "ALLOW"} with input as _entity({"user": "user:default/bob", "claims": []}, "catalog.entity.read")
+	identity := {"user": "user:default/bob", "claims": []}
+	rbac.decision == {"result": "ALLOW"} with input as _entity(identity, "catalog.entity.read")
 }
 
 test_developer_reads_his_tasks if {
@@ -88,7 +89,10 @@ test_grants[note] if {
 			"roles": {"r": {"catalog.*": [permit]}, "s": {"catalog.entity.read": [{"effect": "allow", "when": label}]}},
 			"want": {"anyOf": [full, public]},
 		},
-		"denial alone denies": {"roles": {"r": {"catalog.entity.read": [{"effect": "deny", "when": label}]}}, "want": "DENY"},
+		"denial alone denies": {
+			"roles": {"r": {"catalog.entity.read": [{"effect": "deny", "when": label}]}},
+			"want": "DENY",
+		},
 		"text in the middle": {"roles": {"r": {"catalog.*.read": [{"effect": "allow"}]}}, "want": "ALLOW"},
 		"every reading permission": {"roles": {"r": {"*.read": [{"effect": "allow"}]}}, "want": "ALLOW"},
 		"no other sign": {"roles": {"r": {"catalog.?ntity.*": [{"effect": "allow"}]}}, "want": "DENY"},
