@@ -162,7 +162,8 @@ var alike = map[string]bool{
 	"union": true, "intersection": true, "walk": true, "array.concat": true,
 	"object.get": true, "object.keys": true, "object.union": true, "object.union_n": true, "object.remove": true,
 	"object.filter": true, "object.subset": true, "graph.reachable": true, "json.filter": true, "json.remove": true,
-	"is_string": true, "is_array": true, "is_object": true, "is_set": true, "is_null": true, "is_number": true, "is_boolean": true,
+	"is_string": true, "is_array": true, "is_object": true, "is_set": true, "is_null": true,
+	"is_number": true, "is_boolean": true,
 }
 
 // compares are the builtins that compare numbers, or texts by their order.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -52,7 +53,7 @@ func Callers(ctx context.Context, inv *inventory.Inventory, resource any, polici
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
 		foldings = append(foldings, callers.Folding{Modules: p.Modules(), Data: of})
-		data[fmt.Sprint(i)] = of
+		data[strconv.Itoa(i)] = of
 		for name, m := range p.Modules() {
 			modules[fmt.Sprint(i, name)] = m
 		}

@@ -123,7 +123,8 @@ func Diff(ctx context.Context, before, after Decider, o Options) (*Report, error
 		}
 	}
 	r := &Report{Differences: []Difference{}, About: About{
-		Inventory: o.Inventory.Source, Callers: o.Who.Of, AllCallers: o.Who.All, Why: o.Who.Why, Entities: len(o.Inventory.Entities),
+		Inventory: o.Inventory.Source, Callers: o.Who.Of, AllCallers: o.Who.All, Why: o.Who.Why,
+		Entities: len(o.Inventory.Entities),
 	}}
 	r.Summary.Questions = len(permissions) * len(o.Who.List)
 	r.fold(found)
@@ -159,7 +160,9 @@ func (o Options) each(ctx context.Context, do func(context.Context, int) error) 
 }
 
 // class finds the differences for a class of callers.
-func (o Options) class(ctx context.Context, before, after Decider, class Class, permissions []wire.Permission) ([]Difference, error) {
+func (o Options) class(
+	ctx context.Context, before, after Decider, class Class, permissions []wire.Permission,
+) ([]Difference, error) {
 	from, err := before.Decide(ctx, class.Example, permissions)
 	if err != nil {
 		return nil, err

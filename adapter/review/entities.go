@@ -193,7 +193,8 @@ func (e *Entities) askRule(ctx context.Context, rule criteria.Rule, elements []s
 	key := ruleName{rule.Name, rule.ResourceType}
 	query, ok := e.queries[key]
 	if !ok {
-		return fmt.Errorf("there is no Rego function for the rule %s of %s, so no entity can be asked about", rule.Name, rule.ResourceType)
+		return fmt.Errorf("there is no Rego function for the rule %s of %s, so no entity can be asked about",
+			rule.Name, rule.ResourceType)
 	}
 	whole, err := newBundle(rule, e.rules[key].AnyOf, elements)
 	if err != nil {
@@ -332,7 +333,8 @@ func (s entitySet) len() int {
 
 func (e *Entities) counts(d *Difference) *EntityCounts {
 	before, after := e.where(d.before), e.where(d.after)
-	c := &EntityCounts{Before: before.len(), After: after.len(), Of: len(e.values), Caller: d.Callers[0].Class, Examples: []string{}}
+	c := &EntityCounts{Before: before.len(), After: after.len(), Of: len(e.values),
+		Caller: d.Callers[0].Class, Examples: []string{}}
 	for i := range before {
 		gained, lost := after[i]&^before[i], before[i]&^after[i]
 		c.Gained += bits.OnesCount64(gained)
@@ -353,7 +355,8 @@ func (c *EntityCounts) more(other *EntityCounts) *EntityCounts {
 }
 
 func (c *EntityCounts) lines() []string {
-	line := fmt.Sprintf("%s: with %s of %s before, with %s now", c.Caller, thousands(c.Before), count(c.Of, "entity", "entities"), thousands(c.After))
+	line := fmt.Sprintf("%s: with %s of %s before, with %s now", c.Caller, thousands(c.Before), count(c.Of,
+		"entity", "entities"), thousands(c.After))
 	if len(c.Examples) == 0 {
 		return []string{line + "; none of them changes hands"}
 	}

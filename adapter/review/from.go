@@ -194,7 +194,8 @@ func (e *exits) TraceEvent(event topdown.Event) {
 		strings.HasPrefix(rule.Location.File, offline.LibraryPrefix) {
 		return
 	}
-	h := held{rule.String(), fmt.Sprintf("%s:%d", rule.Location.File, rule.Location.Row), rule.Ref().GroundPrefix().String() == e.entry}
+	h := held{rule.String(), fmt.Sprintf("%s:%d", rule.Location.File, rule.Location.Row),
+		rule.Ref().GroundPrefix().String() == e.entry}
 	if !slices.Contains(e.held, h) {
 		e.held = append(e.held, h)
 	}

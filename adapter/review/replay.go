@@ -113,7 +113,8 @@ func (l *Log) Replay(ctx context.Context, by Decider, o Options) (*ReplayReport,
 	}
 	slices.SortFunc(r.Changes, func(a, b Replayed) int {
 		return cmp.Or(cmp.Compare(a.Change.rank(), b.Change.rank()), cmp.Compare(b.Events, a.Events),
-			cmp.Compare(a.Permission, b.Permission), cmp.Compare(a.NewInWords, b.NewInWords), cmp.Compare(a.OldInWords, b.OldInWords))
+			cmp.Compare(a.Permission, b.Permission), cmp.Compare(a.NewInWords, b.NewInWords),
+			cmp.Compare(a.OldInWords, b.OldInWords))
 	})
 	for i := range r.Changes {
 		c := &r.Changes[i]
@@ -157,7 +158,9 @@ type replaying struct {
 }
 
 // decide decides what one caller asked.
-func (r *replaying) decide(ctx context.Context, by Decider, caller decision.Caller, keys []questionKey, o Options) error {
+func (r *replaying) decide(
+	ctx context.Context, by Decider, caller decision.Caller, keys []questionKey, o Options,
+) error {
 	slices.SortFunc(keys, func(a, b questionKey) int {
 		return cmp.Or(cmp.Compare(a.permission, b.permission), cmp.Compare(a.answer, b.answer))
 	})
@@ -179,7 +182,9 @@ func (r *replaying) decide(ctx context.Context, by Decider, caller decision.Call
 
 var errLogged = errors.New("the policy failed when it was asked")
 
-func (r *replaying) compare(caller decision.Caller, p wire.Permission, key questionKey, now *decision.Outcome, o Options) error {
+func (r *replaying) compare(
+	caller decision.Caller, p wire.Permission, key questionKey, now *decision.Outcome, o Options,
+) error {
 	was, err := logged(r.log.answers.values[key.answer])
 	occurred := r.log.asked[key]
 	if err != nil {
@@ -266,12 +271,14 @@ func (r *ReplayReport) Text() string {
 	s := r.Summary
 	diff := Summary{Breaks: s.Breaks, Wider: s.Wider, Narrower: s.Narrower, Other: s.Other, Questions: s.Events}
 	text := strings.TrimSuffix(diff.String(), "questions")
-	fmt.Fprintf(&b, "%s\n", strings.TrimSuffix(text, "question")+map[bool]string{true: "event", false: "events"}[s.Events == 1])
+	fmt.Fprintf(&b, "%s\n", strings.TrimSuffix(text, "question")+map[bool]string{true: "event",
+		false: "events"}[s.Events == 1])
 	fmt.Fprintf(&b, "%s decided once each\n", count(s.Questions, "distinct question", "distinct questions"))
 	for _, why := range slices.Sorted(maps.Keys(r.Undecided)) {
 		fmt.Fprintf(&b, "not decided: %s, since %s\n", count(r.Undecided[why], "event", "events"), why)
 	}
-	fmt.Fprintf(&b, "policy: %s\nlogs: %s\npeople: %s\n", r.About.Policy, strings.Join(r.About.Logs, ", "), r.About.People)
+	fmt.Fprintf(&b, "policy: %s\nlogs: %s\npeople: %s\n", r.About.Policy, strings.Join(r.About.Logs, ", "),
+		r.About.People)
 	return b.String()
 }
 
@@ -282,7 +289,8 @@ func (c Replayed) lines() []string {
 	}}
 	lines := f.lines()[1:] // whom it is for is said otherwise
 	for _, e := range c.Examples {
-		lines = append(lines, fmt.Sprintf("for example: %s, decision %s", cmp.Or(e.User, "a caller without credentials"), e.DecisionID))
+		lines = append(lines, fmt.Sprintf("for example: %s, decision %s", cmp.Or(e.User,
+			"a caller without credentials"), e.DecisionID))
 	}
 	return lines
 }
@@ -291,14 +299,16 @@ func (c Replayed) lines() []string {
 func (r *ReplayReport) CSV() string {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
-	_ = w.Write([]string{"permission", "change", "people", "events", "gains", "loses", "was", "now", "error", "example", "decision"}) // to memory
+	_ = w.Write([]string{"permission", "change", "people", "events", "gains", "loses", "was", "now",
+		"error", "example", "decision"}) // to memory
 	for _, c := range r.Changes {
 		var e ReplayExample
 		if len(c.Examples) > 0 {
 			e = c.Examples[0]
 		}
 		_ = w.Write([]string{
-			plain(c.Permission), string(c.Change), fmt.Sprint(c.People), fmt.Sprint(c.Events), plain(c.GainsInWords), plain(c.LosesInWords),
+			plain(c.Permission), string(c.Change), fmt.Sprint(c.People), fmt.Sprint(c.Events),
+			plain(c.GainsInWords), plain(c.LosesInWords),
 			plain(c.OldInWords), plain(c.NewInWords), plain(c.Error), plain(e.User), plain(e.DecisionID),
 		})
 	}

@@ -53,7 +53,9 @@ type Decider interface {
 type Opened struct{ *offline.Policy }
 
 // Decide is that of [Decider].
-func (o Opened) Decide(ctx context.Context, c decision.Caller, permissions []wire.Permission) ([]*decision.Outcome, error) {
+func (o Opened) Decide(
+	ctx context.Context, c decision.Caller, permissions []wire.Permission,
+) ([]*decision.Outcome, error) {
 	batch, err := o.DecideAll(ctx, c, permissions)
 	return batch.Outcomes, err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/offline"
@@ -40,12 +41,15 @@ func Dial(ctx context.Context, url string) (*Serving, error) {
 func (s *Serving) String() string { return fmt.Sprintf("%s, revision %s", s.url, s.revision) }
 
 // Decide is that of [Decider]. A failure of the policy is told as one of its answer.
-func (s *Serving) Decide(ctx context.Context, c decision.Caller, permissions []wire.Permission) ([]*decision.Outcome, error) {
+func (s *Serving) Decide(
+	ctx context.Context, c decision.Caller, permissions []wire.Permission,
+) ([]*decision.Outcome, error) {
 	outcomes := make([]*decision.Outcome, len(permissions))
 	for i, p := range permissions {
 		var answer struct{ Result any }
 		input := offline.Question{Caller: c, Permission: p}.Input()
-		if err := s.call(ctx, http.MethodPost, "/v1/data/"+s.entrypoint, map[string]any{"input": input}, &answer); err != nil {
+		if err := s.call(ctx, http.MethodPost, "/v1/data/"+s.entrypoint, map[string]any{"input": input},
+			&answer); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Name, err)
 		}
 		outcomes[i] = &decision.Outcome{}
@@ -60,6 +64,9 @@ func (s *Serving) Decide(ctx context.Context, c decision.Caller, permissions []w
 	}
 	return outcomes, nil
 }
+
+// client asks a running stagedoor.
+var client = &http.Client{Timeout: time.Minute}
 
 // maxAnswer is how long an answer may be.
 const maxAnswer = 32 << 20
@@ -76,7 +83,7 @@ func (s *Serving) call(ctx context.Context, method, path string, body, into any)
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func (m *Matrix) anyUnnamed() bool {
 }
 
 // letter names a column.
-func letter(i int) string { return string(rune('A' + i)) }
+func letter(i int) string { return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[i : i+1] }
 
 // String says what was asked, in lines.
 func (a MatrixAbout) String() string {
@@ -185,7 +185,8 @@ func (r Row) names() string {
 func (m *Matrix) CSV() string {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
-	_ = w.Write([]string{"plugin", "permission", "named", "class", "example", "people", "result", "condition"}) // to memory
+	_ = w.Write([]string{"plugin", "permission", "named", "class", "example", "people", "result",
+		"condition"}) // to memory
 	for _, cell := range m.Cells() {
 		for _, c := range cell.Callers {
 			_ = w.Write([]string{

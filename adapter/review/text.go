@@ -196,7 +196,8 @@ func codes(names []string) string {
 }
 
 // escape keeps Markdown and HTML from reading a text of a policy as theirs.
-var escape = strings.NewReplacer(`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "<", "&lt;", ">", "&gt;", "[", `\[`, "]", `\]`,
+var escape = strings.NewReplacer(`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "<", "&lt;", ">", "&gt;",
+	"[", `\[`, "]", `\]`,
 	"|", `\|`, "@", "&#64;").Replace
 
 // GitHub is the report as commands of a GitHub workflow, which shows them beside the

@@ -25,7 +25,9 @@ type May struct {
 // WhoMay answers who can do what a permission is about: with any resource, or with the
 // one that is given. Those who may come first. The errors are those of deciding and of
 // asking rules about the resource.
-func WhoMay(ctx context.Context, p *offline.Policy, permission wire.Permission, resource any, o Options) ([]May, error) {
+func WhoMay(
+	ctx context.Context, p *offline.Policy, permission wire.Permission, resource any, o Options,
+) ([]May, error) {
 	found := make([]May, len(o.Who.List))
 	err := o.each(ctx, func(ctx context.Context, i int) (err error) {
 		found[i], err = o.mayOne(ctx, p, permission, resource, o.Who.List[i])
@@ -46,11 +48,16 @@ func WhoMay(ctx context.Context, p *offline.Policy, permission wire.Permission, 
 		folded = append(folded, m)
 	}
 	order := []string{"ALLOW", "CONDITIONAL", "ERROR", "DENY"}
-	slices.SortStableFunc(folded, func(a, b May) int { return slices.Index(order, a.Result) - slices.Index(order, b.Result) })
+	slices.SortStableFunc(folded, func(a, b May) int {
+		return slices.Index(order,
+			a.Result) - slices.Index(order, b.Result)
+	})
 	return folded, nil
 }
 
-func (o Options) mayOne(ctx context.Context, p *offline.Policy, permission wire.Permission, resource any, class Class) (May, error) {
+func (o Options) mayOne(
+	ctx context.Context, p *offline.Policy, permission wire.Permission, resource any, class Class,
+) (May, error) {
 	outcome, err := p.Decide(ctx, class.Example, permission)
 	if err != nil {
 		return May{}, err
@@ -75,7 +82,9 @@ func (o Options) mayOne(ctx context.Context, p *offline.Policy, permission wire.
 }
 
 // answersFor are what rules say of a resource, or answers under which a condition holds.
-func (o Options) answersFor(ctx context.Context, p *offline.Policy, of *decision.Outcome, resource any) (map[criteria.Rule]bool, error) {
+func (o Options) answersFor(
+	ctx context.Context, p *offline.Policy, of *decision.Outcome, resource any,
+) (map[criteria.Rule]bool, error) {
 	if of.Decision.Result != wire.Conditional {
 		return nil, nil //nolint:nilnil // no rule is asked
 	}

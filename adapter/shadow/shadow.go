@@ -164,7 +164,8 @@ func (s *Shadow) Observe(caller decision.Caller, permissions []wire.Permission, 
 	q := question{caller: caller, permissions: slices.Clone(permissions), batch: batch}
 	for i, p := range q.permissions { // which may lie in the request's body
 		q.permissions[i] = wire.Permission{
-			Name: strings.Clone(p.Name), Action: strings.Clone(p.Action), Resource: p.Resource, ResourceType: strings.Clone(p.ResourceType),
+			Name: strings.Clone(p.Name), Action: strings.Clone(p.Action), Resource: p.Resource,
+			ResourceType: strings.Clone(p.ResourceType),
 		}
 	}
 	select {
@@ -191,7 +192,8 @@ func (s *Shadow) Status() Status {
 		status.Differences[i].Examples = slices.Clone(status.Differences[i].Examples)
 	}
 	slices.SortFunc(status.Differences, func(a, b Difference) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Permission, b.Permission), cmp.Compare(a.Change, b.Change))
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Permission, b.Permission),
+			cmp.Compare(a.Change, b.Change))
 	})
 	return status
 }
@@ -272,7 +274,9 @@ func (s *Shadow) compare(ctx context.Context, candidate Decider, q question) {
 }
 
 // note counts a decision, and keeps an example of one that differs.
-func (s *Shadow) note(c decision.Caller, permission string, change review.Change, before, after *decision.Outcome, err error) {
+func (s *Shadow) note(
+	c decision.Caller, permission string, change review.Change, before, after *decision.Outcome, err error,
+) {
 	if err == nil && change == review.Same {
 		return
 	}
@@ -295,7 +299,8 @@ func (s *Shadow) note(c decision.Caller, permission string, change review.Change
 	s.differences.WithLabelValues(string(change), key.permission).Inc()
 	d := &s.status.Differences[i]
 	d.Count++
-	if len(d.Examples) == mostExamples || slices.ContainsFunc(d.Examples, func(e Example) bool { return e.User == c.User }) {
+	if len(d.Examples) == mostExamples || slices.ContainsFunc(d.Examples,
+		func(e Example) bool { return e.User == c.User }) {
 		return
 	}
 	e := Example{User: c.User, Old: &before.Decision, New: &after.Decision}
@@ -304,7 +309,8 @@ func (s *Shadow) note(c decision.Caller, permission string, change review.Change
 	}
 	d.Examples = append(d.Examples, e)
 	entry := s.log.WithFields(logrus.Fields{
-		"permission": permission, "change": change, "user": c.User, "old": before.Decision.Text(), "new": after.Decision.Text(),
+		"permission": permission, "change": change, "user": c.User, "old": before.Decision.Text(),
+		"new": after.Decision.Text(),
 	})
 	if after.Err != nil {
 		entry = entry.WithField("new", e.Error)
