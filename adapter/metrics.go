@@ -21,6 +21,7 @@ type metrics struct {
 	requests  map[string]map[string]prometheus.Counter // by route and outcome
 	ok        prometheus.Counter                       // of authorize: the one that the hot path counts
 	decisions map[string]*decided                      // by permission
+	others    *decided                                 // of all that have no label of their own
 	stages    map[string]prometheus.Observer
 	plugins   map[string]prometheus.Observer // by id, what their calls took
 	duration  prometheus.Histogram
@@ -121,6 +122,7 @@ func newMetrics(registry *prometheus.Registry, permissions map[string]string) *m
 		m.plugins[plugin] = plugins.WithLabelValues(plugin)
 	}
 	label(other, other)
+	m.others = m.decisions[other]
 	for permission, plugin := range permissions {
 		label(permission, plugin)
 	}
@@ -148,7 +150,7 @@ func (m *metrics) request(route, outcome string, took time.Duration) {
 func (m *metrics) decision(permission string, o *decision.Outcome) {
 	d, known := m.decisions[permission]
 	if !known {
-		d = m.decisions[other]
+		d = m.others
 	}
 	switch {
 	case o.Err != nil:

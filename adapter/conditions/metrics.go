@@ -1,6 +1,9 @@
 package conditions
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sony/gobreaker/v2"
+)
 
 var (
 	breakerDesc = prometheus.NewDesc("stagedoor_plugin_breaker_open",
@@ -30,7 +33,7 @@ func (c *Client) Collect(to chan<- prometheus.Metric) {
 		if _, known := open[id]; !known {
 			open[id] = 0
 		}
-		if p.guard.open() {
+		if p.guard.breaker.State() != gobreaker.StateClosed { // also while one call tries again
 			open[id] = 1
 		}
 		waiting[id] += p.guard.line.Waiting()
