@@ -56,7 +56,7 @@ func (s *Server) AdminHandler() http.Handler {
 	if s.shadow != nil {
 		get("/shadow", s.operators(func(w http.ResponseWriter, _ *http.Request) error { return writeValue(w, s.shadow.Status()) }))
 	}
-	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
+	router.Handle("/metrics", promhttp.HandlerFor(bounded(s.registry), promhttp.HandlerOpts{})).Methods(http.MethodGet)
 	if s.options.Admin.Data {
 		data := routed(atData, s.operators(s.withOperatorBody(s.admitted(s.data))), writeOPAError)
 		router.Handle("/v1/data/{entrypoint:.+}", data).Methods(http.MethodPost)
