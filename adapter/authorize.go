@@ -322,6 +322,9 @@ func unrecordedError(err error) error {
 // undecided is the public error of a batch that the policy did not look at.
 func undecided(err error) error {
 	switch {
+	case errors.Is(err, decision.ErrTooLarge):
+		return wire.PayloadTooLargeError("the decisions have more bytes than an answer may have " +
+			"(stagedoor.limits.answer): ask about fewer permissions at a time")
 	case errors.Is(err, supply.ErrNoPolicy), errors.Is(err, supply.ErrStale):
 		return wire.ServiceUnavailableError(1, "No current permission policy is active").Because(err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

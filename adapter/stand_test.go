@@ -115,6 +115,32 @@ func TestLargeAnswers(t *testing.T) {
 	}
 }
 
+// Decisions that are larger than an answer may be are not made to the end.
+func TestLargeDecisions(t *testing.T) {
+	site := newSite(t, siteOptions{policyDir: writeBundle(t, map[string]string{".manifest": manifest("1", "p"), "p.rego": `package p
+
+# METADATA
+# entrypoint: true
+decision := {
+	"result": "CONDITIONAL", "pluginId": "other", "resourceType": "todo-item",
+	"conditions": {"rule": "HAS_STATUS", "resourceType": "todo-item", "params": {"statuses": [concat("", [s | some n in numbers.range(1, 4096); s := "0123456789abcdef"])]}},
+} if startswith(input.permission.name, "large")
+`})})
+	token, err := site.backstage.PluginToken(alice)
+	check(t, err)
+	items := make([]string, 1000)
+	for n := range items {
+		items[n] = fmt.Sprintf(`{"id":"1","permission":{"type":"resource","name":"large.%d","attributes":{},"resourceType":"todo-item"}}`, n)
+	}
+	status, body := site.post(t, token, `{"items":[`+strings.Join(items, ",")+`]}`)
+	if status != http.StatusRequestEntityTooLarge || !strings.Contains(body, "stagedoor.limits.answer") {
+		t.Errorf("%d %.300s", status, body)
+	}
+	if status, body = site.post(t, token, `{"items":[`+strings.Join(items[:100], ",")+`]}`); status != http.StatusOK {
+		t.Errorf("%d %.300s", status, body)
+	}
+}
+
 // Clients that do not read what they asked for hold no slot: others are answered.
 func TestClientsThatDoNotRead(t *testing.T) {
 	const slots, clients = 10, 15

@@ -194,7 +194,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		Entrypoint: strings.Trim(s.Policy.Entrypoint, "/"),
 		Supply:     supply.Options{Path: s.Policy.Path, MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail"},
 		OPA:        opa.Options{Config: opaConfig, AuditRequired: s.Audit.Required},
-		Engine:     engine.Options{Decision: s.Limits.Decision},
+		Engine:     engine.Options{Decision: s.Limits.Decision, Answer: int64(s.Limits.Answer)},
 		Audit:      audit.Options{Required: s.Audit.Required, Callers: s.Audit.Callers},
 	}
 	if of := s.Policy.Shadow; of != nil {

@@ -52,7 +52,7 @@ func TestDefaults(t *testing.T) {
 		AdminData: true, ShutdownDelay: 5 * time.Second, BasePath: "/api/permission",
 		Body: 10 << 20, Items: 10_000, InFlight: 1024, Answer: 32 << 20, FromMetadata: true, LogLevel: logrus.InfoLevel,
 		Discovery:  discovery.Options{BaseURL: "http://127.0.0.1:7007"},
-		Engine:     engine.Options{Decision: time.Second},
+		Engine:     engine.Options{Decision: time.Second, Answer: 32 << 20},
 		Conditions: conditions.Options{Timeout: 10 * time.Second},
 	}
 	want.Identity.UserInfoTTL = 5 * time.Second
@@ -115,7 +115,7 @@ opa:
 			Config: []byte(`{"decision_logs":{"service":"s"},` +
 				`"services":{"s":{"credentials":{"bearer":{"token":"${literal}"}},"url":"http://logs"}}}`),
 		},
-		Engine: engine.Options{Decision: 250 * time.Millisecond},
+		Engine: engine.Options{Decision: 250 * time.Millisecond, Answer: 32 << 20},
 		Audit:  audit.Options{Required: true, Callers: true},
 		Remote: &remote.Options{
 			Entrypoint: "a/b", Decision: 250 * time.Millisecond, URL: "http://opa", Token: "s3cret", Parallel: 3,

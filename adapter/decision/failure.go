@@ -1,6 +1,14 @@
 package decision
 
-import "github.com/stagedoor/stagedoor/adapter/peer"
+import (
+	"errors"
+
+	"github.com/stagedoor/stagedoor/adapter/peer"
+)
+
+// ErrTooLarge is that the decisions of a batch are larger than an answer may be. They
+// are not made to the end, as they would take memory for nothing.
+var ErrTooLarge = errors.New("the decisions are larger than an answer may be")
 
 // Failure is a decision that the policy did not come to: it erred, answered a
 // shape that means nothing, or overran its deadline. It never allows; the

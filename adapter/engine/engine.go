@@ -30,6 +30,9 @@ type Options struct {
 	// Decision is how long one decision may take (stagedoor.limits.decision); one
 	// second by default.
 	Decision time.Duration
+	// Answer is how many bytes the different decisions of a batch may have as JSON, as
+	// many as an answer may have (stagedoor.limits.answer); 0 is no limit.
+	Answer int64
 	// Caching is what builtins may keep between decisions (opa.caching); nil is OPA's
 	// own default.
 	Caching *cache.Config
@@ -101,7 +104,7 @@ func (e *Engine) Close() { e.stop() }
 // Decide answers every permission for the caller, in order, all by the same
 // policy. Equal permissions are decided once, and decisions of a deterministic
 // policy are remembered. What fails for one item is in its Outcome; the error is
-// for the whole batch: why no policy serves, or the context's.
+// for the whole batch: why no policy serves, [decision.ErrTooLarge], or the context's.
 func (e *Engine) Decide(ctx context.Context, caller decision.Caller, permissions []wire.Permission) (decision.Batch, error) {
 	s, err := e.serving()
 	if err != nil {
@@ -115,6 +118,7 @@ func (e *Engine) Decide(ctx context.Context, caller decision.Caller, permissions
 	}
 	outcomes := make([]*decision.Outcome, len(permissions))
 	var decided map[question]*decision.Outcome
+	size := int64(0)
 	for i, p := range permissions {
 		of := questionOf(s, p)
 		if outcomes[i] = known.outcome(of); outcomes[i] != nil {
@@ -132,6 +136,9 @@ func (e *Engine) Decide(ctx context.Context, caller decision.Caller, permissions
 		}
 		outcome := e.ask(ctx, s, &w, key, of, p)
 		outcomes[i], decided[of] = outcome, outcome
+		if size += int64(len(outcome.Decision.Text())); e.options.Answer > 0 && size > e.options.Answer {
+			return decision.Batch{}, decision.ErrTooLarge
+		}
 	}
 	// A failure because the request ran out is the request's.
 	if err := ctx.Err(); err != nil {
