@@ -82,7 +82,7 @@ var mayImport = map[string][]string{
 		"adapter/inventory",
 		"adapter/migrate",
 		"adapter/offline",
-		"adapter/opa",
+		"adapter/opa", "adapter/peer",
 		"adapter/remote",
 		"adapter/review",
 		"adapter/sample",

@@ -30,9 +30,11 @@ func (a *asked) flags(cmd *cobra.Command) {
 		"the `references` through which the caller owns things; the caller's own where this is not given")
 	f.StringVar(&a.actor, "actor", "", "the `plugin` that asks on the caller's behalf, such as plugin:catalog")
 	f.BoolVar(&a.signedOut, "signed-out", false, "the caller is nobody")
-	f.StringVar(&a.permission, "permission", "", "the `name` of the permission, or the permission as JSON; else standard input says what is asked")
+	f.StringVar(&a.permission, "permission", "",
+		"the `name` of the permission, or the permission as JSON; else standard input says what is asked")
 	f.StringVar(&a.resource, "resource", "", "a `file` with the resource, in YAML or JSON")
-	f.StringVar(&a.inventory, "inventory", "", "the `directory` that says which permissions there are; the stock ones where this is not given")
+	f.StringVar(&a.inventory, "inventory", "",
+		"the `directory` that says which permissions there are; the stock ones where this is not given")
 }
 
 // loadInventory reads an inventory; the stock one where no directory is named.
@@ -109,7 +111,8 @@ func readPermission(text string, known *inventory.Inventory) (wire.Permission, e
 	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
 		return offline.FindPermission(known, text)
 	}
-	item, err := json.Marshal(map[string]any{"items": []any{map[string]any{"id": "0", "permission": json.RawMessage(text)}}})
+	asked := map[string]any{"id": "0", "permission": json.RawMessage(text)}
+	item, err := json.Marshal(map[string]any{"items": []any{asked}})
 	if err != nil {
 		return wire.Permission{}, err
 	}

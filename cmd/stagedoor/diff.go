@@ -55,10 +55,12 @@ func newDiff() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.against, "against", "", "the `URL` of the admin address of a running stagedoor, whose policy is OLD")
-	f.StringVar(&d.inventory, "inventory", "", "the `directory` that says which permissions, people and entities there are")
+	f.StringVar(&d.inventory, "inventory", "",
+		"the `directory` that says which permissions, people and entities there are")
 	f.StringVar(&d.entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
 	f.StringVar(&d.format, "format", "text", strings.Join(diffFormats, ", "))
-	f.StringVar(&d.failOn, "fail-on", "breaks,wider,other", "the `changes` for which the exit code is 1: breaks, wider, narrower, other, or none")
+	f.StringVar(&d.failOn, "fail-on", "breaks,wider,other",
+		"the `changes` for which the exit code is 1: breaks, wider, narrower, other, or none")
 	return cmd
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/adapter/words"
 )
@@ -96,7 +97,9 @@ func askPolicy(ctx context.Context, path, entrypoint string, questions []offline
 		if err != nil {
 			return nil, err
 		}
-		a := answered{Policy: path, Revision: p.Revision(), Entrypoint: p.Entrypoint(), Input: q.Input(), Reason: outcome.Reason}
+		a := answered{
+			Policy: path, Revision: p.Revision(), Entrypoint: p.Entrypoint(), Input: q.Input(), Reason: outcome.Reason,
+		}
 		for _, excluded := range outcome.Excluded {
 			a.Excluded = append(a.Excluded, excluded.Error())
 		}
@@ -154,7 +157,8 @@ func askServer(ctx context.Context, url string, questions []offline.Question) ([
 		}
 		a := answered{Policy: url, Revision: status.Revision, Entrypoint: status.Entrypoint, Input: q.Input()}
 		var answer struct{ Result any }
-		if err := call(ctx, http.MethodPost, url+"/v1/data/"+status.Entrypoint, map[string]any{"input": q.Input()}, &answer); err != nil {
+		place, question := url+"/v1/data/"+status.Entrypoint, map[string]any{"input": q.Input()}
+		if err := call(ctx, http.MethodPost, place, question, &answer); err != nil {
 			a.Error = err.Error()
 		} else if d, _, err := wire.ParseDecision(answer.Result); err != nil {
 			return nil, err
@@ -179,7 +183,7 @@ func call(ctx context.Context, method, url string, body, into any) error {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := peer.NewClient(peer.NewTransport(peer.Options{})).Do(request)
 	if err != nil {
 		return err
 	}

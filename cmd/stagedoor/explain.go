@@ -20,7 +20,8 @@ func newExplain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain PATH",
 		Short: "Why a policy decides so, and the smallest change that would turn it",
-		Long: "Explain tells which of the author's rules held, which did not and which depend on the resource, which of them\n" +
+		Long: "Explain tells which of the author's rules held, which did not and which depend on the resource, " +
+			"which of them\n" +
 			"decided, and from which rule each part of a condition comes. It ends with the smallest change that would turn\n" +
 			"the answer, which it has decided before. It asks as eval does.",
 		Example: "  stagedoor explain policy --user user:default/ann --permission catalog.entity.delete --resource shop.yaml",
@@ -47,7 +48,8 @@ func newExplain() *cobra.Command {
 }
 
 func explainAll(
-	ctx context.Context, w io.Writer, path, entrypoint, format string, questions []offline.Question, known *inventory.Inventory,
+	ctx context.Context, w io.Writer, path, entrypoint, format string, questions []offline.Question,
+	known *inventory.Inventory,
 ) (err error) {
 	p, err := offline.Open(ctx, path, offline.Options{Entrypoint: entrypoint})
 	if err != nil {

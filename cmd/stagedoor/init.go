@@ -24,7 +24,8 @@ func newInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init DIR",
 		Short: "Write a policy to start from, with tests, a decision table and CI",
-		Long: "Init writes a folder that serves, tests and checks at once: a bundle with its tests and a decision table, CI for\n" +
+		Long: "Init writes a folder that serves, tests and checks at once: " +
+			"a bundle with its tests and a decision table, CI for\n" +
 			"GitHub Actions and GitLab, and a hook for git. The folder is meant as the root of a repository.",
 		Example: "  stagedoor init --from default policy",
 		Args:    cobra.ExactArgs(1),
@@ -46,7 +47,8 @@ func newInit() *cobra.Command {
 					return err
 				}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: the policy %s; try `stagedoor test %s` and `stagedoor check %s`\n", dir, from, dir, dir)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(),
+				"%s: the policy %s; try `stagedoor test %s` and `stagedoor check %s`\n", dir, from, dir, dir)
 			return err
 		},
 	}

@@ -25,7 +25,8 @@ func newMatrix() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "matrix PATH",
 		Short: "Who may do what by a policy",
-		Long: "Matrix decides every permission of the inventory for every class of callers: ALLOW, DENY, or a condition in\n" +
+		Long: "Matrix decides every permission of the inventory for every class of callers: " +
+			"ALLOW, DENY, or a condition in\n" +
 			"words. What is equal is told once, and a mark shows the permissions that no rule names. With --who it answers\n" +
 			"the question the other way round: who can do this, and by which rule.",
 		Example: "  stagedoor matrix policy --format html > who.html\n" +

@@ -23,7 +23,8 @@ func limitMemory(log *logrus.Entry) {
 	}
 	if limit := cgroupLimit(os.DirFS("/")); limit > 0 {
 		debug.SetMemoryLimit(limit / 10 * 9)
-		log.WithField("bytes", limit/10*9).Info("the memory limit is nine tenths of the control group's; GOMEMLIMIT overrides it")
+		log.WithField("bytes", limit/10*9).
+			Info("the memory limit is nine tenths of the control group's; GOMEMLIMIT overrides it")
 	}
 }
 

@@ -51,7 +51,7 @@ func TestSentences(t *testing.T) {
 }
 
 var (
-	fences    = regexp.MustCompile("(?ms)^```.*?^```")
+	fences    = regexp.MustCompile("(?s)(?:^|\n)```.*?\n```")
 	blankLine = regexp.MustCompile(`\n[ \t]*\n`)
 	listItem  = regexp.MustCompile(`(?m)^ *([-*]|\d+\.) `)
 	sentence  = regexp.MustCompile(`(.*?[.!?][)*"”]*)(?: |$)|(.+)$`)

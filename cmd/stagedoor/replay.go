@@ -24,8 +24,10 @@ func newReplay() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay LOG... --policy PATH",
 		Short: "Decide a decision log again by another policy",
-		Long: "Replay decides every distinct question of decision logs by a policy, and compares the answers with those of\n" +
-			"the log. A LOG has OPA's events, one after the other or in arrays, plain or packed by gzip; - is standard input.\n" +
+		Long: "Replay decides every distinct question of decision logs by a policy, " +
+			"and compares the answers with those of\n" +
+			"the log. A LOG has OPA's events, one after the other or in arrays, plain or packed by gzip; " +
+			"- is standard input.\n" +
 			"What cannot be decided again is counted with its reason. Where that is most of the log, the exit code is 2.",
 		Example: "  stagedoor replay decisions.jsonl.gz --policy policy --inventory inventory",
 		Args:    cobra.MinimumNArgs(1),
@@ -70,7 +72,8 @@ func newReplay() *cobra.Command {
 	f.StringVar(&r.inventory, "inventory", "", "the `directory` with the people, whose claims a log does not tell")
 	f.StringVar(&r.entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
 	f.StringVar(&r.format, "format", "text", strings.Join(replayFormats, ", "))
-	f.StringVar(&r.failOn, "fail-on", "breaks,wider,other", "the `changes` for which the exit code is 1: breaks, wider, narrower, other, or none")
+	f.StringVar(&r.failOn, "fail-on", "breaks,wider,other",
+		"the `changes` for which the exit code is 1: breaks, wider, narrower, other, or none")
 	return cmd
 }
 
@@ -105,7 +108,7 @@ func readLog(ctx context.Context, into *review.Log, stdin io.Reader, name string
 	if name == "-" {
 		return into.Read(ctx, stdin)
 	}
-	file, err := os.Open(name) //nolint:gosec // the user names it
+	file, err := os.Open(name)
 	if err != nil {
 		return err
 	}

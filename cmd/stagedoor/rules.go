@@ -19,14 +19,16 @@ func newRules() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "export DIR",
 		Short: "Write the rule library and the schemas as a bundle, for opa test, check, eval and build",
-		Long: "Export writes the rule library and the schemas below DIR. With its .manifest DIR is a bundle, so that stock\n" +
+		Long: "Export writes the rule library and the schemas below DIR. " +
+			"With its .manifest DIR is a bundle, so that stock\n" +
 			"`opa build -b DIR POLICY` makes one of the library and a policy, which can be signed and served as any other.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := export(rego.Files, args[0]); err != nil {
 				return err
 			}
-			return os.WriteFile(filepath.Join(args[0], ".manifest"), []byte(rego.Manifest()), 0o644) //nolint:gosec // it is public text
+			manifest := filepath.Join(args[0], ".manifest")
+			return os.WriteFile(manifest, []byte(rego.Manifest()), 0o644) //nolint:gosec // it is public text
 		},
 	})
 	return cmd

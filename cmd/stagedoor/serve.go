@@ -141,8 +141,9 @@ func build(
 	}
 	s := adapter.New(adapter.Options{
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
-		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata, Permissions: asks.Owners, Profiles: c.Profiles,
-		CORS: c.CORS, Version: version(),
+		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata, Permissions: asks.Owners,
+		Profiles: c.Profiles,
+		CORS:     c.CORS, Version: version(),
 		Admin: adapter.AdminOptions{Token: c.AdminToken, Data: c.AdminData},
 	}, parts)
 	started.simple(s.Close)
@@ -227,7 +228,9 @@ func startShadow(c *config.Config, log *logrus.Entry, registry prometheus.Regist
 
 // openCandidate opens a policy as the one that serves is opened, beside it. It is watched
 // too, and what is refused later leaves it deciding by the last good one.
-func openCandidate(ctx context.Context, c *config.Config, vetter *vetted.Vetter, log *logrus.Entry) (_ *shadow.Candidate, err error) {
+func openCandidate(
+	ctx context.Context, c *config.Config, vetter *vetted.Vetter, log *logrus.Entry,
+) (_ *shadow.Candidate, err error) {
 	var started closers
 	defer func() {
 		if err != nil {

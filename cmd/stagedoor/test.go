@@ -68,7 +68,8 @@ func newTest() *cobra.Command {
 	f.Float64Var(&threshold, "threshold", 0, "fail below this coverage, in `percent`")
 	f.DurationVar(&o.Timeout, "timeout", 0, "how long one test may take (5s)")
 	f.StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
-	f.StringVar(&known, "inventory", "", "the `directory` that says which permissions there are; the stock ones where this is not given")
+	f.StringVar(&known, "inventory", "",
+		"the `directory` that says which permissions there are; the stock ones where this is not given")
 	f.StringVar(&format, "format", "text", "text, json, junit or github")
 	return cmd
 }

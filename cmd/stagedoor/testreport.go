@@ -77,7 +77,8 @@ func (r testRun) pretty() ([]byte, error) {
 		}
 		for _, t := range p.Tests {
 			if r.verbose || !t.Passed() || t.Note != "" {
-				fmt.Fprintf(&b, "%s.%s: %s (%s)\n", t.Package, t.Name, strings.ToUpper(string(t.Status)), t.Duration.Round(time.Microsecond))
+				fmt.Fprintf(&b, "%s.%s: %s (%s)\n",
+					t.Package, t.Name, strings.ToUpper(string(t.Status)), t.Duration.Round(time.Microsecond))
 			}
 			for _, f := range t.Findings {
 				fmt.Fprintf(&b, "  %s:%d:%d: error: %s [%s]\n", f.File, f.Line, f.Column, f.Text, f.Code)
@@ -193,13 +194,18 @@ func (r testRun) junit() ([]byte, error) {
 				Errors: []junitFailure{{Message: "must not serve", Type: "refused", Text: p.Refused}}})
 		}
 		for _, t := range p.Tests {
-			c := junitCase{Name: t.Name, Class: t.Package, File: t.File, Line: t.Line, Time: seconds(t.Duration), SystemOut: t.Note + t.Output}
+			c := junitCase{
+				Name: t.Name, Class: t.Package, File: t.File, Line: t.Line, Time: seconds(t.Duration),
+				SystemOut: t.Note + t.Output,
+			}
 			spent += t.Duration
 			if t.Status == tests.Skip {
 				c.Skipped = &struct{}{}
 			}
 			for _, f := range t.Findings {
-				told := junitFailure{Message: f.Text, Type: f.Code, Text: fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text)}
+				told := junitFailure{
+					Message: f.Text, Type: f.Code, Text: fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text),
+				}
 				if t.Status == tests.Error {
 					c.Errors = append(c.Errors, told)
 				} else {
@@ -209,8 +215,11 @@ func (r testRun) junit() ([]byte, error) {
 			s.add(c)
 		}
 		if r.tooLittle(p) {
-			s.add(junitCase{Name: "coverage", Class: p.Path, Time: seconds(0), Failures: []junitFailure{{
-				Message: fmt.Sprintf("coverage %.1f %%, below the threshold of %g %%", p.Coverage.Coverage, r.threshold), Type: "coverage"}}})
+			message := fmt.Sprintf("coverage %.1f %%, below the threshold of %g %%", p.Coverage.Coverage, r.threshold)
+			s.add(junitCase{
+				Name: "coverage", Class: p.Path, Time: seconds(0),
+				Failures: []junitFailure{{Message: message, Type: "coverage"}},
+			})
 		}
 		s.Time = seconds(spent)
 		total += spent
