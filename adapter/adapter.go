@@ -122,8 +122,9 @@ func New(o Options, p Parts) *Server {
 	o.BasePath = strings.TrimRight("/"+strings.Trim(o.BasePath, "/"), "/")
 	p.Registry.MustRegister(p.Identity, p.Conditions)
 	s := &Server{
-		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions, audit: p.Audit, shadow: p.Shadow,
-		log: p.Log, registry: p.Registry, tracer: p.Tracer, metrics: newMetrics(p.Registry, o.Permissions),
+		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions,
+		audit: p.Audit, shadow: p.Shadow, log: p.Log,
+		registry: p.Registry, tracer: p.Tracer, metrics: newMetrics(p.Registry, o.Permissions),
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
 	p.Registry.MustRegister(s)

@@ -54,7 +54,9 @@ func (s *Server) AdminHandler() http.Handler {
 	get("/version", s.version)
 	get("/status", s.status)
 	if s.shadow != nil {
-		get("/shadow", s.operators(func(w http.ResponseWriter, _ *http.Request) error { return writeValue(w, s.shadow.Status()) }))
+		get("/shadow", s.operators(func(w http.ResponseWriter, _ *http.Request) error {
+			return writeValue(w, s.shadow.Status())
+		}))
 	}
 	router.Handle("/metrics", promhttp.HandlerFor(bounded(s.registry), promhttp.HandlerOpts{})).Methods(http.MethodGet)
 	if s.options.Admin.Data {

@@ -316,7 +316,8 @@ func (s *Server) refusedConditions(ctx context.Context, caller identity.Caller, 
 
 // unrecordedError is the public error of a decision that had to be recorded.
 func unrecordedError(err error) error {
-	return wire.ServiceUnavailableError(1, "The decision could not be recorded").Because(fmt.Errorf("%w: %w", errUnrecorded, err))
+	cause := fmt.Errorf("%w: %w", errUnrecorded, err)
+	return wire.ServiceUnavailableError(1, "The decision could not be recorded").Because(cause)
 }
 
 // undecided is the public error of a batch that the policy did not look at.

@@ -73,7 +73,8 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 		return undecided(err)
 	}
 	if e.Error != "" { // which is for the log alone
-		s.log.WithField("error", peer.WithoutSecrets(e.Error)).WithField("request_id", x.id).Warn("the policy fails where it is explained")
+		s.log.WithField("error", peer.WithoutSecrets(e.Error)).WithField("request_id", x.id).
+			Warn("the policy fails where it is explained")
 		e.Error = "The permission policy failed"
 	}
 	return writeValue(w, e)

@@ -89,13 +89,15 @@ func newMetrics(registry *prometheus.Registry, permissions map[string]string) *m
 	}, []string{"route", "outcome"})
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "stagedoor_decisions_total",
-		Help: "Decisions of the policy by permission, of those in the inventory, and by result: allow, deny, conditional or failed.",
+		Help: "Decisions of the policy by permission, of those in the inventory, " +
+			"and by result: allow, deny, conditional or failed.",
 	}, []string{"permission", "result"})
 	stages := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "stagedoor_stage_duration_seconds", Help: "How long the steps of authorize requests took.", Buckets: buckets,
 	}, []string{"stage"})
 	plugins := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "stagedoor_plugin_duration_seconds", Help: "How long plugins took to apply conditions, for a request.", Buckets: buckets,
+		Name: "stagedoor_plugin_duration_seconds", Help: "How long plugins took to apply conditions, for a request.",
+		Buckets: buckets,
 	}, []string{"plugin"})
 	m := &metrics{
 		requests: map[string]map[string]prometheus.Counter{}, decisions: map[string]*decided{},
@@ -117,7 +119,8 @@ func newMetrics(registry *prometheus.Registry, permissions map[string]string) *m
 	label := func(permission, plugin string) {
 		m.decisions[permission] = &decided{
 			allow: decisions.WithLabelValues(permission, "allow"), deny: decisions.WithLabelValues(permission, "deny"),
-			conditional: decisions.WithLabelValues(permission, "conditional"), failed: decisions.WithLabelValues(permission, "failed"),
+			conditional: decisions.WithLabelValues(permission, "conditional"),
+			failed:      decisions.WithLabelValues(permission, "failed"),
 		}
 		m.plugins[plugin] = plugins.WithLabelValues(plugin)
 	}
@@ -240,15 +243,21 @@ func outcomeOf(err error, status int) string {
 
 var (
 	inFlightDesc = prometheus.NewDesc("stagedoor_requests_in_flight", "Requests that are worked on.", nil, nil)
-	slotsDesc    = prometheus.NewDesc("stagedoor_requests_in_flight_limit", "How many may be (stagedoor.limits.inFlight).", nil, nil)
-	askingDesc   = prometheus.NewDesc("stagedoor_requests_waiting", "Requests that wait for user info or metadata.", nil, nil)
-	memoryDesc   = prometheus.NewDesc("stagedoor_memory_bytes", "Bytes of bodies and answers that requests hold, by part.", []string{"part"}, nil)
-	limitDesc    = prometheus.NewDesc("stagedoor_memory_limit_bytes", "How many they may hold.", []string{"part"}, nil)
-	buildDesc    = prometheus.NewDesc("stagedoor_build_info", "The version of stagedoor and Go.", []string{"version", "go"}, nil)
-	policyDesc   = prometheus.NewDesc("stagedoor_policy_info", "The policy that serves.", []string{"revision", "entrypoint"}, nil)
-	readyDesc    = prometheus.NewDesc("stagedoor_policy_ready", "Whether requests can be decided: 1 or 0.", nil, nil)
-	sinceDesc    = prometheus.NewDesc("stagedoor_policy_activated_timestamp_seconds", "When the policy that serves was activated.", nil, nil)
-	newestDesc   = prometheus.NewDesc("stagedoor_policy_confirmed_timestamp_seconds",
+	slotsDesc    = prometheus.NewDesc("stagedoor_requests_in_flight_limit",
+		"How many may be (stagedoor.limits.inFlight).", nil, nil)
+	askingDesc = prometheus.NewDesc("stagedoor_requests_waiting",
+		"Requests that wait for user info or metadata.", nil, nil)
+	memoryDesc = prometheus.NewDesc("stagedoor_memory_bytes",
+		"Bytes of bodies and answers that requests hold, by part.", []string{"part"}, nil)
+	limitDesc = prometheus.NewDesc("stagedoor_memory_limit_bytes", "How many they may hold.", []string{"part"}, nil)
+	buildDesc = prometheus.NewDesc("stagedoor_build_info",
+		"The version of stagedoor and Go.", []string{"version", "go"}, nil)
+	policyDesc = prometheus.NewDesc("stagedoor_policy_info",
+		"The policy that serves.", []string{"revision", "entrypoint"}, nil)
+	readyDesc = prometheus.NewDesc("stagedoor_policy_ready", "Whether requests can be decided: 1 or 0.", nil, nil)
+	sinceDesc = prometheus.NewDesc("stagedoor_policy_activated_timestamp_seconds",
+		"When the policy that serves was activated.", nil, nil)
+	newestDesc = prometheus.NewDesc("stagedoor_policy_confirmed_timestamp_seconds",
 		"When the policy was last known to be the newest.", nil, nil)
 	refusedDesc = prometheus.NewDesc("stagedoor_policy_refused",
 		"Bundles and folders whose newest policy could not be had or must not serve, by name.", []string{"bundle"}, nil)

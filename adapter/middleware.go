@@ -61,7 +61,8 @@ func (s *Server) logDenied(x *exchange) {
 		entry := s.logOf(x).WithError(d.err).WithFields(logrus.Fields{
 			"permission": peer.Path(d.permission), "items": d.items, "revision": x.revision, "caller": kindOf(x.caller),
 		})
-		s.sampler.log(entry, logrus.WarnLevel, "denied"+d.err.Error(), "denied because of a failure, of which this is the first")
+		s.sampler.log(entry, logrus.WarnLevel, "denied"+d.err.Error(),
+			"denied because of a failure, of which this is the first")
 	}
 }
 

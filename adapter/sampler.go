@@ -74,7 +74,8 @@ func (s *sampler) flush() {
 	s.mu.Unlock()
 	for _, one := range seen {
 		if one.missed > 0 {
-			one.entry.WithField("more", one.missed).Log(one.level, one.text+"; as many more like this, of which this is the last")
+			one.entry.WithField("more", one.missed).
+				Log(one.level, one.text+"; as many more like this, of which this is the last")
 		}
 	}
 }

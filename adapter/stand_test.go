@@ -153,7 +153,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 	for range clients {
 		connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", at.Host)
 		check(t, err)
-		defer connection.Close()
+		t.Cleanup(func() { connection.Close() })
 		var request bytes.Buffer
 		fmt.Fprintf(&request, "POST %s/authorize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
 			"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", at.Path, token, len(body), body)
@@ -181,7 +181,7 @@ func TestOperatorsBodies(t *testing.T) {
 	for range 40 {
 		connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", at.Host)
 		check(t, err)
-		defer connection.Close()
+		t.Cleanup(func() { connection.Close() })
 		_, err = fmt.Fprintf(connection, "POST /v1/data/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", 10<<20)
 		check(t, err)
 		check(t, connection.SetReadDeadline(time.Now().Add(200*time.Millisecond)))

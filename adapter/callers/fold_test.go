@@ -82,7 +82,8 @@ func TestFolder(t *testing.T) {
 			if got := f.Key(test.a) == f.Key(test.b); got != test.alike {
 				t.Errorf("alike: %v", got)
 			}
-			if f.Key(test.a) != f.Key(test.a) || f.Key(test.a) == f.Key(decision.Caller{Anonymous: true}) {
+			key, again := f.Key(test.a), f.Key(test.a)
+			if key != again || key == f.Key(decision.Caller{Anonymous: true}) {
 				t.Error("keys")
 			}
 		})

@@ -62,7 +62,9 @@ func (g *guard) open() bool { return g.breaker.State() == gobreaker.StateOpen }
 
 // pass makes a call when it is its turn, unless the plugin is left alone.
 func (g *guard) pass(ctx context.Context, pluginID string, of fair.Party, call func() error) error {
-	alone := &UnavailableError{PluginID: pluginID, RetryAfter: breakerPause, Cause: errors.New("its circuit breaker is open")}
+	alone := &UnavailableError{
+		PluginID: pluginID, RetryAfter: breakerPause, Cause: errors.New("its circuit breaker is open"),
+	}
 	if g.open() { // rather than in the end of the line
 		return alone
 	}

@@ -179,7 +179,8 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		ShutdownDelay: time.Duration(d.Backend.Lifecycle.ServerShutdownDelay),
 		BasePath:      s.BasePath, CORS: d.Backend.CORS.options(),
 		Body: int64(s.Limits.Body), Items: s.Limits.Items, InFlight: int64(s.Limits.InFlight),
-		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory), FromMetadata: s.Permissions.FromMetadata, Profiles: s.Admin.Pprof,
+		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory),
+		FromMetadata: s.Permissions.FromMetadata, Profiles: s.Admin.Pprof,
 		DenyOnError: s.Policy.OnError == "deny",
 		Discovery:   discovery.Options{BaseURL: d.Backend.BaseURL},
 		Identity: identity.Options{

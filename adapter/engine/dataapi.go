@@ -23,7 +23,7 @@ import (
 func (e *Engine) DecideDocument(ctx context.Context, document map[string]any) (decision.Batch, wire.Permission, error) {
 	p := statedPermission(document)
 	s, err := e.serving()
-	if err = cmp.Or(err, ctx.Err()); err != nil {
+	if err := cmp.Or(err, ctx.Err()); err != nil {
 		return decision.Batch{}, p, err
 	}
 	members := maps.Clone(document)

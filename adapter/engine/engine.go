@@ -105,7 +105,9 @@ func (e *Engine) Close() { e.stop() }
 // policy. Equal permissions are decided once, and decisions of a deterministic
 // policy are remembered. What fails for one item is in its Outcome; the error is
 // for the whole batch: why no policy serves, [decision.ErrTooLarge], or the context's.
-func (e *Engine) Decide(ctx context.Context, caller decision.Caller, permissions []wire.Permission) (decision.Batch, error) {
+func (e *Engine) Decide(
+	ctx context.Context, caller decision.Caller, permissions []wire.Permission,
+) (decision.Batch, error) {
 	s, err := e.serving()
 	if err != nil {
 		return decision.Batch{}, err

@@ -44,10 +44,10 @@ func newTurns() *turns { return &turns{free: runtime.GOMAXPROCS(0)} }
 type turn struct {
 	of      *turns
 	caller  string
-	limit   time.Duration // of running
-	waits   bool          // for others, such as http.send, and so takes no turn
-	expired func()        // is called once where the limit is reached
-	ctx     context.Context
+	limit   time.Duration   // of running
+	waits   bool            // for others, such as http.send, and so takes no turn
+	expired func()          // is called once where the limit is reached
+	ctx     context.Context //nolint:containedctx // it is what the turn ends with
 	stop    context.CancelCauseFunc
 	unhook  func() bool // keeps the end of ctx from setting due
 	due     atomic.Bool // Cancelled has something to look at
@@ -66,7 +66,9 @@ type turn struct {
 // begin waits for the first turn of an evaluation for the caller, which is over with
 // ctx, or when it has run for the limit. The error is that of the context. Without
 // one, end must be called.
-func (ts *turns) begin(ctx context.Context, caller string, limit time.Duration, waits bool, expired func()) (*turn, error) {
+func (ts *turns) begin(
+	ctx context.Context, caller string, limit time.Duration, waits bool, expired func(),
+) (*turn, error) {
 	t := &turn{of: ts, caller: caller, limit: limit, waits: waits, expired: expired, granted: make(chan struct{}, 1)}
 	t.ctx, t.stop = context.WithCancelCause(ctx)
 	ts.mutex.Lock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -185,7 +186,7 @@ func TestTimeOfOthersDoesNotCount(t *testing.T) {
 		var group sync.WaitGroup
 		for n := range 4 {
 			group.Go(func() {
-				turn, err := ts.begin(t.Context(), fmt.Sprint(n), time.Second, false, func() { t.Error("its time is over") })
+				turn, err := ts.begin(t.Context(), strconv.Itoa(n), time.Second, false, func() { t.Error("its time is over") })
 				if err != nil {
 					t.Error(err)
 					return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -220,7 +221,7 @@ func TestLineKeepsCount(t *testing.T) {
 	now := 0
 	for n := range 60 {
 		all.Go(func() {
-			p := party(fmt.Sprint(n%3), fmt.Sprint(n%7))
+			p := party(strconv.Itoa(n%3), strconv.Itoa(n%7))
 			for i := range 200 {
 				ctx, cancel := context.WithCancel(t.Context())
 				if (n+i)%3 == 0 {

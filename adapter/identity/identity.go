@@ -127,7 +127,8 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 		o.UserInfoTTL = defaultUserInfoTTL
 	}
 	i := &Identity{
-		options: o, discovery: d, log: log, client: newClient(o.Tracer), ownKeys: keys, renewals: make(chan struct{}, maxRenewals),
+		options: o, discovery: d, log: log, client: newClient(o.Tracer), ownKeys: keys,
+		renewals: make(chan struct{}, maxRenewals),
 	}
 	i.turns = fair.NewLine(runtime.GOMAXPROCS(0), maxTurnsWaiting)
 	i.tripwire = comb.NewTripwire(!o.Bare, i.tripped)

@@ -16,13 +16,16 @@ var (
 		"Requests for which the last user info counted, as no newer one could be had.", nil, nil)
 	hitsDesc      = prometheus.NewDesc("stagedoor_cache_hits_total", "Look-ups that found something.", cacheLabel, nil)
 	missesDesc    = prometheus.NewDesc("stagedoor_cache_misses_total", "Look-ups that found nothing.", cacheLabel, nil)
-	evictionsDesc = prometheus.NewDesc("stagedoor_cache_evictions_total", "What was forgotten for want of room, or for its age.", cacheLabel, nil)
-	bytesDesc     = prometheus.NewDesc("stagedoor_cache_bytes", "About how many bytes are taken.", cacheLabel, nil)
+	evictionsDesc = prometheus.NewDesc("stagedoor_cache_evictions_total",
+		"What was forgotten for want of room, or for its age.", cacheLabel, nil)
+	bytesDesc = prometheus.NewDesc("stagedoor_cache_bytes", "About how many bytes are taken.", cacheLabel, nil)
 
-	pluginsDesc = prometheus.NewDesc("stagedoor_identity_plugins_known", "Plugins of which a token was verified.", nil, nil)
+	pluginsDesc = prometheus.NewDesc("stagedoor_identity_plugins_known",
+		"Plugins of which a token was verified.", nil, nil)
 	keysAgeDesc = prometheus.NewDesc("stagedoor_identity_user_keys_age_seconds",
 		"How old the users' key set is; it counts for 600 s. Absent until the first is there.", nil, nil)
-	turnsDesc = prometheus.NewDesc("stagedoor_identity_turns_waiting", "Signatures that wait until they are verified.", nil, nil)
+	turnsDesc = prometheus.NewDesc("stagedoor_identity_turns_waiting",
+		"Signatures that wait until they are verified.", nil, nil)
 
 	disagreementsDesc = prometheus.NewDesc("stagedoor_identity_precompute_disagreements_total",
 		"How often verifying by precomputed multiples disagreed with crypto/ecdsa; it is off since the first.", nil, nil)

@@ -90,7 +90,8 @@ func (o Options) document() (document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
-	if err := errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), d.refuseIdle(), o.refuseRequired(d)); err != nil {
+	err = errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), d.refuseIdle(), o.refuseRequired(d))
+	if err != nil {
 		return nil, err
 	}
 	d.bundleDefaults()
@@ -222,7 +223,8 @@ func (d document) refuseIdle() error {
 	var problems []error
 	for _, key := range withoutEffect {
 		if d[key] != nil {
-			problems = append(problems, fmt.Errorf("opa.%s: has no effect here, since it is for OPA as a server; leave it out", key))
+			problems = append(problems,
+				fmt.Errorf("opa.%s: has no effect here, since it is for OPA as a server; leave it out", key))
 		}
 	}
 	return errors.Join(problems...)

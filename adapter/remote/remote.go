@@ -219,7 +219,9 @@ func (d *Remote) Status() supply.Status {
 // Decide answers every permission for the caller, in order, side by side within
 // bounds. Equal permissions are asked about once, and none once ctx is done. What
 // fails for one item is in its Outcome; the error is the context's.
-func (d *Remote) Decide(ctx context.Context, caller decision.Caller, permissions []wire.Permission) (decision.Batch, error) {
+func (d *Remote) Decide(
+	ctx context.Context, caller decision.Caller, permissions []wire.Permission,
+) (decision.Batch, error) {
 	unique, index := distinct(permissions)
 	decided := make([]decision.Outcome, len(unique))
 	identity := decision.Identity(caller)

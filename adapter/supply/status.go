@@ -65,7 +65,8 @@ func (s *Supply) Status() Status {
 		return status
 	}
 	status.Revision, status.Revisions, status.Since = state.Revision, state.Revisions, state.Since
-	status.Entrypoint, status.AboutResource, status.Nondeterministic = state.Entrypoint, state.AboutResource(), state.Nondeterministic
+	status.Entrypoint, status.AboutResource = state.Entrypoint, state.AboutResource()
+	status.Nondeterministic = state.Nondeterministic
 	status.Confirmed = s.confirmed(state)
 	status.Ready = true
 	if s.options.MaxAge > 0 && s.now().Sub(status.Confirmed) > s.options.MaxAge {

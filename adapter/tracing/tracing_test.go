@@ -20,7 +20,7 @@ func TestConfig(t *testing.T) {
 		"grpc":               {`{"type": "grpc"}`, ""},
 		"http":               {`{"type": "http", "sample_percentage": 1, "resource": {"service_namespace": "x"}}`, ""},
 		"unknown type":       {`{"type": "zipkin"}`, `type: "zipkin" is not known: write grpc or http`},
-		"unknown key":        {`{"type": "grpc", "adress": "x"}`, `unknown field "adress"`},
+		"unknown key":        {`{"type": "grpc", "addr": "x"}`, `unknown field "addr"`},
 		"a URL":              {`{"type": "http", "address": "http://localhost:4318"}`, "write host:port alone"},
 		"too much":           {`{"type": "http", "sample_percentage": 101}`, "not between 0 and 100"},
 		"encryption":         {`{"type": "http", "encryption": "ssl"}`, "write off, tls or mtls"},
@@ -30,7 +30,9 @@ func TestConfig(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tracer, err := New(json.RawMessage(test.config), "v1")
-			defer tracer.Close(t.Context())
+			if err == nil {
+				defer tracer.Close(t.Context())
+			}
 			switch {
 			case test.says == "" && err != nil:
 				t.Error(err)

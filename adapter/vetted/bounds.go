@@ -28,8 +28,8 @@ var boundBuiltins = sync.OnceFunc(func() {
 	for _, b := range []*ast.Builtin{
 		ast.Plus, ast.Minus, ast.Multiply, ast.Divide, ast.Rem, ast.Abs, ast.Round, ast.Ceil, ast.Floor,
 		ast.Sum, ast.Product, ast.BitsOr, ast.BitsAnd, ast.BitsNegate, ast.BitsXOr, ast.BitsShiftLeft, ast.BitsShiftRight,
-		ast.FormatInt, ast.ToNumber, ast.UnitsParse, ast.UnitsParseBytes, ast.RandIntn, ast.NumbersRange, ast.NumbersRangeStep,
-		ast.Sprintf,
+		ast.FormatInt, ast.ToNumber, ast.UnitsParse, ast.UnitsParseBytes, ast.RandIntn, ast.NumbersRange,
+		ast.NumbersRangeStep, ast.Sprintf,
 	} {
 		bounded(b.Name, func(operands []*ast.Term) error {
 			for i, operand := range operands {
@@ -56,7 +56,9 @@ var boundBuiltins = sync.OnceFunc(func() {
 // bounded puts a check before a builtin.
 func bounded(name string, check func([]*ast.Term) error) {
 	f, arity := topdown.GetBuiltin(name), ast.BuiltinMap[name].Decl.Arity()
-	topdown.RegisterBuiltinFunc(name, func(bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error) error {
+	topdown.RegisterBuiltinFunc(name, func(
+		bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error,
+	) error {
 		if err := check(operands[:arity]); err != nil { // what follows is where the result goes
 			return err
 		}

@@ -99,5 +99,7 @@ var waiting = []string{ast.HTTPSend.Name, ast.NetLookupIPAddr.Name, ast.JSONSche
 // Waits reports whether an evaluation may wait for others, as for http.send, and
 // leave its processor idle meanwhile.
 func (s *State) Waits() bool {
-	return slices.ContainsFunc(s.Nondeterministic, func(source Source) bool { return slices.Contains(waiting, source.Builtin) })
+	return slices.ContainsFunc(s.Nondeterministic, func(source Source) bool {
+		return slices.Contains(waiting, source.Builtin)
+	})
 }

@@ -2,11 +2,12 @@
 // immutable from then on.
 //
 // A [Vetter] looks at each bundle as it arrives, brings stagedoor's own modules to it,
-// and makes a [State] of what OPA compiles of them ([Vetter.Vet]): it finds the entrypoint, proves that a policy about the resource
-// only hands it to permission rules (package explore), and notes what a decision
-// depends on: calls that forbid to remember it, and the parts of the input that it
-// reads. The state gets its data, a snapshot of its own, when the transaction that
-// brought it is committed ([State.Complete]), and is exchanged whole.
+// and makes a [State] of what OPA compiles of them ([Vetter.Vet]): it finds the
+// entrypoint, proves that a policy about the resource only hands it to permission
+// rules (package explore), and notes what a decision depends on: calls that forbid to
+// remember it, and the parts of the input that it reads. The state gets its
+// data, a snapshot of its own, when the transaction that brought it is committed
+// ([State.Complete]), and is exchanged whole.
 package vetted
 
 import (

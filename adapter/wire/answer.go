@@ -40,7 +40,8 @@ const piece = 32 << 10
 // it returns for its memory. So it takes no memory for the whole, which may be large
 // where the answers share few decisions. The error is that of w.
 func WriteAnswers(w io.Writer, buffer []byte, answers []Answer) ([]byte, error) {
-	b := append(buffer[:0], answersStart...)
+	b := buffer[:0]
+	b = append(b, answersStart...)
 	for i := range answers {
 		if i > 0 {
 			b = append(b, ',')
