@@ -46,7 +46,9 @@ type candidate struct {
 
 // smallest finds the smallest change that turns the answer: of the resource, of the
 // caller, or of both. It returns nil where it finds none.
-func smallest(ctx context.Context, p *offline.Policy, q offline.Question, allowed bool, known *inventory.Inventory) (*Change, error) {
+func smallest(
+	ctx context.Context, p *offline.Policy, q offline.Question, allowed bool, known *inventory.Inventory,
+) (*Change, error) {
 	var best *Change
 	least := mostEdits + 2
 	for _, c := range candidates(ctx, p, q, known, allowed) {
@@ -94,7 +96,8 @@ type costed struct {
 // unconditional is a change of the caller alone.
 func unconditional(p *offline.Policy, q offline.Question, c candidate, d wire.Decision, allowed bool) *costed {
 	now := d.Result == wire.Allow
-	if c.cost == 0 || q.Resource != nil && now == allowed || q.Resource == nil && (now == allowed && d.Result != wire.Conditional) {
+	if c.cost == 0 || q.Resource != nil && now == allowed ||
+		q.Resource == nil && (now == allowed && d.Result != wire.Conditional) {
 		return nil
 	}
 	change := costed{Change{Text: c.text, Claim: c.claim, User: c.user, Result: d.Result.String()}, c.cost}
@@ -121,7 +124,9 @@ const mostCandidates = 400
 
 // candidates are the caller of the question, and callers who differ from it in one
 // thing: a claim more or less, another user, signed in.
-func candidates(ctx context.Context, p *offline.Policy, q offline.Question, known *inventory.Inventory, allowed bool) []candidate {
+func candidates(
+	ctx context.Context, p *offline.Policy, q offline.Question, known *inventory.Inventory, allowed bool,
+) []candidate {
 	list := []candidate{{caller: q.Caller}}
 	if allowed {
 		for i, claim := range q.Caller.Claims {

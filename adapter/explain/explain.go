@@ -95,7 +95,9 @@ type Line struct {
 // references of groups that a change may name.
 //
 // The error is the context's, or that of a policy that stock OPA does not compile.
-func Explain(ctx context.Context, p *offline.Policy, q offline.Question, known *inventory.Inventory) (*Explanation, error) {
+func Explain(
+	ctx context.Context, p *offline.Policy, q offline.Question, known *inventory.Inventory,
+) (*Explanation, error) {
 	outcome, err := p.Decide(ctx, q.Caller, q.Permission)
 	if err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ func Explain(ctx context.Context, p *offline.Policy, q offline.Question, known *
 	e := &Explanation{Permission: q.Permission.Name, User: q.Caller.User, Reason: outcome.Reason}
 	if outcome.Err != nil {
 		e.Result, e.Error = wire.Deny.String(), outcome.Err.Error()
-		return e, nil
+		return e, nil //nolint:nilerr // the failure is what is explained
 	}
 	d := outcome.Decision
 	e.Result = d.Result.String()
@@ -224,17 +226,18 @@ func (e *Explanation) Text() string {
 
 // shortened lists places, naming a file once.
 func shortened(places []string) string {
-	file, list := "", ""
+	var list strings.Builder
+	file := ""
 	for i, place := range places {
 		at := strings.LastIndexByte(place, ':')
 		if place[:at] != file {
 			file = place[:at]
-			list += map[bool]string{true: ", "}[i > 0] + place
+			list.WriteString(map[bool]string{true: ", "}[i > 0] + place)
 			continue
 		}
-		list += ", " + place[at+1:]
+		list.WriteString(", " + place[at+1:])
 	}
-	return list
+	return list.String()
 }
 
 // elsewhere is whether a rule does not hold because of the permission alone.
@@ -264,7 +267,8 @@ func (n *Node) text(b *strings.Builder, indent string, below bool) {
 			continue
 		}
 		for _, of := range line.Of {
-			if cause := strings.HasPrefix(line.Text, "not "); of.State == Not && (cause || line.State == Depends) || of.State == Holds && !cause {
+			cause := strings.HasPrefix(line.Text, "not ")
+			if of.State == Not && (cause || line.State == Depends) || of.State == Holds && !cause {
 				continue
 			}
 			of.text(b, indent+"      ", true)

@@ -31,7 +31,8 @@ func tree(t *trials, runs []*run) []*Node {
 	for _, r := range runs {
 		var own []*frame
 		for _, f := range r.order {
-			if f.rule != nil && f.rule.Ref().GroundPrefix().Equal(t.entrypoint()) && (f.parent == nil || f.parent.own.rule == nil) {
+			if f.rule != nil && f.rule.Ref().GroundPrefix().Equal(t.entrypoint()) &&
+				(f.parent == nil || f.parent.own.rule == nil) {
 				own = append(own, f)
 			}
 		}
@@ -179,9 +180,7 @@ func (t *trials) nodes(grown []*grown) []*Node {
 			if l.leaf {
 				line.State = l.state
 			}
-			for _, of := range t.nodes(l.of) {
-				line.Of = append(line.Of, of)
-			}
+			line.Of = append(line.Of, t.nodes(l.of)...)
 			n.Lines = append(n.Lines, line)
 		}
 		nodes = append(nodes, n)

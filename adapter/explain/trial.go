@@ -37,11 +37,15 @@ type place struct {
 }
 
 var answerDecl = &ast.Builtin{
-	Name: "stagedoor.answer", Decl: types.NewFunction(types.Args(types.S, types.S, types.A), types.B), Nondeterministic: true,
+	Name: "stagedoor.answer", Decl: types.NewFunction(types.Args(types.S, types.S, types.A), types.B),
+	Nondeterministic: true,
 }
 
 func newTrials(p *offline.Policy, q offline.Question) (*trials, error) {
-	t := &trials{policy: p, question: q, rules: map[string]*explore.PermissionRule{}, titles: map[place]string{}, bodies: map[place]ast.Body{}}
+	t := &trials{
+		policy: p, question: q, rules: map[string]*explore.PermissionRule{},
+		titles: map[place]string{}, bodies: map[place]ast.Body{},
+	}
 	for _, r := range p.Rules() {
 		t.rules[r.Function.String()] = r
 	}
@@ -274,7 +278,8 @@ func (t *trials) runs(ctx context.Context, c criteria.Criteria) ([]*run, error) 
 	}
 	var runs []*run
 	try := func(holds func(criteria.Rule) bool) (*run, error) {
-		r, err := t.evaluate(ctx, t.compiler, func(_ context.Context, r criteria.Rule) (bool, error) { return holds(r), nil }, true)
+		ask := func(_ context.Context, r criteria.Rule) (bool, error) { return holds(r), nil }
+		r, err := t.evaluate(ctx, t.compiler, ask, true)
 		if err == nil {
 			runs = append(runs, r)
 		}
@@ -326,7 +331,8 @@ func (t *tracer) TraceEvent(e topdown.Event) {
 		f := &frame{parent: t.run.frames[e.ParentID]}
 		f.own = f
 		if rule, ok := e.Node.(*ast.Rule); ok {
-			if rule.Location != nil && !strings.HasPrefix(rule.Location.File, offline.LibraryPrefix) && t.trials.rules[rule.Ref().String()] == nil {
+			if rule.Location != nil && !strings.HasPrefix(rule.Location.File, offline.LibraryPrefix) &&
+				t.trials.rules[rule.Ref().String()] == nil {
 				f.rule = rule
 			}
 		} else if f.parent != nil {
@@ -363,7 +369,8 @@ func (t *tracer) eval(e topdown.Event) {
 	seen := &exprSeen{expr: expr}
 	if operator := expr.OperatorTerm(); operator != nil {
 		if rule := t.trials.rules[operator.Value.String()]; rule != nil {
-			if leaf, err := newRule(rule.Name, rule.ResourceType, ast.NewTerm(pluggedValue(expr.Operand(1), e.Locals))); err == nil {
+			params := ast.NewTerm(pluggedValue(expr.Operand(1), e.Locals))
+			if leaf, err := newRule(rule.Name, rule.ResourceType, params); err == nil {
 				seen.leaf = &leaf
 			}
 		}
@@ -380,7 +387,8 @@ func (t *tracer) eval(e topdown.Event) {
 		if seen.leaf != nil && known.leaf != nil && *known.leaf == *seen.leaf && sameRow(known.expr, expr) {
 			return
 		}
-		if known.expr == expr && (known.leaf == nil) == (seen.leaf == nil) && (seen.leaf == nil || *known.leaf == *seen.leaf) {
+		if known.expr == expr && (known.leaf == nil) == (seen.leaf == nil) &&
+			(seen.leaf == nil || *known.leaf == *seen.leaf) {
 			return
 		}
 	}
@@ -466,7 +474,9 @@ func (t *trials) named(rules ...*ast.Rule) []Rule {
 // foremost are those of the rules that decided which a person wants named first: the
 // entrypoint's own, and else those that are no part of another one.
 func (t *trials) foremost(rules []*ast.Rule) []*ast.Rule {
-	own := slices.DeleteFunc(slices.Clone(rules), func(r *ast.Rule) bool { return !r.Ref().GroundPrefix().Equal(t.entrypoint()) })
+	own := slices.DeleteFunc(slices.Clone(rules), func(r *ast.Rule) bool {
+		return !r.Ref().GroundPrefix().Equal(t.entrypoint())
+	})
 	if len(own) > 0 {
 		return own
 	}
@@ -613,7 +623,8 @@ func (t *trials) decided(ctx context.Context, runs []*run) ([]*ast.Rule, error) 
 	var held, entry []*ast.Rule
 	for _, r := range runs {
 		for _, f := range r.order {
-			if f.rule == nil || !f.exited || f.rule.Default || slices.ContainsFunc(held, func(k *ast.Rule) bool { return placeOf(k) == placeOf(f.rule) }) {
+			if f.rule == nil || !f.exited || f.rule.Default ||
+				slices.ContainsFunc(held, func(k *ast.Rule) bool { return placeOf(k) == placeOf(f.rule) }) {
 				continue
 			}
 			held = append(held, f.rule)

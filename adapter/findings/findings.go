@@ -161,7 +161,7 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 		return report, nil
 	}
 	policy, err := offline.Open(ctx, at, offline.Options{Entrypoint: o.Entrypoint})
-	switch refused, isRefused := errors.AsType[*offline.Refused](err); {
+	switch refused, isRefused := errors.AsType[*offline.RefusedError](err); {
 	case isRefused && len(others) > 0 && asErrors(refused.Cause): // what the others bring was compiled above
 	case isRefused:
 		addRefused(l, at, refused.Cause)

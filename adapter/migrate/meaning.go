@@ -58,7 +58,7 @@ func (m *model) decide(c caller, p inventory.Permission) decision {
 		return judged(m.effects(m.holders(c, family, ok, roles), p.Name, action))
 	}
 	lines := len(byName) > 0 || len(byType) > 0
-	if conditions, any := m.conditions(c, roles, p.Name, resourceType, action); any &&
+	if conditions, found := m.conditions(c, roles, p.Name, resourceType, action); found &&
 		(m.precedence == "conditional" || !lines) {
 		if len(conditions) == 0 || p.ResourceType == "" {
 			return denied

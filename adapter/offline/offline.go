@@ -73,7 +73,7 @@ type Policy struct {
 
 // Open reads the policy at a PATH and vets it. Close must be called in the end.
 //
-// The error is that of reading; a [*Refused] where the policy must not serve; or
+// The error is that of reading; a [*RefusedError] where the policy must not serve; or
 // the context's.
 func Open(ctx context.Context, at string, o Options) (*Policy, error) {
 	s, err := read(ctx, at)
@@ -87,23 +87,23 @@ func Open(ctx context.Context, at string, o Options) (*Policy, error) {
 	return p, nil
 }
 
-// Refused says why a policy must not serve, with file and line where there is one.
-type Refused struct {
+// RefusedError says why a policy must not serve, with file and line where there is one.
+type RefusedError struct {
 	Path  string
 	Cause error
 }
 
 // Error returns the path and the cause.
-func (r *Refused) Error() string { return r.Path + ": " + r.Cause.Error() }
+func (r *RefusedError) Error() string { return r.Path + ": " + r.Cause.Error() }
 
 // Unwrap returns the cause.
-func (r *Refused) Unwrap() error { return r.Cause }
+func (r *RefusedError) Unwrap() error { return r.Cause }
 
 func (p *Policy) open(ctx context.Context, from supply.Options) error {
 	var err error
 	p.stock = sync.OnceValues(p.openStock)
 	if p.modules, p.tests, err = p.source.parse(); err != nil {
-		return &Refused{p.Path, err}
+		return &RefusedError{p.Path, err}
 	}
 	vetter, err := vetted.New(vetted.Options{Entrypoint: p.options.Entrypoint, Library: rego.Modules()})
 	if err != nil {
@@ -117,7 +117,7 @@ func (p *Policy) open(ctx context.Context, from supply.Options) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return &Refused{p.Path, p.source.named(err)}
+		return &RefusedError{p.Path, p.source.named(err)}
 	}
 	if p.rules, err = explore.Rules(p.withLibrary()); err != nil {
 		return err
@@ -140,7 +140,8 @@ func Of(s *vetted.State, o Options) (*Policy, error) {
 	if p.rules, err = explore.Rules(p.withLibrary()); err != nil {
 		return nil, err
 	}
-	return p, p.decideBy(func() (*vetted.State, error) { return s, nil })
+	err = p.decideBy(func() (*vetted.State, error) { return s, nil })
+	return p, err
 }
 
 // decideBy gives the policy an engine of its own.
@@ -163,7 +164,9 @@ func (p *Policy) Close(context.Context) error {
 
 // Decide answers one permission for the caller. A failure of the policy is in the
 // Outcome; the error is the context's.
-func (p *Policy) Decide(ctx context.Context, caller decision.Caller, permission wire.Permission) (*decision.Outcome, error) {
+func (p *Policy) Decide(
+	ctx context.Context, caller decision.Caller, permission wire.Permission,
+) (*decision.Outcome, error) {
 	batch, err := p.DecideAll(ctx, caller, []wire.Permission{permission})
 	if err != nil {
 		return nil, err

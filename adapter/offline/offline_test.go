@@ -117,7 +117,7 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 		refused := strings.Contains(want, ".rego") || strings.Contains(want, "roots")
-		if _, ok := errors.AsType[*offline.Refused](err); ok != refused {
+		if _, ok := errors.AsType[*offline.RefusedError](err); ok != refused {
 			t.Errorf("%s: Refused is %t", path, ok)
 		}
 	}

@@ -78,8 +78,8 @@ func FindPermission(i *inventory.Inventory, name string) (wire.Permission, error
 	if nearest := Nearest(name, permissionNames(i)); nearest != "" {
 		near = fmt.Sprintf(" (%s?)", nearest)
 	}
-	return wire.Permission{}, fmt.Errorf("no permission is called %s%s; what the inventory %s does not have, --inventory can bring",
-		name, near, i.Source)
+	return wire.Permission{}, fmt.Errorf("no permission is called %s%s; "+
+		"what the inventory %s does not have, --inventory can bring", name, near, i.Source)
 }
 
 func permissionNames(i *inventory.Inventory) []string {
@@ -148,7 +148,8 @@ func readInput(text []byte, caller *decision.Caller, known *inventory.Inventory)
 	}
 	p := document.Permission
 	if p == nil || p.Name == "" {
-		return Question{}, errors.New("input.permission.name is missing: want items, as in a request, or an input with permission and identity")
+		return Question{}, errors.New("input.permission.name is missing: " +
+			"want items, as in a request, or an input with permission and identity")
 	}
 	q := Question{Caller: decision.Caller{Anonymous: true}, Resource: document.Resource}
 	if p.Type == "" {
@@ -167,8 +168,8 @@ func readInput(text []byte, caller *decision.Caller, known *inventory.Inventory)
 		q.Caller = *caller
 	case i != nil:
 		if i.Claims == nil {
-			return Question{}, errors.New("input.identity.claims is missing: the default mask of the decision log leaves it out; " +
-				"give the caller by --user and --claims")
+			return Question{}, errors.New("input.identity.claims is missing: " +
+				"the default mask of the decision log leaves it out; give the caller by --user and --claims")
 		}
 		q.Caller = decision.Caller{User: i.User, Claims: *i.Claims, Actor: i.Actor}
 	}
@@ -178,7 +179,7 @@ func readInput(text []byte, caller *decision.Caller, known *inventory.Inventory)
 // ReadResource reads a resource from a file in YAML or JSON, which begins like a
 // catalog entity's file.
 func ReadResource(name string) (any, error) {
-	text, err := os.ReadFile(name) //nolint:gosec // the user names it
+	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +213,8 @@ func asJSON(v any) (any, error) {
 		return nil, err
 	}
 	var value any
-	return value, decode(text, &value)
+	err = decode(text, &value)
+	return value, err
 }
 
 func decode(text []byte, into any) error {

@@ -129,5 +129,6 @@ func (p *Policy) RuleHolds(ctx context.Context, r criteria.Rule, resource any) (
 		value, defined, err := s.evaluate(ctx, query, map[string]any{"resource": resource, "params": params}, true)
 		return defined && value == true, err
 	}
-	return false, fmt.Errorf("there is no Rego function for the rule %s of %s, so it cannot be applied here", r.Name, r.ResourceType)
+	return false, fmt.Errorf("there is no Rego function for the rule %s of %s, so it cannot be applied here",
+		r.Name, r.ResourceType)
 }

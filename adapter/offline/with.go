@@ -28,7 +28,9 @@ func (p *Policy) With(ctx context.Context, changes map[string]string, entrypoint
 	if err != nil {
 		return nil, err
 	}
-	changed := &Policy{Path: p.Path, options: p.options, source: &source{given: p.source.given, at: p.source.at, files: files}}
+	changed := &Policy{
+		Path: p.Path, options: p.options, source: &source{given: p.source.given, at: p.source.at, files: files},
+	}
 	changed.options.Entrypoint = entrypoint
 	if err := changed.open(ctx, supply.Options{Default: files}); err != nil {
 		return nil, err
@@ -66,7 +68,7 @@ func (p *Policy) changed(changes map[string]string) (fs.FS, error) {
 		files[name] = &fstest.MapFile{Data: []byte(text), Mode: 0o644}
 		module, err := parse(name, text)
 		if err != nil {
-			return nil, &Refused{p.Path, err}
+			return nil, &RefusedError{p.Path, err}
 		}
 		root := strings.TrimPrefix(strings.ReplaceAll(module.Package.Path.String(), ".", "/"), "data/")
 		if !bundle.RootPathsContain(roots, root) {

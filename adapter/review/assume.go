@@ -56,7 +56,7 @@ type pair struct {
 func (a *assumptions) note(r criteria.Rule) error {
 	var params map[string]any
 	if r.Params == "" || json.Unmarshal([]byte(r.Params), &params) != nil {
-		return nil
+		return nil //nolint:nilerr // params that are no object assume nothing
 	}
 	if r.Name == "IS_ENTITY_KIND" {
 		kinds, _ := params["kinds"].([]any)

@@ -54,9 +54,9 @@ func NewTracer(p *offline.Policy) (*Tracer, error) {
 			modules[name] = answered(m.Copy(), byPath)
 		}
 	}
-	t.compiler = ast.NewCompiler().WithBuiltins(map[string]*ast.Builtin{
-		answerBuiltin: {Name: answerBuiltin, Decl: answerType},
-	})
+	capabilities := ast.CapabilitiesForThisVersion()
+	capabilities.Builtins = append(capabilities.Builtins, &ast.Builtin{Name: answerBuiltin, Decl: answerType})
+	t.compiler = ast.NewCompiler().WithCapabilities(capabilities)
 	if t.compiler.Compile(modules); t.compiler.Failed() {
 		return nil, t.compiler.Errors
 	}

@@ -203,7 +203,8 @@ func (l *Log) add(e *loggedEvent) string {
 		return "it does not say which permission was asked for"
 	}
 	if slices.ContainsFunc(e.Erased, func(path string) bool {
-		return path == "/input" || path == "/input/identity" || path == "/input/identity/user" || strings.HasPrefix(path, "/input/permission")
+		return path == "/input" || path == "/input/identity" || path == "/input/identity/user" ||
+			strings.HasPrefix(path, "/input/permission")
 	}) {
 		return "a mask has left out who asked or for what"
 	}

@@ -268,15 +268,6 @@ func affected(c Class) Affected {
 	return Affected{Example: exampleOf(c.Example), Count: c.People, Class: c.Name}
 }
 
-// people is how many people are in the column.
-func (c Column) people() int {
-	n := 0
-	for _, class := range c.Classes {
-		n += class.People
-	}
-	return n
-}
-
 // name says who is in the column.
 func (c Column) name() string {
 	d := Difference{}

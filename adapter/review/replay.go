@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -307,7 +308,7 @@ func (r *ReplayReport) CSV() string {
 			e = c.Examples[0]
 		}
 		_ = w.Write([]string{
-			plain(c.Permission), string(c.Change), fmt.Sprint(c.People), fmt.Sprint(c.Events),
+			plain(c.Permission), string(c.Change), strconv.Itoa(c.People), strconv.Itoa(c.Events),
 			plain(c.GainsInWords), plain(c.LosesInWords),
 			plain(c.OldInWords), plain(c.NewInWords), plain(c.Error), plain(e.User), plain(e.DecisionID),
 		})

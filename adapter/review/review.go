@@ -112,7 +112,7 @@ func (c *Comparer) Compare(before, after *decision.Outcome) (Comparison, error) 
 	case after.Err != nil && before.Err == nil:
 		return Comparison{Change: Breaks}, nil
 	case after.Err != nil:
-		return Comparison{Change: Same}, nil
+		return Comparison{Change: Same}, nil //nolint:nilerr // it failed before, too
 	}
 	from, to := allowed(before), allowed(after)
 	if from.Equal(to) && before.Decision.PluginID == after.Decision.PluginID {

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -190,8 +191,8 @@ func (m *Matrix) CSV() string {
 	for _, cell := range m.Cells() {
 		for _, c := range cell.Callers {
 			_ = w.Write([]string{
-				plain(cell.Plugin), plain(cell.Permission), fmt.Sprint(cell.Named), plain(c.Class), plain(c.Example),
-				fmt.Sprint(c.Count), cell.Result, plain(cell.InWords),
+				plain(cell.Plugin), plain(cell.Permission), strconv.FormatBool(cell.Named), plain(c.Class), plain(c.Example),
+				strconv.Itoa(c.Count), cell.Result, plain(cell.InWords),
 			})
 		}
 	}

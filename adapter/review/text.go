@@ -3,6 +3,7 @@ package review
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/stagedoor/stagedoor/adapter/words"
@@ -121,7 +122,7 @@ func count(n int, one, many string) string {
 
 // thousands writes a number as people read it.
 func thousands(n int) string {
-	s := fmt.Sprint(n)
+	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}
@@ -140,7 +141,7 @@ func (s Summary) String() string {
 		}
 	}
 	if len(found) == 0 {
-		return fmt.Sprintf("SAME in %s", count(s.Questions, "question", "questions"))
+		return "SAME in " + count(s.Questions, "question", "questions")
 	}
 	return fmt.Sprintf("%s in %s", strings.Join(found, ", "), count(s.Questions, "question", "questions"))
 }

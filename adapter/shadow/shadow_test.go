@@ -105,11 +105,11 @@ func TestDifferencesAreTold(t *testing.T) {
 	counted := map[string]float64{}
 	for _, family := range families {
 		for _, m := range family.Metric {
-			name := family.GetName()
+			name := []string{family.GetName()}
 			for _, label := range m.Label {
-				name += " " + label.GetValue()
+				name = append(name, label.GetValue())
 			}
-			counted[name] = m.Counter.GetValue()
+			counted[strings.Join(name, " ")] = m.Counter.GetValue()
 		}
 	}
 	want := map[string]float64{

@@ -54,10 +54,7 @@ func Run(ctx context.Context, p *offline.Policy, o tests.Options) ([]tests.Test,
 		if err != nil {
 			return nil, err
 		}
-		r, err := newRunner(p, t, o)
-		if err != nil {
-			return nil, err
-		}
+		r := newRunner(p, t, o)
 		if err := r.run(ctx); err != nil {
 			return nil, err
 		}
@@ -76,11 +73,11 @@ type runner struct {
 	tests      []tests.Test
 }
 
-func newRunner(p *offline.Policy, t *Table, o tests.Options) (*runner, error) {
+func newRunner(p *offline.Policy, t *Table, o tests.Options) *runner {
 	return &runner{
 		policy: p, table: t, options: o, file: p.Name(t.File),
 		comparer: review.NewComparer(p), vocabulary: p.Vocabulary(),
-	}, nil
+	}
 }
 
 func (r *runner) run(ctx context.Context) error {
@@ -117,7 +114,9 @@ func (r *runner) run(ctx context.Context) error {
 }
 
 // test runs one question and notes how it went.
-func (r *runner) test(ctx context.Context, name string, line int, ask func() (problem, note string, err error), code string) error {
+func (r *runner) test(
+	ctx context.Context, name string, line int, ask func() (problem, note string, err error), code string,
+) error {
 	began := time.Now()
 	problem, note, err := ask()
 	if ctx.Err() != nil {
@@ -150,7 +149,8 @@ func (r *runner) row(ctx context.Context, row Row, may, who, on string) (string,
 		return "", err
 	}
 	if outcome.Err != nil {
-		return fmt.Sprintf("expected %s, but the policy fails: %v", row.expected(), outcome.Err), nil
+		problem := fmt.Sprintf("expected %s, but the policy fails: %v", row.expected(), outcome.Err)
+		return problem, nil //nolint:nilerr // the policy's failure is the problem found
 	}
 	actual := r.said(outcome.Decision, q)
 	matches, err := r.matches(ctx, row, outcome, q, &actual)
@@ -291,7 +291,7 @@ func (r *runner) nobody(ctx context.Context, n Never, may string, who *review.Wh
 func (r *runner) where(n Never, outcome *decision.Outcome, q offline.Question) (string, error) {
 	d := outcome.Decision
 	if outcome.Err != nil {
-		return "the policy fails: " + outcome.Err.Error(), nil
+		return "the policy fails: " + outcome.Err.Error(), nil //nolint:nilerr // its failure is what is told
 	}
 	if d.Result == wire.Deny {
 		return "", nil

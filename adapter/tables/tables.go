@@ -4,10 +4,14 @@
 //	callers: {ann: {user: "user:default/ann", groups: ["group:default/web"]}, anyone: {}}
 //	resources: {shop: {file: shop.yaml}}
 //	rows:
-//	  - {may: [catalog.entity.delete, catalog.entity.refresh], who: ann, expect: "owned by the caller or a group of the caller"}
+//	  - may: [catalog.entity.delete, catalog.entity.refresh]
+//	    who: ann
+//	    expect: "owned by the caller or a group of the caller"
 //	  - {may: catalog.entity.delete, who: [ann, anyone], on: shop, expect: DENY, because: nobody deletes production}
 //	never:
-//	  - {may: catalog.entity.delete, when: {rule: HAS_SPEC, params: {key: lifecycle, value: production}}, except: "group:default/platform"}
+//	  - may: catalog.entity.delete
+//	    when: {rule: HAS_SPEC, params: {key: lifecycle, value: production}}
+//	    except: "group:default/platform"
 //
 // The schema rego/schemas/decisions.jsonschema describes it, for editors too. Lists
 // multiply: a row is asked for each permission, caller and resource that it names, by
@@ -146,7 +150,10 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 	t := &Table{File: file, Callers: map[string]decision.Caller{}, Resources: map[string]any{}}
 	for name, c := range d.Callers {
 		if c.SignedOut && (c.User != "" || len(c.Groups) > 0 || c.Actor != "") {
-			return nil, &Error{called, keyLine(&root, "callers", name), fmt.Sprintf("%s is signed out, so it has no user, groups or actor", name)}
+			return nil, &Error{
+				called, keyLine(&root, "callers", name),
+				fmt.Sprintf("%s is signed out, so it has no user, groups or actor", name),
+			}
 		}
 		caller := decision.Caller{Anonymous: c.SignedOut, User: c.User, Actor: c.Actor}
 		if caller.User == "" && !c.SignedOut {
@@ -162,7 +169,8 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 			return nil, &Error{called, node.Line, fmt.Sprintf("resource %s: %v", name, err)}
 		}
 	}
-	return t, t.rows(d, called)
+	err = t.rows(d, called)
+	return t, err
 }
 
 func (t *Table) rows(d document, called string) error {

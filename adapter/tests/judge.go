@@ -110,7 +110,9 @@ func (j *judge) decide(ctx context.Context, o observation) (answer, error) {
 		}
 		var ok bool
 		if input, ok = value.(map[string]any); !ok {
-			return answer{code: CodeInput, problem: "the input is no object; Backstage sends one with permission and identity"}, nil
+			return answer{
+				code: CodeInput, problem: "the input is no object; Backstage sends one with permission and identity",
+			}, nil
 		}
 	}
 	if problem := j.inputs.check(input); problem != "" {
@@ -123,8 +125,8 @@ func (j *judge) decide(ctx context.Context, o observation) (answer, error) {
 	if ctx.Err() != nil {
 		return answer{}, context.Cause(ctx)
 	}
-	if err != nil { // Production has no counterpart of this with.
-		return answer{once: true}, nil
+	if err != nil {
+		return answer{once: true}, nil //nolint:nilerr // production has no counterpart of this with
 	}
 	return j.compare(ctx, p, path, input)
 }
@@ -185,7 +187,10 @@ func (j *judge) compare(ctx context.Context, p *offline.Policy, path string, inp
 		return answer{}, err
 	}
 	subject := fmt.Sprintf("%s for %s", nameOf(input), whoIn(input))
-	return answer{code: CodeTwice, problem: fmt.Sprintf("%s: in Rego, %s; in production, %s", subject, inRego.text, inProduction.text)}, nil
+	return answer{
+		code:    CodeTwice,
+		problem: fmt.Sprintf("%s: in Rego, %s; in production, %s", subject, inRego.text, inProduction.text),
+	}, nil
 }
 
 // side is one of the two answers.
@@ -200,13 +205,13 @@ func (j *judge) inRego(ctx context.Context, p *offline.Policy, path string, inpu
 	case ctx.Err() != nil:
 		return side{}, context.Cause(ctx)
 	case err != nil:
-		return side{failed: true, text: "it fails: " + err.Error()}, nil
+		return side{failed: true, text: "it fails: " + err.Error()}, nil //nolint:nilerr // failing is its answer
 	case !defined:
 		return side{text: "DENY (undefined)"}, nil
 	}
 	answer, _, err := wire.ParseDecision(value)
 	if err != nil {
-		return side{failed: true, text: err.Error()}, nil
+		return side{failed: true, text: err.Error()}, nil //nolint:nilerr // failing is its answer
 	}
 	return j.applied(ctx, p, answer, input), nil
 }
@@ -217,7 +222,7 @@ func (j *judge) inProduction(ctx context.Context, p *offline.Policy, input map[s
 		return side{}, err
 	}
 	if outcome.Err != nil {
-		return side{failed: true, text: "it fails: " + cause(outcome.Err)}, nil
+		return side{failed: true, text: "it fails: " + cause(outcome.Err)}, nil //nolint:nilerr // failing is its answer
 	}
 	return j.applied(ctx, p, outcome.Decision, input), nil
 }

@@ -133,7 +133,7 @@ type Report struct {
 
 // Run runs the tests of a policy. Tests that do not pass are in the report.
 //
-// The error is that of a pattern which is none, an [*offline.Refused] where tests do
+// The error is that of a pattern which is none, an [*offline.RefusedError] where tests do
 // not compile, or the context's.
 func Run(ctx context.Context, p *offline.Policy, o Options) (*Report, error) {
 	selected, err := o.Selects()
@@ -212,7 +212,7 @@ func newBench(ctx context.Context, p *offline.Policy, o Options) (*bench, error)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, &offline.Refused{Path: p.Path, Cause: err}
+		return nil, &offline.RefusedError{Path: p.Path, Cause: err}
 	}
 	b.runner.SetModules(nil)
 	return b, nil

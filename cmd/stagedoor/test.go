@@ -78,7 +78,7 @@ func newTest() *cobra.Command {
 func testPolicy(ctx context.Context, path, entrypoint string, o tests.Options) (tested testedPolicy, err error) {
 	tested.Path = path
 	p, err := offline.Open(ctx, path, offline.Options{Entrypoint: entrypoint})
-	if refused, ok := errors.AsType[*offline.Refused](err); ok {
+	if refused, ok := errors.AsType[*offline.RefusedError](err); ok {
 		tested.Refused = refused.Cause.Error()
 		return tested, nil
 	}
@@ -88,7 +88,7 @@ func testPolicy(ctx context.Context, path, entrypoint string, o tests.Options) (
 	defer func() { err = errors.Join(err, p.Close(ctx)) }()
 	tested.Revision, tested.Entrypoint = p.Revision(), p.Entrypoint()
 	report, err := tests.Run(ctx, p, o)
-	if refused, ok := errors.AsType[*offline.Refused](err); ok {
+	if refused, ok := errors.AsType[*offline.RefusedError](err); ok {
 		tested.Refused = refused.Cause.Error()
 		return tested, nil
 	}
