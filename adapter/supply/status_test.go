@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,13 +21,13 @@ func TestMaxAge(t *testing.T) {
 	}
 	s.Put("authz", fixture.Archive(t, fixture.Allowing("1", "x")))
 	s.Put("data", data("1"))
-	var ahead time.Duration
+	var ahead atomic.Int64 // a time.Duration
 	for name, denies := range map[string]bool{"serve": false, "fail": true} {
 		t.Run(name, func(t *testing.T) {
-			ahead = 0
+			ahead.Store(0)
 			e := fixture.New(t, fixture.Options{
 				OPA: fixture.OPA(t, s, nil, "authz", "data"), MaxAge: time.Hour, DenyStale: denies,
-				Now: func() time.Time { return time.Now().Add(ahead) },
+				Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
 			})
 			e.MustFetch(t, "authz", "data")
 			stale := func(want bool) {
@@ -48,7 +49,7 @@ func TestMaxAge(t *testing.T) {
 				}
 			}
 			stale(false)
-			ahead = 2 * time.Hour
+			ahead.Store(int64(2 * time.Hour))
 			stale(true)
 			s.Put("authz", fixture.Archive(t, fixture.Allowing("2", "x")))
 			e.MustFetch(t, "authz")
@@ -57,7 +58,7 @@ func TestMaxAge(t *testing.T) {
 			e.MustFetch(t, "data")
 			stale(false)
 			// A bundle that is refused confirms nothing.
-			ahead = 4 * time.Hour
+			ahead.Store(int64(4 * time.Hour))
 			s.Put("authz", fixture.Archive(t, fixture.Allowing("3", "x").With(fixture.Files{"b.rego": "package a\n\nx := nothing(1)\n"})))
 			s.Put("data", data("3"))
 			if err := e.Fetch(t, "authz"); err == nil {
@@ -69,7 +70,7 @@ func TestMaxAge(t *testing.T) {
 			e.MustFetch(t, "authz")
 			stale(false)
 			// One that the server says is the newest is, though it does not change.
-			ahead = 0
+			ahead.Store(0)
 			e.MustFetch(t, "authz", "data")
 			stale(false)
 		})
@@ -82,9 +83,9 @@ func TestMaxAgeWhileABundleIsAwaited(t *testing.T) {
 	s := fixture.NewServer(t)
 	s.Put("authz", fixture.Archive(t, fixture.Allowing("1", "x")))
 	s.Put("discovery", discoveryConfig(t, s, "authz"))
-	var ahead time.Duration
+	var ahead atomic.Int64 // a time.Duration
 	o := discoverFrom(t, s)
-	o.MaxAge, o.DenyStale, o.Now = time.Hour, true, func() time.Time { return time.Now().Add(ahead) }
+	o.MaxAge, o.DenyStale, o.Now = time.Hour, true, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	e := fixture.New(t, o)
 	e.Discover(t)
 	e.MustFetch(t, "authz")
@@ -93,7 +94,7 @@ func TestMaxAgeWhileABundleIsAwaited(t *testing.T) {
 	s.Put("authz", fixture.Archive(t, fixture.Allowing("2", "y")))
 	e.MustFetch(t, "authz")
 	e.WantAnswer(t, "x", wire.Allow)
-	ahead = 2 * time.Hour
+	ahead.Store(int64(2 * time.Hour))
 	s.Put("authz", fixture.Archive(t, fixture.Allowing("3", "y")))
 	e.MustFetch(t, "authz")
 	if _, err := e.Engine.Decide(t.Context(), fixture.Ann(), []wire.Permission{fixture.Basic("x")}); !errors.Is(err, supply.ErrStale) || e.Status().Ready {
@@ -121,11 +122,11 @@ func TestMaxAgeOutlivesARestart(t *testing.T) {
 			} else {
 				document["bundles"] = bundles
 			}
-			var ahead time.Duration
+			var ahead atomic.Int64 // a time.Duration
 			start := func() *fixture.House {
 				e := fixture.New(t, fixture.Options{
 					OPA: fixture.JSON(t, document), MaxAge: time.Hour, DenyStale: true,
-					Now: func() time.Time { return time.Now().Add(ahead) },
+					Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
 				})
 				if discovered {
 					e.Discover(t)
@@ -149,7 +150,7 @@ func TestMaxAgeOutlivesARestart(t *testing.T) {
 
 			s.Put("authz", nil) // not found
 			stale(start(), false)
-			ahead = 2 * time.Hour
+			ahead.Store(int64(2 * time.Hour))
 			e := start()
 			stale(e, true)
 			if err := e.Fetch(t, "authz"); err == nil {
@@ -166,7 +167,7 @@ func TestMaxAgeOutlivesARestart(t *testing.T) {
 			fixture.Must(t, os.Chtimes(file, time.Time{}, time.Now().Add(1000*time.Hour)))
 			e = start()
 			stale(e, false)
-			ahead += 2 * time.Hour
+			ahead.Add(int64(2 * time.Hour))
 			stale(e, true)
 		})
 	}
