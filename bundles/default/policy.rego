@@ -47,8 +47,8 @@ allow if {
 # METADATA
 # title: What only administrators read
 # description: |
-#   Permissions with the action `read` that show how Backstage is run rather than what it holds: configuration, policies,
-#   ingestion, usage.
+#   Permissions with the action `read` that show how Backstage is run rather than what it holds: configuration,
+#   policies, ingestion, usage.
 # scope: document
 _is_administrative if startswith(input.permission.name, "devtools.")
 

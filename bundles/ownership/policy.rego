@@ -99,8 +99,8 @@ _has_own_rule if input.permission.resourceType in {"catalog-entity", "scaffolder
 # METADATA
 # title: What only administrators read
 # description: |
-#   Permissions with the action `read` that show how Backstage is run rather than what it holds: configuration, policies,
-#   ingestion, usage.
+#   Permissions with the action `read` that show how Backstage is run rather than what it holds: configuration,
+#   policies, ingestion, usage.
 # scope: document
 _is_administrative if startswith(input.permission.name, "devtools.")
 

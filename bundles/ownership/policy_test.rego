@@ -149,9 +149,13 @@ _entity_permission(name, action) := {
 _scaffolder_permission(name, resource_type) := {
 	"name": name,
 	"type": "resource",
-	"attributes": {member: "read" | some member in ["action"]; endswith(name, ".read")},
+	"attributes": _scaffolder_attributes(name),
 	"resourceType": resource_type,
 }
+
+_scaffolder_attributes(name) := {"action": "read"} if {
+	endswith(name, ".read")
+} else := {}
 
 _with_annotation(entity, visibility) := object.union(
 	entity,

@@ -4,8 +4,8 @@
 #   A policy for a company whose auditors ask who could do what. Denials come first, and what no rule names is denied.
 #
 #   - Nobody deletes what is in production.
-#   - Duties are separate: what is labelled `example.com/regulated: "true"` is changed by custodians, and by none who owns
-#     it. Everything else is changed by its owners.
+#   - Duties are separate: what is labelled `example.com/regulated: "true"` is changed by custodians, and by none who
+#     owns it. Everything else is changed by its owners.
 #   - What is labelled `example.com/confidential: "true"` is seen by the cleared alone.
 #   - Whoever is signed in reads the rest of the catalog and its documentation, runs templates, and sees the tasks that
 #     are his own.

@@ -31,12 +31,11 @@ test_confidential_is_seen_by_the_cleared if {
 
 test_task_is_for_its_creator[note] if {
 	some note, permission in {
-		"read": {"name": "scaffolder.task.read", "type": "resource", "attributes": {"action": "read"}, "resourceType": "scaffolder-task"},
-		"cancel": {"name": "scaffolder.task.cancel", "type": "resource", "attributes": {}, "resourceType": "scaffolder-task"},
+		"read": _task_permission("scaffolder.task.read", {"action": "read"}),
+		"cancel": _task_permission("scaffolder.task.cancel", {}),
 	}
-	task := {"id": "1", "createdBy": "user:default/ann"}
-	regulated.allow with input as {"permission": permission, "identity": _ann, "resource": task}
-	not regulated.allow with input as {"permission": permission, "identity": _cus, "resource": task}
+	regulated.allow with input as {"permission": permission, "identity": _ann, "resource": _task}
+	not regulated.allow with input as {"permission": permission, "identity": _cus, "resource": _task}
 }
 
 test_templates_are_run if regulated.allow with input as {
@@ -47,11 +46,21 @@ test_templates_are_run if regulated.allow with input as {
 test_glass_is_broken if {
 	regulated.allow with input as _delete(_bea, _entity(_is_regulated, "production"))
 	not regulated.allow with input as _delete(_bea, _entity(_is_regulated, "production"))
-		with data.regulated.break_glass as []
+		with regulated.break_glass as []
 }
 
-test_nothing_without_identity if {
-	not regulated.allow with input as {"permission": _permission("catalog.entity.read", "read"), "resource": _entity({}, "x")}
+test_nothing_without_identity if not regulated.allow with input as {
+	"permission": _permission("catalog.entity.read", "read"),
+	"resource": _entity({}, "x"),
+}
+
+_task := {"id": "1", "createdBy": "user:default/ann"}
+
+_task_permission(name, attributes) := {
+	"name": name,
+	"type": "resource",
+	"attributes": attributes,
+	"resourceType": "scaffolder-task",
 }
 
 _read(identity, entity) := _asked("catalog.entity.read", "read", identity, entity)
