@@ -136,7 +136,7 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 	report := Report{Path: at, Inventory: o.Inventory.Source}
 	l := &list{}
 	for _, problem := range sources.Errors {
-		addOPA(l, problem)
+		addOPA(l, Error, problem)
 	}
 	data := readData(l, o.Inventory, sources)
 	rules := permissionRules(l, sources.Modules)
@@ -258,23 +258,44 @@ func (s *source) compile(sources *offline.Sources, others []*offline.Sources) {
 			continue // a policy of its own
 		}
 		for name, module := range other.Modules {
-			modules[name] = module.Copy()
+			modules[name] = module
 		}
 	}
 	for name, module := range sources.Modules {
-		modules[name] = module.Copy()
+		modules[name] = module
 	}
-	compiler := ast.NewCompiler().WithStrict(true).SetErrorLimit(0).
-		WithUseTypeCheckAnnotations(true).WithSchemas(schemaSet())
-	if compiler.Compile(modules); !compiler.Failed() {
+	strict := compileErrors(modules, true)
+	if len(strict) == 0 {
 		return
 	}
-	for _, problem := range compiler.Errors {
+	// What only the strict compiler refuses, such as an import that is not used, serves.
+	refused := map[string]bool{}
+	for _, problem := range compileErrors(modules, false) {
+		refused[problem.Error()] = true
+	}
+	for _, problem := range strict {
 		if problem.Location != nil && sources.Modules[problem.Location.File] == nil || s.foundAt(problem.Location) {
 			continue // another's, or told already
 		}
-		addOPA(s.list, withHint(problem, s))
+		severity := Warning
+		if refused[problem.Error()] {
+			severity = Error
+		}
+		addOPA(s.list, severity, withHint(problem, s))
 	}
+}
+
+// compileErrors are what OPA says about copies of the modules, with the schemas of the
+// input and the other documents.
+func compileErrors(modules map[string]*ast.Module, strict bool) ast.Errors {
+	copies := make(map[string]*ast.Module, len(modules))
+	for name, module := range modules {
+		copies[name] = module.Copy()
+	}
+	compiler := ast.NewCompiler().WithStrict(strict).SetErrorLimit(0).
+		WithUseTypeCheckAnnotations(true).WithSchemas(schemaSet())
+	compiler.Compile(copies)
+	return compiler.Errors
 }
 
 // foundAt is whether something was found on the line already.
@@ -326,7 +347,7 @@ func withHint(problem *ast.Error, s *source) *ast.Error {
 }
 
 // addOPA adds an error of OPA's parser or compiler.
-func addOPA(l *list, problem *ast.Error) {
+func addOPA(l *list, severity Severity, problem *ast.Error) {
 	code := "compile"
 	if problem.Code == ast.ParseErr {
 		code = "syntax"
@@ -339,7 +360,7 @@ func addOPA(l *list, problem *ast.Error) {
 			}
 		}
 	}
-	l.add(positionOf(problem.Location), Error, code, "%s", strings.Join(texts, " "))
+	l.add(positionOf(problem.Location), severity, code, "%s", strings.Join(texts, " "))
 }
 
 var atLine = regexp.MustCompile(`^(.+?):(\d+)(?::(\d+))?: (.+)$`)
@@ -353,7 +374,7 @@ func addRefused(l *list, at string, cause error) {
 			if !slices.ContainsFunc(l.findings, func(f Finding) bool {
 				return problem.Location != nil && f.File == problem.Location.File && f.Line == problem.Location.Row
 			}) {
-				addOPA(l, problem)
+				addOPA(l, Error, problem)
 			}
 		}
 		return
