@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -177,11 +178,21 @@ func percentiles[T cmp.Ordered](costs []cost, of func(cost) T) string {
 // long is from how many trials on a run must have met every construct.
 const long = 20_000
 
+// wantNoticed is the share of mutants that a run has to notice.
+const wantNoticed = 0.97
+
 // problems returns what makes the run prove less than it should.
 func (r *run) problems() error {
 	var errs []error
-	if apart := r.noticed + r.missed; float64(r.noticed) < 0.95*float64(apart) {
-		errs = append(errs, fmt.Errorf("%d of %d mutants are noticed, less than 95 %%", r.noticed, apart))
+	// A short run has few mutants, and those of one policy stand or fall together, so
+	// chance gets five standard deviations there.
+	apart := float64(r.noticed + r.missed)
+	least := wantNoticed * apart
+	if r.trials < long {
+		least -= 5 * math.Sqrt(apart*wantNoticed*(1-wantNoticed))
+	}
+	if float64(r.noticed) < least {
+		errs = append(errs, fmt.Errorf("%d of %.0f mutants are noticed, less than %.0f", r.noticed, apart, least))
 	}
 	if bound := r.decisions[beyondBound]; bound*100 > len(r.costs) {
 		errs = append(errs, fmt.Errorf("%d of %d decisions are beyond a bound, more than 1 %%", bound, len(r.costs)))
