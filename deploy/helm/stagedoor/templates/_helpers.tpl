@@ -24,9 +24,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* What cannot be said in values.schema.json, since it compares two values. */}}
 {{- define "stagedoor.check" -}}
-{{- $needs := add .Values.shutdownDelaySeconds 35 }}
+{{- $needs := add .Values.shutdownDelaySeconds 32 }}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $needs) }}
-{{- fail (printf "terminationGracePeriodSeconds is %d; write at least %d: shutdownDelaySeconds, 25 s for requests and 10 s for the decision log" (int .Values.terminationGracePeriodSeconds) (int $needs)) }}
+{{- fail (printf "terminationGracePeriodSeconds is %d; write at least %d: shutdownDelaySeconds, 20 s for requests and 12 s for the decision log" (int .Values.terminationGracePeriodSeconds) (int $needs)) }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- fail "autoscaling.minReplicas is larger than autoscaling.maxReplicas" }}
