@@ -123,9 +123,9 @@ func TestLargeDecisions(t *testing.T) {
 # entrypoint: true
 decision := {
 	"result": "CONDITIONAL", "pluginId": "other", "resourceType": "todo-item",
-	"conditions": {"rule": "HAS_STATUS", "resourceType": "todo-item", "params": {"statuses": [concat("", [s | some n in numbers.range(1, 4096); s := "0123456789abcdef"])]}},
+	"conditions": {"rule": "HAS_STATUS", "resourceType": "todo-item", "params": {"statuses": [data.p.large]}},
 } if startswith(input.permission.name, "large")
-`})})
+`, "p/data.json": `{"large": "` + strings.Repeat("0123456789abcdef", 4096) + `"}`})})
 	token, err := site.backstage.PluginToken(alice)
 	check(t, err)
 	items := make([]string, 1000)

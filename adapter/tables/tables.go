@@ -152,7 +152,7 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 		if c.SignedOut && (c.User != "" || len(c.Groups) > 0 || c.Actor != "") {
 			return nil, &Error{
 				called, keyLine(&root, "callers", name),
-				name+" is signed out, so it has no user, groups or actor",
+				name + " is signed out, so it has no user, groups or actor",
 			}
 		}
 		caller := decision.Caller{Anonymous: c.SignedOut, User: c.User, Actor: c.Actor}
