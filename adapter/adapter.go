@@ -171,15 +171,19 @@ func (s *Server) Handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	handler := s.tracer.Handler(s.observed(compress(dispatch(router))), asks)
+	handler := s.tracer.Handler(s.observed(compress(dispatch(router))), s.asks)
 	if s.options.CORS != nil {
 		handler = cors.New(*s.options.CORS).Handler(handler)
 	}
 	return handler, nil
 }
 
-// asks reports whether a request is a question to the policy, and so worth a trace.
-func asks(r *http.Request) bool { return r.Method == http.MethodPost }
+// asks reports whether a request is a question to the policy, and so worth a trace. A
+// span has the path in its name, so none is made of paths that strangers make up.
+func (s *Server) asks(r *http.Request) bool {
+	path := strings.ToLower(strings.TrimSuffix(s.relative(r.URL.Path), "/"))
+	return r.Method == http.MethodPost && (path == routeAuthorize || path == routeExplain)
+}
 
 // dispatch serves by the routes of a router that has a handler for whatever matches
 // none. The router's own ServeHTTP would copy the request twice, to put the route and
