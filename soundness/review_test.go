@@ -13,10 +13,10 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	answered "github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/explore"
-	"github.com/stagedoor/stagedoor/adapter/review"
 )
 
 var (
@@ -29,7 +29,7 @@ var (
 // lost.
 func TestReview(t *testing.T) {
 	c := &checker{leaves: newLeafEvaluator(t), run: newRun()}
-	changes, questions := map[review.Change]int{}, 0
+	changes, questions := map[comparison.Change]int{}, 0
 	pairs := 0
 	for i := uint64(1); pairs < *pairsWanted; i++ {
 		r := rand.New(rand.NewPCG(*seed, i))
@@ -48,7 +48,7 @@ func TestReview(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d pairs, %d questions, 0 wrong; %v", *seed, pairs, questions, changes)
-	for _, change := range []review.Change{review.Same, review.Wider, review.Narrower, review.Other} {
+	for _, change := range []comparison.Change{comparison.Same, comparison.Wider, comparison.Narrower, comparison.Other} {
 		if *pairsWanted >= 60 && changes[change] == 0 {
 			t.Errorf("no pair is %s: the edits do not try enough", change)
 		}
@@ -185,10 +185,10 @@ func (s side) decided(ctx context.Context, tr trial, input map[string]any) *answ
 }
 
 // review compares the answers to one input, and counts the resources that it is held to.
-func (c *checker) review(ctx context.Context, r *rand.Rand, p pair, input map[string]any) (int, review.Change, error) {
-	found, err := review.ComparerOf(p.old.rules, p.edited.rules).Compare(
+func (c *checker) review(ctx context.Context, r *rand.Rand, p pair, input map[string]any) (int, comparison.Change, error) {
+	found, err := comparison.ComparerOf(p.old.rules, p.edited.rules).Compare(
 		p.old.decided(ctx, p.trial, input), p.edited.decided(ctx, p.trial, input))
-	if err != nil || found.Change == review.Breaks {
+	if err != nil || found.Change == comparison.Breaks {
 		return 0, found.Change, err
 	}
 	resources := toAny(p.world.resources)
@@ -206,7 +206,7 @@ func (c *checker) review(ctx context.Context, r *rand.Rand, p pair, input map[st
 }
 
 // holds compares what is said of a change with what stock OPA says of one resource.
-func (c *checker) holds(ctx context.Context, p pair, input map[string]any, resource any, found review.Comparison) error {
+func (c *checker) holds(ctx context.Context, p pair, input map[string]any, resource any, found comparison.Comparison) error {
 	before, _ := p.old.stock.decide(ctx, input, resource) // a failure allows nothing
 	after, _ := p.edited.stock.decide(ctx, input, resource)
 	gained, err := c.eval(ctx, nil, found.Gains, resource)
@@ -218,14 +218,14 @@ func (c *checker) holds(ctx context.Context, p pair, input map[string]any, resou
 		return err
 	}
 	wider, narrower := before != allow && after == allow, before == allow && after != allow
-	var can []review.Change
+	var can []comparison.Change
 	switch {
 	case wider:
-		can = []review.Change{review.Wider, review.Other}
+		can = []comparison.Change{comparison.Wider, comparison.Other}
 	case narrower:
-		can = []review.Change{review.Narrower, review.Other}
+		can = []comparison.Change{comparison.Narrower, comparison.Other}
 	default:
-		can = []review.Change{review.Same, review.Wider, review.Narrower, review.Other}
+		can = []comparison.Change{comparison.Same, comparison.Wider, comparison.Narrower, comparison.Other}
 	}
 	if !slices.Contains(can, found.Change) || (gained == allow) != wider || (lost == allow) != narrower {
 		return fmt.Errorf("said %s, gains %s, loses %s; stock OPA says %v, then %v of %s", found.Change,

@@ -90,9 +90,11 @@
 package criteria
 
 import (
+	"encoding/json"
 	"iter"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Op says what a [Criteria] node is.
@@ -124,6 +126,18 @@ type Rule struct {
 	// Params is the params object as compact JSON with sorted member names, or
 	// empty where the rule came without params.
 	Params string
+}
+
+// Decoded is the params as encoding/json decodes them, with numbers as they are written;
+// nil where the rule came without.
+func (r Rule) Decoded() any {
+	d := json.NewDecoder(strings.NewReader(r.Params))
+	d.UseNumber()
+	var v any
+	if d.Decode(&v) != nil {
+		return nil
+	}
+	return v
 }
 
 // Criteria is one node of a tree, immutable once made and so safe for

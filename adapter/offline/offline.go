@@ -181,6 +181,14 @@ func (p *Policy) DecideAll(
 	return p.engine.Decide(ctx, caller, permissions)
 }
 
+// Outcomes are those of DecideAll.
+func (p *Policy) Outcomes(
+	ctx context.Context, caller decision.Caller, permissions []wire.Permission,
+) ([]*decision.Outcome, error) {
+	batch, err := p.DecideAll(ctx, caller, permissions)
+	return batch.Outcomes, err
+}
+
 // DecideDocument answers an input document as it stands, but for its member
 // resource: a decision is made before the resource is known.
 func (p *Policy) DecideDocument(ctx context.Context, document map[string]any) (*decision.Outcome, error) {

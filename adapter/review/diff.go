@@ -1,20 +1,26 @@
+// Package review tells what a change of a policy changes: not which text, but who may
+// do what more or less.
+//
+// [Diff] compares two policies (package comparison) over every permission of an inventory
+// and every class of callers (package audience). It counts the entities that change hands
+// (package census), and names the rules that decide (package provenance). It asks the
+// engine that serves.
 package review
 
 import (
 	"cmp"
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
-	"strings"
-	"sync"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/stagedoor/stagedoor/adapter/audience"
+	"github.com/stagedoor/stagedoor/adapter/census"
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/provenance"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/adapter/words"
 )
@@ -24,15 +30,15 @@ type Options struct {
 	// Inventory has the permissions, and perhaps people and entities.
 	Inventory *inventory.Inventory
 	// Who are the callers that are asked for.
-	Who *Who
+	Who *audience.Who
 	// Vocabulary says conditions in words.
 	Vocabulary words.Vocabulary
 	// Comparer compares decisions.
-	Comparer *Comparer
+	Comparer *comparison.Comparer
 	// Entities asks rules about the inventory's entities; nil where there are none.
-	Entities *Entities
+	Entities *census.Census
 	// Old and New find the rules that decide; nil where nobody can tell.
-	Old, New *Tracer
+	Old, New *provenance.Tracer
 	// Progress is told how much of the work is done; nil for nobody.
 	Progress func(done, of int)
 }
@@ -50,10 +56,7 @@ type Report struct {
 // Summary counts questions: permissions times classes of callers.
 type Summary struct {
 	Questions int `json:"questions"`
-	Breaks    int `json:"breaks"`
-	Wider     int `json:"wider"`
-	Narrower  int `json:"narrower"`
-	Other     int `json:"other"`
+	comparison.Counts
 }
 
 // About is what a report is about, so that it can be read by itself.
@@ -68,39 +71,32 @@ type About struct {
 	Entities   int    `json:"entities,omitempty"`
 }
 
-// A Difference is a change of one permission for some callers.
+// A Difference is a change of one permission for some callers. Criteria and words are
+// those of the first caller's example; its references stand in them as "the caller".
 type Difference struct {
-	Permission   string             `json:"permission"`
-	Change       Change             `json:"change"`
-	Callers      []Affected         `json:"callers"`
-	Gains        *criteria.Criteria `json:"gains,omitempty"`
-	Loses        *criteria.Criteria `json:"loses,omitempty"`
-	GainsInWords string             `json:"gainsInWords,omitempty"`
-	LosesInWords string             `json:"losesInWords,omitempty"`
-	Old          *wire.Decision     `json:"old"`
-	New          *wire.Decision     `json:"new"`
-	OldInWords   string             `json:"oldInWords"`
-	NewInWords   string             `json:"newInWords"`
-	// Error is why the new policy fails, of BREAKS.
-	Error string `json:"error,omitempty"`
+	Permission string `json:"permission"`
+	comparison.Said
+	Callers []audience.Affected `json:"callers"`
+	Gains   *criteria.Criteria  `json:"gains,omitempty"`
+	Loses   *criteria.Criteria  `json:"loses,omitempty"`
+	Old     *wire.Decision      `json:"old"`
+	New     *wire.Decision      `json:"new"`
 	// Witness is an entity that changes hands, or what is true of one.
-	Witness  string        `json:"witness,omitempty"`
-	From     []string      `json:"from,omitempty"`
-	Entities *EntityCounts `json:"entities,omitempty"`
+	Witness  string         `json:"witness,omitempty"`
+	From     []string       `json:"from,omitempty"`
+	Entities *census.Counts `json:"entities,omitempty"`
 
-	permission wire.Permission
-	caller     decision.Caller
-	answers    map[criteria.Rule]bool
+	question offline.Question
+	answers  map[criteria.Rule]bool
 	// before and after are where the policies allow.
 	before, after criteria.Criteria
 }
 
-// Affected are callers that a change is about. Criteria and words are those of the
-// example; its references stand in them as "the caller".
-type Affected struct {
-	Example string `json:"example"`
-	Count   int    `json:"count"`
-	Class   string `json:"class"`
+// A Decider answers permissions for a caller: a policy that was opened, or a stagedoor
+// that serves. Outcomes are in the order asked; what fails for one permission is in its
+// outcome.
+type Decider interface {
+	Outcomes(ctx context.Context, caller decision.Caller, permissions []wire.Permission) ([]*decision.Outcome, error)
 }
 
 // Diff compares two policies. The error is the context's, that of a Decider, or
@@ -111,14 +107,14 @@ func Diff(ctx context.Context, before, after Decider, o Options) (*Report, error
 		permissions[i] = offline.Permission(p)
 	}
 	found := make([][]Difference, len(o.Who.List)) // by class
-	if err := o.each(ctx, func(ctx context.Context, i int) (err error) {
+	if err := o.Who.Each(ctx, o.Progress, func(ctx context.Context, i int) (err error) {
 		found[i], err = o.class(ctx, before, after, o.Who.List[i], permissions)
 		return err
 	}); err != nil {
 		return nil, err
 	}
 	if o.Entities != nil {
-		if err := o.Entities.count(ctx, found); err != nil {
+		if err := o.count(ctx, found); err != nil {
 			return nil, err
 		}
 	}
@@ -130,44 +126,44 @@ func Diff(ctx context.Context, before, after Decider, o Options) (*Report, error
 	r.fold(found)
 	for i := range r.Differences {
 		d := &r.Differences[i]
-		d.From = Decided(ctx, o.Old, o.New, d)
+		d.From = provenance.Decided(ctx, o.Old, o.New, d.question, d.answers)
 	}
 	return r, ctx.Err()
 }
 
-// each does something for every class, on all processors.
-func (o Options) each(ctx context.Context, do func(context.Context, int) error) error {
-	var mu sync.Mutex
-	done := 0
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range o.Who.List {
-		group.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
+// count counts for each change the entities that change hands.
+func (o Options) count(ctx context.Context, found [][]Difference) error {
+	if err := o.Entities.Ask(ctx, func(yield func(criteria.Criteria) bool) {
+		for _, differences := range found {
+			for _, d := range differences {
+				if !yield(d.before) || !yield(d.after) {
+					return
+				}
 			}
-			err := do(ctx, i)
-			mu.Lock()
-			defer mu.Unlock()
-			done++
-			if o.Progress != nil {
-				o.Progress(done, len(o.Who.List))
-			}
-			return err
-		})
+		}
+	}); err != nil {
+		return err
 	}
-	return group.Wait()
+	for _, differences := range found {
+		for i := range differences {
+			d := &differences[i]
+			if d.question.Permission.ResourceType == "catalog-entity" && d.Change != comparison.Breaks {
+				d.Entities = o.Entities.Counts(d.before, d.after, d.Callers[0].Class)
+			}
+		}
+	}
+	return nil
 }
 
 // class finds the differences for a class of callers.
 func (o Options) class(
-	ctx context.Context, before, after Decider, class Class, permissions []wire.Permission,
+	ctx context.Context, before, after Decider, class audience.Class, permissions []wire.Permission,
 ) ([]Difference, error) {
-	from, err := before.Decide(ctx, class.Example, permissions)
+	from, err := before.Outcomes(ctx, class.Example, permissions)
 	if err != nil {
 		return nil, err
 	}
-	to, err := after.Decide(ctx, class.Example, permissions)
+	to, err := after.Outcomes(ctx, class.Example, permissions)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +173,7 @@ func (o Options) class(
 		if err != nil {
 			return nil, fmt.Errorf("%s for %s: %w", p.Name, class.Name, err)
 		}
-		if c.Change == Same {
+		if c.Change == comparison.Same {
 			continue
 		}
 		found = append(found, o.difference(c, class, p, from[i], to[i]))
@@ -185,68 +181,36 @@ func (o Options) class(
 	return found, nil
 }
 
-func (o Options) difference(c Comparison, class Class, p wire.Permission, from, to *decision.Outcome) Difference {
+func (o Options) difference(
+	c comparison.Comparison, class audience.Class, p wire.Permission, from, to *decision.Outcome,
+) Difference {
 	who := words.Caller{User: class.Example.User, Claims: class.Example.Claims}
 	d := Difference{
-		Permission: p.Name, Change: c.Change,
-		Callers: []Affected{{Example: exampleOf(class.Example), Count: class.People, Class: class.Name}},
-		Old:     &from.Decision, New: &to.Decision,
-		OldInWords: o.inWords(from, who), NewInWords: o.inWords(to, who),
-		permission: p, caller: class.Example, answers: c.Witness, before: allowed(from), after: allowed(to),
+		Permission: p.Name, Said: c.Say(o.Vocabulary, from, to, who),
+		Callers: []audience.Affected{class.Affected()}, Old: &from.Decision, New: &to.Decision,
+		Witness:  c.SayWitness(o.Vocabulary, who),
+		question: offline.Question{Caller: class.Example, Permission: p}, answers: c.Witness,
+		before: comparison.Allowed(from), after: comparison.Allowed(to),
 	}
-	d.Witness = o.witness(c.Witness, who)
 	if to.Err != nil {
-		d.Error, d.New = oneLine(to.Err.Error()), nil
+		d.New = nil
 	}
 	if from.Err != nil {
 		d.Old = nil
 	}
 	if c.Gains.Op != criteria.Never {
-		d.Gains, d.GainsInWords = &c.Gains, o.Vocabulary.Condition(c.Gains, who)
+		d.Gains = &c.Gains
 	}
 	if c.Loses.Op != criteria.Never {
-		d.Loses, d.LosesInWords = &c.Loses, o.Vocabulary.Condition(c.Loses, who)
+		d.Loses = &c.Loses
 	}
 	return d
 }
 
-// witness says what is true of a resource for which the decisions differ.
-func (o Options) witness(answers map[criteria.Rule]bool, who words.Caller) string {
-	var said []string
-	for rule, holds := range answers {
-		said = append(said, o.Vocabulary.Leaf(rule, holds, who))
-	}
-	slices.Sort(said)
-	return strings.Join(said, ", and ")
-}
-
-func exampleOf(c decision.Caller) string {
-	if c.Anonymous {
-		return ""
-	}
-	return c.User
-}
-
-// inWords says a decision.
-func (o Options) inWords(of *decision.Outcome, who words.Caller) string {
-	switch {
-	case of.Err != nil:
-		return "fails"
-	case of.Decision.Result == wire.Conditional:
-		return o.Vocabulary.Condition(of.Decision.Conditions, who)
-	}
-	return of.Decision.Result.String()
-}
-
-// says is what a change says. Callers for whom it says the same are told together.
+// says is what a change says of a permission.
 type says struct {
-	permission                     string
-	change                         Change
-	gains, loses, before, after, e string
-}
-
-func (d *Difference) says() says {
-	return says{d.Permission, d.Change, d.GainsInWords, d.LosesInWords, d.OldInWords, d.NewInWords, d.Error}
+	permission string
+	said       comparison.Said
 }
 
 // fold counts what was found and folds it over callers.
@@ -254,8 +218,8 @@ func (r *Report) fold(found [][]Difference) {
 	at := make(map[says]int)
 	for _, differences := range found {
 		for _, d := range differences {
-			r.Summary.count(d.Change)
-			key := d.says()
+			r.Summary.Add(d.Change, 1)
+			key := says{d.Permission, d.Said}
 			if i, ok := at[key]; ok {
 				r.Differences[i].add(d)
 				continue
@@ -265,46 +229,13 @@ func (r *Report) fold(found [][]Difference) {
 		}
 	}
 	slices.SortStableFunc(r.Differences, func(a, b Difference) int {
-		return cmp.Or(cmp.Compare(a.Change.rank(), b.Change.rank()), cmp.Compare(a.Permission, b.Permission),
-			cmp.Compare(b.people(), a.people()))
+		return cmp.Or(cmp.Compare(a.Change.Rank(), b.Change.Rank()), cmp.Compare(a.Permission, b.Permission),
+			cmp.Compare(audience.People(b.Callers), audience.People(a.Callers)))
 	})
-}
-
-func (s *Summary) count(c Change) {
-	switch c {
-	case Breaks:
-		s.Breaks++
-	case Wider:
-		s.Wider++
-	case Narrower:
-		s.Narrower++
-	case Other:
-		s.Other++
-	}
-}
-
-// rank orders changes, what a reviewer must see first.
-func (c Change) rank() int { return slices.Index([]Change{Breaks, Wider, Other, Narrower, Same}, c) }
-
-func (d *Difference) people() int {
-	n := 0
-	for _, c := range d.Callers {
-		n += c.Count
-	}
-	return n
 }
 
 // add adds the callers of a change that says the same.
 func (d *Difference) add(other Difference) {
 	d.Callers = append(d.Callers, other.Callers...)
-	d.Entities = d.Entities.more(other.Entities)
-}
-
-// oneLine joins the lines of a text.
-func oneLine(text string) string {
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i])
-	}
-	return strings.Join(lines, " ")
+	d.Entities = d.Entities.More(other.Entities)
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stagedoor/stagedoor/adapter/audience"
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/review"
@@ -89,25 +91,25 @@ func TestPlantedWidenings(t *testing.T) {
 				}
 				return // which is told, too
 			}
-			who, err := review.Callers(t.Context(), inventory.Stock(), nil, before, after)
+			who, err := audience.Of(t.Context(), inventory.Stock(), nil, before, after)
 			if err != nil {
 				t.Fatal(err)
 			}
-			report, err := review.Diff(t.Context(), review.Opened{Policy: before}, review.Opened{Policy: after}, review.Options{
-				Inventory: inventory.Stock(), Who: who, Vocabulary: after.Vocabulary(), Comparer: review.NewComparer(before, after),
+			report, err := review.Diff(t.Context(), before, after, review.Options{
+				Inventory: inventory.Stock(), Who: who, Vocabulary: after.Vocabulary(), Comparer: comparison.NewComparer(before, after),
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if test.class == "" {
-				if report.Summary.Has(review.Wider) || !report.Summary.Has(review.Narrower, review.Other, review.Breaks) {
+				if report.Summary.Has(comparison.Wider) || !report.Summary.Has(comparison.Narrower, comparison.Other, comparison.Breaks) {
 					t.Errorf("told\n%s", report.Text())
 				}
 				return
 			}
 			for _, d := range report.Differences {
 				for _, c := range d.Callers {
-					if (d.Change == review.Wider || d.Change == review.Other) && strings.Contains(c.Class, test.class) && strings.Contains(d.GainsInWords, test.gains) {
+					if (d.Change == comparison.Wider || d.Change == comparison.Other) && strings.Contains(c.Class, test.class) && strings.Contains(d.GainsInWords, test.gains) {
 						return
 					}
 				}

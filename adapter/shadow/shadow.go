@@ -5,7 +5,7 @@
 // the requests the question and the answer are then put into a bounded queue. Where the
 // queue is full they are dropped, and counted: a request never waits. One worker takes
 // them from there, decides by the candidate, and compares the two conditions as formulas
-// (package review). A candidate that is refused is told at [Shadow.Status] and in the log,
+// (package comparison). A candidate that is refused is told at [Shadow.Status] and in the log,
 // and is tried again once in a while; meanwhile nothing is compared.
 package shadow
 
@@ -21,8 +21,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/review"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -46,7 +46,7 @@ type Options struct {
 	// Open opens the candidate.
 	Open func(context.Context) (*Candidate, error)
 	// Comparer compares decisions.
-	Comparer *review.Comparer
+	Comparer *comparison.Comparer
 	// Retry is after how long a candidate that was refused is opened again; 30 seconds
 	// where it is 0.
 	Retry time.Duration
@@ -87,7 +87,7 @@ type question struct {
 // kind is what differences are told apart by.
 type kind struct {
 	permission string
-	change     review.Change
+	change     comparison.Change
 }
 
 // Status is what has been found.
@@ -107,10 +107,10 @@ type Status struct {
 
 // A Difference is one kind of difference, of one permission.
 type Difference struct {
-	Permission string        `json:"permission"`
-	Change     review.Change `json:"change"`
-	Count      int           `json:"count"`
-	Examples   []Example     `json:"examples"`
+	Permission string            `json:"permission"`
+	Change     comparison.Change `json:"change"`
+	Count      int               `json:"count"`
+	Examples   []Example         `json:"examples"`
 }
 
 // An Example is a decision for which the two differ.
@@ -275,9 +275,9 @@ func (s *Shadow) compare(ctx context.Context, candidate Decider, q question) {
 
 // note counts a decision, and keeps an example of one that differs.
 func (s *Shadow) note(
-	c decision.Caller, permission string, change review.Change, before, after *decision.Outcome, err error,
+	c decision.Caller, permission string, change comparison.Change, before, after *decision.Outcome, err error,
 ) {
-	if err == nil && change == review.Same {
+	if err == nil && change == comparison.Same {
 		return
 	}
 	s.mu.Lock()

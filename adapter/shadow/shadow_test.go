@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/review"
 	"github.com/stagedoor/stagedoor/adapter/shadow"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -49,7 +49,7 @@ func start(t *testing.T, candidate func() (shadow.Decider, error), registry *pro
 	log := logrus.New()
 	log.SetOutput(&strings.Builder{})
 	s := shadow.New(shadow.Options{
-		Path: "candidate", Share: 1, Retry: time.Millisecond, Comparer: review.ComparerOf(),
+		Path: "candidate", Share: 1, Retry: time.Millisecond, Comparer: comparison.ComparerOf(),
 		Open: func(context.Context) (*shadow.Candidate, error) {
 			d, err := candidate()
 			return &shadow.Candidate{Decider: d, Close: func() {}}, err
@@ -94,8 +94,8 @@ func TestDifferencesAreTold(t *testing.T) {
 	ask(t, s, serving, "a", "b", "c")
 	ask(t, s, serving, "b")
 	status := await(t, s, func(s shadow.Status) bool { return s.Compared == 4 })
-	if len(status.Differences) != 2 || status.Differences[0].Permission != "b" || status.Differences[0].Change != review.Wider ||
-		status.Differences[0].Count != 2 || len(status.Differences[0].Examples) != 1 || status.Differences[1].Change != review.Narrower {
+	if len(status.Differences) != 2 || status.Differences[0].Permission != "b" || status.Differences[0].Change != comparison.Wider ||
+		status.Differences[0].Count != 2 || len(status.Differences[0].Examples) != 1 || status.Differences[1].Change != comparison.Narrower {
 		t.Errorf("%+v", status)
 	}
 	families, err := registry.Gather()
@@ -164,7 +164,7 @@ func TestShareOfNone(t *testing.T) {
 	log.SetOutput(&strings.Builder{})
 	s := shadow.New(shadow.Options{Open: func(context.Context) (*shadow.Candidate, error) {
 		return &shadow.Candidate{Decider: decides{}, Close: func() {}}, nil
-	}, Comparer: review.ComparerOf()}, logrus.NewEntry(log), prometheus.NewRegistry())
+	}, Comparer: comparison.ComparerOf()}, logrus.NewEntry(log), prometheus.NewRegistry())
 	ask(t, s, decides{"a": true}, "a")
 	s.Close()
 	if status := s.Status(); status.Compared+status.Dropped+status.Failed != 0 {

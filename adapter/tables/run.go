@@ -9,11 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stagedoor/stagedoor/adapter/audience"
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
-	"github.com/stagedoor/stagedoor/adapter/review"
 	"github.com/stagedoor/stagedoor/adapter/tests"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/adapter/words"
@@ -68,7 +69,7 @@ type runner struct {
 	table      *Table
 	options    tests.Options
 	file       string
-	comparer   *review.Comparer
+	comparer   *comparison.Comparer
 	vocabulary words.Vocabulary
 	tests      []tests.Test
 }
@@ -76,7 +77,7 @@ type runner struct {
 func newRunner(p *offline.Policy, t *Table, o tests.Options) *runner {
 	return &runner{
 		policy: p, table: t, options: o, file: p.Name(t.File),
-		comparer: review.NewComparer(p), vocabulary: p.Vocabulary(),
+		comparer: comparison.NewComparer(p), vocabulary: p.Vocabulary(),
 	}
 }
 
@@ -222,7 +223,7 @@ func (r *runner) means(row Row, outcome *decision.Outcome, q offline.Question) (
 		return false, nil
 	}
 	compared, err := r.comparer.Compare(&wanted, outcome)
-	return compared.Change == review.Same, err
+	return compared.Change == comparison.Same, err
 }
 
 // never asks each class of callers what nobody may.
@@ -234,7 +235,7 @@ func (r *runner) never(ctx context.Context, selected func(string) bool) error {
 	for _, name := range slices.Sorted(maps.Keys(r.table.Callers)) {
 		known = append(known, r.table.Callers[name])
 	}
-	who, err := review.Callers(ctx, r.options.Inventory, known, r.policy)
+	who, err := audience.Of(ctx, r.options.Inventory, known, r.policy)
 	if err != nil {
 		return err
 	}
@@ -255,7 +256,7 @@ func (r *runner) never(ctx context.Context, selected func(string) bool) error {
 }
 
 // nobody says who may after all, and for which callers it was asked.
-func (r *runner) nobody(ctx context.Context, n Never, may string, who *review.Who) (problem, note string, err error) {
+func (r *runner) nobody(ctx context.Context, n Never, may string, who *audience.Who) (problem, note string, err error) {
 	permission, err := offline.FindPermission(r.options.Inventory, may)
 	if err != nil {
 		return "", "", err

@@ -13,8 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/audience"
+	"github.com/stagedoor/stagedoor/adapter/census"
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/provenance"
 	"github.com/stagedoor/stagedoor/adapter/review"
+	"github.com/stagedoor/stagedoor/adapter/serving"
 )
 
 func newDiff() *cobra.Command {
@@ -69,14 +74,14 @@ var diffFormats = []string{"text", "json", "markdown", "github"}
 type diff struct{ against, inventory, entrypoint, format, failOn string }
 
 // changes reads a list of changes.
-func changes(list string) ([]review.Change, error) {
+func changes(list string) ([]comparison.Change, error) {
 	if list == "none" {
 		return nil, nil
 	}
-	known := map[string]review.Change{
-		"breaks": review.Breaks, "wider": review.Wider, "narrower": review.Narrower, "other": review.Other,
+	known := map[string]comparison.Change{
+		"breaks": comparison.Breaks, "wider": comparison.Wider, "narrower": comparison.Narrower, "other": comparison.Other,
 	}
-	var found []review.Change
+	var found []comparison.Change
 	for name := range strings.SplitSeq(list, ",") {
 		c, ok := known[strings.ToLower(strings.TrimSpace(name))]
 		if !ok {
@@ -109,38 +114,38 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err er
 	var before review.Decider
 	about := review.About{New: describePolicy(after)}
 	if d.against == "" {
-		before, about.Old = review.Opened{Policy: policies[0]}, describePolicy(policies[0])
+		before, about.Old = policies[0], describePolicy(policies[0])
 	} else {
-		serving, err := review.Dial(ctx, d.against)
+		running, err := serving.Dial(ctx, d.against)
 		if err != nil {
 			return nil, err
 		}
-		before, about.Old = serving, serving.String()
+		before, about.Old = running, running.String()
 	}
-	who, err := review.Callers(ctx, inv, nil, policies...)
+	who, err := audience.Of(ctx, inv, nil, policies...)
 	if err != nil {
 		return nil, err
 	}
 	vocabulary := after.Vocabulary()
 	maps.Copy(vocabulary, policies[0].Vocabulary())
 	o := review.Options{
-		Inventory: inv, Who: who, Vocabulary: vocabulary, Comparer: review.NewComparer(policies...),
+		Inventory: inv, Who: who, Vocabulary: vocabulary, Comparer: comparison.NewComparer(policies...),
 		Progress: newProgress(os.Stderr, "deciding").tell,
 	}
-	if o.New, err = review.NewTracer(after); err != nil {
+	if o.New, err = provenance.NewTracer(after); err != nil {
 		return nil, err
 	}
 	if d.against == "" {
-		if o.Old, err = review.NewTracer(policies[0]); err != nil {
+		if o.Old, err = provenance.NewTracer(policies[0]); err != nil {
 			return nil, err
 		}
 	}
 	if len(inv.Entities) > 0 {
-		if o.Entities, err = review.NewEntities(ctx, inv.Entities, policies...); err != nil {
+		if o.Entities, err = census.New(ctx, inv.Entities, policies...); err != nil {
 			return nil, err
 		}
 	}
-	report, err := review.Diff(ctx, before, review.Opened{Policy: after}, o)
+	report, err := review.Diff(ctx, before, after, o)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +158,7 @@ func describePolicy(p *offline.Policy) string {
 	return fmt.Sprintf("%s, revision %s", p.Path, p.Revision())
 }
 
-func (d *diff) print(w io.Writer, r *review.Report, failOn []review.Change) error {
+func (d *diff) print(w io.Writer, r *review.Report, failOn []comparison.Change) error {
 	var text string
 	switch d.format {
 	case "json":

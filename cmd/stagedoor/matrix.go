@@ -12,16 +12,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/audience"
+	"github.com/stagedoor/stagedoor/adapter/comparison"
+	"github.com/stagedoor/stagedoor/adapter/matrix"
 	"github.com/stagedoor/stagedoor/adapter/offline"
-	"github.com/stagedoor/stagedoor/adapter/review"
+	"github.com/stagedoor/stagedoor/adapter/provenance"
 )
 
 var matrixFormats = []string{"text", "csv", "markdown", "json", "html"}
 
-type matrix struct{ inventory, entrypoint, format, who, on string }
+type asMatrix struct{ inventory, entrypoint, format, who, on string }
 
 func newMatrix() *cobra.Command {
-	var m matrix
+	var m asMatrix
 	cmd := &cobra.Command{
 		Use:   "matrix PATH",
 		Short: "Who may do what by a policy",
@@ -64,7 +67,7 @@ func newMatrix() *cobra.Command {
 	return cmd
 }
 
-func (m matrix) run(ctx context.Context, p *offline.Policy) (string, error) {
+func (m asMatrix) run(ctx context.Context, p *offline.Policy) (string, error) {
 	inv, err := loadInventory(m.inventory)
 	if err != nil {
 		return "", err
@@ -75,22 +78,22 @@ func (m matrix) run(ctx context.Context, p *offline.Policy) (string, error) {
 			return "", fmt.Errorf("--on: %w", err)
 		}
 	}
-	who, err := review.Callers(ctx, inv, resource, p)
+	who, err := audience.Of(ctx, inv, resource, p)
 	if err != nil {
 		return "", err
 	}
-	o := review.Options{
-		Inventory: inv, Who: who, Vocabulary: p.Vocabulary(), Comparer: review.NewComparer(p),
+	o := matrix.Options{
+		Inventory: inv, Who: who, Vocabulary: p.Vocabulary(),
 		Progress: newProgress(os.Stderr, "deciding").tell,
 	}
 	if m.who != "" {
 		return m.whoMay(ctx, p, resource, o)
 	}
-	named, err := review.NamesOf(ctx, p)
+	named, err := matrix.NamesOf(ctx, p)
 	if err != nil {
 		return "", err
 	}
-	of, err := review.MatrixOf(ctx, review.Opened{Policy: p}, named, o)
+	of, err := matrix.Of(ctx, p, named, o)
 	if err != nil {
 		return "", err
 	}
@@ -104,34 +107,37 @@ func (m matrix) run(ctx context.Context, p *offline.Policy) (string, error) {
 		return of.HTML()
 	case "json":
 		return asJSON(struct {
-			Cells []review.MatrixCell `json:"cells"`
-			About review.MatrixAbout  `json:"about"`
+			Cells []matrix.Cell `json:"cells"`
+			About matrix.About  `json:"about"`
 		}{of.Cells(), of.About})
 	}
 	return of.Text(), nil
 }
 
-func (m matrix) whoMay(ctx context.Context, p *offline.Policy, resource any, o review.Options) (string, error) {
+func (m asMatrix) whoMay(ctx context.Context, p *offline.Policy, resource any, o matrix.Options) (string, error) {
 	permission, err := readPermission(m.who, o.Inventory)
 	if err != nil {
 		return "", fmt.Errorf("--who: %w", err)
 	}
-	if o.New, err = review.NewTracer(p); err != nil {
-		return "", err
-	}
-	found, err := review.WhoMay(ctx, p, permission, resource, o)
+	by, err := provenance.NewTracer(p)
 	if err != nil {
 		return "", err
 	}
-	about := review.MatrixAbout{Policy: describePolicy(p), Inventory: o.Inventory.Source, Callers: o.Who.Of}
+	found, err := matrix.WhoMay(ctx, p, permission, resource, matrix.WhoOptions{
+		Options: o, Comparer: comparison.NewComparer(p), By: by,
+	})
+	if err != nil {
+		return "", err
+	}
+	about := matrix.About{Policy: describePolicy(p), Inventory: o.Inventory.Source, Callers: o.Who.Of}
 	if m.format == "json" {
 		return asJSON(struct {
-			Permission string             `json:"permission"`
-			Who        []review.May       `json:"who"`
-			About      review.MatrixAbout `json:"about"`
+			Permission string       `json:"permission"`
+			Who        []matrix.May `json:"who"`
+			About      matrix.About `json:"about"`
 		}{permission.Name, found, about})
 	}
-	return review.WhoText(found) + "\n" + about.String() + "\n", nil
+	return matrix.WhoText(found) + "\n" + about.String() + "\n", nil
 }
 
 // asJSON writes a document for people and programs to read.

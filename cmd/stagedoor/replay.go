@@ -11,16 +11,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/offline"
-	"github.com/stagedoor/stagedoor/adapter/review"
+	"github.com/stagedoor/stagedoor/adapter/replay"
 )
 
 var replayFormats = []string{"text", "csv", "json"}
 
-type replay struct{ policy, inventory, entrypoint, format, failOn string }
+type replaying struct{ policy, inventory, entrypoint, format, failOn string }
 
 func newReplay() *cobra.Command {
-	var r replay
+	var r replaying
 	cmd := &cobra.Command{
 		Use:   "replay LOG... --policy PATH",
 		Short: "Decide a decision log again by another policy",
@@ -29,7 +30,7 @@ func newReplay() *cobra.Command {
 			"the log. A LOG has OPA's events, one after the other or in arrays, plain or packed by gzip; " +
 			"- is standard input.\n" +
 			"What cannot be decided again is counted with its reason. Where that is most of the log, the exit code is 2.",
-		Example: "  stagedoor replay decisions.jsonl.gz --policy policy --inventory inventory",
+		Example: "  stagedoor replay replay.jsonl.gz --policy policy --inventory inventory",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			failOn, err := changes(r.failOn)
@@ -77,7 +78,7 @@ func newReplay() *cobra.Command {
 	return cmd
 }
 
-func (r replay) run(ctx context.Context, stdin io.Reader, logs []string) (_ *review.ReplayReport, err error) {
+func (r replaying) run(ctx context.Context, stdin io.Reader, logs []string) (_ *replay.Report, err error) {
 	inv, err := loadInventory(r.inventory)
 	if err != nil {
 		return nil, err
@@ -87,24 +88,24 @@ func (r replay) run(ctx context.Context, stdin io.Reader, logs []string) (_ *rev
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.Close(ctx)) }()
-	var log review.Log
+	var log replay.Log
 	for _, name := range logs {
 		if err := readLog(ctx, &log, stdin, name); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	report, err := log.Replay(ctx, review.Opened{Policy: p}, review.Options{
-		Inventory: inv, Vocabulary: p.Vocabulary(), Comparer: review.NewComparer(p),
+	report, err := log.Replay(ctx, p, replay.Options{
+		Inventory: inv, Vocabulary: p.Vocabulary(), Comparer: comparison.NewComparer(p),
 		Progress: newProgress(os.Stderr, "deciding").tell,
 	})
 	if err != nil {
 		return nil, err
 	}
-	report.About = review.ReplayAbout{Policy: describePolicy(p), Logs: logs, People: inv.Source}
+	report.About = replay.About{Policy: describePolicy(p), Logs: logs, People: inv.Source}
 	return report, nil
 }
 
-func readLog(ctx context.Context, into *review.Log, stdin io.Reader, name string) error {
+func readLog(ctx context.Context, into *replay.Log, stdin io.Reader, name string) error {
 	if name == "-" {
 		return into.Read(ctx, stdin)
 	}

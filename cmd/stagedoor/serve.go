@@ -13,6 +13,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter"
 	"github.com/stagedoor/stagedoor/adapter/audit"
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/config"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
@@ -23,7 +24,6 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/remote"
-	"github.com/stagedoor/stagedoor/adapter/review"
 	"github.com/stagedoor/stagedoor/adapter/shadow"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/tracing"
@@ -221,7 +221,7 @@ func startShadow(c *config.Config, log *logrus.Entry, registry prometheus.Regist
 	}
 	quiet := log.WithField("candidate", c.Shadow.Path)
 	return shadow.New(shadow.Options{
-		Path: c.Shadow.Path, Share: c.Shadow.Share, Comparer: review.ComparerOf(rules),
+		Path: c.Shadow.Path, Share: c.Shadow.Share, Comparer: comparison.ComparerOf(rules),
 		Open: func(ctx context.Context) (*shadow.Candidate, error) { return openCandidate(ctx, c, vetter, quiet) },
 	}, log, registry), nil
 }

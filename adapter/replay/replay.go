@@ -1,4 +1,4 @@
-package review
+package replay
 
 import (
 	"cmp"
@@ -17,33 +17,47 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/report"
 	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/adapter/words"
 )
 
-// A ReplayReport is how a policy answers what a log holds, compared with the answers in it.
-type ReplayReport struct {
-	Summary ReplaySummary `json:"summary"`
-	Changes []Replayed    `json:"changes"`
-	// Undecided counts events by why they cannot be decided again.
-	Undecided map[string]int `json:"undecided"`
-	About     ReplayAbout    `json:"about"`
+// Options are what a log is replayed with.
+type Options struct {
+	// Inventory has the people whose claims the log does not tell.
+	Inventory *inventory.Inventory
+	// Vocabulary says conditions in words.
+	Vocabulary words.Vocabulary
+	// Comparer compares decisions.
+	Comparer *comparison.Comparer
+	// Progress is told how much of the work is done; nil for nobody.
+	Progress func(done, of int)
 }
 
-// ReplaySummary counts events, and the distinct questions in them.
-type ReplaySummary struct {
+// A Report is how a policy answers what a log holds, compared with the answers in it.
+type Report struct {
+	Summary Summary    `json:"summary"`
+	Changes []Replayed `json:"changes"`
+	// Undecided counts events by why they cannot be decided again.
+	Undecided map[string]int `json:"undecided"`
+	About     About          `json:"about"`
+}
+
+// Summary counts events, and the distinct questions in them.
+type Summary struct {
 	Events    int `json:"events"`
 	Questions int `json:"questions"`
 	Same      int `json:"same"`
 	Undecided int `json:"undecided"`
-	Breaks    int `json:"breaks"`
-	Wider     int `json:"wider"`
-	Narrower  int `json:"narrower"`
-	Other     int `json:"other"`
+	comparison.Counts
 }
 
-// ReplayAbout is what was replayed.
-type ReplayAbout struct {
+// About is what was replayed.
+type About struct {
 	Policy string   `json:"policy"`
 	Logs   []string `json:"logs"`
 	People string   `json:"people"`
@@ -51,22 +65,17 @@ type ReplayAbout struct {
 
 // Replayed is a change that says the same for some people.
 type Replayed struct {
-	Permission   string          `json:"permission"`
-	Change       Change          `json:"change"`
-	People       int             `json:"people"`
-	Events       int             `json:"events"`
-	GainsInWords string          `json:"gainsInWords,omitempty"`
-	LosesInWords string          `json:"losesInWords,omitempty"`
-	OldInWords   string          `json:"oldInWords"`
-	NewInWords   string          `json:"newInWords"`
-	Error        string          `json:"error,omitempty"`
-	Examples     []ReplayExample `json:"examples"`
+	Permission string `json:"permission"`
+	comparison.Said
+	People   int       `json:"people"`
+	Events   int       `json:"events"`
+	Examples []Example `json:"examples"`
 
 	users map[string]bool
 }
 
-// ReplayExample is a person whose answer changes, and one of the decisions.
-type ReplayExample struct {
+// Example is a person whose answer changes, and one of the decisions.
+type Example struct {
 	User       string `json:"user"`
 	DecisionID string `json:"decisionId"`
 }
@@ -76,10 +85,10 @@ const mostExamples = 3
 
 // Replay decides every distinct question of the log again, and compares the answers. The
 // people of the inventory stand in for those whose claims the log does not tell, as long
-// as the log's hash says that they still have the same. The error is the context's, the
-// Decider's, or of a condition that is too large to be compared.
-func (l *Log) Replay(ctx context.Context, by Decider, o Options) (*ReplayReport, error) {
-	r := &ReplayReport{Changes: []Replayed{}, Undecided: maps.Clone(l.undecided)}
+// as the log's hash says that they still have the same. The error is the context's,
+// that of deciding, or of a condition that is too large to be compared.
+func (l *Log) Replay(ctx context.Context, by *offline.Policy, o Options) (*Report, error) {
+	r := &Report{Changes: []Replayed{}, Undecided: maps.Clone(l.undecided)}
 	if r.Undecided == nil {
 		r.Undecided = make(map[string]int)
 	}
@@ -113,14 +122,14 @@ func (l *Log) Replay(ctx context.Context, by Decider, o Options) (*ReplayReport,
 		r.Summary.Undecided += n
 	}
 	slices.SortFunc(r.Changes, func(a, b Replayed) int {
-		return cmp.Or(cmp.Compare(a.Change.rank(), b.Change.rank()), cmp.Compare(b.Events, a.Events),
+		return cmp.Or(cmp.Compare(a.Change.Rank(), b.Change.Rank()), cmp.Compare(b.Events, a.Events),
 			cmp.Compare(a.Permission, b.Permission), cmp.Compare(a.NewInWords, b.NewInWords),
 			cmp.Compare(a.OldInWords, b.OldInWords))
 	})
 	for i := range r.Changes {
 		c := &r.Changes[i]
 		c.People = len(c.users)
-		slices.SortFunc(c.Examples, func(a, b ReplayExample) int {
+		slices.SortFunc(c.Examples, func(a, b Example) int {
 			return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.DecisionID, b.DecisionID))
 		})
 		c.Examples = c.Examples[:min(len(c.Examples), mostExamples)]
@@ -154,13 +163,13 @@ func (l *Log) caller(c loggedCaller, o Options) (decision.Caller, string) {
 type replaying struct {
 	log    *Log
 	mu     sync.Mutex
-	report *ReplayReport
+	report *Report
 	at     map[says]int
 }
 
 // decide decides what one caller asked.
 func (r *replaying) decide(
-	ctx context.Context, by Decider, caller decision.Caller, keys []questionKey, o Options,
+	ctx context.Context, by *offline.Policy, caller decision.Caller, keys []questionKey, o Options,
 ) error {
 	slices.SortFunc(keys, func(a, b questionKey) int {
 		return cmp.Or(cmp.Compare(a.permission, b.permission), cmp.Compare(a.answer, b.answer))
@@ -169,7 +178,7 @@ func (r *replaying) decide(
 	for i, key := range keys {
 		permissions[i] = r.log.subjects.values[key.permission]
 	}
-	outcomes, err := by.Decide(ctx, caller, permissions)
+	outcomes, err := by.Outcomes(ctx, caller, permissions)
 	if err != nil {
 		return err
 	}
@@ -198,46 +207,41 @@ func (r *replaying) compare(
 	if err != nil {
 		return fmt.Errorf("%s for %s: %w", p.Name, caller.User, err)
 	}
-	if c.Change == Same {
+	if c.Change == comparison.Same {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.report.Summary.Questions++
 		r.report.Summary.Same += occurred.events
 		return nil
 	}
-	d := o.difference(c, Class{Name: caller.User, Example: caller}, p, was, now)
+	said := says{p.Name, c.Say(o.Vocabulary, was, now, words.Caller{User: caller.User, Claims: caller.Claims})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.add(&d, c, occurred, caller)
+	r.add(said, occurred, caller)
 	return nil
 }
 
-func (r *replaying) add(d *Difference, c Comparison, occurred *occurrences, caller decision.Caller) {
-	s := &r.report.Summary
-	s.Questions++
-	switch c.Change {
-	case Breaks:
-		s.Breaks += occurred.events
-	case Wider:
-		s.Wider += occurred.events
-	case Narrower:
-		s.Narrower += occurred.events
-	default:
-		s.Other += occurred.events
-	}
-	i, ok := r.at[d.says()]
+// says is what a change says of a permission.
+type says struct {
+	permission string
+	said       comparison.Said
+}
+
+func (r *replaying) add(of says, occurred *occurrences, caller decision.Caller) {
+	r.report.Summary.Questions++
+	r.report.Summary.Add(of.said.Change, occurred.events)
+	i, ok := r.at[of]
 	if !ok {
 		i = len(r.report.Changes)
-		r.at[d.says()] = i
+		r.at[of] = i
 		r.report.Changes = append(r.report.Changes, Replayed{
-			Permission: d.Permission, Change: d.Change, GainsInWords: d.GainsInWords, LosesInWords: d.LosesInWords,
-			OldInWords: d.OldInWords, NewInWords: d.NewInWords, Error: d.Error, users: make(map[string]bool),
+			Permission: of.permission, Said: of.said, users: make(map[string]bool),
 		})
 	}
-	of := &r.report.Changes[i]
-	of.Events += occurred.events
-	of.users[caller.User] = true
-	of.Examples = append(of.Examples, ReplayExample{caller.User, occurred.decisionID})
+	c := &r.report.Changes[i]
+	c.Events += occurred.events
+	c.users[caller.User] = true
+	c.Examples = append(c.Examples, Example{caller.User, occurred.decisionID})
 }
 
 // logged is an answer of a log; the empty one is a failure.
@@ -256,27 +260,24 @@ func logged(answer string) (*decision.Outcome, error) {
 }
 
 // MostUndecided is whether most of the log could not be decided again.
-func (r *ReplayReport) MostUndecided() bool { return 2*r.Summary.Undecided > r.Summary.Events }
+func (r *Report) MostUndecided() bool { return 2*r.Summary.Undecided > r.Summary.Events }
 
 // Text is the report for a terminal.
-func (r *ReplayReport) Text() string {
+func (r *Report) Text() string {
 	var b strings.Builder
 	for _, c := range r.Changes {
-		fmt.Fprintf(&b, "%s  %s\n  %s, %s\n", c.Change, c.Permission, count(c.People, "person", "people"),
-			count(c.Events, "event", "events"))
+		fmt.Fprintf(&b, "%s  %s\n  %s, %s\n", c.Change, c.Permission, report.Count(c.People, "person", "people"),
+			report.Count(c.Events, "event", "events"))
 		for _, line := range c.lines() {
 			fmt.Fprintf(&b, "  %s\n", line)
 		}
 		b.WriteByte('\n')
 	}
 	s := r.Summary
-	diff := Summary{Breaks: s.Breaks, Wider: s.Wider, Narrower: s.Narrower, Other: s.Other, Questions: s.Events}
-	text := strings.TrimSuffix(diff.String(), "questions")
-	fmt.Fprintf(&b, "%s\n", strings.TrimSuffix(text, "question")+map[bool]string{true: "event",
-		false: "events"}[s.Events == 1])
-	fmt.Fprintf(&b, "%s decided once each\n", count(s.Questions, "distinct question", "distinct questions"))
+	fmt.Fprintf(&b, "%s in %s\n", s.Counts, report.Count(s.Events, "event", "events"))
+	fmt.Fprintf(&b, "%s decided once each\n", report.Count(s.Questions, "distinct question", "distinct questions"))
 	for _, why := range slices.Sorted(maps.Keys(r.Undecided)) {
-		fmt.Fprintf(&b, "not decided: %s, since %s\n", count(r.Undecided[why], "event", "events"), why)
+		fmt.Fprintf(&b, "not decided: %s, since %s\n", report.Count(r.Undecided[why], "event", "events"), why)
 	}
 	fmt.Fprintf(&b, "policy: %s\nlogs: %s\npeople: %s\n", r.About.Policy, strings.Join(r.About.Logs, ", "),
 		r.About.People)
@@ -284,11 +285,7 @@ func (r *ReplayReport) Text() string {
 }
 
 func (c Replayed) lines() []string {
-	f := Fold{Difference: Difference{
-		Change: c.Change, Error: c.Error, GainsInWords: c.GainsInWords, LosesInWords: c.LosesInWords,
-		OldInWords: c.OldInWords, NewInWords: c.NewInWords, Callers: []Affected{{}},
-	}}
-	lines := f.lines()[1:] // whom it is for is said otherwise
+	lines := c.Lines()
 	for _, e := range c.Examples {
 		lines = append(lines, fmt.Sprintf("for example: %s, decision %s", cmp.Or(e.User,
 			"a caller without credentials"), e.DecisionID))
@@ -297,27 +294,22 @@ func (c Replayed) lines() []string {
 }
 
 // CSV has a line for each change.
-func (r *ReplayReport) CSV() string {
+func (r *Report) CSV() string {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
 	_ = w.Write([]string{"permission", "change", "people", "events", "gains", "loses", "was", "now",
 		"error", "example", "decision"}) // to memory
 	for _, c := range r.Changes {
-		var e ReplayExample
+		var e Example
 		if len(c.Examples) > 0 {
 			e = c.Examples[0]
 		}
 		_ = w.Write([]string{
-			plain(c.Permission), string(c.Change), strconv.Itoa(c.People), strconv.Itoa(c.Events),
-			plain(c.GainsInWords), plain(c.LosesInWords),
-			plain(c.OldInWords), plain(c.NewInWords), plain(c.Error), plain(e.User), plain(e.DecisionID),
+			report.Cell(c.Permission), string(c.Change), strconv.Itoa(c.People), strconv.Itoa(c.Events),
+			report.Cell(c.GainsInWords), report.Cell(c.LosesInWords),
+			report.Cell(c.OldInWords), report.Cell(c.NewInWords), report.Cell(c.Error), report.Cell(e.User), report.Cell(e.DecisionID),
 		})
 	}
 	w.Flush()
 	return b.String()
-}
-
-// Has is whether there is a change of one of some kinds.
-func (s ReplaySummary) Has(kinds ...Change) bool {
-	return Summary{Breaks: s.Breaks, Wider: s.Wider, Narrower: s.Narrower, Other: s.Other}.Has(kinds...)
 }

@@ -1,4 +1,6 @@
-package review
+// Package matrix shows who may do what by a policy: callers by permissions, or of one
+// permission, who has it.
+package matrix
 
 import (
 	"cmp"
@@ -9,13 +11,28 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stagedoor/stagedoor/adapter/audience"
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/report"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/adapter/words"
 )
+
+// Options are what a matrix is made of.
+type Options struct {
+	// Inventory has the permissions.
+	Inventory *inventory.Inventory
+	// Who are the callers that are asked for.
+	Who *audience.Who
+	// Vocabulary says conditions in words.
+	Vocabulary words.Vocabulary
+	// Progress is told how much of the work is done; nil for nobody.
+	Progress func(done, of int)
+}
 
 // A Matrix is who may do what by one policy: callers by permissions.
 type Matrix struct {
@@ -26,11 +43,11 @@ type Matrix struct {
 	// Answers are what cells say, each once: cells have their numbers.
 	Answers []Answer
 	// About says what was asked.
-	About MatrixAbout
+	About About
 }
 
-// MatrixAbout is what a matrix is about.
-type MatrixAbout struct {
+// About is what a matrix is about.
+type About struct {
 	Policy    string `json:"policy"`
 	Inventory string `json:"inventory"`
 	Callers   string `json:"callers"`
@@ -39,7 +56,7 @@ type MatrixAbout struct {
 }
 
 // A Column is callers who may do the same.
-type Column struct{ Classes []Class }
+type Column struct{ Classes []audience.Class }
 
 // A Plugin is the permissions of a plugin.
 type Plugin struct {
@@ -69,18 +86,20 @@ type Answer struct {
 	InWords  string
 }
 
-// MatrixOf asks a policy for every permission of the inventory and every class of
+// Of asks a policy for every permission of the inventory and every class of
 // callers. Named tells which permissions the policy names. The error is the context's or
-// the Decider's.
-func MatrixOf(ctx context.Context, of Decider, named func(permission string) bool, o Options) (*Matrix, error) {
+// that of deciding.
+func Of(
+	ctx context.Context, p *offline.Policy, named func(permission string) bool, o Options,
+) (*Matrix, error) {
 	permissions := make([]wire.Permission, len(o.Inventory.Permissions))
-	for i, p := range o.Inventory.Permissions {
-		permissions[i] = offline.Permission(p)
+	for i, published := range o.Inventory.Permissions {
+		permissions[i] = offline.Permission(published)
 	}
 	said := make([][]Answer, len(o.Who.List))
-	if err := o.each(ctx, func(ctx context.Context, i int) error {
+	if err := o.Who.Each(ctx, o.Progress, func(ctx context.Context, i int) error {
 		class := o.Who.List[i]
-		outcomes, err := of.Decide(ctx, class.Example, permissions)
+		outcomes, err := p.Outcomes(ctx, class.Example, permissions)
 		if err != nil {
 			return err
 		}
@@ -92,7 +111,7 @@ func MatrixOf(ctx context.Context, of Decider, named func(permission string) boo
 	}); err != nil {
 		return nil, err
 	}
-	m := &Matrix{About: MatrixAbout{Inventory: o.Inventory.Source, Callers: o.Who.Of, Why: o.Who.Why}}
+	m := &Matrix{About: About{Inventory: o.Inventory.Source, Callers: o.Who.Of, Why: o.Who.Why}}
 	columns := m.columns(o.Who.List, said)
 	m.rows(o.Inventory.Permissions, columns, named)
 	return m, nil
@@ -100,9 +119,9 @@ func MatrixOf(ctx context.Context, of Decider, named func(permission string) boo
 
 func (o Options) answer(of *decision.Outcome, c decision.Caller) Answer {
 	if of.Err != nil {
-		return Answer{Result: "ERROR", InWords: oneLine(of.Err.Error())}
+		return Answer{Result: "ERROR", InWords: report.OneLine(of.Err.Error())}
 	}
-	a := Answer{Result: of.Decision.Result.String(), Criteria: allowed(of)}
+	a := Answer{Result: of.Decision.Result.String(), Criteria: comparison.Allowed(of)}
 	if of.Decision.Result == wire.Conditional {
 		a.InWords = o.Vocabulary.Condition(a.Criteria, words.Caller{User: c.User, Claims: c.Claims})
 	}
@@ -111,7 +130,7 @@ func (o Options) answer(of *decision.Outcome, c decision.Caller) Answer {
 
 // columns numbers the answers and folds classes with equal ones. It returns the numbers
 // by column and permission.
-func (m *Matrix) columns(classes []Class, said [][]Answer) [][]int {
+func (m *Matrix) columns(classes []audience.Class, said [][]Answer) [][]int {
 	numbers := make(map[[2]string]int)
 	at := make(map[string]int)
 	var columns [][]int
@@ -181,7 +200,7 @@ func NamesOf(ctx context.Context, p *offline.Policy) (func(permission string) bo
 			return false
 		})
 	}
-	data, err := dataOf(ctx, p)
+	data, err := audience.DataOf(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -205,27 +224,27 @@ func noteTexts(value any, texts map[string]bool) {
 	}
 }
 
-// A MatrixCell is what some callers may do with a permission.
-type MatrixCell struct {
-	Permission string             `json:"permission"`
-	Plugin     string             `json:"plugin"`
-	Callers    []Affected         `json:"callers"`
-	Result     string             `json:"result"`
-	Criteria   *criteria.Criteria `json:"criteria,omitempty"`
-	InWords    string             `json:"inWords,omitempty"`
-	Named      bool               `json:"named"`
+// A Cell is what some callers may do with a permission.
+type Cell struct {
+	Permission string              `json:"permission"`
+	Plugin     string              `json:"plugin"`
+	Callers    []audience.Affected `json:"callers"`
+	Result     string              `json:"result"`
+	Criteria   *criteria.Criteria  `json:"criteria,omitempty"`
+	InWords    string              `json:"inWords,omitempty"`
+	Named      bool                `json:"named"`
 }
 
 // Cells are all cells, folded over callers, by permission.
-func (m *Matrix) Cells() []MatrixCell {
-	var cells []MatrixCell
+func (m *Matrix) Cells() []Cell {
+	var cells []Cell
 	for _, plugin := range m.Plugins {
 		for _, row := range plugin.Rows {
 			byAnswer := row.byAnswer(m)
 			for _, p := range row.Permissions {
 				for _, of := range byAnswer {
 					a := m.Answers[of.answer]
-					cell := MatrixCell{Permission: p.Name, Plugin: plugin.ID, Callers: of.callers, Result: a.Result,
+					cell := Cell{Permission: p.Name, Plugin: plugin.ID, Callers: of.callers, Result: a.Result,
 						InWords: a.InWords, Named: p.Named}
 					if a.Result == wire.Conditional.String() {
 						cell.Criteria = &a.Criteria
@@ -235,7 +254,7 @@ func (m *Matrix) Cells() []MatrixCell {
 			}
 		}
 	}
-	slices.SortStableFunc(cells, func(a, b MatrixCell) int {
+	slices.SortStableFunc(cells, func(a, b Cell) int {
 		return cmp.Or(cmp.Compare(a.Plugin, b.Plugin), cmp.Compare(a.Permission, b.Permission))
 	})
 	return cells
@@ -244,7 +263,7 @@ func (m *Matrix) Cells() []MatrixCell {
 // answerOf is an answer and who gets it.
 type answerOf struct {
 	answer  int
-	callers []Affected
+	callers []audience.Affected
 }
 
 func (r Row) byAnswer(m *Matrix) []answerOf {
@@ -258,21 +277,17 @@ func (r Row) byAnswer(m *Matrix) []answerOf {
 			list = append(list, answerOf{answer: answer})
 		}
 		for _, class := range m.Columns[c].Classes {
-			list[i].callers = append(list[i].callers, affected(class))
+			list[i].callers = append(list[i].callers, class.Affected())
 		}
 	}
 	return list
 }
 
-func affected(c Class) Affected {
-	return Affected{Example: exampleOf(c.Example), Count: c.People, Class: c.Name}
-}
-
 // name says who is in the column.
 func (c Column) name() string {
-	d := Difference{}
+	var of []audience.Affected
 	for _, class := range c.Classes {
-		d.Callers = append(d.Callers, affected(class))
+		of = append(of, class.Affected())
 	}
-	return d.who()
+	return audience.Names(of)
 }

@@ -1,10 +1,13 @@
-package review
+// Package census asks permission rules about the entities of an inventory, and counts
+// how many change hands where a decision changes.
+package census
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"math/bits"
 	"runtime"
@@ -18,16 +21,18 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/report"
+	"github.com/stagedoor/stagedoor/adapter/words"
 )
 
-// Entities asks rules about the entities of an inventory. Each distinct rule is asked
+// A Census asks rules about the entities of an inventory. Each distinct rule is asked
 // once for each entity, by the rule's own body. Of a rule with a list that means "any
 // of", each element is asked, many at a time. Not safe for concurrent use.
-type Entities struct {
+type Census struct {
 	names   []string
 	values  []*ast.Term
-	queries map[ruleName]rego.PreparedEvalQuery
-	rules   map[ruleName]*explore.PermissionRule
+	queries map[words.Rule]rego.PreparedEvalQuery
+	rules   map[words.Rule]*explore.PermissionRule
 
 	answers map[question]entitySet
 }
@@ -42,8 +47,11 @@ type question struct {
 // entitySet is a set of entities, a bit for each; nil is the empty one.
 type entitySet []uint64
 
-// EntityCounts are how many entities change hands, for the caller for whom most do.
-type EntityCounts struct {
+// mostExamples is how many entities are named.
+const mostExamples = 3
+
+// Counts are how many entities change hands, for the caller for whom most do.
+type Counts struct {
 	Gained int `json:"gained"`
 	Lost   int `json:"lost"`
 	// Before and After are how many the caller may do it with, of all.
@@ -55,12 +63,12 @@ type EntityCounts struct {
 	Examples []string `json:"examples"`
 }
 
-// NewEntities returns the entities of an inventory, for the rules of policies. Of two
+// New returns the entities of an inventory, for the rules of policies. Of two
 // policies with a rule of the same name, the last one's body is asked. The errors are
 // those of compiling the policies.
-func NewEntities(ctx context.Context, entities []map[string]any, policies ...*offline.Policy) (*Entities, error) {
-	e := &Entities{
-		queries: make(map[ruleName]rego.PreparedEvalQuery), rules: make(map[ruleName]*explore.PermissionRule),
+func New(ctx context.Context, entities []map[string]any, policies ...*offline.Policy) (*Census, error) {
+	e := &Census{
+		queries: make(map[words.Rule]rego.PreparedEvalQuery), rules: make(map[words.Rule]*explore.PermissionRule),
 		answers: make(map[question]entitySet),
 	}
 	for _, entity := range entities {
@@ -79,7 +87,7 @@ func NewEntities(ctx context.Context, entities []map[string]any, policies ...*of
 	return e, nil
 }
 
-func (e *Entities) addRules(ctx context.Context, p *offline.Policy) error {
+func (e *Census) addRules(ctx context.Context, p *offline.Policy) error {
 	modules := make(map[string]*ast.Module)
 	for _, of := range []map[string]*ast.Module{offline.Library(), p.Modules()} {
 		for name, m := range of {
@@ -96,7 +104,7 @@ func (e *Entities) addRules(ctx context.Context, p *offline.Policy) error {
 		if err != nil {
 			return err
 		}
-		key := ruleName{r.Name, r.ResourceType}
+		key := words.Rule{Name: r.Name, ResourceType: r.ResourceType}
 		e.queries[key], e.rules[key] = query, r
 	}
 	return nil
@@ -111,41 +119,27 @@ func entityName(entity map[string]any) string {
 	return strings.ToLower(kind + ":" + cmp.Or(namespace, "default") + "/" + name)
 }
 
-// count counts for each change the entities that change hands.
-func (e *Entities) count(ctx context.Context, found [][]Difference) error {
+// Ask asks the rules of conditions about all entities, as far as they are not known yet.
+// The error is the context's, or that of asking a rule, which it names.
+func (e *Census) Ask(ctx context.Context, conditions iter.Seq[criteria.Criteria]) error {
 	asked := make(map[question]bool)
-	for _, differences := range found {
-		for _, d := range differences {
-			for _, c := range []criteria.Criteria{d.before, d.after} {
-				for r := range c.Rules() {
-					for _, q := range e.questions(r) {
-						asked[q] = true
-					}
-				}
+	for c := range conditions {
+		for r := range c.Rules() {
+			for _, q := range e.questions(r) {
+				asked[q] = true
 			}
 		}
 	}
-	if err := e.ask(ctx, asked); err != nil {
-		return err
-	}
-	for _, differences := range found {
-		for i := range differences {
-			d := &differences[i]
-			if d.permission.ResourceType == catalogEntity && d.Change != Breaks {
-				d.Entities = e.counts(d)
-			}
-		}
-	}
-	return nil
+	return e.ask(ctx, asked)
 }
 
 // questions are what a rule of a condition asks.
-func (e *Entities) questions(r criteria.Rule) []question {
-	known := e.rules[ruleName{r.Name, r.ResourceType}]
+func (e *Census) questions(r criteria.Rule) []question {
+	known := e.rules[words.Rule{Name: r.Name, ResourceType: r.ResourceType}]
 	if known == nil || known.AnyOf == "" {
 		return []question{{rule: r}}
 	}
-	params, _ := decodeParams(r.Params).(map[string]any)
+	params, _ := r.Decoded().(map[string]any)
 	list, ok := params[known.AnyOf].([]any)
 	if !ok {
 		return []question{{rule: r}}
@@ -162,7 +156,7 @@ func (e *Entities) questions(r criteria.Rule) []question {
 }
 
 // ask asks what is not known yet about all entities.
-func (e *Entities) ask(ctx context.Context, asked map[question]bool) error {
+func (e *Census) ask(ctx context.Context, asked map[question]bool) error {
 	elements := make(map[criteria.Rule][]string)
 	for q := range asked {
 		if _, known := e.answers[q]; !known {
@@ -189,8 +183,8 @@ type bundle struct {
 	halves   []*bundle
 }
 
-func (e *Entities) askRule(ctx context.Context, rule criteria.Rule, elements []string) error {
-	key := ruleName{rule.Name, rule.ResourceType}
+func (e *Census) askRule(ctx context.Context, rule criteria.Rule, elements []string) error {
+	key := words.Rule{Name: rule.Name, ResourceType: rule.ResourceType}
 	query, ok := e.queries[key]
 	if !ok {
 		return fmt.Errorf("there is no Rego function for the rule %s of %s, so no entity can be asked about",
@@ -231,14 +225,14 @@ func (e *Entities) askRule(ctx context.Context, rule criteria.Rule, elements []s
 
 // newBundle makes the params for all elements, for each half, and so on.
 func newBundle(rule criteria.Rule, anyOf string, elements []string) (*bundle, error) {
-	params, _ := decodeParams(rule.Params).(map[string]any)
+	params, _ := rule.Decoded().(map[string]any)
 	if params == nil {
 		params = map[string]any{}
 	}
 	if elements[0] != "" {
 		list := make([]any, len(elements))
 		for i, element := range elements {
-			list[i] = decodeParams(element)
+			list[i] = criteria.Rule{Params: element}.Decoded()
 		}
 		params[anyOf] = list
 	}
@@ -280,7 +274,7 @@ func (b *bundle) holding(ctx context.Context, query rego.PreparedEvalQuery, enti
 }
 
 // where is for which entities a condition holds.
-func (e *Entities) where(c criteria.Criteria) entitySet {
+func (e *Census) where(c criteria.Criteria) entitySet {
 	set := make(entitySet, (len(e.values)+63)/64)
 	switch c.Op {
 	case criteria.Always:
@@ -331,10 +325,12 @@ func (s entitySet) len() int {
 	return n
 }
 
-func (e *Entities) counts(d *Difference) *EntityCounts {
-	before, after := e.where(d.before), e.where(d.after)
-	c := &EntityCounts{Before: before.len(), After: after.len(), Of: len(e.values),
-		Caller: d.Callers[0].Class, Examples: []string{}}
+// Counts counts the entities that change hands where a condition becomes another. Rules
+// that [Census.Ask] has not asked hold for none.
+func (e *Census) Counts(from, to criteria.Criteria, caller string) *Counts {
+	before, after := e.where(from), e.where(to)
+	c := &Counts{Before: before.len(), After: after.len(), Of: len(e.values),
+		Caller: caller, Examples: []string{}}
 	for i := range before {
 		gained, lost := after[i]&^before[i], before[i]&^after[i]
 		c.Gained += bits.OnesCount64(gained)
@@ -346,20 +342,21 @@ func (e *Entities) counts(d *Difference) *EntityCounts {
 	return c
 }
 
-// more is the counts of the caller for whom more changes.
-func (c *EntityCounts) more(other *EntityCounts) *EntityCounts {
+// More is the counts of the caller for whom more changes.
+func (c *Counts) More(other *Counts) *Counts {
 	if c == nil || other != nil && other.Gained+other.Lost > c.Gained+c.Lost {
 		return other
 	}
 	return c
 }
 
-func (c *EntityCounts) lines() []string {
-	line := fmt.Sprintf("%s: with %s of %s before, with %s now", c.Caller, thousands(c.Before), count(c.Of,
-		"entity", "entities"), thousands(c.After))
+// Lines say the counts.
+func (c *Counts) Lines() []string {
+	line := fmt.Sprintf("%s: with %s of %s before, with %s now", c.Caller, report.Thousands(c.Before), report.Count(c.Of,
+		"entity", "entities"), report.Thousands(c.After))
 	if len(c.Examples) == 0 {
 		return []string{line + "; none of them changes hands"}
 	}
-	return []string{line + fmt.Sprintf("; gained %s, lost %s", thousands(c.Gained), thousands(c.Lost)),
+	return []string{line + fmt.Sprintf("; gained %s, lost %s", report.Thousands(c.Gained), report.Thousands(c.Lost)),
 		"for example " + strings.Join(c.Examples, ", ")}
 }

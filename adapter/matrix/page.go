@@ -1,4 +1,4 @@
-package review
+package matrix
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ func (m *Matrix) HTML() (string, error) {
 	}
 	var b bytes.Buffer
 	err = page.Execute(&b, struct {
-		About MatrixAbout
+		About About
 		Cells template.JS
 	}{m.About, template.JS(cells)})
 	return b.String(), err

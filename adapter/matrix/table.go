@@ -1,4 +1,4 @@
-package review
+package matrix
 
 import (
 	"encoding/csv"
@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/stagedoor/stagedoor/adapter/audience"
+	"github.com/stagedoor/stagedoor/adapter/report"
 )
 
 // widest is how many columns a table for a terminal or for Markdown has at most. Of more
@@ -76,8 +79,7 @@ func (m *Matrix) Text() string {
 					b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 					line.Reset()
 					for _, of := range r.byAnswer(m) {
-						d := Difference{Callers: of.callers}
-						fmt.Fprintf(&line, "      %-8s %s\n", marks[of.answer], d.who())
+						fmt.Fprintf(&line, "      %-8s %s\n", marks[of.answer], audience.Names(of.callers))
 					}
 				default:
 					for _, cell := range r.Cells {
@@ -118,7 +120,7 @@ func (m *Matrix) anyUnnamed() bool {
 func letter(i int) string { return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[i : i+1] }
 
 // String says what was asked, in lines.
-func (a MatrixAbout) String() string {
+func (a About) String() string {
 	return fmt.Sprintf("policy: %s\npermissions: %s\ncallers: %s", a.Policy, a.Inventory, a.Callers)
 }
 
@@ -131,8 +133,7 @@ func (m *Matrix) Markdown() string {
 		for _, p := range m.Plugins {
 			for _, r := range p.Rows {
 				for _, of := range r.byAnswer(m) {
-					d := Difference{Callers: of.callers}
-					fmt.Fprintf(&b, "| %s | %s | %s |\n", r.names(), escape(marks[of.answer]), escape(d.who()))
+					fmt.Fprintf(&b, "| %s | %s | %s |\n", r.names(), report.Markdown(marks[of.answer]), report.Markdown(audience.Names(of.callers)))
 				}
 			}
 		}
@@ -146,25 +147,25 @@ func (m *Matrix) Markdown() string {
 			for _, r := range p.Rows {
 				fmt.Fprintf(&b, "| %s |", r.names())
 				for _, cell := range r.Cells {
-					fmt.Fprintf(&b, " %s |", escape(marks[cell]))
+					fmt.Fprintf(&b, " %s |", report.Markdown(marks[cell]))
 				}
 				b.WriteByte('\n')
 			}
 		}
 		b.WriteByte('\n')
 		for i, c := range m.Columns {
-			fmt.Fprintf(&b, "- %s: %s\n", letter(i), escape(c.name()))
+			fmt.Fprintf(&b, "- %s: %s\n", letter(i), report.Markdown(c.name()))
 		}
 	}
 	b.WriteByte('\n')
 	for i, note := range notes {
-		fmt.Fprintf(&b, "- \\[%d\\] %s\n", i+1, escape(note))
+		fmt.Fprintf(&b, "- \\[%d\\] %s\n", i+1, report.Markdown(note))
 	}
 	if m.anyUnnamed() {
 		fmt.Fprintf(&b, "- %s no rule and no data names this permission\n", unnamed)
 	}
 	for line := range strings.SplitSeq(m.About.String(), "\n") {
-		fmt.Fprintf(&b, "- %s\n", escape(line))
+		fmt.Fprintf(&b, "- %s\n", report.Markdown(line))
 	}
 	return b.String()
 }
@@ -191,19 +192,11 @@ func (m *Matrix) CSV() string {
 	for _, cell := range m.Cells() {
 		for _, c := range cell.Callers {
 			_ = w.Write([]string{
-				plain(cell.Plugin), plain(cell.Permission), strconv.FormatBool(cell.Named), plain(c.Class), plain(c.Example),
-				strconv.Itoa(c.Count), cell.Result, plain(cell.InWords),
+				report.Cell(cell.Plugin), report.Cell(cell.Permission), strconv.FormatBool(cell.Named), report.Cell(c.Class), report.Cell(c.Example),
+				strconv.Itoa(c.Count), cell.Result, report.Cell(cell.InWords),
 			})
 		}
 	}
 	w.Flush()
 	return b.String()
-}
-
-// plain keeps a spreadsheet from evaluating a text.
-func plain(text string) string {
-	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
-		return "'" + text
-	}
-	return text
 }

@@ -1,4 +1,5 @@
-package review
+// Package serving asks a running stagedoor what it decides.
+package serving
 
 import (
 	"bytes"
@@ -15,17 +16,16 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
-// Serving is a Decider that is a running stagedoor, asked at its admin address in the
-// form of OPA's data API.
-type Serving struct {
+// A Stagedoor is one that runs, asked at its admin address in the form of OPA's data API.
+type Stagedoor struct {
 	url        string
 	entrypoint string
 	revision   string
 }
 
 // Dial finds out what a running stagedoor serves. The error says what its status lacks.
-func Dial(ctx context.Context, url string) (*Serving, error) {
-	s := &Serving{url: strings.TrimRight(url, "/")}
+func Dial(ctx context.Context, url string) (*Stagedoor, error) {
+	s := &Stagedoor{url: strings.TrimRight(url, "/")}
 	var status struct{ Revision, Entrypoint string }
 	if err := s.call(ctx, http.MethodGet, "/status", nil, &status); err != nil {
 		return nil, err
@@ -38,10 +38,10 @@ func Dial(ctx context.Context, url string) (*Serving, error) {
 }
 
 // String names it in a report.
-func (s *Serving) String() string { return fmt.Sprintf("%s, revision %s", s.url, s.revision) }
+func (s *Stagedoor) String() string { return fmt.Sprintf("%s, revision %s", s.url, s.revision) }
 
-// Decide is that of [Decider]. A failure of the policy is told as one of its answer.
-func (s *Serving) Decide(
+// Outcomes answers permissions for a caller, in order. A failure of the policy is told as one of its answer.
+func (s *Stagedoor) Outcomes(
 	ctx context.Context, c decision.Caller, permissions []wire.Permission,
 ) ([]*decision.Outcome, error) {
 	outcomes := make([]*decision.Outcome, len(permissions))
@@ -71,7 +71,7 @@ var client = &http.Client{Timeout: time.Minute}
 // maxAnswer is how long an answer may be.
 const maxAnswer = 32 << 20
 
-func (s *Serving) call(ctx context.Context, method, path string, body, into any) error {
+func (s *Stagedoor) call(ctx context.Context, method, path string, body, into any) error {
 	var sent bytes.Buffer
 	if body != nil {
 		if err := json.NewEncoder(&sent).Encode(body); err != nil {

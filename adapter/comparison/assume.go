@@ -1,4 +1,4 @@
-package review
+package comparison
 
 import (
 	"encoding/json"

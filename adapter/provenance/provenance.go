@@ -1,9 +1,9 @@
-package review
+// Package provenance finds the rules of a policy that a decision comes from, by file and
+// line.
+package provenance
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -19,6 +19,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/words"
 )
 
 // mostRules is how many rules a change names.
@@ -31,7 +32,7 @@ type Tracer struct {
 	compiler *ast.Compiler
 	store    storage.Store
 	query    string
-	rules    map[ruleName]*explore.PermissionRule
+	rules    map[words.Rule]*explore.PermissionRule
 }
 
 // answerBuiltin is what the bodies of permission rules are replaced by. No policy can
@@ -42,10 +43,10 @@ var answerType = types.NewFunction(types.Args(types.S, types.S, types.A), types.
 
 // NewTracer returns a Tracer of a policy. The error is that of compiling it.
 func NewTracer(p *offline.Policy) (*Tracer, error) {
-	t := &Tracer{store: p.Data(), rules: make(map[ruleName]*explore.PermissionRule)}
+	t := &Tracer{store: p.Data(), rules: make(map[words.Rule]*explore.PermissionRule)}
 	byPath := make(map[string]*explore.PermissionRule)
 	for _, r := range p.Rules() {
-		t.rules[ruleName{r.Name, r.ResourceType}] = r
+		t.rules[words.Rule{Name: r.Name, ResourceType: r.ResourceType}] = r
 		byPath[r.Function.String()] = r
 	}
 	modules := make(map[string]*ast.Module)
@@ -103,10 +104,10 @@ type held struct {
 	entry    bool
 }
 
-// rulesHeld are the rules of the policy that hold under a change's witness.
-func (t *Tracer) rulesHeld(ctx context.Context, d *Difference) []held {
-	input := offline.Question{Caller: d.caller, Permission: d.permission}.Input()
-	if d.permission.Resource {
+// rulesHeld are the rules of the policy that hold under answers to permission rules.
+func (t *Tracer) rulesHeld(ctx context.Context, q offline.Question, answers map[criteria.Rule]bool) []held {
+	input := q.Input()
+	if q.Permission.Resource {
 		input["resource"] = map[string]any{}
 	}
 	tracer := &exits{entry: t.query}
@@ -114,7 +115,7 @@ func (t *Tracer) rulesHeld(ctx context.Context, d *Difference) []held {
 		rego.Compiler(t.compiler), rego.Store(t.store), rego.Query(t.query), rego.Input(input), rego.QueryTracer(tracer),
 		rego.Function3(&rego.Function{Name: answerBuiltin, Decl: answerType},
 			func(_ rego.BuiltinContext, name, resourceType, params *ast.Term) (*ast.Term, error) {
-				return ast.BooleanTerm(t.answer(d.answers, name, resourceType, params)), nil
+				return ast.BooleanTerm(t.answer(answers, name, resourceType, params)), nil
 			}),
 	).Eval(ctx)
 	if err != nil && len(tracer.held) == 0 {
@@ -127,13 +128,13 @@ func (t *Tracer) rulesHeld(ctx context.Context, d *Difference) []held {
 func (t *Tracer) answer(witness map[criteria.Rule]bool, name, resourceType, params *ast.Term) bool {
 	n, _ := name.Value.(ast.String)
 	of, _ := resourceType.Value.(ast.String)
-	key := ruleName{string(n), string(of)}
+	key := words.Rule{Name: string(n), ResourceType: string(of)}
 	asked, err := ast.JSON(params.Value)
 	if err != nil {
 		return false
 	}
 	for rule, holds := range witness {
-		if holds && rule.Name == key.name && rule.ResourceType == key.resourceType && t.covers(key, rule.Params, asked) {
+		if holds && rule.Name == key.Name && rule.ResourceType == key.ResourceType && t.covers(key, rule.Params, asked) {
 			return true
 		}
 	}
@@ -142,8 +143,8 @@ func (t *Tracer) answer(witness map[criteria.Rule]bool, name, resourceType, para
 
 // covers is whether a rule holds where it does with other params: they are equal, or
 // their lists that mean "any of" have an element in common.
-func (t *Tracer) covers(key ruleName, known string, asked any) bool {
-	have, ok := decodeParams(known).(map[string]any)
+func (t *Tracer) covers(key words.Rule, known string, asked any) bool {
+	have, ok := criteria.Rule{Params: known}.Decoded().(map[string]any)
 	want, isObject := asked.(map[string]any)
 	if !ok || !isObject {
 		return known == "" && !isObject
@@ -163,16 +164,6 @@ func (t *Tracer) covers(key ruleName, known string, asked any) bool {
 	return reflect.DeepEqual(have, want) && slices.ContainsFunc(a, func(x any) bool {
 		return slices.ContainsFunc(b, func(y any) bool { return reflect.DeepEqual(x, y) })
 	})
-}
-
-func decodeParams(text string) any {
-	d := json.NewDecoder(bytes.NewReader([]byte(text)))
-	d.UseNumber()
-	var v any
-	if d.Decode(&v) != nil {
-		return nil
-	}
-	return v
 }
 
 // exits notes the rules that held.
@@ -204,12 +195,14 @@ func (e *exits) TraceEvent(event topdown.Event) {
 // Decided names the rules that decide where a decision changes, each by file and line:
 // those that hold by one of the policies and not by the other, and where there are none,
 // the entrypoint's own rules that hold by both. Of one policy alone they are the
-// entrypoint's own.
-func Decided(ctx context.Context, before, after *Tracer, d *Difference) []string {
+// entrypoint's own. The answers are those of a witness to permission rules.
+func Decided(
+	ctx context.Context, before, after *Tracer, q offline.Question, answers map[criteria.Rule]bool,
+) []string {
 	var sides [2][]held
 	for i, t := range []*Tracer{before, after} {
 		if t != nil {
-			sides[i] = t.rulesHeld(ctx, d)
+			sides[i] = t.rulesHeld(ctx, q, answers)
 		}
 	}
 	var at []string

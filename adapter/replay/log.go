@@ -1,4 +1,6 @@
-package review
+// Package replay decides what decision logs hold again, by another policy, and tells
+// what would be answered otherwise.
+package replay
 
 import (
 	"bufio"

@@ -1,19 +1,26 @@
-package review
+// Package audience finds the callers that a review asks policies for: the people of an
+// inventory, folded by what the policies read of a caller, or else the classes of
+// package callers.
+package audience
 
 import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/report"
 )
 
 // Who are the callers that policies are asked for.
@@ -37,18 +44,18 @@ type Class struct {
 	People int
 }
 
-// Callers are those of an inventory, folded by what the policies read of a caller, or
+// Of are those of an inventory, folded by what the policies read of a caller, or
 // where it has no people, the classes that are found in source, data and tests. Where it
 // is asked about a resource, people are told apart whom the resource names; it is nil
 // otherwise.
 //
 // The error is that of reading a policy's data.
-func Callers(ctx context.Context, inv *inventory.Inventory, resource any, policies ...*offline.Policy) (*Who, error) {
+func Of(ctx context.Context, inv *inventory.Inventory, resource any, policies ...*offline.Policy) (*Who, error) {
 	foldings := []callers.Folding{{Data: resource}}
 	modules, tests := make(map[string]*ast.Module), make(map[string]*ast.Module)
 	data := map[string]any{"of the resource": resource} // apart, since references are alike by where they occur
 	for i, p := range policies {
-		of, err := dataOf(ctx, p)
+		of, err := DataOf(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
@@ -65,7 +72,7 @@ func Callers(ctx context.Context, inv *inventory.Inventory, resource any, polici
 		return people(inv, callers.NewFolder(foldings...)), nil
 	}
 	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: data})
-	who := &Who{All: found.All, Why: found.Why, Of: count(len(found.List), "class", "classes") +
+	who := &Who{All: found.All, Why: found.Why, Of: report.Count(len(found.List), "class", "classes") +
 		" that source, data and tests tell apart"}
 	switch {
 	case who.All:
@@ -100,17 +107,17 @@ func people(inv *inventory.Inventory, folder *callers.Folder) *Who {
 	}
 	add("anybody else who is signed in", decision.Caller{User: callers.Somebody, Claims: []string{callers.Somebody}}, 0)
 	add("a caller without credentials", decision.Caller{Anonymous: true}, 0)
-	who.Of = fmt.Sprintf("all %s people of %s, in %s that are treated alike", thousands(len(inv.People)), inv.Source,
-		count(len(who.List), "class", "classes"))
+	who.Of = fmt.Sprintf("all %s people of %s, in %s that are treated alike", report.Thousands(len(inv.People)), inv.Source,
+		report.Count(len(who.List), "class", "classes"))
 	if who.Why != "" {
 		who.Of = fmt.Sprintf("all %s people of %s, each asked for, since policies could tell any two apart by %s",
-			thousands(len(inv.People)), inv.Source, who.Why)
+			report.Thousands(len(inv.People)), inv.Source, who.Why)
 	}
 	return who
 }
 
-// dataOf is a policy's data as encoding/json decodes it.
-func dataOf(ctx context.Context, p *offline.Policy) (any, error) {
+// DataOf is a policy's data as encoding/json decodes it.
+func DataOf(ctx context.Context, p *offline.Policy) (any, error) {
 	data, err := storage.ReadOne(ctx, p.Data(), storage.Path{})
 	if err != nil {
 		return nil, err
@@ -119,4 +126,28 @@ func dataOf(ctx context.Context, p *offline.Policy) (any, error) {
 		return ast.JSON(value)
 	}
 	return data, nil
+}
+
+// Each does something for every class, on all processors.
+func (w *Who) Each(ctx context.Context, progress func(done, of int), do func(context.Context, int) error) error {
+	var mu sync.Mutex
+	done := 0
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range w.List {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			err := do(ctx, i)
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			if progress != nil {
+				progress(done, len(w.List))
+			}
+			return err
+		})
+	}
+	return group.Wait()
 }

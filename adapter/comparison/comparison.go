@@ -1,5 +1,4 @@
-// Package review tells what a change of a policy changes: not which text, but who may
-// do what more or less.
+// Package comparison says how a decision differs from an earlier one.
 //
 // A decision is a condition on the resource: ALLOW holds for every resource, DENY for
 // none. So two decisions are compared as formulas (package criteria), and a change is
@@ -13,21 +12,18 @@
 //
 // A policy that fails allows nothing. So an old policy that failed is compared as one
 // that denied.
-//
-// [Diff] compares two policies over every permission of an inventory and every class of
-// callers, [Matrix] shows the decisions of one, and [Replay] decides again what a
-// decision log holds. All of them ask the engine that serves.
-package review
+package comparison
 
 import (
-	"context"
 	"fmt"
+	"slices"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/adapter/words"
 )
 
 // Change is how a decision differs from an earlier one.
@@ -42,23 +38,8 @@ const (
 	Breaks   Change = "BREAKS"
 )
 
-// A Decider answers permissions for a caller: a policy that was opened, or a stagedoor
-// that serves. Outcomes are in the order asked; what fails for one permission is in its
-// outcome.
-type Decider interface {
-	Decide(ctx context.Context, caller decision.Caller, permissions []wire.Permission) ([]*decision.Outcome, error)
-}
-
-// Opened is a Decider that is a policy.
-type Opened struct{ *offline.Policy }
-
-// Decide is that of [Decider].
-func (o Opened) Decide(
-	ctx context.Context, c decision.Caller, permissions []wire.Permission,
-) ([]*decision.Outcome, error) {
-	batch, err := o.DecideAll(ctx, c, permissions)
-	return batch.Outcomes, err
-}
+// Rank orders changes, what a reviewer must see first.
+func (c Change) Rank() int { return slices.Index([]Change{Breaks, Wider, Other, Narrower, Same}, c) }
 
 // A Comparison is how one decision differs from another.
 type Comparison struct {
@@ -74,10 +55,8 @@ type Comparison struct {
 // A Comparer compares decisions. It is safe for concurrent use.
 type Comparer struct {
 	// anyOf is the parameter of a rule whose list means "any of".
-	anyOf map[ruleName]string
+	anyOf map[words.Rule]string
 }
-
-type ruleName struct{ name, resourceType string }
 
 // NewComparer returns a Comparer that knows the rules of policies.
 func NewComparer(policies ...*offline.Policy) *Comparer {
@@ -91,10 +70,10 @@ func NewComparer(policies ...*offline.Policy) *Comparer {
 // ComparerOf returns a Comparer that knows rules. Where these differ in whether a list
 // means "any of", it is taken to mean nothing.
 func ComparerOf(of ...[]*explore.PermissionRule) *Comparer {
-	c := &Comparer{anyOf: make(map[ruleName]string)}
+	c := &Comparer{anyOf: make(map[words.Rule]string)}
 	for _, rules := range of {
 		for _, r := range rules {
-			key := ruleName{r.Name, r.ResourceType}
+			key := words.Rule{Name: r.Name, ResourceType: r.ResourceType}
 			if known, ok := c.anyOf[key]; ok && known != r.AnyOf {
 				c.anyOf[key] = ""
 				continue
@@ -114,7 +93,7 @@ func (c *Comparer) Compare(before, after *decision.Outcome) (Comparison, error) 
 	case after.Err != nil:
 		return Comparison{Change: Same}, nil //nolint:nilerr // it failed before, too
 	}
-	from, to := allowed(before), allowed(after)
+	from, to := Allowed(before), Allowed(after)
 	if from.Equal(to) && before.Decision.PluginID == after.Decision.PluginID {
 		return Comparison{Change: Same}, nil
 	}
@@ -126,8 +105,8 @@ func (c *Comparer) Compare(before, after *decision.Outcome) (Comparison, error) 
 	return c.conditions(from, to)
 }
 
-// allowed is where an outcome allows.
-func allowed(o *decision.Outcome) criteria.Criteria {
+// Allowed is where an outcome allows.
+func Allowed(o *decision.Outcome) criteria.Criteria {
 	switch {
 	case o.Err != nil:
 		return criteria.Criteria{Op: criteria.Never}
@@ -144,7 +123,7 @@ func (c *Comparer) conditions(from, to criteria.Criteria) (Comparison, error) {
 	var of [2]criteria.Function
 	for i, condition := range []criteria.Criteria{from, to} {
 		var err error
-		if of[i], err = s.Read(condition, c.listOf); err != nil {
+		if of[i], err = s.Read(condition, c.ListOf); err != nil {
 			return Comparison{}, err
 		}
 	}
@@ -175,4 +154,7 @@ func (c *Comparer) conditions(from, to criteria.Criteria) (Comparison, error) {
 	return found, err
 }
 
-func (c *Comparer) listOf(r criteria.Rule) string { return c.anyOf[ruleName{r.Name, r.ResourceType}] }
+// ListOf is the parameter of a rule whose list means "any of"; empty where there is none.
+func (c *Comparer) ListOf(r criteria.Rule) string {
+	return c.anyOf[words.Rule{Name: r.Name, ResourceType: r.ResourceType}]
+}

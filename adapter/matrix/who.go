@@ -1,4 +1,4 @@
-package review
+package matrix
 
 import (
 	"context"
@@ -6,15 +6,18 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stagedoor/stagedoor/adapter/audience"
+	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/provenance"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // May is who can do something, and by which rules.
 type May struct {
-	Callers []Affected `json:"callers"`
+	Callers []audience.Affected `json:"callers"`
 	// Result is ALLOW, DENY, CONDITIONAL or ERROR; of a resource that is given it is
 	// never CONDITIONAL.
 	Result  string   `json:"result"`
@@ -22,14 +25,23 @@ type May struct {
 	From    []string `json:"from,omitempty"`
 }
 
+// WhoOptions are what is asked about who may.
+type WhoOptions struct {
+	Options
+	// Comparer knows which lists mean "any of".
+	Comparer *comparison.Comparer
+	// By finds the rules that decide.
+	By *provenance.Tracer
+}
+
 // WhoMay answers who can do what a permission is about: with any resource, or with the
 // one that is given. Those who may come first. The errors are those of deciding and of
 // asking rules about the resource.
 func WhoMay(
-	ctx context.Context, p *offline.Policy, permission wire.Permission, resource any, o Options,
+	ctx context.Context, p *offline.Policy, permission wire.Permission, resource any, o WhoOptions,
 ) ([]May, error) {
 	found := make([]May, len(o.Who.List))
-	err := o.each(ctx, func(ctx context.Context, i int) (err error) {
+	err := o.Who.Each(ctx, o.Progress, func(ctx context.Context, i int) (err error) {
 		found[i], err = o.mayOne(ctx, p, permission, resource, o.Who.List[i])
 		return err
 	})
@@ -55,15 +67,15 @@ func WhoMay(
 	return folded, nil
 }
 
-func (o Options) mayOne(
-	ctx context.Context, p *offline.Policy, permission wire.Permission, resource any, class Class,
+func (o WhoOptions) mayOne(
+	ctx context.Context, p *offline.Policy, permission wire.Permission, resource any, class audience.Class,
 ) (May, error) {
 	outcome, err := p.Decide(ctx, class.Example, permission)
 	if err != nil {
 		return May{}, err
 	}
 	a := o.answer(outcome, class.Example)
-	m := May{Callers: []Affected{affected(class)}, Result: a.Result, InWords: a.InWords}
+	m := May{Callers: []audience.Affected{class.Affected()}, Result: a.Result, InWords: a.InWords}
 	answers, err := o.answersFor(ctx, p, outcome, resource)
 	if err != nil {
 		return May{}, err
@@ -74,15 +86,15 @@ func (o Options) mayOne(
 			m.Result = wire.Allow.String()
 		}
 	}
-	if o.New != nil && m.Result != wire.Deny.String() {
-		d := &Difference{permission: permission, caller: class.Example, answers: answers}
-		m.From = Decided(ctx, nil, o.New, d)
+	if m.Result != wire.Deny.String() {
+		q := offline.Question{Caller: class.Example, Permission: permission}
+		m.From = provenance.Decided(ctx, nil, o.By, q, answers)
 	}
 	return m, nil
 }
 
 // answersFor are what rules say of a resource, or answers under which a condition holds.
-func (o Options) answersFor(
+func (o WhoOptions) answersFor(
 	ctx context.Context, p *offline.Policy, of *decision.Outcome, resource any,
 ) (map[criteria.Rule]bool, error) {
 	if of.Decision.Result != wire.Conditional {
@@ -90,7 +102,7 @@ func (o Options) answersFor(
 	}
 	if resource == nil {
 		s := criteria.NewSpace()
-		f, err := s.Read(of.Decision.Conditions, o.Comparer.listOf)
+		f, err := s.Read(of.Decision.Conditions, o.Comparer.ListOf)
 		if err != nil {
 			return nil, err
 		}
@@ -114,8 +126,7 @@ func (o Options) answersFor(
 func WhoText(found []May) string {
 	var b strings.Builder
 	for _, m := range found {
-		d := Difference{Callers: m.Callers}
-		fmt.Fprintf(&b, "%s  %s\n", m.Result, d.who())
+		fmt.Fprintf(&b, "%s  %s\n", m.Result, audience.Names(m.Callers))
 		if m.InWords != "" {
 			fmt.Fprintf(&b, "  %s\n", m.InWords)
 		}
