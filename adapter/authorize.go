@@ -38,7 +38,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	begun = s.metrics.took(stageUserInfo, begun)
+	begun = took(s.metrics.stages.userInfo, begun)
 	permissions, unconditional, err := s.permissions(ctx, x, request.Items)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	var answers []wire.Answer
 	var applied map[int]conditions.Outcome
 	x.revision = batch.Revision
-	s.metrics.took(stageEvaluate, begun)
+	took(s.metrics.stages.evaluate, begun)
 	if err != nil {
 		err = undecided(err)
 	} else {
@@ -66,7 +66,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		if unrecorded := s.audit.Record(ctx, record); unrecorded != nil && err == nil {
 			err = unrecordedError(unrecorded)
 		}
-		s.metrics.took(stageLog, begun)
+		took(s.metrics.stages.log, begun)
 	}
 	if err != nil {
 		return err
@@ -221,7 +221,7 @@ func (s *Server) answer(
 		failed = cmp.Or(failed, s.applied(ctx, x, &answers[i], items[i], outcome))
 	}
 	end(failed)
-	s.metrics.took(stageApply, begun)
+	took(s.metrics.stages.apply, begun)
 	return answers, applied, failed
 }
 

@@ -22,7 +22,7 @@ type metrics struct {
 	ok        prometheus.Counter                       // of authorize: the one that the hot path counts
 	decisions map[string]*decided                      // by permission
 	others    *decided                                 // of all that have no label of their own
-	stages    map[string]prometheus.Observer
+	stages    stages
 	plugins   map[string]prometheus.Observer // by id, what their calls took
 	duration  prometheus.Histogram
 	failures  prometheus.Counter
@@ -64,15 +64,8 @@ var outcomes = []string{
 	outcomeNoPolicy, outcomePolicy, outcomePlugin, outcomeUserInfo, outcomeAudit, outcomeTimeout, outcomeInternal,
 }
 
-// The steps of a request that take time.
-const (
-	stageVerify   = "verify"
-	stageUserInfo = "userinfo"
-	stageEvaluate = "evaluate"
-	stageApply    = "apply_conditions"
-	stageLog      = "log"
-	stageWhole    = "whole"
-)
+// stages are the steps of a request that take time, and the whole of it.
+type stages struct{ verify, userInfo, evaluate, apply, log, whole prometheus.Observer }
 
 // other stands for all that has no label of its own.
 const other = "other"
@@ -92,7 +85,7 @@ func newMetrics(registry *prometheus.Registry, permissions map[string]string) *m
 		Help: "Decisions of the policy by permission, of those in the inventory, " +
 			"and by result: allow, deny, conditional or failed.",
 	}, []string{"permission", "result"})
-	stages := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "stagedoor_stage_duration_seconds", Help: "How long the steps of authorize requests took.", Buckets: buckets,
 	}, []string{"stage"})
 	plugins := prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -101,7 +94,7 @@ func newMetrics(registry *prometheus.Registry, permissions map[string]string) *m
 	}, []string{"plugin"})
 	m := &metrics{
 		requests: map[string]map[string]prometheus.Counter{}, decisions: map[string]*decided{},
-		stages: map[string]prometheus.Observer{}, plugins: map[string]prometheus.Observer{},
+		plugins: map[string]prometheus.Observer{},
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "stagedoor_request_duration_seconds", Help: "How long authorize requests took.", Buckets: buckets,
 		}),
@@ -129,10 +122,12 @@ func newMetrics(registry *prometheus.Registry, permissions map[string]string) *m
 	for permission, plugin := range permissions {
 		label(permission, plugin)
 	}
-	for _, stage := range []string{stageVerify, stageUserInfo, stageEvaluate, stageApply, stageLog, stageWhole} {
-		m.stages[stage] = stages.WithLabelValues(stage)
+	m.stages = stages{
+		verify: durations.WithLabelValues("verify"), userInfo: durations.WithLabelValues("userinfo"),
+		evaluate: durations.WithLabelValues("evaluate"), apply: durations.WithLabelValues("apply_conditions"),
+		log: durations.WithLabelValues("log"), whole: durations.WithLabelValues("whole"),
 	}
-	registry.MustRegister(requests, decisions, stages, plugins, m.duration, m.failures)
+	registry.MustRegister(requests, decisions, durations, plugins, m.duration, m.failures)
 	return m
 }
 
@@ -140,7 +135,7 @@ func newMetrics(registry *prometheus.Registry, permissions map[string]string) *m
 func (m *metrics) request(route, outcome string, took time.Duration) {
 	if route == atAuthorize {
 		m.duration.Observe(took.Seconds())
-		m.stages[stageWhole].Observe(took.Seconds())
+		m.stages.whole.Observe(took.Seconds())
 		if outcome == outcomeOK {
 			m.ok.Inc()
 			return
@@ -168,9 +163,9 @@ func (m *metrics) decision(permission string, o *decision.Outcome) {
 }
 
 // took notes the time of a stage that began then, and returns the time by now.
-func (m *metrics) took(stage string, begun time.Time) time.Time {
+func took(stage prometheus.Observer, begun time.Time) time.Time {
 	now := time.Now()
-	m.stages[stage].Observe(now.Sub(begun).Seconds())
+	stage.Observe(now.Sub(begun).Seconds())
 	return now
 }
 

@@ -142,7 +142,7 @@ func (s *Server) authenticated(next handler) handler {
 			return err
 		}
 		x := exchangeOf(r)
-		s.metrics.took(stageVerify, x.started)
+		took(s.metrics.stages.verify, x.started)
 		x.caller, x.party = caller, fair.Party{Plugin: caller.Actor, User: caller.User}
 		return next(w, r)
 	}

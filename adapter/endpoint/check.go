@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"net"
 	"strconv"
-	"strings"
 )
 
 // plainConn is a connection of HTTP/1, or of HTTP/2 without TLS.
@@ -101,8 +100,11 @@ func (c *checked) check(text []byte) int {
 			}
 			return len(text)
 		}
-		c.line = append(c.line, rest[:end]...)
-		c.ended(string(bytes.TrimRight(c.line, "\r")))
+		line := rest[:end] // mostly whole, and then not copied
+		if len(c.line) > 0 {
+			line = append(c.line, line...)
+		}
+		c.ended(bytes.TrimRight(line, "\r"))
 		c.line = c.line[:0]
 		i += end + 1
 	}
@@ -110,14 +112,14 @@ func (c *checked) check(text []byte) int {
 }
 
 // ended takes note of a line of the first line and the header, which is complete.
-func (c *checked) ended(line string) {
-	switch name, value, _ := strings.Cut(line, ":"); {
+func (c *checked) ended(line []byte) {
+	switch {
 	case c.state == first:
 		c.state = header
-		if strings.HasPrefix(line, "PRI ") { // HTTP/2 begins
+		if bytes.HasPrefix(line, []byte("PRI ")) { // HTTP/2 begins
 			c.state = finished
 		}
-	case line == "":
+	case len(line) == 0:
 		switch {
 		case c.last:
 			c.state = finished
@@ -126,10 +128,19 @@ func (c *checked) ended(line string) {
 		default:
 			c.state = between
 		}
-	case strings.EqualFold(name, "Transfer-Encoding"):
+	default:
+		c.field(line)
+	}
+}
+
+// field takes note of a field of the header that says where the body ends.
+func (c *checked) field(line []byte) {
+	name, value, _ := bytes.Cut(line, []byte(":"))
+	switch {
+	case bytes.EqualFold(name, []byte("Transfer-Encoding")):
 		c.last = true // see polite
-	case strings.EqualFold(name, "Content-Length"):
-		n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+	case bytes.EqualFold(name, []byte("Content-Length")):
+		n, err := strconv.ParseInt(string(bytes.TrimSpace(value)), 10, 64)
 		if err != nil || n < 0 {
 			c.last = true // net/http refuses it, and closes
 			return

@@ -84,7 +84,7 @@ type Endpoint struct {
 
 	mutex       sync.Mutex
 	connections map[net.Conn]*connection
-	changed     chan struct{} // closed when a connection ended or became idle
+	changed     chan struct{} // closed when a connection ended or became idle; nil where nobody waits
 	closing     bool
 }
 
@@ -98,7 +98,7 @@ type connection struct {
 func Listen(ctx context.Context, o Options) (*Endpoint, error) {
 	e := &Endpoint{
 		options: o, accepted: make(chan net.Conn), closed: make(chan struct{}),
-		connections: map[net.Conn]*connection{}, changed: make(chan struct{}),
+		connections: map[net.Conn]*connection{},
 	}
 	if o.TLS != nil {
 		e.certificates = &certificates{}
@@ -295,6 +295,9 @@ func (e *Endpoint) admit(c net.Conn) bool {
 			e.mutex.Unlock()
 			return true
 		}
+		if e.changed == nil {
+			e.changed = make(chan struct{})
+		}
 		changed := e.changed
 		e.mutex.Unlock()
 		if !e.evict() {
@@ -344,9 +347,9 @@ func (e *Endpoint) note(c net.Conn, state http.ConnState) {
 	} else if of := e.connections[c]; of != nil {
 		of.state, of.since = state, time.Now()
 	}
-	if state != http.StateActive {
+	if state != http.StateActive && e.changed != nil {
 		close(e.changed)
-		e.changed = make(chan struct{})
+		e.changed = nil
 	}
 }
 
