@@ -23,7 +23,8 @@ var mayImport = map[string][]string{
 	"adapter/peer":       {},
 	"adapter/words":      {"adapter/criteria"},
 	"adapter/explore":    {"adapter/wire", "adapter/criteria", "adapter/words"},
-	"adapter/identity":   {"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/discovery", "adapter/identity/comb"},
+	"adapter/identity":   {"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/discovery", "adapter/identity/comb",
+		"adapter/identity/jose", "adapter/identity/keyring", "adapter/identity/keyset"},
 	"adapter/conditions": {"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/criteria", "adapter/discovery"},
 	"adapter/decision":   {"adapter/peer", "adapter/wire"},
 	"adapter/vetted":     {"adapter/wire", "adapter/explore"},
@@ -37,7 +38,7 @@ var mayImport = map[string][]string{
 	"adapter/endpoint": {},
 	"adapter/spool":    {},
 	"adapter/tracing":  {},
-	"adapter/config": {"adapter/appconfig", "adapter/conditions", "adapter/discovery", "adapter/identity", "adapter/audit", "adapter/engine",
+	"adapter/config": {"adapter/appconfig", "adapter/conditions", "adapter/discovery", "adapter/identity", "adapter/identity/keyring", "adapter/audit", "adapter/engine",
 		"adapter/opa", "adapter/origin", "adapter/remote", "adapter/supply", "adapter/endpoint", "adapter/tracing"},
 	"adapter/origin": {},
 	"adapter/shadow": {"adapter/decision", "adapter/comparison", "adapter/wire"},
@@ -69,7 +70,10 @@ var mayImport = map[string][]string{
 	"rego":    {},
 	"bundles": {},
 
-	"adapter/identity/comb": {},
+	"adapter/identity/comb":    {},
+	"adapter/identity/jose":    {"adapter/identity/comb"},
+	"adapter/identity/keyring": {"adapter/identity/jose"},
+	"adapter/identity/keyset":  {"adapter/fair", "adapter/peer", "adapter/identity/jose"},
 	"adapter/fair":          {},
 
 	// What the author's commands do.
@@ -87,6 +91,7 @@ var mayImport = map[string][]string{
 		"adapter/discovery",
 		"adapter/engine",
 		"adapter/explore",
+		"adapter/identity/keyring",
 		"adapter/findings",
 		"adapter/explain",
 		"adapter/identity",

@@ -37,6 +37,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/identity/keyring"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/origin"
 	"github.com/stagedoor/stagedoor/adapter/remote"
@@ -189,7 +190,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 			UserInfoStale:                       s.Identity.UserInfoStale,
 			Leeway:                              s.Identity.Leeway,
 			Bare:                                !s.Identity.Precompute,
-			PluginKeyStore:                      identity.PluginKeyStore{Type: d.Backend.Auth.PluginKeyStore.Type},
+			PluginKeyStore:                      keyring.Options{Type: d.Backend.Auth.PluginKeyStore.Type},
 		},
 		Conditions: conditions.Options{Timeout: s.Conditions.Timeout},
 		Entrypoint: strings.Trim(s.Policy.Entrypoint, "/"),
@@ -215,7 +216,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		c.Discovery.Endpoints = append(c.Discovery.Endpoints, endpoint)
 	}
 	for _, k := range d.Backend.Auth.PluginKeyStore.Static.Keys {
-		c.Identity.PluginKeyStore.Keys = append(c.Identity.PluginKeyStore.Keys, identity.KeyFiles(k))
+		c.Identity.PluginKeyStore.Keys = append(c.Identity.PluginKeyStore.Keys, keyring.KeyFiles(k))
 	}
 	return c
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
 )
 
 // echo answers with bytes in which the caller's Authorization header, or a token
@@ -123,7 +125,7 @@ func TestPanicsOfFetchesAreErrors(t *testing.T) {
 	}
 	for range 2 { // and the set is not left as if it were being fetched
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		_, err := i.plugins.of("todo").fresh(ctx)
+		_, err := i.plugins.Of("todo").Fresh(ctx)
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), "panic") || strings.Contains(err.Error(), "eyJ") {
 			t.Errorf("key set: %v", err)
@@ -166,7 +168,7 @@ func TestClose(t *testing.T) {
 		if took := time.Since(begun); took > 0 {
 			t.Errorf("waited for %v", took)
 		}
-		time.Sleep(keysFailureTTL)
+		time.Sleep(keyset.FailureTTL)
 		fetched := b.count(todoKeys)
 		if c, err := i.Authenticate(t.Context(), "Bearer "+b.service(spec{})); err == nil {
 			t.Errorf("after Close a plugin passed: %v", c)

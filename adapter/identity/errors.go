@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -11,7 +12,7 @@ import (
 const invalidToken = "Invalid token"
 
 func unauthenticated(public string, cause error) error {
-	if errors.Is(cause, errNoTurn) {
+	if errors.Is(cause, keyset.ErrNoTurn) {
 		return wire.ServiceUnavailableError(1, "Too many requests at once, try again").Because(cause)
 	}
 	return wire.AuthenticationError("%s", public).Because(cause)

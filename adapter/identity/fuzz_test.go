@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/stagedoor/stagedoor/adapter/identity/comb"
 )
 
 // FuzzToken holds that no Authorization header, whatever its bytes, makes for
@@ -72,29 +70,6 @@ func FuzzClaims(f *testing.F) {
 		}
 		if token, err := i.PluginToken(t.Context(), "todo", c); err == nil {
 			opened(t, token, i.JWKS())
-		}
-	})
-}
-
-// FuzzKeys holds that no answer for a key set makes for trouble, and that every
-// key taken from one is fit for a signature.
-func FuzzKeys(f *testing.F) {
-	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AAAA","y":"AAAA","kid":"k","alg":"ES256"}]}`))
-	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"},{"kty":"OKP","crv":"Ed25519","x":"AAAA"},{"kty":"oct","k":"AAAA"}]}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		all, err := parseKeys(body, comb.NewTripwire(true, func() { t.Error("a table is wrong") }))
-		if err != nil && all != nil {
-			t.Errorf("%d keys and %v", len(all), err)
-		}
-		for _, k := range all {
-			if len(k.algorithms) == 0 || k.public == nil {
-				t.Errorf("%+v is of no use", k)
-			}
-			for alg, verifier := range k.algorithms {
-				if verifier.Verify(k.public, []byte("input"), make([]byte, 64)) == nil {
-					t.Errorf("a key for %s verifies nothing at all", alg)
-				}
-			}
 		}
 	})
 }

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
+	"github.com/stagedoor/stagedoor/adapter/identity/jose"
+	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/tracing"
 )
@@ -15,52 +16,9 @@ import (
 const (
 	maxKeysBody     = 256 << 10
 	maxUserInfoBody = 4 << 20
+	// fetchTimeout bounds a question about a user.
+	fetchTimeout = 5 * time.Second
 )
-
-// errClosed is that nothing is fetched any more.
-var errClosed = errors.New("closed")
-
-// calls are the calls under way. It is safe for concurrent use.
-type calls struct {
-	mu       sync.Mutex
-	stopped  bool
-	begun    int
-	underWay map[int]context.CancelCauseFunc
-	ended    sync.WaitGroup // grows only under mu and before stopped
-}
-
-// begin returns the context for a call, which ends with ctx or by stop, and what
-// to call at its end.
-func (c *calls) begin(ctx context.Context) (context.Context, func(), error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stopped {
-		return nil, nil, errClosed
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	c.begun++
-	number := c.begun
-	c.underWay[number] = cancel
-	c.ended.Add(1)
-	return ctx, func() {
-		cancel(nil)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.underWay, number)
-		c.ended.Done()
-	}, nil
-}
-
-// stop ends all calls, waits until they have ended, and lets no more begin.
-func (c *calls) stop() {
-	c.mu.Lock()
-	c.stopped = true
-	for _, cancel := range c.underWay {
-		cancel(errClosed)
-	}
-	c.mu.Unlock()
-	c.ended.Wait()
-}
 
 // newClient makes the client of all calls.
 func newClient(tracer *tracing.Tracer) *http.Client {
@@ -70,7 +28,7 @@ func newClient(tracer *tracing.Tracer) *http.Client {
 // get fetches path of the plugin, with the bearer token where it is not empty. A
 // body longer than limit is an error.
 func (i *Identity) get(ctx context.Context, plugin, path, bearer string, limit int64) (int, []byte, error) {
-	ctx, end, err := i.calls.begin(ctx)
+	ctx, end, err := i.calls.Begin(ctx)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -89,8 +47,8 @@ func (i *Identity) get(ctx context.Context, plugin, path, bearer string, limit i
 	}
 	status, body, err := i.read(request, limit)
 	switch {
-	case errors.Is(context.Cause(ctx), errClosed):
-		return 0, nil, errClosed
+	case errors.Is(context.Cause(ctx), peer.ErrClosed):
+		return 0, nil, peer.ErrClosed
 	case errors.Is(err, peer.ErrTooLong):
 		return 0, nil, fmt.Errorf("GET %s of plugin %s: %w", path, plugin, err)
 	case err != nil:
@@ -111,8 +69,8 @@ func (i *Identity) read(request *http.Request, limit int64) (int, []byte, error)
 }
 
 // fetchKeys returns what fetches the key set of the plugin at path.
-func (i *Identity) fetchKeys(plugin, path string) func(context.Context) ([]*key, error) {
-	return func(ctx context.Context) ([]*key, error) {
+func (i *Identity) fetchKeys(plugin, path string) keyset.Fetch {
+	return func(ctx context.Context) ([]*jose.Key, error) {
 		status, body, err := i.get(ctx, plugin, path, "", maxKeysBody)
 		if err != nil {
 			return nil, err
@@ -120,6 +78,11 @@ func (i *Identity) fetchKeys(plugin, path string) func(context.Context) ([]*key,
 		if status != http.StatusOK {
 			return nil, fmt.Errorf("GET %s of plugin %s answered with status %d", path, plugin, status)
 		}
-		return parseKeys(body, i.tripwire)
+		return jose.ParseKeys(body, i.tripwire)
 	}
+}
+
+// fetchPluginKeys returns what fetches the key set of the plugin.
+func (i *Identity) fetchPluginKeys(id string) keyset.Fetch {
+	return i.fetchKeys(id, "/.backstage/auth/v1/jwks.json")
 }

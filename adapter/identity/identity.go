@@ -34,7 +34,7 @@
 // within seconds. An unknown kid renews a set that is older than 30 seconds at
 // once, and a younger one up to 10 times a minute. Fetches are shared by all who
 // wait for them, bounded in time and size, and follow no redirect. A plugin that
-// has never sent a good token is a stranger: of those, [maxStrangers] are
+// has never sent a good token is a stranger: of those, 1,000 are
 // remembered at most and only a few sets a second are asked for, so that a stream
 // of made-up ids floods nobody. Under such a stream, a real plugin that this process
 // has not met yet is refused until it gets a turn, unless it comes with the good token
@@ -74,6 +74,10 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity/comb"
+	"github.com/stagedoor/stagedoor/adapter/identity/jose"
+	"github.com/stagedoor/stagedoor/adapter/identity/keyring"
+	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
 // ownPluginID is who stagedoor is: the audience of incoming plugin tokens and the
@@ -97,16 +101,16 @@ type Identity struct {
 	discovery *discovery.Discovery
 	log       *logrus.Entry
 	client    *http.Client
-	calls     calls
+	calls     peer.Calls
 	tripwire  *comb.Tripwire
 	turns     *fair.Line // to verify signatures
-	userKeys  *keySet
-	plugins   *pluginKeys
+	userKeys  *keyset.Set
+	plugins   *keyset.Plugins
 	tokens    *otter.Cache[fingerprint, *userToken]
 	claims    *otter.Cache[fingerprint, userClaims]
 	renewals  chan struct{} // of claims, each that is under way
 	last      *lastClaims   // nil unless claims may be stale
-	ownKeys   *keyStore
+	ownKeys   *keyring.Store
 	issued    *otter.Cache[issuedFor, string]
 }
 
@@ -119,7 +123,7 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 	if d == nil || log == nil {
 		return nil, errors.New("identity: discovery and log are required")
 	}
-	keys, err := newKeyStore(o.PluginKeyStore)
+	keys, err := keyring.New(o.PluginKeyStore)
 	if err != nil {
 		return nil, err
 	}
@@ -132,11 +136,9 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 	}
 	i.turns = fair.NewLine(runtime.GOMAXPROCS(0), maxTurnsWaiting)
 	i.tripwire = comb.NewTripwire(!o.Bare, i.tripped)
-	i.calls.underWay = map[int]context.CancelCauseFunc{}
-	i.userKeys = newKeySet("the users' key set", i.fetchKeys("auth", "/.well-known/jwks.json"), i.turns, log)
-	i.userKeys.proven.Store(true)
-	if i.plugins, err = newPluginKeys(i); err != nil {
-		return nil, err
+	i.userKeys = keyset.New("the users' key set", i.fetchKeys("auth", "/.well-known/jwks.json"), i.turns, log)
+	if i.plugins, err = keyset.NewPlugins(i.fetchPluginKeys, i.turns, log); err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
 	}
 	if i.tokens, err = newTokenCache(o.Leeway); err != nil {
 		return nil, fmt.Errorf("identity: cache of tokens: %w", err)
@@ -166,7 +168,7 @@ func (i *Identity) tripped() {
 // caches run in the background, and closes idle connections. An Identity that is
 // closed makes no more calls: who would need one to be verified is refused.
 func (i *Identity) Close() {
-	i.calls.stop()
+	i.calls.Close()
 	i.tokens.StopAllGoroutines()
 	i.claims.StopAllGoroutines()
 	if i.last != nil {
@@ -248,14 +250,14 @@ func (i *Identity) Authenticate(ctx context.Context, authorization string) (Call
 		}
 		return Caller{}, unauthenticated("Missing credentials", nil)
 	}
-	t, err := newToken([]byte(raw))
+	t, err := jose.Parse([]byte(raw))
 	if err != nil {
 		return Caller{}, unauthenticated(invalidToken, err)
 	}
-	if typ, _ := text(t.Typ); typ == typPlugin {
+	if typ, _ := jose.Text(t.Typ); typ == jose.TypPlugin {
 		return i.pluginCaller(ctx, t)
 	}
-	u, err := i.credential(ctx, t.raw, t)
+	u, err := i.credential(ctx, t.Raw, t)
 	if err != nil {
 		return Caller{}, unauthenticated(invalidToken, err)
 	}
@@ -279,15 +281,15 @@ func (i *Identity) Valid(ctx context.Context, c Caller) error {
 }
 
 // pluginCaller verifies a plugin's token and the user's token within.
-func (i *Identity) pluginCaller(ctx context.Context, t *token) (Caller, error) {
+func (i *Identity) pluginCaller(ctx context.Context, t *jose.Token) (Caller, error) {
 	id, err := i.pluginToken(ctx, t)
 	if err != nil {
 		return Caller{}, unauthenticated(invalidToken, fmt.Errorf("plugin token: %w", err))
 	}
-	if falsy(t.Obo) {
+	if jose.Falsy(t.Obo) {
 		return Caller{Kind: Service, Actor: id}, nil
 	}
-	obo, ok := unquoted(t.Obo)
+	obo, ok := jose.Unquoted(t.Obo)
 	if !ok {
 		return Caller{}, unauthenticated(invalidToken, fmt.Errorf("plugin token of %s: obo is no string", id))
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/stagedoor/stagedoor/adapter/fair"
+	"github.com/stagedoor/stagedoor/adapter/identity/jose"
+	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -131,7 +133,7 @@ func TestAuthenticate(t *testing.T) {
 		{"payload an array", userHeader + "." + raw([]byte("[]")) + ".AAAA", unauthorized},
 		{"no signature", userHeader + ".e30.", unauthorized},
 		{"signature with padding", b.user(spec{}) + "==", unauthorized},
-		{"too long", b.user(spec{claims: ordered{{"x", strings.Repeat("x", maxToken)}}}), unauthorized},
+		{"too long", b.user(spec{claims: ordered{{"x", strings.Repeat("x", jose.MaxToken)}}}), unauthorized},
 
 		{"plugin token", b.onBehalf(spec{}), asTodo},
 		{"plugin token with aud array", b.onBehalf(spec{claims: ordered{{"aud", []string{"catalog", "permission"}}}}), asTodo},
@@ -390,7 +392,8 @@ func TestTurnsToVerify(t *testing.T) {
 	b := newBackstage()
 	i := b.identity(t, Options{})
 	i.turns = fair.NewLine(1, 1)
-	i.userKeys.turns = i.turns
+	i.userKeys = keyset.New("the users' key set", i.fetchKeys("auth", "/.well-known/jwks.json"), i.turns, i.log)
+	i.plugins, _ = keyset.NewPlugins(i.fetchPluginKeys, i.turns, i.log)
 	flood := b.onBehalf(spec{plugin: "todo"})
 	if !i.turns.Try() {
 		t.Fatal("no turn")

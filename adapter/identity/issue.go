@@ -12,6 +12,8 @@ import (
 	"github.com/maypok86/otter/v2"
 	"github.com/maypok86/otter/v2/stats"
 
+	"github.com/stagedoor/stagedoor/adapter/identity/jose"
+	"github.com/stagedoor/stagedoor/adapter/identity/keyring"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -41,8 +43,8 @@ func newIssuedCache() (*otter.Cache[issuedFor, string], error) {
 // RenewKeys has tokens signed by other keys from here on. Where something is wrong with
 // them, the old ones go on. Keys made in memory stay while they are asked for. It is
 // safe for concurrent use.
-func (i *Identity) RenewKeys(o PluginKeyStore) error {
-	if err := i.ownKeys.renew(o); err != nil {
+func (i *Identity) RenewKeys(o keyring.Options) error {
+	if err := i.ownKeys.Renew(o); err != nil {
 		return err
 	}
 	i.issued.InvalidateAll()
@@ -51,7 +53,7 @@ func (i *Identity) RenewKeys(o PluginKeyStore) error {
 
 // JWKS returns the public keys that verify stagedoor's own tokens, as a JSON Web
 // Key Set. It must not be changed.
-func (i *Identity) JWKS() []byte { return i.ownKeys.current().jwks }
+func (i *Identity) JWKS() []byte { return i.ownKeys.Current().JWKS() }
 
 // PluginToken returns a token with which to call the plugin on behalf of c, good
 // for an hour or until the user's token expires. For a caller without credentials
@@ -85,8 +87,8 @@ func (i *Identity) PluginToken(ctx context.Context, pluginID string, c Caller) (
 		return "", err
 	}
 	now := time.Now()
-	expires := min(now.Add(ownTokenLife).Unix(), c.token.expires().Unix())
-	token, err := i.issue(pluginID, now, expires, "obo", quoted(obo))
+	expires := min(now.Add(keyring.TokenLife).Unix(), c.token.Expires().Unix())
+	token, err := i.issue(pluginID, now, expires, "obo", jose.Quoted(obo))
 	if err != nil {
 		return "", err
 	}
@@ -98,16 +100,16 @@ func (i *Identity) PluginToken(ctx context.Context, pluginID string, c Caller) (
 // behalf, good for an hour. The error is a [*wire.Error].
 func (i *Identity) ServiceToken(pluginID string) (string, error) {
 	now := time.Now()
-	return i.issue(pluginID, now, now.Add(ownTokenLife).Unix())
+	return i.issue(pluginID, now, now.Add(keyring.TokenLife).Unix())
 }
 
 // issue signs a token for the plugin, with more members after the usual ones.
 func (i *Identity) issue(pluginID string, now time.Time, expires int64, more ...string) (string, error) {
 	members := append([]string{
-		"sub", quoted(ownPluginID), "aud", quoted(pluginID),
+		"sub", jose.Quoted(ownPluginID), "aud", jose.Quoted(pluginID),
 		"iat", strconv.FormatInt(now.Unix(), 10), "exp", strconv.FormatInt(expires, 10),
 	}, more...)
-	token, err := i.ownKeys.current().signing.sign(object(members...))
+	token, err := i.ownKeys.Current().Sign(jose.Object(members...))
 	if err != nil {
 		return "", wire.InternalError("No token for the plugin could be made").Because(err)
 	}
@@ -135,22 +137,22 @@ func (i *Identity) limitedToken(ctx context.Context, c *credential) (string, err
 // holds, as uip, the signature of a limited one, whose header and payload are
 // therefore written exactly as the auth backend wrote them.
 func (c *credential) limitedToken() (string, error) {
-	t, err := newToken(c.raw)
+	t, err := jose.Parse(c.raw)
 	if err == nil {
-		err = t.readClaims()
+		err = t.ReadClaims()
 	}
 	if err != nil {
 		return "", unauthenticated(invalidToken, err)
 	}
-	typ, _ := text(t.Typ)
-	if falsy(t.Typ) || typ == typLimited {
+	typ, _ := jose.Text(t.Typ)
+	if jose.Falsy(t.Typ) || typ == jose.TypLimited {
 		return string(c.raw), nil
 	}
-	if typ != typUser {
+	if typ != jose.TypUser {
 		return "", unauthenticated("The token cannot be passed on to a plugin",
 			errors.New("no limited token for a user token of another typ"))
 	}
-	uip, _ := text(t.Uip)
+	uip, _ := jose.Text(t.Uip)
 	if uip == "" {
 		return "", unauthenticated("The token cannot be passed on to a plugin",
 			errors.New("the user token has no uip, the signature of its limited token"))
@@ -164,32 +166,8 @@ func (c *credential) limitedToken() (string, error) {
 			return "", unauthenticated(invalidToken, fmt.Errorf("limited token: %w", err))
 		}
 	}
-	header := object("typ", quoted(typLimited), "alg", string(t.Alg), "kid", string(t.Kid))
-	payload := object("sub", string(t.Sub), "iat", string(t.Iat), "exp", string(t.Exp))
+	header := jose.Object("typ", jose.Quoted(jose.TypLimited), "alg", string(t.Alg), "kid", string(t.Kid))
+	payload := jose.Object("sub", string(t.Sub), "iat", string(t.Iat), "exp", string(t.Exp))
 	encode := base64.RawURLEncoding.EncodeToString
 	return encode(header) + "." + encode(payload) + "." + uip, nil
-}
-
-// object writes a JSON object of names and values in turn, without those whose
-// value is empty.
-func object(members ...string) []byte {
-	text := []byte{'{'}
-	for n := 0; n < len(members); n += 2 {
-		if members[n+1] == "" {
-			continue
-		}
-		if len(text) > 1 {
-			text = append(text, ',')
-		}
-		text = append(text, quoted(members[n])...)
-		text = append(text, ':')
-		text = append(text, members[n+1]...)
-	}
-	return append(text, '}')
-}
-
-// quoted writes a JSON string.
-func quoted(s string) string {
-	text, _ := jsontext.AppendQuote(nil, s) // fails for invalid UTF-8 alone, which it replaces
-	return string(text)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jws"
 
+	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -204,7 +205,7 @@ func TestValid(t *testing.T) {
 		b.publish(authKeys, b.stranger)
 		withdrawn := caller(t, i, b.user(spec{key: b.stranger}))
 		b.publish(authKeys, b.userKey)
-		time.Sleep(keysMaxAge)
+		time.Sleep(keyset.MaxAge)
 		if got := outcomeOf(Caller{}, i.Valid(t.Context(), withdrawn)); !cmp.Equal(got, unauthorized, same) {
 			t.Errorf("of a key that was withdrawn: %v", got)
 		}

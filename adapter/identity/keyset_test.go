@@ -3,11 +3,8 @@ package identity
 import (
 	"context"
 	"crypto/elliptic"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stagedoor/stagedoor/adapter/identity/jose"
+	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -113,7 +112,7 @@ func TestKeySetAges(t *testing.T) {
 			return took
 		}
 		ask(asAlice)
-		time.Sleep(keysRenewAge - 7*time.Second)
+		time.Sleep(keyset.RenewAge - 7*time.Second)
 		ask(asAlice)
 		expectCount(t, b, authKeys, 1)
 
@@ -127,7 +126,7 @@ func TestKeySetAges(t *testing.T) {
 		// The auth backend goes away: unnoticed for five minutes, asked every 30
 		// seconds, and then nobody passes.
 		b.fail(authKeys, status(500))
-		time.Sleep(keysRenewAge - time.Second)
+		time.Sleep(keyset.RenewAge - time.Second)
 		for begun := time.Now(); time.Since(begun) < 4*time.Minute; {
 			ask(asAlice)
 		}
@@ -152,14 +151,14 @@ func TestKeySetFailureIsRemembered(t *testing.T) {
 			expect(t, i, b.user(spec{}), unauthorized)
 		}
 		expectCount(t, b, authKeys, 1)
-		time.Sleep(keysFailureTTL)
+		time.Sleep(keyset.FailureTTL)
 		for range 10 {
 			expect(t, i, b.user(spec{}), unauthorized)
 		}
 		expectCount(t, b, authKeys, 2)
 		b.fail(authKeys, nil)
 		expect(t, i, b.user(spec{}), unauthorized)
-		time.Sleep(keysFailureTTL)
+		time.Sleep(keyset.FailureTTL)
 		expect(t, i, b.user(spec{}), asAlice)
 		expectCount(t, b, authKeys, 3)
 	})
@@ -178,37 +177,37 @@ func TestUnknownKidRenewsTheKeySet(t *testing.T) {
 		expectCount(t, b, authKeys, 1)
 
 		// A set older than 30 seconds is renewed.
-		time.Sleep(keysCooldown)
+		time.Sleep(keyset.Cooldown)
 		expect(t, i, b.user(next(1)), asAlice)
 		expectCount(t, b, authKeys, 2)
 
 		// A younger one ten times a minute, whether the kid turns up or not.
-		for n := range keysForced {
+		for n := range keyset.Forced {
 			if n%2 == 0 {
 				expect(t, i, b.user(next(100+n)), asAlice)
 			} else {
 				expect(t, i, b.user(spec{key: b.stranger}), unauthorized)
 			}
 		}
-		expectCount(t, b, authKeys, 2+keysForced)
+		expectCount(t, b, authKeys, 2+keyset.Forced)
 		for range 1000 {
 			expect(t, i, b.user(spec{key: b.stranger}), unauthorized)
 		}
 		expect(t, i, b.user(next(200)), unauthorized)
-		expectCount(t, b, authKeys, 2+keysForced)
+		expectCount(t, b, authKeys, 2+keyset.Forced)
 		expect(t, i, b.user(spec{}), asAlice)
 
-		time.Sleep(keysForcedTime)
+		time.Sleep(keyset.ForcedTime)
 		expect(t, i, b.user(next(201)), asAlice)
-		expectCount(t, b, authKeys, 3+keysForced)
+		expectCount(t, b, authKeys, 3+keyset.Forced)
 
 		// Tokens that no key set can help are no reason to ask.
-		time.Sleep(keysForcedTime)
+		time.Sleep(keyset.ForcedTime)
 		for _, alg := range []any{"none", "HS256", nil, 7} {
 			expect(t, i, b.user(spec{header: ordered{{"alg", alg}}}), unauthorized)
 		}
 		expect(t, i, b.user(spec{key: b.stranger, header: ordered{{"kid", "user-key"}}}), unauthorized)
-		expectCount(t, b, authKeys, 3+keysForced)
+		expectCount(t, b, authKeys, 3+keyset.Forced)
 	})
 }
 
@@ -241,12 +240,12 @@ func TestUnknownKidWhileKeysCannotBeRenewed(t *testing.T) {
 		i := b.identity(t, Options{})
 		expect(t, i, b.user(spec{}), asAlice)
 		b.fail(authKeys, status(500))
-		time.Sleep(keysCooldown)
+		time.Sleep(keyset.Cooldown)
 		for range 1000 {
 			expect(t, i, b.user(spec{key: b.stranger}), unauthorized)
 			expect(t, i, b.user(spec{}), asAlice)
 		}
-		expectCount(t, b, authKeys, 2+keysForced)
+		expectCount(t, b, authKeys, 2+keyset.Forced)
 	})
 }
 
@@ -263,7 +262,7 @@ func TestWithdrawnKeyEndsItsTokens(t *testing.T) {
 		expect(t, i, stays, asBob)
 		b.publish(authKeys, next)
 		expect(t, i, old, asAlice) // the set is remembered
-		time.Sleep(keysRenewAge)
+		time.Sleep(keyset.RenewAge)
 		expect(t, i, stays, asBob) // renews
 		synctest.Wait()
 		expect(t, i, old, unauthorized)
@@ -271,7 +270,7 @@ func TestWithdrawnKeyEndsItsTokens(t *testing.T) {
 		// The same kid with another key is another key.
 		other := newSigner("next")
 		b.publish(authKeys, other)
-		time.Sleep(keysRenewAge)
+		time.Sleep(keyset.RenewAge)
 		expect(t, i, stays, asBob)
 		synctest.Wait()
 		expect(t, i, stays, unauthorized)
@@ -316,22 +315,21 @@ func TestMadeUpPlugins(t *testing.T) {
 		for n := range 5000 {
 			expect(t, i, b.service(spec{plugin: fmt.Sprintf("made-up-%d", n), key: b.stranger}), unauthorized)
 		}
-		if n := fetches(); n > strangersBurst {
-			t.Errorf("5000 made-up plugins at once cost %d fetches; want %d at most", n, strangersBurst)
+		if n := fetches(); n > keyset.StrangersBurst {
+			t.Errorf("5000 made-up plugins at once cost %d fetches; want %d at most", n, keyset.StrangersBurst)
 		}
 		for n := range 600 {
 			time.Sleep(100 * time.Millisecond)
 			expect(t, i, b.service(spec{plugin: fmt.Sprintf("made-up-%d", n), key: b.stranger}), unauthorized)
 		}
-		if n, most := fetches(), strangersBurst+int(time.Minute/strangersPace); n > most {
+		if n, most := fetches(), keyset.StrangersBurst+int(time.Minute/keyset.StrangersPace); n > most {
 			t.Errorf("a minute of made-up plugins cost %d fetches; want %d at most", n, most)
 		}
-		i.plugins.strangers.CleanUp()
-		if n := i.plugins.strangers.EstimatedSize(); n > maxStrangers {
-			t.Errorf("%d made-up plugins are remembered; want %d at most", n, maxStrangers)
+		if n := i.plugins.Strangers(); n > keyset.MaxStrangers {
+			t.Errorf("%d made-up plugins are remembered; want %d at most", n, keyset.MaxStrangers)
 		}
 		// The known plugin comes through, also when its keys have to be fetched anew.
-		time.Sleep(keysMaxAge)
+		time.Sleep(keyset.MaxAge)
 		for n := range 1000 {
 			expect(t, i, b.service(spec{plugin: fmt.Sprintf("more-%d", n), key: b.stranger}), unauthorized)
 		}
@@ -361,7 +359,7 @@ func TestMadeUpPluginsKeepOutNoOther(t *testing.T) {
 		b.fail(todoKeys, status(503)) // as it starts
 		flood(forged)
 		expect(t, i, b.onBehalf(spec{}), unauthorized)
-		time.Sleep(keysFailureTTL)
+		time.Sleep(keyset.FailureTTL)
 		flood(forged)
 		b.fail(todoKeys, nil)
 		expect(t, i, b.onBehalf(spec{}), asTodo)
@@ -377,8 +375,8 @@ func TestMadeUpPluginsKeepOutNoOther(t *testing.T) {
 		}
 		before := fetches()
 		flood(b.limited(spec{}))
-		if more := fetches() - before; more > 2*strangersBurst {
-			t.Errorf("a thousand ids made up by a user cost %d fetches; want %d at most", more, 2*strangersBurst)
+		if more := fetches() - before; more > 2*keyset.StrangersBurst {
+			t.Errorf("a thousand ids made up by a user cost %d fetches; want %d at most", more, 2*keyset.StrangersBurst)
 		}
 		expect(t, i, b.onBehalf(spec{}), asTodo)
 	})
@@ -397,7 +395,7 @@ func TestLongPluginIDs(t *testing.T) {
 			t.Errorf("an id of %d bytes: %v", long, outcomeOf(Caller{}, err))
 		}
 	}
-	if n := i.plugins.strangers.EstimatedSize(); n != 0 || len(b.hits) != 0 {
+	if n := i.plugins.Strangers(); n != 0 || len(b.hits) != 0 {
 		t.Errorf("%d are remembered, %d calls made", n, len(b.hits))
 	}
 	longest := strings.Repeat("x", maxPluginID)
@@ -414,19 +412,19 @@ func TestPluginsAreKnownByTheirTokensAlone(t *testing.T) {
 	for _, id := range ids {
 		expect(t, i, b.service(spec{plugin: id, key: b.stranger, header: ordered{{"kid", "plugin-key"}}}), unauthorized)
 	}
-	if known := *i.plugins.known.Load(); len(known) != 0 {
-		t.Errorf("%v are known", known)
+	if known := i.plugins.Known(); known != 0 {
+		t.Errorf("%d are known", known)
 	}
-	if n := i.plugins.strangers.EstimatedSize(); n != 1 {
+	if n := i.plugins.Strangers(); n != 1 {
 		t.Errorf("%d strangers; want 1", n)
 	}
 	for _, id := range ids {
 		expect(t, i, b.service(spec{plugin: id}), outcome{Caller: Caller{Kind: Service, Actor: "todo"}})
 	}
-	if known := *i.plugins.known.Load(); len(known) != 1 || known["todo"] == nil {
-		t.Errorf("%v are known; want todo", known)
+	if known := i.plugins.Known(); known != 1 {
+		t.Errorf("%d are known; want todo alone", known)
 	}
-	if n := i.plugins.strangers.EstimatedSize(); n != 0 {
+	if n := i.plugins.Strangers(); n != 0 {
 		t.Errorf("%d strangers are left; want 0", n)
 	}
 }
@@ -489,24 +487,12 @@ func TestSmallRSAKeysAreRefused(t *testing.T) {
 	expect(t, b.identity(t, Options{}), b.user(spec{key: k}), unauthorized)
 }
 
-// A signature takes as much longer as the key is longer, to the power of two.
-func TestSizesOfRSAKeys(t *testing.T) {
-	for bits, want := range map[int]int{2047: 0, 2048: 1, 4096: 1, 16384: 1, 16385: 0, 1 << 20: 0} {
-		n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
-		n.SetBit(n, 0, 1)
-		body := fmt.Sprintf(`{"keys":[{"kty":"RSA","e":"AQAB","n":%q}]}`, base64.RawURLEncoding.EncodeToString(n.Bytes()))
-		if keys, err := parseKeys([]byte(body), nil); err != nil || len(keys) != want {
-			t.Errorf("%d bits: %d keys, %v; want %d", bits, len(keys), err, want)
-		}
-	}
-}
-
 // A set of too many keys is no set, and the last one stays.
 func TestSetsOfTooManyKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackstage()
 		i := b.identity(t, Options{})
-		many := make([]*signer, maxKeys)
+		many := make([]*signer, jose.MaxKeys)
 		for n := range many {
 			many[n] = b.stranger
 		}
@@ -514,13 +500,13 @@ func TestSetsOfTooManyKeys(t *testing.T) {
 		b.publish(authKeys, many...)
 		expect(t, i, b.user(spec{}), asAlice)
 		b.publish(authKeys, append(many, b.stranger)...)
-		time.Sleep(keysRenewAge)
+		time.Sleep(keyset.RenewAge)
 		for range 2 { // renews, and is verified by what is known
 			expect(t, i, b.user(spec{user: "user:default/alice"}), asAlice)
 			synctest.Wait()
 		}
 		expectCount(t, b, authKeys, 2)
-		time.Sleep(keysMaxAge - keysRenewAge)
+		time.Sleep(keyset.MaxAge - keyset.RenewAge)
 		expect(t, i, b.user(spec{}), unauthorized)
 	})
 }
@@ -551,36 +537,5 @@ func TestKeyIsChosenByKid(t *testing.T) {
 			b.publish(authKeys, test.published...)
 			expect(t, b.identity(t, Options{}), b.user(test.token), test.want)
 		})
-	}
-}
-
-func TestParseKeys(t *testing.T) {
-	k, err := json.Marshal(newSigner("k").jwk)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		body string
-		want int // keys, or -1 for an error
-	}{
-		{`{"keys":[]}`, 0},
-		{`{"keys":[` + string(k) + `]}`, 1},
-		{`{"keys":[{"kty":"oct","k":"AAAA"},{"kty":"new"},{},` + string(k) + `]}`, 1},
-		{`{"keys":[null]}`, -1},
-		{`{"keys":["x"]}`, -1},
-		{`{"keys":null}`, -1},
-		{`{"keys":{}}`, -1},
-		{`{"Keys":[]}`, -1},
-		{`{}`, -1},
-		{`[]`, -1},
-		{`null`, -1},
-		{``, -1},
-		{`<html>`, -1},
-		{`{"keys":[]} x`, -1},
-	} {
-		got, err := parseKeys([]byte(test.body), nil)
-		if (err != nil) != (test.want < 0) || err == nil && len(got) != test.want {
-			t.Errorf("%s: %d keys, %v; want %d", test.body, len(got), err, test.want)
-		}
 	}
 }

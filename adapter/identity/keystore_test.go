@@ -23,10 +23,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"github.com/lestrrat-go/jwx/v3/jws"
+
+	"github.com/stagedoor/stagedoor/adapter/identity/keyring"
 )
 
 // files writes a key pair and returns the configuration of it.
-func files(t *testing.T, id, alg string, private any) KeyFiles {
+func files(t *testing.T, id, alg string, private any) keyring.KeyFiles {
 	t.Helper()
 	public, err := x509.MarshalPKIXPublicKey(private.(crypto.Signer).Public())
 	if err != nil {
@@ -36,7 +38,7 @@ func files(t *testing.T, id, alg string, private any) KeyFiles {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return KeyFiles{
+	return keyring.KeyFiles{
 		PublicKeyFile:  pemFile(t, "PUBLIC KEY", public),
 		PrivateKeyFile: pemFile(t, "PRIVATE KEY", secret),
 		KeyID:          id,
@@ -107,7 +109,7 @@ func TestStaticKeys(t *testing.T) {
 	b := newBackstage()
 	first, second := files(t, "one", "", ecKey(t, elliptic.P256())), files(t, "two", "ES384", ecKey(t, elliptic.P384()))
 	second.PrivateKeyFile = ""
-	i := b.identity(t, Options{PluginKeyStore: PluginKeyStore{Type: "static", Keys: []KeyFiles{first, second}}})
+	i := b.identity(t, Options{PluginKeyStore: keyring.Options{Type: "static", Keys: []keyring.KeyFiles{first, second}}})
 	token, err := i.PluginToken(t.Context(), "todo", caller(t, i, b.user(spec{})))
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +133,7 @@ func TestStaticKeys(t *testing.T) {
 // both have the same static keys.
 func TestReplicas(t *testing.T) {
 	b := newBackstage()
-	shared := Options{PluginKeyStore: PluginKeyStore{Type: "static", Keys: []KeyFiles{files(t, "one", "", ecKey(t, elliptic.P256()))}}}
+	shared := Options{PluginKeyStore: keyring.Options{Type: "static", Keys: []keyring.KeyFiles{files(t, "one", "", ecKey(t, elliptic.P256()))}}}
 	for name, test := range map[string]struct {
 		options Options
 		same    bool
@@ -167,8 +169,8 @@ func TestStaticKeysOfEveryAlgorithm(t *testing.T) {
 	} {
 		t.Run(alg, func(t *testing.T) {
 			b := newBackstage()
-			i := b.identity(t, Options{PluginKeyStore: PluginKeyStore{Type: "static",
-				Keys: []KeyFiles{files(t, "k", alg, private)}}})
+			i := b.identity(t, Options{PluginKeyStore: keyring.Options{Type: "static",
+				Keys: []keyring.KeyFiles{files(t, "k", alg, private)}}})
 			b.fail("/api/permission/.backstage/auth/v1/jwks.json", func(w http.ResponseWriter, _ *http.Request) {
 				_, _ = w.Write(i.JWKS())
 			})
@@ -192,47 +194,47 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 		t.Fatal(err)
 	}
 	const at = "backend.auth.pluginKeyStore"
-	static := func(keys ...KeyFiles) Options {
-		return Options{PluginKeyStore: PluginKeyStore{Type: "static", Keys: keys}}
+	static := func(keys ...keyring.KeyFiles) Options {
+		return Options{PluginKeyStore: keyring.Options{Type: "static", Keys: keys}}
 	}
-	change := func(k KeyFiles, f func(*KeyFiles)) KeyFiles { f(&k); return k }
+	change := func(k keyring.KeyFiles, f func(*keyring.KeyFiles)) keyring.KeyFiles { f(&k); return k }
 	for _, test := range []struct {
 		name    string
 		options Options
 		want    []string // problems, in order
 	}{
 		{"zero", Options{}, nil},
-		{"database", Options{PluginKeyStore: PluginKeyStore{Type: "database"}}, nil},
+		{"database", Options{PluginKeyStore: keyring.Options{Type: "database"}}, nil},
 		{"static", static(good, other), nil},
 		{"times", Options{UserInfoTTL: -1, Leeway: time.Hour},
 			[]string{"stagedoor.identity.userInfoTtl: want 0s to 10m0s", "stagedoor.identity.leeway: want 0s to 5m0s, have 1h"}},
-		{"other type", Options{PluginKeyStore: PluginKeyStore{Type: "redis"}}, []string{at + `.type: want static or database, have "redis"`}},
-		{"keys without type", Options{PluginKeyStore: PluginKeyStore{Keys: []KeyFiles{good}}}, []string{at + ".static: "}},
+		{"other type", Options{PluginKeyStore: keyring.Options{Type: "redis"}}, []string{at + `.type: want static or database, have "redis"`}},
+		{"keys without type", Options{PluginKeyStore: keyring.Options{Keys: []keyring.KeyFiles{good}}}, []string{at + ".static: "}},
 		{"no keys", static(), []string{at + ".static.keys: names no key"}},
-		{"nothing in it", static(KeyFiles{}), []string{at + ".static.keys[0].privateKeyFile: missing",
+		{"nothing in it", static(keyring.KeyFiles{}), []string{at + ".static.keys[0].privateKeyFile: missing",
 			at + ".static.keys[0].keyId: missing", at + ".static.keys[0].publicKeyFile: missing"}},
-		{"second of one id", static(good, change(other, func(k *KeyFiles) { k.KeyID = "good" })),
+		{"second of one id", static(good, change(other, func(k *keyring.KeyFiles) { k.KeyID = "good" })),
 			[]string{at + `.static.keys[1].keyId: "good" is that of keys[0] too`}},
-		{"first without private key", static(change(good, func(k *KeyFiles) { k.PrivateKeyFile = "" })),
+		{"first without private key", static(change(good, func(k *keyring.KeyFiles) { k.PrivateKeyFile = "" })),
 			[]string{at + ".static.keys[0].privateKeyFile: missing; the first key signs"}},
-		{"no such file", static(good, change(other, func(k *KeyFiles) { k.PublicKeyFile = "/nowhere/k.pem" })),
+		{"no such file", static(good, change(other, func(k *keyring.KeyFiles) { k.PublicKeyFile = "/nowhere/k.pem" })),
 			[]string{at + ".static.keys[1].publicKeyFile: open /nowhere/k.pem: no such file"}},
-		{"no PEM", static(change(good, func(k *KeyFiles) { k.PublicKeyFile = textFile(t, "x") })),
+		{"no PEM", static(change(good, func(k *keyring.KeyFiles) { k.PublicKeyFile = textFile(t, "x") })),
 			[]string{at + ".static.keys[0].publicKeyFile: "}},
-		{"broken PEM", static(change(good, func(k *KeyFiles) { k.PrivateKeyFile = pemFile(t, "PRIVATE KEY", []byte("x")) })),
+		{"broken PEM", static(change(good, func(k *keyring.KeyFiles) { k.PrivateKeyFile = pemFile(t, "PRIVATE KEY", []byte("x")) })),
 			[]string{at + ".static.keys[0].privateKeyFile: "}},
-		{"files swapped", static(change(good, func(k *KeyFiles) {
+		{"files swapped", static(change(good, func(k *keyring.KeyFiles) {
 			k.PublicKeyFile, k.PrivateKeyFile = k.PrivateKeyFile, k.PublicKeyFile
 		})), []string{at + ".static.keys[0].publicKeyFile: ", at + ".static.keys[0].privateKeyFile: "}},
-		{"SEC 1", static(change(good, func(k *KeyFiles) { k.PrivateKeyFile = pemFile(t, "EC PRIVATE KEY", ec) })),
+		{"SEC 1", static(change(good, func(k *keyring.KeyFiles) { k.PrivateKeyFile = pemFile(t, "EC PRIVATE KEY", ec) })),
 			[]string{at + ".static.keys[0].privateKeyFile: "}},
-		{"not a pair", static(change(good, func(k *KeyFiles) { k.PrivateKeyFile = other.PrivateKeyFile })),
+		{"not a pair", static(change(good, func(k *keyring.KeyFiles) { k.PrivateKeyFile = other.PrivateKeyFile })),
 			[]string{at + ".static.keys[0].privateKeyFile: is not the private key of publicKeyFile"}},
-		{"other algorithm", static(change(good, func(k *KeyFiles) { k.Algorithm = "ES384" })),
+		{"other algorithm", static(change(good, func(k *keyring.KeyFiles) { k.Algorithm = "ES384" })),
 			[]string{at + ".static.keys[0].publicKeyFile: the key is none for ES384"}},
-		{"HMAC", static(change(good, func(k *KeyFiles) { k.Algorithm = "HS256" })),
+		{"HMAC", static(change(good, func(k *keyring.KeyFiles) { k.Algorithm = "HS256" })),
 			[]string{at + `.static.keys[0].algorithm: "HS256" is not supported`}},
-		{"both keys", static(change(good, func(k *KeyFiles) { k.Algorithm = "none" }), change(other, func(k *KeyFiles) { k.KeyID = "" })),
+		{"both keys", static(change(good, func(k *keyring.KeyFiles) { k.Algorithm = "none" }), change(other, func(k *keyring.KeyFiles) { k.KeyID = "" })),
 			[]string{at + `.static.keys[0].algorithm: `, at + ".static.keys[1].keyId: "}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -268,7 +270,7 @@ func TestKeysRotate(t *testing.T) {
 		if len(atFirst) != 2 || atFirst[0] != first {
 			t.Fatalf("%s signs, %v are published", first, atFirst)
 		}
-		time.Sleep(ownTokenLife - time.Second)
+		time.Sleep(keyring.TokenLife - time.Second)
 		if signer() != first || !slices.Equal(kids(t, i), atFirst) {
 			t.Error("changed within the hour")
 		}
@@ -281,7 +283,7 @@ func TestKeysRotate(t *testing.T) {
 		if second != atFirst[1] {
 			t.Errorf("%s signs; want %s, which was published before", second, atFirst[1])
 		}
-		time.Sleep(ownTokenLife - 2*time.Second)
+		time.Sleep(keyring.TokenLife - 2*time.Second)
 		opened(t, lastToken, i.JWKS())
 		if all := kids(t, i); len(all) != 3 || !slices.Contains(all, first) || !slices.Contains(all, second) {
 			t.Errorf("%v are published", all)
@@ -292,7 +294,7 @@ func TestKeysRotate(t *testing.T) {
 		}
 		// After a long rest, too, it is a key published before that signs.
 		before := kids(t, i)
-		time.Sleep(100 * ownTokenLife)
+		time.Sleep(100 * keyring.TokenLife)
 		if next := signer(); !slices.Contains(before, next) {
 			t.Errorf("%s signs, which was not published before", next)
 		}
@@ -303,7 +305,7 @@ func TestKeysRotateOnceForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newBackstage().identity(t, Options{})
 		before := kids(t, i)
-		time.Sleep(ownTokenLife)
+		time.Sleep(keyring.TokenLife)
 		var all sync.WaitGroup
 		for range 20 {
 			all.Go(func() {

@@ -1,8 +1,6 @@
 package identity
 
 import (
-	"time"
-
 	"github.com/maypok86/otter/v2/stats"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -40,10 +38,10 @@ func (i *Identity) Collect(to chan<- prometheus.Metric) {
 	cache(to, "tokens", i.tokens)
 	cache(to, "user_info", i.claims)
 	cache(to, "issued", i.issued)
-	to <- prometheus.MustNewConstMetric(pluginsDesc, prometheus.GaugeValue, float64(len(*i.plugins.known.Load())))
+	to <- prometheus.MustNewConstMetric(pluginsDesc, prometheus.GaugeValue, float64(i.plugins.Known()))
 	to <- prometheus.MustNewConstMetric(turnsDesc, prometheus.GaugeValue, float64(i.turns.Waiting()))
-	if keys := i.userKeys.current.Load(); keys != nil {
-		to <- prometheus.MustNewConstMetric(keysAgeDesc, prometheus.GaugeValue, time.Since(keys.fetched).Seconds())
+	if age, known := i.userKeys.Age(); known {
+		to <- prometheus.MustNewConstMetric(keysAgeDesc, prometheus.GaugeValue, age.Seconds())
 	}
 	uses := int64(0)
 	if i.last != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/maypok86/otter/v2/stats"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/identity/jose"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
@@ -193,11 +194,11 @@ func readUserInfo(body []byte, user string) ([]string, error) {
 			Ent jsontext.Value `json:"ent"`
 		} `json:"claims"`
 	}
-	if json.Unmarshal(body, &answer, lastWins) != nil {
+	if json.Unmarshal(body, &answer, jose.LastWins) != nil {
 		return nil, undetermined(errors.New("user info: the answer is not what it should be"))
 	}
 	if sub := answer.Claims.Sub; len(sub) > 0 {
-		if of, ok := text(sub); !ok || of != user {
+		if of, ok := jose.Text(sub); !ok || of != user {
 			return nil, undetermined(errors.New("user info: claims.sub is not the user of the token"))
 		}
 	}

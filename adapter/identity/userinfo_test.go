@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -510,7 +511,7 @@ func TestFailedRenewalsAreLogged(t *testing.T) {
 		b.fail(authKeys, echo)
 		time.Sleep(59 * time.Second)
 		expectInfo(t, i, token, "user:default/alice", "group:default/devs")
-		time.Sleep(keysRenewAge)
+		time.Sleep(keyset.RenewAge)
 		expect(t, i, token, asAlice)
 		synctest.Wait()
 		for _, want := range []string{

@@ -16,6 +16,8 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/fair"
+	"github.com/stagedoor/stagedoor/adapter/identity/jose"
+	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
 )
 
 // maxPluginID is the length of the longest id of a plugin in bytes. Anybody can send
@@ -24,11 +26,11 @@ const maxPluginID = 128
 
 // pluginToken verifies a plugin's token and returns the plugin's id, in the one
 // spelling that discovery knows. What costs nothing comes first.
-func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
-	if err := t.readClaims(); err != nil {
+func (i *Identity) pluginToken(ctx context.Context, t *jose.Token) (string, error) {
+	if err := t.ReadClaims(); err != nil {
 		return "", err
 	}
-	id, _ := text(t.Sub)
+	id, _ := jose.Text(t.Sub)
 	if len(id) > maxPluginID || !discovery.ValidID(id) {
 		return "", errors.New("sub cannot be the id of a plugin")
 	}
@@ -39,54 +41,54 @@ func (i *Identity) pluginToken(ctx context.Context, t *token) (string, error) {
 	if len(t.Iat) == 0 {
 		return "", errors.New("iat is missing")
 	}
-	life, err := t.lifetime()
+	life, err := t.Lifetime()
 	if err != nil {
 		return "", err
 	}
-	if err := life.check(time.Now(), i.options.Leeway); err != nil {
+	if err := life.Check(time.Now(), i.options.Leeway); err != nil {
 		return "", err
 	}
-	set := i.plugins.of(id)
+	set := i.plugins.Of(id)
 	i.vouch(ctx, set, t.Obo)
-	if _, err := set.verify(ctx, t, func() fair.Party { return unverified(id, t) }); err != nil {
+	if _, err := set.Verify(ctx, t, func() fair.Party { return unverified(id, t) }); err != nil {
 		return "", err
 	}
-	i.plugins.prove(id, set)
+	i.plugins.Prove(id, set)
 	return id, nil
 }
 
 // unverified is who says to have sent a plugin's token. The end of the user's token, a
 // part of its signature, sets users apart.
-func unverified(id string, t *token) fair.Party {
+func unverified(id string, t *jose.Token) fair.Party {
 	return fair.Party{Plugin: id, User: string(t.Obo[max(0, len(t.Obo)-32):])}
 }
 
 // vouch notes that a user's token came with a plugin's that is not verified yet, if it
 // is good. Of the plugin's own that says nothing, but it is worth a fetch to see.
-func (i *Identity) vouch(ctx context.Context, set *keySet, obo jsontext.Value) {
-	if set.proven.Load() || set.vouched.Load() {
+func (i *Identity) vouch(ctx context.Context, set *keyset.Set, obo jsontext.Value) {
+	if !set.Unmet() {
 		return
 	}
-	raw, ok := unquoted(obo)
+	raw, ok := jose.Unquoted(obo)
 	if !ok {
 		return
 	}
 	if _, err := i.credential(ctx, raw, nil); err == nil {
-		set.vouched.Store(true)
+		set.Vouch()
 	}
 }
 
 // audience reports whether aud is want, or an array that holds it.
 func audience(aud jsontext.Value, want string) bool {
-	if one, ok := text(aud); ok {
+	if one, ok := jose.Text(aud); ok {
 		return one == want
 	}
 	var many []jsontext.Value
-	if aud.Kind() != '[' || json.Unmarshal(aud, &many, lastWins) != nil {
+	if aud.Kind() != '[' || json.Unmarshal(aud, &many, jose.LastWins) != nil {
 		return false
 	}
 	return slices.ContainsFunc(many, func(v jsontext.Value) bool {
-		one, ok := text(v)
+		one, ok := jose.Text(v)
 		return ok && one == want
 	})
 }
@@ -105,8 +107,8 @@ type credential struct {
 // userToken is what a user's token says that has been verified. It is remembered, and
 // so does not hold the token. It is immutable.
 type userToken struct {
-	key *key // that verified it
-	lifetime
+	key *jose.Key // that verified it
+	jose.Lifetime
 	limited bool
 	user    string
 	// claims are what the token itself says of the user, unless ask; problem is why
@@ -124,7 +126,7 @@ func newTokenCache(leeway time.Duration) (*otter.Cache[fingerprint, *userToken],
 		StatsRecorder: stats.NewCounter(),
 		Weigher:       func(_ fingerprint, u *userToken) uint32 { return weight(384+len(u.user), u.claims) },
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[fingerprint, *userToken]) time.Duration {
-			return max(time.Until(e.Value.expires())+leeway+time.Second, time.Second)
+			return max(time.Until(e.Value.Expires())+leeway+time.Second, time.Second)
 		}),
 	})
 }
@@ -142,7 +144,7 @@ func weight(n int, refs []string) uint32 {
 
 // credential verifies a user's token, limited or not. raw must not change any more; t
 // is its token where that has been split already, or nil.
-func (i *Identity) credential(ctx context.Context, raw []byte, t *token) (*credential, error) {
+func (i *Identity) credential(ctx context.Context, raw []byte, t *jose.Token) (*credential, error) {
 	sum := fingerprint(sha256.Sum256(raw))
 	u, err := i.remembered(ctx, sum)
 	if u == nil && err == nil {
@@ -168,10 +170,10 @@ func (i *Identity) remember(sum fingerprint, u *userToken, bare bool) {
 }
 
 // verified verifies a user's token that is not remembered.
-func (i *Identity) verified(ctx context.Context, raw []byte, t *token) (*userToken, error) {
+func (i *Identity) verified(ctx context.Context, raw []byte, t *jose.Token) (*userToken, error) {
 	if t == nil {
 		var err error
-		if t, err = newToken(raw); err != nil {
+		if t, err = jose.Parse(raw); err != nil {
 			return nil, err
 		}
 	}
@@ -179,10 +181,10 @@ func (i *Identity) verified(ctx context.Context, raw []byte, t *token) (*userTok
 	if err != nil {
 		return nil, err
 	}
-	if err := u.check(time.Now(), i.options.Leeway); err != nil {
+	if err := u.Check(time.Now(), i.options.Leeway); err != nil {
 		return nil, err
 	}
-	if u.key, err = i.userKeys.verify(ctx, t, func() fair.Party { return fair.Party{User: u.user} }); err != nil {
+	if u.key, err = i.userKeys.Verify(ctx, t, func() fair.Party { return fair.Party{User: u.user} }); err != nil {
 		return nil, err
 	}
 	return u, nil
@@ -195,38 +197,38 @@ func (i *Identity) remembered(ctx context.Context, sum fingerprint) (*userToken,
 	if !ok {
 		return nil, nil
 	}
-	if err := u.check(time.Now(), i.options.Leeway); err != nil {
+	if err := u.Check(time.Now(), i.options.Leeway); err != nil {
 		return nil, err
 	}
-	keys, err := i.userKeys.fresh(ctx)
-	if err != nil || !slices.Contains(keys.all, u.key) {
+	keys, err := i.userKeys.Fresh(ctx)
+	if err != nil || !keys.Has(u.key) {
 		return nil, err
 	}
 	return u, nil
 }
 
 // newUserToken reads a user's token; its signature is not looked at.
-func newUserToken(t *token) (*userToken, error) {
-	if err := t.readClaims(); err != nil {
+func newUserToken(t *jose.Token) (*userToken, error) {
+	if err := t.ReadClaims(); err != nil {
 		return nil, err
 	}
 	u := &userToken{}
-	switch typ, _ := text(t.Typ); typ {
-	case typUser, typLimited:
-		u.limited = typ == typLimited
+	switch typ, _ := jose.Text(t.Typ); typ {
+	case jose.TypUser, jose.TypLimited:
+		u.limited = typ == jose.TypLimited
 		if len(t.Iat) == 0 {
 			return nil, errors.New("iat is missing")
 		}
 	default:
-		if aud, _ := text(t.Aud); aud != "backstage" {
+		if aud, _ := jose.Text(t.Aud); aud != "backstage" {
 			return nil, errors.New("neither typ nor aud make it a user's token")
 		}
 	}
-	if falsy(t.Sub) {
+	if jose.Falsy(t.Sub) {
 		return nil, errors.New("sub is missing")
 	}
 	var err error
-	if u.lifetime, err = t.lifetime(); err != nil {
+	if u.Lifetime, err = t.Lifetime(); err != nil {
 		return nil, err
 	}
 	u.readUser(t)
@@ -236,13 +238,13 @@ func newUserToken(t *token) (*userToken, error) {
 // readUser takes the user and the claims from t. In the reference a token whose
 // sub or ent is of the wrong type is good until somebody asks for user info, and
 // it is so here.
-func (u *userToken) readUser(t *token) {
+func (u *userToken) readUser(t *jose.Token) {
 	var ok bool
-	if u.user, ok = text(t.Sub); !ok {
+	if u.user, ok = jose.Text(t.Sub); !ok {
 		u.problem = undetermined(errors.New("the token's sub is no string"))
 		return
 	}
-	if u.ask = falsy(t.Ent); u.ask {
+	if u.ask = jose.Falsy(t.Ent); u.ask {
 		return
 	}
 	if u.claims, ok = refs(t.Ent); !ok {
@@ -253,13 +255,13 @@ func (u *userToken) readUser(t *token) {
 // refs reads an array of strings. An empty one is not nil.
 func refs(v jsontext.Value) ([]string, bool) {
 	var values []jsontext.Value
-	if v.Kind() != '[' || json.Unmarshal(v, &values, lastWins) != nil {
+	if v.Kind() != '[' || json.Unmarshal(v, &values, jose.LastWins) != nil {
 		return nil, false
 	}
 	all := make([]string, len(values))
 	for n, value := range values {
 		var ok bool
-		if all[n], ok = text(value); !ok {
+		if all[n], ok = jose.Text(value); !ok {
 			return nil, false
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/config"
 	"github.com/stagedoor/stagedoor/adapter/endpoint"
-	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/identity/keyring"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/bundles"
@@ -66,7 +66,7 @@ func describeServing(ctx context.Context, c *config.Config) (string, error) {
 	return fmt.Sprintf("%s, entrypoint %s, %s", from, state.Entrypoint, style), nil
 }
 
-func describeKeys(o identity.PluginKeyStore) string {
+func describeKeys(o keyring.Options) string {
 	if o.Type != "static" {
 		return keysInMemory
 	}

@@ -1,6 +1,6 @@
 // Package comb verifies the signatures of tokens: ES256, which is ECDSA over P-256
 // with SHA-256, as nearly all of Backstage's tokens have. It is the one place where a
-// fault would let anybody in as anybody. That is why it stands alone, why only
+// fault would let anybody in as anybody. That is why it stands alone, why nothing outside
 // identity imports it, and why it is watched while it runs.
 //
 // # What is verified

@@ -1,4 +1,10 @@
-package identity
+// Package keyset holds the key sets of those who sign tokens: the auth backend, and each
+// plugin. It fetches them when they are needed, renews them before they are too old, and
+// verifies signatures by them.
+//
+// A [Set] is one key set elsewhere. [Plugins] are the sets of all plugins, of which
+// anybody can make up more. How sets age is the same as in Backstage, see [MaxAge].
+package keyset
 
 import (
 	"context"
@@ -12,6 +18,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/fair"
+	"github.com/stagedoor/stagedoor/adapter/identity/jose"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
@@ -19,31 +26,33 @@ import (
 // 0.19.0, where there is neither a renewal in the background nor a memory of
 // failures.
 const (
-	keysMaxAge     = 10 * time.Minute
-	keysRenewAge   = 5 * time.Minute  // renewed in the background from here on
-	keysCooldown   = 30 * time.Second // an unknown kid renews a set that is older
-	keysForced     = 10               // and a younger one as often
-	keysForcedTime = time.Minute      // in such a time
-	keysFailureTTL = 2 * time.Second  // after a failure, the next try
-	fetchTimeout   = 5 * time.Second
+	MaxAge   = 10 * time.Minute // then nobody is verified by a set any more
+	RenewAge = 5 * time.Minute  // renewed in the background from here on
+	Cooldown = 30 * time.Second // an unknown kid renews a set that is older
+	Forced   = 10               // and a younger one as often
+	// ForcedTime is the time in which Forced fetches are allowed.
+	ForcedTime = time.Minute
+	// FailureTTL is how long a failure stands before the next try.
+	FailureTTL   = 2 * time.Second
+	fetchTimeout = 5 * time.Second
 )
 
 // errNoKey is that no key of a set fits a token, which a newer set may cure.
 var errNoKey = errors.New("no key of the set fits kid and alg")
 
-// errNoTurn is that a signature could not be looked at for want of a processor.
-var errNoTurn = errors.New("the signature's turn did not come")
+// ErrNoTurn is that a signature could not be looked at for want of a processor.
+var ErrNoTurn = errors.New("the signature's turn did not come")
 
-// fetchedKeys are a key set as it was fetched. It is immutable.
-type fetchedKeys struct {
-	all     []*key
+// Keys are a key set as it was fetched. It is immutable.
+type Keys struct {
+	all     []*jose.Key
 	fetched time.Time
 }
 
-// keySet is a key set elsewhere. It is safe for concurrent use.
-type keySet struct {
+// Set is a key set elsewhere. It is safe for concurrent use.
+type Set struct {
 	name  string // for logs and errors
-	fetch func(context.Context) ([]*key, error)
+	fetch Fetch
 	log   *logrus.Entry
 	turns *fair.Line // at the processors
 	// proven is whether a token has ever been verified with the set; until then
@@ -52,65 +61,88 @@ type keySet struct {
 	proven, vouched atomic.Bool
 	admit           func(vouched bool) bool
 
-	current atomic.Pointer[fetchedKeys] // nil until the first fetch succeeds
+	current atomic.Pointer[Keys] // nil until the first fetch succeeds
 
 	mu      sync.Mutex
 	flight  *flight // the fetch under way, or nil
 	tried   time.Time
 	failure error       // of the last fetch, or nil
-	forced  []time.Time // fetches that an unknown kid forced, at most keysForced
+	unknown []time.Time // fetches that an unknown kid Forced, at most Forced
 }
 
 // flight is a fetch that all who need it wait for. keys and err may be read once
 // done is closed.
 type flight struct {
 	done chan struct{}
-	keys *fetchedKeys
+	keys *Keys
 	err  error
 }
 
-func newKeySet(
-	name string, fetch func(context.Context) ([]*key, error), turns *fair.Line, log *logrus.Entry,
-) *keySet {
-	return &keySet{name: name, fetch: fetch, turns: turns, log: log}
+// Fetch gets the keys of a set. It may be called in a goroutine of its own.
+type Fetch func(context.Context) ([]*jose.Key, error)
+
+// New returns the set of somebody who is known. The name is for logs and errors, and
+// signatures are verified in turns.
+func New(name string, fetch Fetch, turns *fair.Line, log *logrus.Entry) *Set {
+	s := &Set{name: name, fetch: fetch, turns: turns, log: log}
+	s.proven.Store(true)
+	return s
 }
 
-// verify verifies the signature of t and returns the key of it. Only after that
+// Age is how old the keys are, and whether there are any.
+func (s *Set) Age() (time.Duration, bool) {
+	keys := s.current.Load()
+	if keys == nil {
+		return 0, false
+	}
+	return time.Since(keys.fetched), true
+}
+
+// Unmet reports whether no token has been verified with the set, and none has come with
+// the good token of a user.
+func (s *Set) Unmet() bool { return !s.proven.Load() && !s.vouched.Load() }
+
+// Vouch notes that a token that needs the set has come with the good token of a user.
+func (s *Set) Vouch() { s.vouched.Store(true) }
+
+// Has reports whether the key is one of the set.
+func (k *Keys) Has(key *jose.Key) bool { return slices.Contains(k.all, key) }
+
+// Verify verifies the signature of t and returns the key of it. Only after that
 // may t be believed. Signatures are most of what a request costs, so they are verified
 // in turns: of says whose turn it is, which nobody has verified yet. Who claims to be
 // somebody else waits in that one's place, and would else wait in the only one.
-func (s *keySet) verify(ctx context.Context, t *token, of func() fair.Party) (*key, error) {
+func (s *Set) Verify(ctx context.Context, t *jose.Token, of func() fair.Party) (*jose.Key, error) {
 	k, err := s.find(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	if !s.turns.Try() {
 		if err := s.turns.Begin(ctx, of()); err != nil {
-			return nil, fmt.Errorf("%w: %w", errNoTurn, err)
+			return nil, fmt.Errorf("%w: %w", ErrNoTurn, err)
 		}
 	}
 	defer s.turns.End()
-	alg, _ := text(t.Alg)
-	if err := k.algorithms[alg].Verify(k.public, t.raw[:t.signed], t.signature); err != nil {
+	if err := k.Verify(t); err != nil {
 		return nil, fmt.Errorf("the signature does not fit the key of %s", s.name)
 	}
 	return k, nil
 }
 
 // find returns the one key that fits t's header.
-func (s *keySet) find(ctx context.Context, t *token) (*key, error) {
-	alg, _ := text(t.Alg)
-	if _, ok := algorithms[alg]; !ok {
+func (s *Set) find(ctx context.Context, t *jose.Token) (*jose.Key, error) {
+	alg, _ := jose.Text(t.Alg)
+	if _, ok := jose.Algorithm(alg); !ok {
 		return nil, errors.New("alg is missing, or none that is accepted")
 	}
 	if len(t.Crit) > 0 {
 		return nil, errors.New("crit is not supported")
 	}
-	kid, ok := text(t.Kid)
+	kid, ok := jose.Text(t.Kid)
 	if !ok && len(t.Kid) > 0 {
 		return nil, errors.New("kid is no string")
 	}
-	have, err := s.fresh(ctx)
+	have, err := s.Fresh(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -128,10 +160,10 @@ func (s *keySet) find(ctx context.Context, t *token) (*key, error) {
 }
 
 // find returns the key for the algorithm, of that kid where named.
-func (k *fetchedKeys) find(named bool, kid, alg string) (*key, error) {
-	var found *key
+func (k *Keys) find(named bool, kid, alg string) (*jose.Key, error) {
+	var found *jose.Key
 	for _, one := range k.all {
-		if named && one.id != kid || one.algorithms[alg] == nil {
+		if named && one.ID() != kid || !one.Fits(alg) {
 			continue
 		}
 		if found != nil {
@@ -145,14 +177,14 @@ func (k *fetchedKeys) find(named bool, kid, alg string) (*key, error) {
 	return found, nil
 }
 
-// fresh returns keys that are not too old to be used. It waits only where there
+// Fresh returns keys that are not too old to be used. It waits only where there
 // are none.
-func (s *keySet) fresh(ctx context.Context) (*fetchedKeys, error) {
+func (s *Set) Fresh(ctx context.Context) (*Keys, error) {
 	have := s.current.Load()
-	if have == nil || time.Since(have.fetched) >= keysMaxAge {
+	if have == nil || time.Since(have.fetched) >= MaxAge {
 		return s.newer(ctx, have, s.mayTry)
 	}
-	if time.Since(have.fetched) >= keysRenewAge {
+	if time.Since(have.fetched) >= RenewAge {
 		// In the background: a failure is logged where it happens, and only costs
 		// somebody the access once the keys are too old.
 		_, _, _ = s.start(have, s.mayRenew)
@@ -161,13 +193,13 @@ func (s *keySet) fresh(ctx context.Context) (*fetchedKeys, error) {
 }
 
 // renewed returns keys that are newer than those in which a kid was not found.
-func (s *keySet) renewed(ctx context.Context, have *fetchedKeys) (*fetchedKeys, error) {
+func (s *Set) renewed(ctx context.Context, have *Keys) (*Keys, error) {
 	return s.newer(ctx, have, s.mayForce)
 }
 
 // newer returns keys other than have, by a fetch where need be and may agrees,
 // which is called with mu held.
-func (s *keySet) newer(ctx context.Context, have *fetchedKeys, may func(now time.Time) error) (*fetchedKeys, error) {
+func (s *Set) newer(ctx context.Context, have *Keys, may func(now time.Time) error) (*Keys, error) {
 	current, f, err := s.start(have, may)
 	if f == nil {
 		return current, err
@@ -182,7 +214,7 @@ func (s *keySet) newer(ctx context.Context, have *fetchedKeys, may func(now time
 
 // start returns the current keys where they are no longer have, else the fetch
 // under way, else a new one where may agrees.
-func (s *keySet) start(have *fetchedKeys, may func(now time.Time) error) (*fetchedKeys, *flight, error) {
+func (s *Set) start(have *Keys, may func(now time.Time) error) (*Keys, *flight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if current := s.current.Load(); current != have {
@@ -203,43 +235,43 @@ func (s *keySet) start(have *fetchedKeys, may func(now time.Time) error) (*fetch
 }
 
 // mayTry allows a fetch without which nobody can be verified.
-func (s *keySet) mayTry(now time.Time) error {
-	if s.failure != nil && now.Sub(s.tried) < keysFailureTTL {
+func (s *Set) mayTry(now time.Time) error {
+	if s.failure != nil && now.Sub(s.tried) < FailureTTL {
 		return s.failure
 	}
 	return nil
 }
 
 // mayRenew allows a fetch in the background.
-func (s *keySet) mayRenew(now time.Time) error {
-	if now.Sub(s.tried) < keysCooldown {
+func (s *Set) mayRenew(now time.Time) error {
+	if now.Sub(s.tried) < Cooldown {
 		return errors.New("fetched a moment ago")
 	}
 	return nil
 }
 
 // mayForce allows a fetch because of an unknown kid.
-func (s *keySet) mayForce(now time.Time) error {
-	if now.Sub(s.tried) >= keysCooldown {
+func (s *Set) mayForce(now time.Time) error {
+	if now.Sub(s.tried) >= Cooldown {
 		return nil
 	}
-	s.forced = slices.DeleteFunc(s.forced, func(at time.Time) bool { return now.Sub(at) >= keysForcedTime })
-	if len(s.forced) >= keysForced {
+	s.unknown = slices.DeleteFunc(s.unknown, func(at time.Time) bool { return now.Sub(at) >= ForcedTime })
+	if len(s.unknown) >= Forced {
 		return errNoKey
 	}
-	s.forced = append(s.forced, now)
+	s.unknown = append(s.unknown, now)
 	return nil
 }
 
 // run fetches for f. It belongs to no request, so that none can cut it short.
-func (s *keySet) run(f *flight) {
+func (s *Set) run(f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
 	begun := time.Now()
 	all, err := s.fetchRecovered(ctx)
 	last := s.current.Load() // which only this flight may replace
-	if err != nil && last != nil && !errors.Is(err, errClosed) {
-		s.log.WithError(err).Warnf("%s could not be renewed; the last one is used until it is %v old", s.name, keysMaxAge)
+	if err != nil && last != nil && !errors.Is(err, peer.ErrClosed) {
+		s.log.WithError(err).Warnf("%s could not be renewed; the last one is used until it is %v old", s.name, MaxAge)
 	}
 
 	s.mu.Lock()
@@ -248,7 +280,7 @@ func (s *keySet) run(f *flight) {
 	if err != nil {
 		f.err = fmt.Errorf("%s: %w", s.name, err)
 	} else {
-		f.keys = &fetchedKeys{all: last.keep(all), fetched: begun}
+		f.keys = &Keys{all: last.keep(all), fetched: begun}
 		s.current.Store(f.keys)
 	}
 	s.tried = time.Now()
@@ -258,7 +290,7 @@ func (s *keySet) run(f *flight) {
 
 // fetchRecovered fetches, and makes an error of a panic: what is read there comes
 // from outside.
-func (s *keySet) fetchRecovered(ctx context.Context) (all []*key, err error) {
+func (s *Set) fetchRecovered(ctx context.Context) (all []*jose.Key, err error) {
 	defer func() {
 		if panicked := peer.Panic(recover()); panicked != nil {
 			all, err = nil, panicked
@@ -269,12 +301,12 @@ func (s *keySet) fetchRecovered(ctx context.Context) (all []*key, err error) {
 
 // keep returns the keys of a newer set, as those that they were in k where they
 // are the same: what a key has verified stands as long as the key does.
-func (k *fetchedKeys) keep(newer []*key) []*key {
+func (k *Keys) keep(newer []*jose.Key) []*jose.Key {
 	if k == nil {
 		return newer
 	}
 	for n, one := range newer {
-		if at := slices.IndexFunc(k.all, one.equal); at >= 0 {
+		if at := slices.IndexFunc(k.all, one.Equal); at >= 0 {
 			newer[n] = k.all[at]
 		}
 	}

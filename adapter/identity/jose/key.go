@@ -1,4 +1,4 @@
-package identity
+package jose
 
 import (
 	"bytes"
@@ -28,8 +28,15 @@ var algorithms = map[string]jwa.SignatureAlgorithm{
 	"EdDSA": jwa.EdDSA(), "Ed25519": jwa.EdDSA(),
 }
 
-// algorithmsOf lists the algorithms that a public key can be used with.
-func algorithmsOf(public any) []string {
+// Algorithm returns the algorithm of that name, and whether a token may be signed with
+// it.
+func Algorithm(name string) (jwa.SignatureAlgorithm, bool) {
+	alg, ok := algorithms[name]
+	return alg, ok
+}
+
+// AlgorithmsOf lists the algorithms that a public key can be used with.
+func AlgorithmsOf(public any) []string {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:
 		switch k.Curve {
@@ -51,8 +58,8 @@ func algorithmsOf(public any) []string {
 	return nil
 }
 
-// key is a public key of a key set. It is immutable.
-type key struct {
+// Key is a public key of a key set. It is immutable.
+type Key struct {
 	id     string
 	jwk    []byte // as it was published
 	public any
@@ -61,27 +68,45 @@ type key struct {
 	algorithms map[string]jws.Verifier2
 }
 
-func (k *key) equal(other *key) bool { return bytes.Equal(k.jwk, other.jwk) }
+// ID is the kid, or empty.
+func (k *Key) ID() string { return k.id }
 
-// maxKeys is how many keys a set may have. With TokenFactory of
+// Fits reports whether the key may be used with the algorithm.
+func (k *Key) Fits(alg string) bool { return k.algorithms[alg] != nil }
+
+// Verify verifies the signature of t, whose claims must have been read and whose
+// algorithm must fit. Only where it returns nil may t be believed.
+func (k *Key) Verify(t *Token) error {
+	alg, _ := Text(t.Alg)
+	verifier := k.algorithms[alg]
+	if verifier == nil {
+		return errors.New("the key is none for the algorithm")
+	}
+	return verifier.Verify(k.public, t.Raw[:t.signed], t.signature)
+}
+
+// Equal reports whether both were published in the same words.
+func (k *Key) Equal(other *Key) bool { return bytes.Equal(k.jwk, other.jwk) }
+
+// MaxKeys is how many keys a set may have. With TokenFactory of
 // @backstage/plugin-auth-backend each replica makes a key an hour, and one at each
 // start, and all are published for three hours. A key in use takes 100 kB here.
-const maxKeys = 256
+const MaxKeys = 256
 
-// parseKeys reads a JSON Web Key Set (RFC 7517). Keys that are of no use here,
+// ParseKeys reads a JSON Web Key Set (RFC 7517). Keys that are of no use here,
 // such as those for encryption or of a kind not known, are left out. Too many are an
 // error. tripwire says whether what their signatures need is precomputed.
-func parseKeys(body []byte, tripwire *comb.Tripwire) ([]*key, error) {
+func ParseKeys(body []byte, tripwire *comb.Tripwire) ([]*Key, error) {
 	var set struct {
 		Keys []jsontext.Value `json:"keys"`
 	}
-	if jsontext.Value(body).Kind() != '{' || json.Unmarshal(body, &set, lastWins) != nil || set.Keys == nil {
+	if jsontext.Value(body).Kind() != '{' || json.Unmarshal(body, &set, LastWins) != nil || set.Keys == nil {
 		return nil, errors.New("the answer is no JSON Web Key Set")
 	}
-	if len(set.Keys) > maxKeys {
-		return nil, fmt.Errorf("the answer is a JSON Web Key Set of %d keys, and %d are accepted", len(set.Keys), maxKeys)
+	if len(set.Keys) > MaxKeys {
+		return nil, fmt.Errorf("the answer is a JSON Web Key Set of %d keys, and %d are accepted", len(set.Keys), MaxKeys)
 	}
-	var all []*key
+	var all []*Key
 	for _, text := range set.Keys {
 		if text.Kind() != '{' {
 			return nil, errors.New("the answer is no JSON Web Key Set")
@@ -94,7 +119,7 @@ func parseKeys(body []byte, tripwire *comb.Tripwire) ([]*key, error) {
 }
 
 // parseKey returns nil for a key of no use.
-func parseKey(text jsontext.Value, tripwire *comb.Tripwire) *key {
+func parseKey(text jsontext.Value, tripwire *comb.Tripwire) *Key {
 	parsed, err := jwk.ParseKey(text)
 	if err != nil {
 		return nil
@@ -108,13 +133,13 @@ func parseKey(text jsontext.Value, tripwire *comb.Tripwire) *key {
 	if ops, ok := parsed.KeyOps(); ok && !slices.Contains(ops, jwk.KeyOpVerify) {
 		return nil
 	}
-	k := &key{jwk: slices.Clone(text), algorithms: map[string]jws.Verifier2{}}
+	k := &Key{jwk: slices.Clone(text), algorithms: map[string]jws.Verifier2{}}
 	if err := jwk.Export(parsed, &k.public); err != nil {
 		return nil
 	}
 	k.id, _ = parsed.KeyID()
 	alg, named := parsed.Algorithm()
-	for _, name := range algorithmsOf(k.public) {
+	for _, name := range AlgorithmsOf(k.public) {
 		if named && alg.String() != name {
 			continue
 		}
