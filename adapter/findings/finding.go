@@ -1,3 +1,5 @@
+// Package findings is the vocabulary of what is wrong with a policy: findings with
+// their places and codes, and the formats in which others read them.
 package findings
 
 import (
@@ -42,28 +44,33 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: %s: %s [%s]", at, f.Severity, f.Text, f.Code)
 }
 
-// position is a place in a file of the policy.
-type position struct {
-	file     string
-	row, col int
+// Position is a place in a file of the policy.
+type Position struct {
+	// File is named as the PATH was given.
+	File string
+	// Row and Col count from 1.
+	Row, Col int
 }
 
-func positionOf(l *ast.Location) position {
+// At is the position of what OPA parsed; zero where it has none.
+func At(l *ast.Location) Position {
 	if l == nil {
-		return position{}
+		return Position{}
 	}
-	return position{l.File, l.Row, l.Col}
+	return Position{l.File, l.Row, l.Col}
 }
 
-// list gathers findings, each once.
-type list struct {
-	findings []Finding
+// List gathers findings, each once.
+type List struct {
+	// Findings are in the order in which they were found, until Sort.
+	Findings []Finding
 	has      map[Finding]bool
 }
 
-func (l *list) add(at position, severity Severity, code, format string, args ...any) {
+// Add adds a finding, unless it is there already.
+func (l *List) Add(at Position, severity Severity, code, format string, args ...any) {
 	f := Finding{
-		File: at.file, Line: at.row, Column: at.col, Severity: severity, Code: code,
+		File: at.File, Line: at.Row, Column: at.Col, Severity: severity, Code: code,
 		Text: strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " "),
 	}
 	if l.has == nil {
@@ -71,13 +78,34 @@ func (l *list) add(at position, severity Severity, code, format string, args ...
 	}
 	if !l.has[f] {
 		l.has[f] = true
-		l.findings = append(l.findings, f)
+		l.Findings = append(l.Findings, f)
 	}
 }
 
-func (l *list) sort() {
-	slices.SortStableFunc(l.findings, func(a, b Finding) int {
+// Sort sorts by file, line and column.
+func (l *List) Sort() {
+	slices.SortStableFunc(l.Findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Code, b.Code), cmp.Compare(a.Text, b.Text))
 	})
+}
+
+// OneLine is a text without its line breaks, and its beginning where it is long.
+func OneLine(text string) string {
+	const most = 120
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + " …"
+	}
+	return text
+}
+
+// FoundOn is whether something of the code was found in a file already.
+func (l *List) FoundOn(file, code string) bool {
+	return slices.ContainsFunc(l.Findings, func(f Finding) bool { return f.File == file && f.Code == code })
+}
+
+// FoundAt is whether something was found on the line already.
+func (l *List) FoundAt(at Position) bool {
+	return slices.ContainsFunc(l.Findings, func(f Finding) bool { return f.File == at.File && f.Line == at.Row })
 }

@@ -49,8 +49,8 @@ var codes = map[string]string{
 	"voided":          "A permission that voids the conditions of another",
 }
 
-// WriteSARIF writes the findings of the reports as one SARIF 2.1.0 log.
-func WriteSARIF(w io.Writer, reports []Report) error {
+// WriteSARIF writes findings as one SARIF 2.1.0 log.
+func WriteSARIF(w io.Writer, all []Finding) error {
 	type text struct {
 		Text string `json:"text"`
 	}
@@ -83,15 +83,13 @@ func WriteSARIF(w io.Writer, reports []Report) error {
 		Rules          []rule `json:"rules"`
 	}
 	results := []sarifResult{}
-	for _, report := range reports {
-		for _, f := range report.Findings {
-			var at location
-			at.PhysicalLocation.ArtifactLocation.URI = (&url.URL{Path: filepath.ToSlash(f.File)}).String()
-			if f.Line > 0 {
-				at.PhysicalLocation.Region = &region{f.Line, max(f.Column, 1)}
-			}
-			results = append(results, sarifResult{f.Code, string(f.Severity), text{f.Text}, []location{at}})
+	for _, f := range all {
+		var at location
+		at.PhysicalLocation.ArtifactLocation.URI = (&url.URL{Path: filepath.ToSlash(f.File)}).String()
+		if f.Line > 0 {
+			at.PhysicalLocation.Region = &region{f.Line, max(f.Column, 1)}
 		}
+		results = append(results, sarifResult{f.Code, string(f.Severity), text{f.Text}, []location{at}})
 	}
 	rules := []rule{}
 	for _, code := range slices.Sorted(maps.Keys(codes)) {

@@ -19,16 +19,15 @@ func TestSARIF(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var reports []findings.Report
+	var every []findings.Finding
 	for code := range findings.Codes() {
-		reports = append(reports, findings.Report{Findings: []findings.Finding{
-			{File: "policy dir/ä.rego", Line: 3, Severity: findings.Error, Code: code, Text: `no "x" <y>`},
-			{File: "policy", Severity: findings.Warning, Code: code, Text: "x"},
-		}})
+		every = append(every,
+			findings.Finding{File: "policy dir/ä.rego", Line: 3, Severity: findings.Error, Code: code, Text: `no "x" <y>`},
+			findings.Finding{File: "policy", Severity: findings.Warning, Code: code, Text: "x"})
 	}
-	for name, reports := range map[string][]findings.Report{"nothing": nil, "everything": reports} {
+	for name, all := range map[string][]findings.Finding{"nothing": nil, "everything": every} {
 		var log bytes.Buffer
-		if err := findings.WriteSARIF(&log, reports); err != nil {
+		if err := findings.WriteSARIF(&log, all); err != nil {
 			t.Fatal(err)
 		}
 		document, err := jsonschema.UnmarshalJSON(bytes.NewReader(log.Bytes()))

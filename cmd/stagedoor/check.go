@@ -12,11 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/check"
 	"github.com/stagedoor/stagedoor/adapter/findings"
 )
 
 func newCheck() *cobra.Command {
-	var o findings.Options
+	var o check.Options
 	var dir, format string
 	cmd := &cobra.Command{
 		Use:   "check PATH...",
@@ -38,7 +39,7 @@ func newCheck() *cobra.Command {
 			}
 			o.Inventory = known
 			o.Progress = newProgress(cmd.ErrOrStderr(), "deciding").tell
-			reports, err := findings.Check(cmd.Context(), paths, o)
+			reports, err := check.Check(cmd.Context(), paths, o)
 			if err != nil {
 				return err
 			}
@@ -48,7 +49,7 @@ func newCheck() *cobra.Command {
 			for _, report := range reports {
 				describe(cmd.ErrOrStderr(), report)
 			}
-			if slices.ContainsFunc(reports, func(r findings.Report) bool { return len(r.Findings) > 0 }) {
+			if slices.ContainsFunc(reports, func(r check.Report) bool { return len(r.Findings) > 0 }) {
 				return errFindings
 			}
 			return nil
@@ -61,12 +62,12 @@ func newCheck() *cobra.Command {
 	return cmd
 }
 
-var reportFormats = map[string]func(io.Writer, []findings.Report) error{
-	"text": writeText, "json": writeJSON, "sarif": findings.WriteSARIF, "github": writeGitHub,
+var reportFormats = map[string]func(io.Writer, []check.Report) error{
+	"text": writeText, "json": writeJSON, "sarif": writeSARIF, "github": writeGitHub,
 }
 
 // describe says against what a policy was held.
-func describe(w io.Writer, r findings.Report) {
+func describe(w io.Writer, r check.Report) {
 	if r.Part {
 		_, _ = fmt.Fprintf(w, "%s: %d findings, a bundle beside the one that decides, inventory %s\n", r.Path,
 			len(r.Findings), r.Inventory)
@@ -111,7 +112,7 @@ func describe(w io.Writer, r findings.Report) {
 		all)
 }
 
-func writeText(w io.Writer, reports []findings.Report) error {
+func writeText(w io.Writer, reports []check.Report) error {
 	for _, report := range reports {
 		for _, f := range report.Findings {
 			if _, err := fmt.Fprintln(w, f); err != nil {
@@ -122,12 +123,20 @@ func writeText(w io.Writer, reports []findings.Report) error {
 	return nil
 }
 
-func writeJSON(w io.Writer, reports []findings.Report) error {
+func writeJSON(w io.Writer, reports []check.Report) error {
+	return writeIndented(w, map[string]any{"findings": foundIn(reports)})
+}
+
+func writeSARIF(w io.Writer, reports []check.Report) error {
+	return findings.WriteSARIF(w, foundIn(reports))
+}
+
+func foundIn(reports []check.Report) []findings.Finding {
 	all := []findings.Finding{}
 	for _, report := range reports {
 		all = append(all, report.Findings...)
 	}
-	return writeIndented(w, map[string]any{"findings": all})
+	return all
 }
 
 func writeIndented(w io.Writer, value any) error {
@@ -138,7 +147,7 @@ func writeIndented(w io.Writer, value any) error {
 }
 
 // writeGitHub writes workflow commands, which GitHub Actions shows beside the lines.
-func writeGitHub(w io.Writer, reports []findings.Report) error {
+func writeGitHub(w io.Writer, reports []check.Report) error {
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	message := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	for _, report := range reports {

@@ -50,7 +50,7 @@ func publish(t *testing.T, random *rand.ChaCha8, number int) published {
 	p := published{revision: strconv.Itoa(number), digest: hex.EncodeToString(digest[:])}
 	var buffer bytes.Buffer
 	zip, err := gzip.NewWriterLevel(&buffer, gzip.NoCompression)
-	check(t, err)
+	must(t, err)
 	tape := tar.NewWriter(zip)
 	for _, file := range [][2]string{
 		{".manifest", fmt.Sprintf(`{"revision": %q, "roots": ["backstage/authz"]}`, p.revision)},
@@ -69,12 +69,12 @@ allow if {
 }
 `},
 	} {
-		check(t, tape.WriteHeader(&tar.Header{Name: file[0], Mode: 0o644, Size: int64(len(file[1])), Typeflag: tar.TypeReg}))
+		must(t, tape.WriteHeader(&tar.Header{Name: file[0], Mode: 0o644, Size: int64(len(file[1])), Typeflag: tar.TypeReg}))
 		_, err := io.WriteString(tape, file[1])
-		check(t, err)
+		must(t, err)
 	}
-	check(t, tape.Close())
-	check(t, zip.Close())
+	must(t, tape.Close())
+	must(t, zip.Close())
 	p.bundle = buffer.Bytes()
 	return p
 }
@@ -101,7 +101,7 @@ func (p *publisher) put(next published) {
 func (p *publisher) up(t *testing.T) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", p.address)
-	check(t, err)
+	must(t, err)
 	p.address = listener.Addr().String()
 	p.server = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
 	go func(server *http.Server) { _ = server.Serve(listener) }(p.server)
@@ -143,9 +143,9 @@ func (w *persistence) start(t *testing.T) *process {
 	t.Helper()
 	p := &process{command: exec.Command(w.binary, "serve", "--config", w.config), exited: make(chan struct{})}
 	stderr, err := p.command.StderrPipe()
-	check(t, err)
+	must(t, err)
 	started := time.Now()
-	check(t, p.command.Start())
+	must(t, p.command.Start())
 	t.Cleanup(p.kill)
 	serving := make(chan struct{})
 	go func() {
@@ -191,12 +191,12 @@ func (p *process) get(t *testing.T, path string) (int, string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.Admin+path, http.NoBody)
-	check(t, err)
+	must(t, err)
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
-	check(t, err)
+	must(t, err)
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	check(t, err)
+	must(t, err)
 	return response.StatusCode, string(text)
 }
 
@@ -208,7 +208,7 @@ func (p *process) serving(t *testing.T) (revision, refused string) {
 		Revision string
 		Refused  []struct{ Reason string }
 	}
-	check(t, json.Unmarshal([]byte(text), &status))
+	must(t, json.Unmarshal([]byte(text), &status))
 	if len(status.Refused) > 0 {
 		refused = status.Refused[0].Reason
 	}
@@ -224,7 +224,7 @@ func (p *process) allowed(t *testing.T, token string, names []string) (allowed [
 	}
 	answer = ask(t, p.URL+"/authorize", token, `{"items":[`+strings.Join(items, ",")+`]}`)
 	var document struct{ Items []struct{ ID, Result string } }
-	check(t, json.Unmarshal([]byte(answer), &document))
+	must(t, json.Unmarshal([]byte(answer), &document))
 	for _, item := range document.Items {
 		if item.Result == "ALLOW" {
 			allowed = append(allowed, item.ID)
@@ -233,7 +233,7 @@ func (p *process) allowed(t *testing.T, token string, names []string) (allowed [
 	return allowed, answer
 }
 
-func check(t *testing.T, err error) {
+func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +254,7 @@ type persistence struct {
 func newPersistence(t *testing.T) *persistence {
 	t.Helper()
 	backstage, err := sample.New(t.Context())
-	check(t, err)
+	must(t, err)
 	t.Cleanup(backstage.Close)
 	backstage.Serve("")
 	seed := [32]byte([]byte(fmt.Sprintf("%032d", time.Now().UnixNano())))
@@ -304,7 +304,7 @@ func (w *persistence) file() string { return filepath.Join(w.folder, "bundle.tar
 func (w *persistence) unfinished(t *testing.T) []string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(w.folder, ".bundle.tar.gz.*.tmp"))
-	check(t, err)
+	must(t, err)
 	return names
 }
 
@@ -340,7 +340,7 @@ func (w *persistence) holds(t *testing.T) (int, time.Duration) {
 		t.Fatalf("revision %q serves, which was not published", revision)
 	}
 	token, err := w.backstage.PluginToken("user:default/alice")
-	check(t, err)
+	must(t, err)
 	names := []string{"sha256." + w.history[at].digest, "sha256." + w.history[max(at-1, 0)].digest + "0"}
 	for _, p := range w.history {
 		names = append(names, "rev."+p.revision)
@@ -412,14 +412,14 @@ func TestPersistedFileIsDamaged(t *testing.T) {
 	w.holds(t)
 	w.publisher.down()
 	whole, err := os.ReadFile(w.file())
-	check(t, err)
+	must(t, err)
 	token, err := w.backstage.PluginToken("user:default/alice")
-	check(t, err)
+	must(t, err)
 	for name, length := range map[string]int{
 		"empty": 0, "one byte": 1, "a third": len(whole) / 3, "without the policy": len(whole) - 2048,
 	} {
 		t.Run(name, func(t *testing.T) {
-			check(t, os.WriteFile(w.file(), whole[:length], 0o600))
+			must(t, os.WriteFile(w.file(), whole[:length], 0o600))
 			p := w.start(t)
 			defer p.kill()
 			status, body := p.get(t, "/ready")

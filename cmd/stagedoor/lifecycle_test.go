@@ -37,19 +37,19 @@ type lifecycle struct {
 func newLifecycle(t *testing.T) *lifecycle {
 	t.Helper()
 	backstage, err := sample.New(t.Context())
-	check(t, err)
+	must(t, err)
 	t.Cleanup(backstage.Close)
 	backstage.Serve("")
 	dir := t.TempDir()
 	l := &lifecycle{backstage: backstage, dir: dir, binary: filepath.Join(dir, "stagedoor")}
 	tests, err := os.Executable() // which is stagedoor by that name; see TestMain
-	check(t, err)
-	check(t, os.Symlink(tests, l.binary))
+	must(t, err)
+	must(t, os.Symlink(tests, l.binary))
 	for _, id := range []string{"k1", "k2"} {
 		l.key(t, id)
 	}
 	token, err := backstage.PluginToken("user:default/alice")
-	check(t, err)
+	must(t, err)
 	l.request, l.bad = authorizeRequest(token), authorizeRequest("nonsense")
 	return l
 }
@@ -58,11 +58,11 @@ func newLifecycle(t *testing.T) *lifecycle {
 func (l *lifecycle) key(t *testing.T, id string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
+	must(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(private)
-	check(t, err)
+	must(t, err)
 	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
-	check(t, err)
+	must(t, err)
 	writeConfig(t, filepath.Join(l.dir, id+".key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 	writeConfig(t, filepath.Join(l.dir, id+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})))
 }
@@ -191,7 +191,7 @@ type balancer struct {
 func newBalancer(t *testing.T, replicas ...string) *balancer {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	check(t, err)
+	must(t, err)
 	t.Cleanup(func() { _ = listener.Close() })
 	b := &balancer{listener: listener, replicas: replicas}
 	go func() {
@@ -246,7 +246,7 @@ func TestRollingRestart(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	for i, old := range replicas {
 		other := replicas[1-i]
-		check(t, old.command.Process.Signal(syscall.SIGTERM))
+		must(t, old.command.Process.Signal(syscall.SIGTERM))
 		replicas[i] = l.start(t, config)
 		time.Sleep(time.Second)
 		if status, body := old.get(t, "/ready"); status != http.StatusServiceUnavailable || !strings.Contains(body, "ending") {
@@ -282,21 +282,21 @@ func TestReload(t *testing.T) {
 	}
 	keys := func() string {
 		response, err := http.Get(p.URL + "/.backstage/auth/v1/jwks.json")
-		check(t, err)
+		must(t, err)
 		defer response.Body.Close()
 		text, err := io.ReadAll(response.Body)
-		check(t, err)
+		must(t, err)
 		return string(text)
 	}
 	if text := keys(); !strings.Contains(text, `"k1"`) {
 		t.Fatal(text)
 	}
 	l.configure(t, "reload", "k2", "debug", "")
-	check(t, p.command.Process.Signal(syscall.SIGHUP))
+	must(t, p.command.Process.Signal(syscall.SIGHUP))
 	eventually("the keys did not change", func() bool { return strings.Contains(keys(), `"k2"`) })
 	eventually("the level did not change", func() bool { return strings.Contains(p.text(), `"level":"debug"`) })
 	writeConfig(t, config, "stagedoor: {lisen: x}")
-	check(t, p.command.Process.Signal(syscall.SIGHUP))
+	must(t, p.command.Process.Signal(syscall.SIGHUP))
 	eventually("a bad configuration was not refused", func() bool {
 		return strings.Contains(p.text(), "the configuration is refused, and the old one goes on")
 	})
@@ -313,18 +313,18 @@ func TestStandardErrorIsGone(t *testing.T) {
 	for name, open := range map[string]func() (write, read *os.File){
 		"blocked": func() (write, read *os.File) {
 			read, write, err := os.Pipe()
-			check(t, err)
+			must(t, err)
 			return write, read
 		},
 		"closed": func() (write, read *os.File) {
 			read, write, err := os.Pipe()
-			check(t, err)
-			check(t, read.Close())
+			must(t, err)
+			must(t, read.Close())
 			return write, nil
 		},
 		"full": func() (write, read *os.File) {
 			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-			check(t, err)
+			must(t, err)
 			return full, nil
 		},
 	} {
@@ -332,14 +332,14 @@ func TestStandardErrorIsGone(t *testing.T) {
 			config := l.configure(t, name, "k1", "debug", "")
 			port := freePort(t)
 			text, err := os.ReadFile(config)
-			check(t, err)
+			must(t, err)
 			writeConfig(t, config, strings.Replace(strings.Replace(string(text), `listen: "127.0.0.1:0"`, fmt.Sprintf(`listen: "127.0.0.1:%d"`, port), 1),
 				"serverShutdownDelay: 2s", "serverShutdownDelay: 0s", 1))
 			command := exec.CommandContext(t.Context(), l.binary, "serve", "--config", config)
 			write, read := open()
 			command.Stderr = write
-			check(t, command.Start())
-			check(t, write.Close())
+			must(t, command.Start())
+			must(t, write.Close())
 			if read != nil {
 				defer read.Close()
 			}
@@ -364,12 +364,12 @@ func TestStandardErrorIsGone(t *testing.T) {
 				}
 			}
 			s.close()
-			check(t, command.Process.Signal(syscall.SIGTERM))
+			must(t, command.Process.Signal(syscall.SIGTERM))
 			select {
 			case <-exited:
 			case <-time.After(20 * time.Second):
 				t.Error("it does not end")
-				check(t, command.Process.Kill())
+				must(t, command.Process.Kill())
 				<-exited
 			}
 			if code := command.ProcessState.ExitCode(); code != 0 {
@@ -382,7 +382,7 @@ func TestStandardErrorIsGone(t *testing.T) {
 func freePort(t *testing.T) int {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	check(t, err)
+	must(t, err)
 	defer listener.Close()
 	return listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it listens by TCP
 }
@@ -393,7 +393,7 @@ func TestFewFiles(t *testing.T) {
 	l := newLifecycle(t)
 	w := &persistence{binary: filepath.Join(l.dir, "few"), config: l.configure(t, "few", "k1", "info", "")}
 	writeConfig(t, w.binary, fmt.Sprintf("#!/bin/sh\nulimit -n 128\nexec %q \"$@\"\n", l.binary))
-	check(t, os.Chmod(w.binary, 0o700))
+	must(t, os.Chmod(w.binary, 0o700))
 	p := w.start(t)
 	address := strings.TrimSuffix(strings.TrimPrefix(p.URL, "http://"), "/api/permission")
 	for i := range 200 {
@@ -402,7 +402,7 @@ func TestFewFiles(t *testing.T) {
 			to = strings.TrimPrefix(p.Admin, "http://")
 		}
 		c, err := net.DialTimeout("tcp", to, 20*time.Second)
-		check(t, err)
+		must(t, err)
 		t.Cleanup(func() { _ = c.Close() })
 		if i%2 == 0 { // it asks once, and stays
 			_, _ = c.Write(l.request)
@@ -426,7 +426,7 @@ func TestStops(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		p := l.start(t, l.configure(t, "stops", "k1", "info", ""))
 		began := time.Now()
-		check(t, p.command.Process.Signal(signal))
+		must(t, p.command.Process.Signal(signal))
 		<-p.exited
 		took, code := time.Since(began), p.command.ProcessState.ExitCode()
 		if late := signal == syscall.SIGTERM; code != 0 || late != (took >= 2*time.Second) {
@@ -434,7 +434,7 @@ func TestStops(t *testing.T) {
 		}
 	}
 	p := l.start(t, l.configure(t, "stops", "k1", "info", ""))
-	check(t, p.command.Process.Signal(syscall.SIGTERM))
+	must(t, p.command.Process.Signal(syscall.SIGTERM))
 	for running := true; running; {
 		select {
 		case <-p.exited:

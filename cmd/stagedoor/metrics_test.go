@@ -25,13 +25,13 @@ func TestDocsNameMetricsThatThereAre(t *testing.T) {
 	named := map[string]string{}
 	for _, file := range []string{"prometheus/stagedoor.rules.yaml", "grafana/stagedoor.json"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", "deploy", filepath.FromSlash(file)))
-		check(t, err)
+		must(t, err)
 		for _, name := range expressionMetric.FindAllString(string(text), -1) {
 			named[strings.TrimSuffix(name, "_bucket")] = file
 		}
 	}
 	for _, root := range []string{"docs", "deploy", "README.md"} {
-		check(t, filepath.WalkDir(filepath.Join("..", "..", root), func(path string, entry fs.DirEntry, err error) error {
+		must(t, filepath.WalkDir(filepath.Join("..", "..", root), func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || filepath.Ext(path) != ".md" {
 				return err
 			}
@@ -107,7 +107,7 @@ opa:
 func TestEachAlertIsInTheRunbook(t *testing.T) {
 	read := func(path ...string) string {
 		text, err := os.ReadFile(filepath.Join(append([]string{"..", ".."}, path...)...))
-		check(t, err)
+		must(t, err)
 		return string(text)
 	}
 	runbook := read("docs", "operate", "runbook.md")

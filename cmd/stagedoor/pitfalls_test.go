@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stagedoor/stagedoor/adapter/findings"
+	"github.com/stagedoor/stagedoor/adapter/check"
 )
 
 // TestPitfalls checks every example of docs/pitfalls.md: about the first of a pitfall
@@ -67,7 +67,7 @@ func said(t *testing.T, example string) []string {
 	writeConfig(t, filepath.Join(dir, ".manifest"), `{"roots": ["shop"]}`)
 	writeConfig(t, filepath.Join(dir, "policy.rego"), text)
 	writeConfig(t, filepath.Join(dir, "data.json"), `{"shop": {"leads_tags": ["lead"], "admins": ["group:default/admins"]}}`)
-	reports, err := findings.Check(t.Context(), []string{dir}, findings.Options{})
+	reports, err := check.Check(t.Context(), []string{dir}, check.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,10 +14,10 @@ import (
 func TestThreatModelNamesTests(t *testing.T) {
 	root := filepath.Join("..", "..")
 	page, err := os.ReadFile(filepath.Join(root, "docs", "security.md"))
-	check(t, err)
+	must(t, err)
 	there := map[string]bool{}
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
-	check(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+	must(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err

@@ -26,7 +26,7 @@ func TestShadow(t *testing.T) {
 			p := l.start(t, l.configure(t, "shadow", "k1", `info}, policy: {shadow: {path: "`+candidate+`"}`, ""))
 			defer p.kill()
 			token, err := l.backstage.PluginToken("user:default/alice")
-			check(t, err)
+			must(t, err)
 			want := `{"items":[{"id":"1","result":"ALLOW"}]}`
 			got := ask(t, p.URL+"/authorize", token, `{"items":[{"id":"1","permission":{"type":"basic","name":"todo.list","attributes":{"action":"read"}}}]}`)
 			if got != want {

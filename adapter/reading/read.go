@@ -1,91 +1,94 @@
-package findings
+// Package reading follows the values of a policy through its source: what is compared
+// with what, handed on to whom and looked up where, over rules, functions and data.
+package reading
 
 import (
-	"fmt"
 	"maps"
-	"regexp"
 	"slices"
-	"strconv"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/datafiles"
+	"github.com/stagedoor/stagedoor/adapter/findings"
 )
 
-// A reading is what the source of a policy says, found by following its values: each
+// A Reading is what the source of a policy says, found by following its values: each
 // expression that compares, looks up or hands on makes one node of what it names.
 // Functions are read anew for each call, as far as the bounds allow, so that what one
 // caller hands in is not taken for what another does.
-type reading struct {
-	modules map[string]*ast.Module // the author's, tests among them
-	rules   map[string]*permissionRule
-	input   *node
-	data    *node
-	defined map[string][]*ast.Rule // by path
-	parts   map[string]bool        // every prefix of a path in defined
+type Reading struct {
+	Modules map[string]*ast.Module // the author's, tests among them
+	Rules   map[string]*Rule
+	Files   *datafiles.Files
+	input   *Node
+	data    *Node
+	Defined map[string][]*ast.Rule // by path
+	Parts   map[string]bool        // every prefix of a path in defined
 
-	constants []*constant
-	patterns  []pattern
-	calls     []ruleCall
-	accesses  []access
-	loose     [][2]*node
-	documents []*documentUse
-	refs      []dataRef
+	Constants []*Constant
+	Patterns  []Pattern
+	Calls     []RuleCall
+	Accesses  []Access
+	loose     [][2]*Node
+	Documents []*DocumentUse
+	Refs      []DataRef
 
 	budget int // of function bodies that may still be read anew
 	test   bool
 }
 
-// A ruleCall is a call of a permission rule.
-type ruleCall struct {
-	rule   *permissionRule
-	params *node
-	at     position
-	test   bool
-	in     *ast.Rule
+// A RuleCall is a call of a permission rule.
+type RuleCall struct {
+	Rule   *Rule
+	Params *Node
+	At     findings.Position
+	Test   bool
+	In     *ast.Rule
 }
 
-// An access is a step to a member.
-type access struct {
-	of   *node
-	name string
-	at   position
-	test bool
+// An Access is a step to a member.
+type Access struct {
+	Of   *Node
+	Name string
+	At   findings.Position
+	Test bool
 }
 
-// A documentUse is an object that may be a decision or a condition.
-type documentUse struct {
-	object ast.Object
-	node   *node
-	at     position
-	test   bool
-	in     *ast.Rule
+// A DocumentUse is an object that may be a decision or a condition.
+type DocumentUse struct {
+	Object ast.Object
+	Node   *Node
+	At     findings.Position
+	Test   bool
+	In     *ast.Rule
 }
 
 // kinds says what the members of a decision or a condition are.
-func (use *documentUse) kinds() {
-	has := func(name string) bool { return use.object.Get(ast.StringTerm(name)) != nil }
-	is := func(name string, k kind) {
+func (use *DocumentUse) kinds() {
+	has := func(name string) bool { return use.Object.Get(ast.StringTerm(name)) != nil }
+	is := func(name string, k Kind) {
 		if has(name) {
-			use.node.field(name).kinds |= k
+			use.Node.Field(name).Kinds |= k
 		}
 	}
 	switch {
 	case has("rule") && (has("params") || has("resourceType")):
-		is("rule", ruleName)
-		is("resourceType", resourceType)
-	case has("result") && (has("conditions") || has("pluginId") || has("reason") || use.object.Len() == 1):
-		is("result", result)
-		is("pluginId", pluginID)
-		is("resourceType", resourceType)
+		is("rule", RuleName)
+		is("resourceType", ResourceType)
+	case has("result") && (has("conditions") || has("pluginId") || has("reason") || use.Object.Len() == 1):
+		is("result", Result)
+		is("pluginId", PluginID)
+		is("resourceType", ResourceType)
 	}
 }
 
-// A dataRef is a reference to data.
-type dataRef struct {
-	path    []string // its ground part
-	at      position
-	negated bool
-	list    bool // whether a comprehension reads it
-	rule    *ast.Rule
+// A DataRef is a reference to data.
+type DataRef struct {
+	Path    []string // its ground part
+	At      findings.Position
+	Negated bool
+	List    bool // whether a comprehension reads it
+	Rule    *ast.Rule
 }
 
 // Bounds of reading functions anew.
@@ -97,7 +100,7 @@ const (
 // scope is the variables that are known at a place.
 type scope struct {
 	up      *scope
-	vars    map[ast.Var]*node
+	vars    map[ast.Var]*Node
 	module  *ast.Module
 	rule    *ast.Rule
 	depth   int
@@ -107,11 +110,11 @@ type scope struct {
 }
 
 func (s *scope) inner() *scope {
-	return &scope{up: s, vars: map[ast.Var]*node{}, module: s.module, rule: s.rule, depth: s.depth, negated: s.negated,
+	return &scope{up: s, vars: map[ast.Var]*Node{}, module: s.module, rule: s.rule, depth: s.depth, negated: s.negated,
 		list: s.list, free: s.free}
 }
 
-func (s *scope) find(v ast.Var) *node {
+func (s *scope) find(v ast.Var) *Node {
 	for ; s != nil; s = s.up {
 		if n := s.vars[v]; n != nil {
 			return n
@@ -120,29 +123,29 @@ func (s *scope) find(v ast.Var) *node {
 	return nil
 }
 
-func newReading(modules, tests map[string]*ast.Module, rules []*permissionRule, data *dataFiles) *reading {
-	r := &reading{
-		modules: modules, rules: map[string]*permissionRule{}, input: inputSchema().node(), data: &node{},
-		defined: map[string][]*ast.Rule{}, parts: map[string]bool{}, budget: maxBodies,
+func New(modules, tests map[string]*ast.Module, rules []*Rule, data *datafiles.Files) *Reading {
+	r := &Reading{
+		Modules: modules, Files: data, Rules: map[string]*Rule{}, input: inputSchema().node(), data: &Node{},
+		Defined: map[string][]*ast.Rule{}, Parts: map[string]bool{}, budget: maxBodies,
 	}
 	for _, rule := range rules {
-		r.rules[rule.Function.String()] = rule
+		r.Rules[rule.Function.String()] = rule
 	}
 	for _, of := range []map[string]*ast.Module{modules, tests} {
 		for _, name := range slices.Sorted(maps.Keys(of)) {
 			for _, rule := range of[name].Rules {
 				path := rule.Ref().GroundPrefix()
-				r.defined[path.String()] = append(r.defined[path.String()], rule)
+				r.Defined[path.String()] = append(r.Defined[path.String()], rule)
 				for i := 1; i <= len(path); i++ {
-					r.parts[path[:i].String()] = true
+					r.Parts[path[:i].String()] = true
 				}
 			}
 			for i := 1; i <= len(of[name].Package.Path); i++ {
-				r.parts[of[name].Package.Path[:i].String()] = true
+				r.Parts[of[name].Package.Path[:i].String()] = true
 			}
 		}
 	}
-	data.read(r)
+	r.readData(data)
 	for _, name := range slices.Sorted(maps.Keys(modules)) {
 		r.module(modules[name])
 	}
@@ -150,25 +153,25 @@ func newReading(modules, tests map[string]*ast.Module, rules []*permissionRule, 
 	for _, name := range slices.Sorted(maps.Keys(tests)) {
 		r.module(tests[name])
 	}
-	for _, use := range r.documents {
+	for _, use := range r.Documents {
 		use.kinds()
 	}
 	for changed := true; changed; {
 		changed = false
 		for _, pair := range r.loose {
-			made, of := pair[0].root(), pair[1].root()
-			if kinds := of.loose | made.kinds | made.loose; kinds != of.loose {
-				of.loose, changed = kinds, true
+			made, of := pair[0].Root(), pair[1].Root()
+			if kinds := of.Loose | made.Kinds | made.Loose; kinds != of.Loose {
+				of.Loose, changed = kinds, true
 			}
-			if kinds := made.loose | of.kinds | of.loose; kinds != made.loose {
-				made.loose, changed = kinds, true
+			if kinds := made.Loose | of.Kinds | of.Loose; kinds != made.Loose {
+				made.Loose, changed = kinds, true
 			}
 		}
 	}
 	return r
 }
 
-func (r *reading) module(m *ast.Module) {
+func (r *Reading) module(m *ast.Module) {
 	for _, rule := range m.Rules {
 		for each := rule; each != nil; each = each.Else {
 			r.readRule(m, each)
@@ -177,8 +180,8 @@ func (r *reading) module(m *ast.Module) {
 }
 
 // readRule reads a rule by itself. A function's arguments are unknown then.
-func (r *reading) readRule(m *ast.Module, rule *ast.Rule) {
-	s := &scope{vars: map[ast.Var]*node{}, module: m, rule: rule}
+func (r *Reading) readRule(m *ast.Module, rule *ast.Rule) {
+	s := &scope{vars: map[ast.Var]*Node{}, module: m, rule: rule}
 	for _, arg := range rule.Head.Args {
 		r.term(s, arg)
 	}
@@ -193,20 +196,20 @@ func (r *reading) readRule(m *ast.Module, rule *ast.Rule) {
 }
 
 // head makes one node of a rule's value and what refers to it.
-func (r *reading) head(s *scope, rule *ast.Rule) {
+func (r *Reading) head(s *scope, rule *ast.Rule) {
 	ref := rule.Ref()
 	n := r.data
 	for _, step := range ref[1:] {
 		if name, ok := step.Value.(ast.String); ok {
-			n = n.field(string(name))
+			n = n.Field(string(name))
 			continue
 		}
 		unify(n.keys(), r.keyed(s, step))
 		n = n.member()
 	}
 	if rule.Head.Key != nil && rule.Head.Value == nil { // contains
-		n.root().isSet = true
-		unify(n.element(), r.member(s, rule.Head.Key))
+		n.Root().isSet = true
+		unify(n.Element(), r.member(s, rule.Head.Key))
 		return
 	}
 	if rule.Head.Value != nil {
@@ -216,7 +219,7 @@ func (r *reading) head(s *scope, rule *ast.Rule) {
 
 // value is the value of a rule. A text that stands beside values from elsewhere is
 // what the author falls back to, and need not be one of theirs.
-func (r *reading) value(s *scope, rule *ast.Rule) *node {
+func (r *Reading) value(s *scope, rule *ast.Rule) *Node {
 	if _, ok := rule.Head.Value.Value.(ast.String); ok && r.computed(rule.Ref().GroundPrefix().String()) {
 		s = s.inner()
 		s.free = true
@@ -225,8 +228,8 @@ func (r *reading) value(s *scope, rule *ast.Rule) *node {
 }
 
 // computed is whether some rule at the path has a value that is not written out.
-func (r *reading) computed(path string) bool {
-	for _, rule := range r.defined[path] {
+func (r *Reading) computed(path string) bool {
+	for _, rule := range r.Defined[path] {
 		for ; rule != nil; rule = rule.Else {
 			if rule.Head.Value != nil && !ast.IsConstant(rule.Head.Value.Value) {
 				return true
@@ -236,13 +239,13 @@ func (r *reading) computed(path string) bool {
 	return false
 }
 
-func (r *reading) body(s *scope, body ast.Body) {
+func (r *Reading) body(s *scope, body ast.Body) {
 	for _, e := range body {
 		r.expr(s, e)
 	}
 }
 
-func (r *reading) expr(s *scope, e *ast.Expr) {
+func (r *Reading) expr(s *scope, e *ast.Expr) {
 	if e.Negated {
 		s = s.inner()
 		s.negated = true
@@ -281,13 +284,13 @@ func (r *reading) expr(s *scope, e *ast.Expr) {
 
 func declare(s *scope, t *ast.Term) {
 	ast.WalkVars(t, func(v ast.Var) bool {
-		s.vars[v] = &node{}
+		s.vars[v] = &Node{}
 		return false
 	})
 }
 
 // with reads what stands for a document for the time of an expression.
-func (r *reading) with(s *scope, with *ast.With) {
+func (r *Reading) with(s *scope, with *ast.With) {
 	value := r.term(s, with.Value)
 	target, ok := with.Target.Value.(ast.Ref)
 	if !ok || !target.HasPrefix(ast.InputRootRef) {
@@ -304,122 +307,122 @@ func (r *reading) with(s *scope, with *ast.With) {
 	unify(n, value)
 }
 
-func (r *reading) access(n *node, name string, at *ast.Location) *node {
-	r.accesses = append(r.accesses, access{n, name, positionOf(at), r.test})
-	return n.field(name)
+func (r *Reading) access(n *Node, name string, at *ast.Location) *Node {
+	r.Accesses = append(r.Accesses, Access{n, name, findings.At(at), r.test})
+	return n.Field(name)
 }
 
 // keyed is a term that is a key, and member one that is an element.
-func (r *reading) keyed(s *scope, t *ast.Term) *node {
+func (r *Reading) keyed(s *scope, t *ast.Term) *Node {
 	n := r.term(s, t)
 	if _, ok := t.Value.(ast.String); ok {
-		r.constants[len(r.constants)-1].key = true
+		r.Constants[len(r.Constants)-1].Key = true
 	}
 	return n
 }
 
-func (r *reading) member(s *scope, t *ast.Term) *node {
+func (r *Reading) member(s *scope, t *ast.Term) *Node {
 	n := r.term(s, t)
 	if _, ok := t.Value.(ast.String); ok {
-		r.constants[len(r.constants)-1].member = true
+		r.Constants[len(r.Constants)-1].Member = true
 	}
 	return n
 }
 
-func (r *reading) term(s *scope, t *ast.Term) *node {
+func (r *Reading) term(s *scope, t *ast.Term) *Node {
 	switch v := t.Value.(type) {
 	case ast.String:
-		n := &node{jsonTypes: isString}
-		r.constants = append(r.constants, &constant{text: string(v), at: positionOf(t.Location), node: n, free: s.free,
-			test: r.test})
+		n := &Node{JSONTypes: isString}
+		r.Constants = append(r.Constants, &Constant{Text: string(v), At: findings.At(t.Location), Node: n, Free: s.free,
+			Test: r.test})
 		return n
 	case ast.Number:
-		return &node{jsonTypes: isNumber}
+		return &Node{JSONTypes: IsNumber}
 	case ast.Boolean:
-		return &node{jsonTypes: isBoolean}
+		return &Node{JSONTypes: IsBoolean}
 	case ast.Null:
-		return &node{jsonTypes: isNull}
+		return &Node{JSONTypes: isNull}
 	case ast.Var:
 		return r.variable(s, v, t)
 	case ast.Ref:
 		return r.ref(s, v, t)
 	case *ast.Array:
-		n := &node{jsonTypes: isList}
-		v.Foreach(func(item *ast.Term) { unify(n.element(), r.member(s, item)) })
-		return n.root()
+		n := &Node{JSONTypes: IsList}
+		v.Foreach(func(item *ast.Term) { unify(n.Element(), r.member(s, item)) })
+		return n.Root()
 	case ast.Set:
-		n := &node{jsonTypes: isList, isSet: true}
+		n := &Node{JSONTypes: IsList, isSet: true}
 		for _, item := range v.Slice() {
-			unify(n.element(), r.member(s, item))
+			unify(n.Element(), r.member(s, item))
 		}
-		return n.root()
+		return n.Root()
 	case ast.Object:
 		return r.object(s, v, t)
 	case ast.Call:
 		return r.call(s, v[0], v[1:], t.Location)
 	case *ast.ArrayComprehension:
-		return r.list(s, v.Body, v.Term, &node{jsonTypes: isList})
+		return r.list(s, v.Body, v.Term, &Node{JSONTypes: IsList})
 	case *ast.SetComprehension:
-		return r.list(s, v.Body, v.Term, &node{jsonTypes: isList, isSet: true})
+		return r.list(s, v.Body, v.Term, &Node{JSONTypes: IsList, isSet: true})
 	case *ast.ObjectComprehension:
 		in := s.inner()
 		r.body(in, v.Body)
-		n := &node{jsonTypes: isObject}
+		n := &Node{JSONTypes: IsObject}
 		unify(n.keys(), r.keyed(in, v.Key))
 		unify(n.member(), r.term(in, v.Value))
-		return n.root()
+		return n.Root()
 	}
-	return &node{}
+	return &Node{}
 }
 
-func (r *reading) list(s *scope, body ast.Body, item *ast.Term, n *node) *node {
+func (r *Reading) list(s *scope, body ast.Body, item *ast.Term, n *Node) *Node {
 	in := s.inner()
 	in.negated, in.list = false, true
 	r.body(in, body)
-	unify(n.element(), r.term(in, item))
-	return n.root()
+	unify(n.Element(), r.term(in, item))
+	return n.Root()
 }
 
-func (r *reading) object(s *scope, object ast.Object, t *ast.Term) *node {
-	n := &node{jsonTypes: isObject, literals: []*ast.Term{t}}
-	use := &documentUse{object, n, positionOf(t.Location), r.test, s.rule}
+func (r *Reading) object(s *scope, object ast.Object, t *ast.Term) *Node {
+	n := &Node{JSONTypes: IsObject, Literals: []*ast.Term{t}}
+	use := &DocumentUse{object, n, findings.At(t.Location), r.test, s.rule}
 	object.Foreach(func(k, v *ast.Term) {
 		value := r.term(s, v)
 		if name, ok := k.Value.(ast.String); ok {
 			unify(r.access(n, string(name), k.Location), value)
-			unify(n.root().keys(), r.keyed(s, k))
+			unify(n.Root().keys(), r.keyed(s, k))
 			return
 		}
-		unify(n.root().keys(), r.keyed(s, k))
-		unify(n.root().member(), value)
+		unify(n.Root().keys(), r.keyed(s, k))
+		unify(n.Root().member(), value)
 	})
-	r.documents = append(r.documents, use)
-	return n.root()
+	r.Documents = append(r.Documents, use)
+	return n.Root()
 }
 
 // variable is a local variable, an import, or a rule of the package.
-func (r *reading) variable(s *scope, v ast.Var, t *ast.Term) *node {
+func (r *Reading) variable(s *scope, v ast.Var, t *ast.Term) *Node {
 	if v.IsWildcard() {
-		return &node{}
+		return &Node{}
 	}
 	if n := s.find(v); n != nil {
-		return n.root()
+		return n.Root()
 	}
 	if ref := r.resolve(s, v); ref != nil {
 		return r.path(s, ref, t)
 	}
-	n := &node{}
+	n := &Node{}
 	s.vars[v] = n
 	return n
 }
 
 // resolve is what a variable stands for that is no local one.
-func (r *reading) resolve(s *scope, v ast.Var) ast.Ref {
+func (r *Reading) resolve(s *scope, v ast.Var) ast.Ref {
 	if v.Equal(ast.InputRootDocument.Value) || v.Equal(ast.DefaultRootDocument.Value) {
 		return ast.Ref{ast.NewTerm(v)}
 	}
 	own := s.module.Package.Path.Append(ast.StringTerm(string(v)))
-	if r.parts[own.String()] && r.defined[own.String()] != nil {
+	if r.Parts[own.String()] && r.Defined[own.String()] != nil {
 		return own
 	}
 	for _, imported := range s.module.Imports {
@@ -429,13 +432,13 @@ func (r *reading) resolve(s *scope, v ast.Var) ast.Ref {
 			}
 		}
 	}
-	if r.parts[own.String()] {
+	if r.Parts[own.String()] {
 		return own
 	}
 	return nil
 }
 
-func (r *reading) ref(s *scope, ref ast.Ref, t *ast.Term) *node {
+func (r *Reading) ref(s *scope, ref ast.Ref, t *ast.Term) *Node {
 	switch head := ref[0].Value.(type) {
 	case ast.Var:
 		if n := s.find(head); n != nil {
@@ -444,7 +447,7 @@ func (r *reading) ref(s *scope, ref ast.Ref, t *ast.Term) *node {
 		if to := r.resolve(s, head); to != nil {
 			return r.path(s, to.Concat(ref[1:]), t)
 		}
-		n := &node{}
+		n := &Node{}
 		s.vars[head] = n
 		return r.steps(s, n, ref[1:])
 	default:
@@ -453,7 +456,7 @@ func (r *reading) ref(s *scope, ref ast.Ref, t *ast.Term) *node {
 }
 
 // path is a reference that begins with input or data.
-func (r *reading) path(s *scope, ref ast.Ref, t *ast.Term) *node {
+func (r *Reading) path(s *scope, ref ast.Ref, t *ast.Term) *Node {
 	if ref[0].Equal(ast.InputRootDocument) {
 		return r.steps(s, r.input, ref[1:])
 	}
@@ -463,49 +466,49 @@ func (r *reading) path(s *scope, ref ast.Ref, t *ast.Term) *node {
 		}
 		return r.steps(s, r.data, ref[1:])
 	}
-	return &node{}
+	return &Node{}
 }
 
-func (r *reading) noteData(s *scope, ref ast.Ref, t *ast.Term) {
-	use := dataRef{at: positionOf(t.Location), negated: s.negated, list: s.list, rule: s.rule}
+func (r *Reading) noteData(s *scope, ref ast.Ref, t *ast.Term) {
+	use := DataRef{At: findings.At(t.Location), Negated: s.negated, List: s.list, Rule: s.rule}
 	for _, step := range ref[1:] {
 		name, ok := step.Value.(ast.String)
 		if !ok {
 			break
 		}
-		use.path = append(use.path, string(name))
+		use.Path = append(use.Path, string(name))
 	}
-	r.refs = append(r.refs, use)
+	r.Refs = append(r.Refs, use)
 }
 
-func (r *reading) steps(s *scope, n *node, steps []*ast.Term) *node {
+func (r *Reading) steps(s *scope, n *Node, steps []*ast.Term) *Node {
 	for _, step := range steps {
 		name, ok := step.Value.(ast.String)
 		switch {
-		case n.root().isSet:
-			unify(n.element(), r.member(s, step))
-			n = n.element()
-		case ok && n.root().key != nil && n.root().schema == nil:
+		case n.Root().isSet:
+			unify(n.Element(), r.member(s, step))
+			n = n.Element()
+		case ok && n.Root().key != nil && n.Root().Schema == nil:
 			unify(n.keys(), r.keyed(s, step))
 			n = r.access(n, string(name), step.Location)
 		case ok:
 			n = r.access(n, string(name), step.Location)
 		default:
 			k := r.term(s, step)
-			if n.root().schema == nil || n.root().jsonTypes == isList {
-				unify(n.root().keys(), k)
+			if n.Root().Schema == nil || n.Root().JSONTypes == IsList {
+				unify(n.Root().keys(), k)
 			}
 			n = n.member()
 		}
 	}
-	return n.root()
+	return n.Root()
 }
 
 // call is a call of a builtin or a function.
-func (r *reading) call(s *scope, operator *ast.Term, args []*ast.Term, at *ast.Location) *node {
+func (r *Reading) call(s *scope, operator *ast.Term, args []*ast.Term, at *ast.Location) *Node {
 	ref, ok := operator.Value.(ast.Ref)
 	if !ok {
-		return &node{}
+		return &Node{}
 	}
 	name := ref.String()
 	if head, isVar := ref[0].Value.(ast.Var); isVar && s.find(head) == nil {
@@ -516,19 +519,19 @@ func (r *reading) call(s *scope, operator *ast.Term, args []*ast.Term, at *ast.L
 	return r.builtin(s, name, args, at)
 }
 
-func (r *reading) function(s *scope, path ast.Ref, args []*ast.Term, at *ast.Location) *node {
-	nodes := make([]*node, len(args))
+func (r *Reading) function(s *scope, path ast.Ref, args []*ast.Term, at *ast.Location) *Node {
+	nodes := make([]*Node, len(args))
 	for i, arg := range args {
 		nodes[i] = r.term(s, arg)
 	}
-	if rule := r.rules[path.String()]; rule != nil {
+	if rule := r.Rules[path.String()]; rule != nil {
 		if len(args) >= 2 {
-			r.calls = append(r.calls, ruleCall{rule, nodes[1], positionOf(at), r.test, s.rule})
+			r.Calls = append(r.Calls, RuleCall{rule, nodes[1], findings.At(at), r.test, s.rule})
 		}
-		return &node{jsonTypes: isBoolean}
+		return &Node{JSONTypes: IsBoolean}
 	}
-	value := &node{}
-	rules := r.defined[path.String()]
+	value := &Node{}
+	rules := r.Defined[path.String()]
 	if s.depth >= maxCallDepth || r.budget < len(rules) {
 		return value
 	}
@@ -538,7 +541,7 @@ func (r *reading) function(s *scope, path ast.Ref, args []*ast.Term, at *ast.Loc
 			continue
 		}
 		for ; rule != nil; rule = rule.Else {
-			in := &scope{vars: map[ast.Var]*node{}, module: rule.Module, rule: rule, depth: s.depth + 1, negated: s.negated}
+			in := &scope{vars: map[ast.Var]*Node{}, module: rule.Module, rule: rule, depth: s.depth + 1, negated: s.negated}
 			for i, arg := range rule.Head.Args {
 				unify(r.term(in, arg), nodes[i])
 			}
@@ -551,43 +554,43 @@ func (r *reading) function(s *scope, path ast.Ref, args []*ast.Term, at *ast.Loc
 	if n := len(rules); n > 0 && len(args) == len(rules[0].Head.Args)+1 { // the last one is the result
 		unify(value, nodes[len(args)-1])
 	}
-	return value.root()
+	return value.Root()
 }
 
-func (r *reading) builtin(s *scope, name string, args []*ast.Term, at *ast.Location) *node {
+func (r *Reading) builtin(s *scope, name string, args []*ast.Term, at *ast.Location) *Node {
 	if name == "object.get" && len(args) == 3 {
 		return r.objectGet(s, args)
 	}
-	nodes := make([]*node, len(args))
+	nodes := make([]*Node, len(args))
 	for i, arg := range args {
 		if name == "internal.member_2" && i == 0 {
 			nodes[i] = r.member(s, arg)
 			if _, ok := arg.Value.(ast.String); ok {
-				r.constants[len(r.constants)-1].member = false
+				r.Constants[len(r.Constants)-1].Member = false
 			}
 			continue
 		}
 		nodes[i] = r.term(s, arg)
 	}
-	value := &node{jsonTypes: resultTypes[name]}
+	value := &Node{JSONTypes: resultTypes[name]}
 	switch name {
 	case "eq", "assign", "equal", "neq", "lt", "lte", "gt", "gte":
 		if len(nodes) >= 2 {
 			unify(nodes[0], nodes[1])
 		}
-		return &node{jsonTypes: isBoolean}
+		return &Node{JSONTypes: IsBoolean}
 	case "internal.member_2":
 		unify(nodes[0], nodes[1].member())
 	case "internal.member_3":
-		if n := nodes[2].root(); n.schema == nil || n.jsonTypes == isList {
+		if n := nodes[2].Root(); n.Schema == nil || n.JSONTypes == IsList {
 			unify(nodes[0], n.keys())
 		}
 		unify(nodes[1], nodes[2].member())
 	case "lower", "upper", "trim_space":
-		r.loose = append(r.loose, [2]*node{value, nodes[0]})
+		r.loose = append(r.loose, [2]*Node{value, nodes[0]})
 	case "object.keys":
 		value.isSet = true
-		unify(value.element(), nodes[0].keys())
+		unify(value.Element(), nodes[0].keys())
 	case "array.concat", "or", "and", "minus", "intersection", "union", "object.union", "array.flatten", "sort",
 		"array.slice", "array.reverse":
 		for i, n := range nodes {
@@ -595,32 +598,32 @@ func (r *reading) builtin(s *scope, name string, args []*ast.Term, at *ast.Locat
 				break
 			}
 			if name == "union" || name == "intersection" || name == "array.flatten" {
-				n = n.element()
+				n = n.Element()
 			}
 			unify(value, n)
 		}
-		value.root().literals = nil // what is put together is not written out
+		value.Root().Literals = nil // what is put together is not written out
 	case "startswith", "endswith", "contains":
-		r.patterns = append(r.patterns, pattern{name, nodes[1], nodes[0], positionOf(at)})
+		r.Patterns = append(r.Patterns, Pattern{name, nodes[1], nodes[0], findings.At(at)})
 	case "strings.any_prefix_match", "strings.any_suffix_match":
 		op := map[string]string{"strings.any_prefix_match": "startswith", "strings.any_suffix_match": "endswith"}[name]
-		r.patterns = append(r.patterns, pattern{op, nodes[1], nodes[0], positionOf(at)},
-			pattern{op, nodes[1].member(), nodes[0], positionOf(at)})
+		r.Patterns = append(r.Patterns, Pattern{op, nodes[1], nodes[0], findings.At(at)},
+			Pattern{op, nodes[1].member(), nodes[0], findings.At(at)})
 	case "regex.match":
-		r.patterns = append(r.patterns, pattern{name, nodes[0], nodes[1], positionOf(at)})
+		r.Patterns = append(r.Patterns, Pattern{name, nodes[0], nodes[1], findings.At(at)})
 	case "glob.match":
 		if len(nodes) >= 3 {
-			r.patterns = append(r.patterns, pattern{name, nodes[0], nodes[2], positionOf(at)})
+			r.Patterns = append(r.Patterns, Pattern{name, nodes[0], nodes[2], findings.At(at)})
 		}
 	}
 	if b := ast.BuiltinMap[name]; b != nil && len(args) == len(b.Decl.FuncArgs().Args)+1 { // likewise
 		unify(value, nodes[len(nodes)-1])
 	}
-	return value.root()
+	return value.Root()
 }
 
 // objectGet is a reference that falls back to a value.
-func (r *reading) objectGet(s *scope, args []*ast.Term) *node {
+func (r *Reading) objectGet(s *scope, args []*ast.Term) *Node {
 	n := r.term(s, args[0])
 	switch k := args[1].Value.(type) {
 	case ast.String:
@@ -634,27 +637,8 @@ func (r *reading) objectGet(s *scope, args []*ast.Term) *node {
 	}
 	free := s.inner()
 	free.free = true
-	value := &node{}
+	value := &Node{}
 	unify(value, n)
 	unify(value, r.term(free, args[2]))
-	return value.root()
-}
-
-var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-// pathText is a path as the author writes it.
-func pathText(path []string) string {
-	text := "data"
-	for _, step := range path {
-		_, err := strconv.Atoi(step)
-		switch {
-		case err == nil:
-			text += "[" + step + "]"
-		case identifier.MatchString(step):
-			text += "." + step
-		default:
-			text += fmt.Sprintf("[%q]", step)
-		}
-	}
-	return text
+	return value.Root()
 }

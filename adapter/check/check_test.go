@@ -1,4 +1,4 @@
-package findings_test
+package check_test
 
 import (
 	"flag"
@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/stagedoor/stagedoor/adapter/findings"
+	"github.com/stagedoor/stagedoor/adapter/check"
 )
 
 var update = flag.Bool("update", false, "write what is found as what is wanted")
@@ -74,7 +74,7 @@ func found(t *testing.T, archive *txtar.Archive) string {
 	if _, err := os.Stat("other"); err == nil {
 		paths = append(paths, "other")
 	}
-	reports, err := findings.Check(t.Context(), paths, findings.Options{})
+	reports, err := check.Check(t.Context(), paths, check.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestReadyBundles(t *testing.T) {
 		t.Fatal("too few bundles", bundles, err)
 	}
 	for _, manifest := range bundles {
-		reports, err := findings.Check(t.Context(), []string{filepath.Dir(manifest)}, findings.Options{})
+		reports, err := check.Check(t.Context(), []string{filepath.Dir(manifest)}, check.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,14 +1,16 @@
-package findings
+package source
 
 import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/findings"
 )
 
 // checkHabits looks for expressions that are well formed and that hardly anybody
 // means.
-func (s *source) checkHabits(m *ast.Module) {
+func (s *Source) checkHabits(m *ast.Module) {
 	s.checkOpposites(m)
 	for _, rule := range m.Rules {
 		for each := rule; each != nil; each = each.Else {
@@ -36,7 +38,7 @@ const maxAlternatives = 100
 
 // checkOpposites looks for two bodies of a rule that are alike but for a not: one of
 // them always holds where the rest does.
-func (s *source) checkOpposites(m *ast.Module) {
+func (s *Source) checkOpposites(m *ast.Module) {
 	byPath := map[string][]*ast.Rule{}
 	for _, rule := range m.Rules {
 		if rule.Default || rule.Else != nil {
@@ -45,9 +47,9 @@ func (s *source) checkOpposites(m *ast.Module) {
 		path := rule.Head.String()
 		for _, other := range byPath[path] {
 			if what := opposite(rule.Body, other.Body); what != "" {
-				s.add(positionOf(rule.Head.Location), Warning, "always",
+				s.Add(findings.At(rule.Head.Location), findings.Warning, "always",
 					"this or the rule at line %d holds whatever %s is; leave that out of both, and one of them",
-					other.Location.Row, oneLine(what))
+					other.Location.Row, findings.OneLine(what))
 			}
 		}
 		if len(byPath[path]) < maxAlternatives {
@@ -75,7 +77,7 @@ func opposite(a, b ast.Body) string {
 	return what
 }
 
-func (s *source) checkBody(body ast.Body) {
+func (s *Source) checkBody(body ast.Body) {
 	for i, e := range body {
 		if e.Negated {
 			s.checkOptional(body, i)
@@ -90,7 +92,7 @@ func (s *source) checkBody(body ast.Body) {
 
 // checkEach looks for `some x in xs; not f(x)`, which holds where one of xs is
 // missing, and mostly is meant for each of them.
-func (s *source) checkEach(body ast.Body, at int, some ast.Call) {
+func (s *Source) checkEach(body ast.Body, at int, some ast.Call) {
 	v, ok := some[len(some)-2].Value.(ast.Var)
 	if !ok || single(some[len(some)-1]) {
 		return
@@ -108,8 +110,8 @@ func (s *source) checkEach(body ast.Body, at int, some ast.Call) {
 	if denied == nil {
 		return
 	}
-	text := oneLine(strings.TrimSpace(strings.TrimPrefix(string(denied.Location.Text), "not")))
-	s.add(positionOf(denied.Location), Warning, "each",
+	text := findings.OneLine(strings.TrimSpace(strings.TrimPrefix(string(denied.Location.Text), "not")))
+	s.Add(findings.At(denied.Location), findings.Warning, "each",
 		"this holds as soon as one of %s is missing; for none of them write: every %s in %s { not %s }",
 		some[len(some)-1], v, some[len(some)-1], text)
 }
@@ -150,7 +152,7 @@ var optional = map[string]string{
 
 // checkOptional looks for a member that can be missing, under a not: the body fails
 // then, though the author reads the not as true.
-func (s *source) checkOptional(body ast.Body, at int) {
+func (s *Source) checkOptional(body ast.Body, at int) {
 	e := body[at]
 	terms, ok := e.Terms.([]*ast.Term)
 	if !ok || len(terms) != 3 {
@@ -173,66 +175,8 @@ func (s *source) checkOptional(body ast.Body, at int) {
 			return
 		}
 	}
-	s.add(positionOf(e.Location), Warning, "undefined",
+	s.Add(findings.At(e.Location), findings.Warning, "undefined",
 		"%v is not there for %s, and then the whole body fails, not only what stands under not; write object.get(%s, "+
 			"%q, \"\") instead, or a rule of its own and not that rule",
 		ref, when, ref[:len(ref)-1], plainStep(ref[len(ref)-1]))
-}
-
-// checkEntrypoint looks at what the rule that decides says where no body holds, and
-// at values that are no answer.
-func (s *source) checkEntrypoint(rules []*ast.Rule) {
-	for _, rule := range rules {
-		for each := rule; each != nil; each = each.Else {
-			if each.Head.Value == nil {
-				continue
-			}
-			at := positionOf(each.Head.Location)
-			if each.Default && allows(each.Head.Value) {
-				s.add(at, Error, "default", "by this default everybody may do what no rule speaks of; write default %s := %s",
-					shortName(each), denial(each.Head.Value))
-			}
-			switch v := each.Head.Value.Value.(type) {
-			case ast.String, ast.Number, ast.Null, *ast.Array, ast.Set:
-				s.add(at, Error, "answer", "%v is no answer, so that every request fails for which this holds; write true, "+
-					"false or {\"result\": \"ALLOW\"}", each.Head.Value)
-			case ast.Object:
-				if v.Get(ast.StringTerm("result")) == nil {
-					s.add(at, Error, "answer", "an answer needs result; write {\"result\": \"ALLOW\"}, \"DENY\" or \"CONDITIONAL\"")
-				}
-			}
-		}
-		if rule.Head.Key != nil && rule.Head.Value == nil {
-			s.add(positionOf(rule.Head.Location), Error, "answer",
-				"the rule that decides is a set, which is no answer; write %s if …", shortName(rule))
-		}
-	}
-}
-
-func allows(t *ast.Term) bool {
-	if ast.Boolean(true).Equal(t.Value) {
-		return true
-	}
-	object, ok := t.Value.(ast.Object)
-	if !ok {
-		return false
-	}
-	result := object.Get(ast.StringTerm("result"))
-	return result != nil && result.Equal(ast.StringTerm("ALLOW"))
-}
-
-func denial(t *ast.Term) string {
-	if _, ok := t.Value.(ast.Object); ok {
-		return `{"result": "DENY"}`
-	}
-	return "false"
-}
-
-func oneLine(text string) string {
-	const most = 120
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + " …"
-	}
-	return text
 }

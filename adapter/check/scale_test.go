@@ -1,4 +1,4 @@
-package findings_test
+package check_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stagedoor/stagedoor/adapter/findings"
+	"github.com/stagedoor/stagedoor/adapter/check"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 )
 
@@ -42,7 +42,7 @@ func BenchmarkCheck(b *testing.B) {
 		b.Run(fmt.Sprintf("%d_rules", rules), func(b *testing.B) {
 			dir := large(b, rules)
 			for b.Loop() {
-				reports, err := findings.Check(b.Context(), []string{dir}, findings.Options{})
+				reports, err := check.Check(b.Context(), []string{dir}, check.Options{})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -1,4 +1,4 @@
-package findings
+package trial
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/reading"
 )
 
 // A world evaluates the policy under given answers to its questions about the
@@ -80,7 +81,7 @@ var (
 
 // newWorld compiles the policy so that permission rules ask, and each of the
 // author's rules can be taken away.
-func newWorld(sources *offline.Sources, rules map[string]*permissionRule, data map[string]any,
+func newWorld(sources *offline.Sources, rules map[string]*reading.Rule, data map[string]any,
 	entrypoint string) (*world, error) {
 	w := &world{
 		watched: map[*ast.Rule]*watched{}, byRow: map[rowKey]*watched{}, types: map[string]string{},
@@ -143,7 +144,7 @@ func placeOf(r *ast.Rule) string {
 	return fmt.Sprintf("%s:%d:%d:%s", r.Location.File, r.Location.Row, r.Location.Col, r.Head.Name)
 }
 
-func (w *world) prepare(module *ast.Module, rules map[string]*permissionRule, authors bool,
+func (w *world) prepare(module *ast.Module, rules map[string]*reading.Rule, authors bool,
 	byPlace map[string]*watched) {
 	done := map[string]bool{}
 	var kept []*ast.Rule

@@ -1,4 +1,7 @@
-package findings
+// Package trial finds what is wrong with a policy by letting it decide: what fails, what
+// everybody has, conditions that never hold, and rules that change nothing. The engine
+// that serves decides about every permission for each class of callers.
+package trial
 
 import (
 	"context"
@@ -17,8 +20,11 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/reading"
+	"github.com/stagedoor/stagedoor/adapter/source"
 	"github.com/stagedoor/stagedoor/adapter/tables"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -34,43 +40,64 @@ const (
 // rule speaks of.
 var unheardOf = wire.Permission{Name: "stagedoor.check.unheard.of"}
 
-// decide asks the policy about every permission for each class of callers.
-func (s *source) decide(ctx context.Context, p *offline.Policy, sources *offline.Sources, report *Report,
-	o Options) error {
-	data := s.data.value()
-	report.Callers = callers.Of(callers.Sources{
-		Modules: sources.Modules, Tests: sources.Tests, Data: data, Inventory: o.Inventory, Known: s.tableCallers(sources),
+// A Trial is how a policy was asked, and what of it was not.
+type Trial struct {
+	// Callers are the classes of callers that were asked about.
+	Callers callers.Classes
+	// Questions is how many decisions were made.
+	Questions int
+	// Unlooked says why rules were not looked at for what never holds and what changes
+	// nothing; it is empty where they were.
+	Unlooked string
+}
+
+// Run adds to what was found in the source what shows when the policy decides. It asks
+// about every permission for each class of callers, and tells progress how many of how
+// many classes it has asked for, unless that is nil.
+func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *offline.Sources,
+	progress func(done, of int)) (Trial, error) {
+	s := &trying{Source: read}
+	data := s.Data.Value()
+	s.trial.Callers = callers.Of(callers.Sources{
+		Modules: sources.Modules, Tests: sources.Tests, Data: data, Inventory: s.Words.Inventory,
+		Known: s.tableCallers(sources),
 	})
 	var permissions []wire.Permission
-	for _, each := range o.Inventory.Permissions {
+	for _, each := range s.Words.Inventory.Permissions {
 		permissions = append(permissions, wirePermission(each))
 	}
-	d := &deciding{source: s, permissions: permissions, failures: map[string]*failing{},
+	d := &deciding{trying: s, permissions: permissions, failures: map[string]*failing{},
 		entry: s.entryPosition(p.Entrypoint())}
-	start, classes := time.Now(), report.Callers.List
+	start, classes := time.Now(), s.trial.Callers.List
 	for i, class := range classes {
 		if i > 0 && time.Since(start) > maxDeciding {
-			report.Callers = callers.Classes{List: classes[:i], Why: fmt.Sprintf("time was up after %d of %d classes", i,
+			s.trial.Callers = callers.Classes{List: classes[:i], Why: fmt.Sprintf("time was up after %d of %d classes", i,
 				len(classes))}
 			break
 		}
 		batch, err := p.DecideAll(ctx, class.Example, append(permissions, unheardOf))
 		if err != nil {
-			return err
+			return s.trial, err
 		}
-		report.Questions += len(permissions)
+		s.trial.Questions += len(permissions)
 		d.see(i, class, batch)
-		if o.Progress != nil {
-			o.Progress(i+1, len(classes))
+		if progress != nil {
+			progress(i+1, len(classes))
 		}
 	}
 	d.tell()
-	return s.look(ctx, p, sources, data, report)
+	return s.trial, s.look(ctx, p, sources, data)
+}
+
+// trying is a trial under way.
+type trying struct {
+	*source.Source
+	trial Trial
 }
 
 // tableCallers are the callers that the decision tables of the bundle name. A table
 // that cannot be read is a finding.
-func (s *source) tableCallers(sources *offline.Sources) []decision.Caller {
+func (s *trying) tableCallers(sources *offline.Sources) []decision.Caller {
 	files, err := tables.Files(sources.Files())
 	if err != nil { // the data was read from the same files
 		return nil
@@ -79,11 +106,11 @@ func (s *source) tableCallers(sources *offline.Sources) []decision.Caller {
 	for _, file := range files {
 		table, err := tables.Read(sources.Files(), file, sources.Name(file))
 		if err != nil {
-			at, text := position{sources.Name(file), 1, 1}, err.Error()
+			at, text := findings.Position{File: sources.Name(file), Row: 1, Col: 1}, err.Error()
 			if wrong, ok := errors.AsType[*tables.Error](err); ok {
-				at.row, text = wrong.Line, wrong.Text
+				at.Row, text = wrong.Line, wrong.Text
 			}
-			s.add(at, Error, tables.CodeTable, "%s", text)
+			s.Add(at, findings.Error, tables.CodeTable, "%s", text)
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(table.Callers)) {
@@ -99,18 +126,18 @@ func wirePermission(p inventory.Permission) wire.Permission {
 }
 
 // entryPosition is where the rule that decides stands.
-func (s *source) entryPosition(entrypoint string) position {
-	if rules := s.defined["data."+dotted(entrypoint)]; len(rules) > 0 {
-		return positionOf(rules[0].Head.Location)
+func (s *trying) entryPosition(entrypoint string) findings.Position {
+	if rules := s.Defined["data."+dotted(entrypoint)]; len(rules) > 0 {
+		return findings.At(rules[0].Head.Location)
 	}
-	return position{}
+	return findings.Position{}
 }
 
 // deciding is what the decisions show.
 type deciding struct {
-	*source
+	*trying
 	permissions []wire.Permission
-	entry       position
+	entry       findings.Position
 	failures    map[string]*failing
 	order       []string
 	everybody   []string // classes that may do what nobody speaks of
@@ -121,7 +148,7 @@ type deciding struct {
 
 // failing is questions that fail alike.
 type failing struct {
-	at      position
+	at      findings.Position
 	text    string
 	example string
 	names   map[string]bool
@@ -161,9 +188,9 @@ func (d *deciding) fail(err error, permission, class string, part bool) {
 	text := strings.Join(strings.Fields(err.Error()), " ")
 	at := d.entry
 	if m := place.FindStringSubmatch(text); m != nil {
-		at = position{file: m[1], col: 1}
-		_, _ = fmt.Sscan(m[2], &at.row)
-		_, _ = fmt.Sscan(m[3], &at.col)
+		at = findings.Position{File: m[1], Col: 1}
+		_, _ = fmt.Sscan(m[2], &at.Row)
+		_, _ = fmt.Sscan(m[3], &at.Col)
 		text = strings.Replace(text, m[0], "", 1)
 		text = strings.ReplaceAll(text, path.Dir(m[1])+"/", "") // the rest is told by the base names
 	}
@@ -188,9 +215,9 @@ func (d *deciding) conditions(permission wire.Permission, class callers.Class, c
 		}
 	}
 	if c.Op == criteria.Leaf {
-		for _, list := range emptyMeansAll {
-			if c.Rule.Name == list.rule && c.Rule.ResourceType == list.resourceType && emptyParam(c.Rule.Params, list.param) {
-				d.note(&d.empty, list.rule+" with no "+list.param, permission.Name+" for "+class.Name)
+		for _, list := range source.EmptyMeansAll {
+			if c.Rule.Name == list.Rule && c.Rule.ResourceType == list.ResourceType && source.EmptyParam(c.Rule.Params, list.Param) {
+				d.note(&d.empty, list.Rule+" with no "+list.Param, permission.Name+" for "+class.Name)
 			}
 		}
 	}
@@ -212,51 +239,47 @@ func (d *deciding) tell() {
 	for _, key := range d.order {
 		f := d.failures[key]
 		if f.part {
-			d.add(f.at, Error, "fails", "a part of the policy fails for %s, such as %s, and allows nothing there: %s",
+			d.Add(f.at, findings.Error, "fails", "a part of the policy fails for %s, such as %s, and allows nothing there: %s",
 				countOf(len(f.names)), f.example, f.text)
 			continue
 		}
-		if strings.Contains(f.text, "params") && d.foundOn(f.at.file, "params") || f.at == d.entry &&
+		if strings.Contains(f.text, "params") && d.FoundOn(f.at.File, "params") || f.at == d.entry &&
 			slices.ContainsFunc([]string{"answer", "params", "rule", "plugin", "resource-type", "empty"},
-				func(code string) bool { return d.foundOn(f.at.file, code) }) ||
-			slices.ContainsFunc(d.findings, func(other Finding) bool {
-				return other.File == f.at.file && other.Line == f.at.row && other.Code != "each"
+				func(code string) bool { return d.FoundOn(f.at.File, code) }) ||
+			slices.ContainsFunc(d.Findings, func(other findings.Finding) bool {
+				return other.File == f.at.File && other.Line == f.at.Row && other.Code != "each"
 			}) {
 			continue
 		}
-		d.add(f.at, Error, "fails", "the policy fails for %s, such as %s: %s", countOf(len(f.names)), f.example, f.text)
+		d.Add(f.at, findings.Error, "fails", "the policy fails for %s, such as %s: %s", countOf(len(f.names)), f.example, f.text)
 	}
-	if len(d.everybody) > 0 && !d.foundOn(d.entry.file, "default") {
-		d.add(d.entry, Warning, "everybody", "%s may do what no rule names, such as a permission of a plugin that is "+
+	if len(d.everybody) > 0 && !d.FoundOn(d.entry.File, "default") {
+		d.Add(d.entry, findings.Warning, "everybody", "%s may do what no rule names, such as a permission of a plugin that is "+
 			"not there yet; name the permissions, actions or resource types that are allowed",
 			names(d.everybody))
 	}
 	if len(d.voided) > 0 && len(d.everybody) == 0 {
-		d.add(d.place("catalog.location.delete"), Warning, "voided",
+		d.Add(d.place("catalog.location.delete"), findings.Warning, "voided",
 			"%s may delete locations whatever they hold, and with them entities that catalog.entity.delete keeps from "+
 				"them; deny catalog.location.delete to whom entities are not all theirs", names(d.voided))
 	}
 	for _, what := range slices.Sorted(maps.Keys(d.never)) {
-		d.add(d.entry, Warning, "never", "the condition for %s can never hold: %s", d.never[what], what)
+		d.Add(d.entry, findings.Warning, "never", "the condition for %s can never hold: %s", d.never[what], what)
 	}
 	for _, what := range slices.Sorted(maps.Keys(d.empty)) {
-		d.add(d.entry, Error, "empty", "the condition for %s is %s, which means everything; ask for count(…) > 0 first",
+		d.Add(d.entry, findings.Error, "empty", "the condition for %s is %s, which means everything; ask for count(…) > 0 first",
 			d.empty[what], what)
 	}
 }
 
 // place is where the policy names a permission, or where it decides.
-func (d *deciding) place(name string) position {
-	for _, c := range d.constants {
-		if c.text == name && !c.test && c.at.file != "" {
-			return c.at
+func (d *deciding) place(name string) findings.Position {
+	for _, c := range d.Constants {
+		if c.Text == name && !c.Test && c.At.File != "" {
+			return c.At
 		}
 	}
 	return d.entry
-}
-
-func (s *source) foundOn(file, code string) bool {
-	return slices.ContainsFunc(s.findings, func(f Finding) bool { return f.File == file && f.Code == code })
 }
 
 func countOf(n int) string {
@@ -275,17 +298,16 @@ func names(of []string) string {
 }
 
 // look looks for rules that never hold and rules that change nothing.
-func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.Sources, data map[string]any,
-	report *Report) error {
+func (s *trying) look(ctx context.Context, p *offline.Policy, sources *offline.Sources, data map[string]any) error {
 	for _, source := range p.Nondeterministic() {
 		if source.Builtin == "http.send" || strings.HasPrefix(source.Builtin, "net.") {
-			report.Unlooked = "the policy asks the network, by " + source.Builtin
+			s.trial.Unlooked = "the policy asks the network, by " + source.Builtin
 			return nil
 		}
 	}
-	w, err := newWorld(sources, s.rules, data, p.Entrypoint())
+	w, err := newWorld(sources, s.Rules, data, p.Entrypoint())
 	if err != nil {
-		report.Unlooked = "it cannot be compiled for that: " + oneLine(err.Error())
+		s.trial.Unlooked = "it cannot be compiled for that: " + findings.OneLine(err.Error())
 		return nil
 	}
 	txn, err := w.store.NewTransaction(ctx)
@@ -298,7 +320,7 @@ func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.S
 	var pending []*watched
 	reached := w.reach()
 	for _, seen := range w.all {
-		if reached[seen] && !seen.data && (!seen.identity || report.Callers.All) && !s.foundIn(seen.rule) {
+		if reached[seen] && !seen.data && (!seen.identity || s.trial.Callers.All) && !s.foundIn(seen.rule) {
 			seen.pending = true
 			pending = append(pending, seen)
 		}
@@ -306,10 +328,10 @@ func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.S
 	if len(pending) == 0 {
 		return nil
 	}
-	permissions := append(slices.Clone(s.words.inventory.Permissions), s.possible()...)
+	permissions := append(slices.Clone(s.Words.Inventory.Permissions), s.possible()...)
 	incomplete := false
 	each := func(see func(*ast.Term, map[string]bool, evaluation)) bool {
-		for _, class := range report.Callers.List {
+		for _, class := range s.trial.Callers.List {
 			for _, permission := range permissions {
 				w.permission = permission
 				input := inputOf(permission, class.Example)
@@ -338,7 +360,7 @@ func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.S
 		}
 	}
 	if !whole {
-		report.Unlooked = "time was up"
+		s.trial.Unlooked = "time was up"
 		return ctx.Err()
 	}
 	known := func(seen *watched) bool { return !incomplete || !seen.resource }
@@ -357,19 +379,19 @@ func (s *source) look(ctx context.Context, p *offline.Policy, sources *offline.S
 
 // possible are permissions of plugins that the inventory does not know and that the
 // policy has rules of: whatever such a plugin could publish that the policy names.
-func (s *source) possible() []inventory.Permission {
+func (s *trying) possible() []inventory.Permission {
 	var all []inventory.Permission
-	for _, plugin := range slices.Sorted(maps.Keys(s.words.own)) {
+	for _, plugin := range slices.Sorted(maps.Keys(s.Words.Own)) {
 		names := map[string]bool{plugin + ".check.unheard.of": true}
-		for _, c := range s.constants {
-			if c.node.root().kinds == permissionName && strings.HasPrefix(c.text, plugin+".") {
-				names[c.text] = true
+		for _, c := range s.Constants {
+			if c.Node.Root().Kinds == reading.PermissionName && strings.HasPrefix(c.Text, plugin+".") {
+				names[c.Text] = true
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(names)) {
 			for _, action := range []string{"", "create", "read", "update", "delete"} {
 				all = append(all, inventory.Permission{Name: name, Type: "basic", Attributes: inventory.Attributes{Action: action}})
-				for _, resourceType := range s.words.ownTypes[plugin] {
+				for _, resourceType := range s.Words.OwnTypes[plugin] {
 					all = append(all, inventory.Permission{
 						Name: name, Type: "resource", Attributes: inventory.Attributes{Action: action}, ResourceType: resourceType,
 					})
@@ -381,9 +403,9 @@ func (s *source) possible() []inventory.Permission {
 }
 
 // foundIn is whether something was found in the rule already, which is cause enough.
-func (s *source) foundIn(rule *ast.Rule) bool {
+func (s *trying) foundIn(rule *ast.Rule) bool {
 	from, to := rule.Location.Row, rule.Location.Row+strings.Count(string(rule.Location.Text), "\n")
-	return slices.ContainsFunc(s.findings, func(f Finding) bool {
+	return slices.ContainsFunc(s.Findings, func(f findings.Finding) bool {
 		return f.File == rule.Location.File && f.Line >= from && f.Line <= to
 	})
 }
@@ -422,47 +444,31 @@ func inputOf(p inventory.Permission, c decision.Caller) *ast.Term {
 	return ast.NewTerm(input)
 }
 
-func (s *source) tellDead(w *watched) {
+func (s *trying) tellDead(w *watched) {
 	why := "its comparisons never hold together"
 	if w.failed != nil {
 		why = fmt.Sprintf("what comes furthest fails at line %d: %s", w.failed.Location.Row,
-			oneLine(string(w.failed.Location.Text)))
+			findings.OneLine(string(w.failed.Location.Text)))
 		if w.basic {
 			why += ", since a basic permission has no resource"
 		}
 	}
-	s.add(positionOf(w.rule.Head.Location), Warning, "dead",
+	s.Add(findings.At(w.rule.Head.Location), findings.Warning, "dead",
 		"this never holds, for no permission of the inventory and no caller: %s; mend it or delete it", why)
 }
 
-func (s *source) tellGuard(w *watched, guarded map[string]string) {
+func (s *trying) tellGuard(w *watched, guarded map[string]string) {
 	names := slices.Sorted(maps.Keys(guarded))
-	s.add(positionOf(w.rule.Head.Location), Warning, "guard",
+	s.Add(findings.At(w.rule.Head.Location), findings.Warning, "guard",
 		"for %s, such as %s, this asks a rule about %s, though the permission is not about those, and so it allows "+
 			"nothing there; write input.permission.resourceType == %q first",
 		countOf(len(names)), names[0], guarded[names[0]], guarded[names[0]])
 }
 
-func (s *source) tellIdle(w *watched) {
-	s.add(positionOf(w.rule.Head.Location), Warning, "implied",
+func (s *trying) tellIdle(w *watched) {
+	s.Add(findings.At(w.rule.Head.Location), findings.Warning, "implied",
 		"this changes no answer: wherever it holds the answer is the same without it; delete it, or mend what it was "+
 			"meant to change")
-}
-
-// emptyMeansAll are the params of which an empty list, or none, means everything.
-var emptyMeansAll = []struct{ resourceType, rule, param string }{
-	{"extensions-plugin", "HAS_NAME", "pluginNames"},
-	{"scorecard-metric", "HAS_METRIC_ID", "metricIds"},
-	{"homepage-default-card", "HAS_WIDGET_ID", "widgetIds"},
-}
-
-func emptyParam(params, name string) bool {
-	var members map[string]json.RawMessage
-	if params == "" || json.Unmarshal([]byte(params), &members) != nil {
-		return true
-	}
-	value, ok := members[name]
-	return !ok || string(value) == "[]" || string(value) == "null"
 }
 
 // exclude says why two conditions cannot hold together, or is empty.

@@ -1,4 +1,7 @@
-package findings
+// Package datafiles reads the JSON and YAML files that OPA takes into a bundle as
+// data, with the place of each value, and holds them against the data.schema.json
+// that stands beside them.
+package datafiles
 
 import (
 	"bytes"
@@ -7,7 +10,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -16,13 +21,14 @@ import (
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 
+	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 )
 
-// dataFiles are the JSON and YAML files that OPA takes into a bundle as data.
-type dataFiles struct {
-	files   []dataFile
+// Files are the JSON and YAML files that OPA takes into a bundle as data.
+type Files struct {
+	Files   []File
 	schemas []dataSchema
 }
 
@@ -32,8 +38,8 @@ type dataSchema struct {
 	doc   map[string]any
 }
 
-// described is whether a schema has a place for the path: what is there may be missing.
-func (d *dataFiles) described(steps []string) bool {
+// Described is whether a schema has a place for the path: what is there may be missing.
+func (d *Files) Described(steps []string) bool {
 	return slices.ContainsFunc(d.schemas, func(s dataSchema) bool {
 		if len(steps) < len(s.under) || !slices.Equal(steps[:len(s.under)], s.under) {
 			return false
@@ -61,22 +67,18 @@ func (d *dataFiles) described(steps []string) bool {
 	})
 }
 
-type dataFile struct {
-	name  string   // as the PATH was given
-	under []string // the folders that are its path in data
-	root  *yaml.Node
-	// comments are the comments of a YAML file by line, without the sign.
-	comments map[int]string
+type File struct {
+	Name  string   // as the PATH was given
+	Under []string // the folders that are its path in data
+	Root  *yaml.Node
+	// Comments are the comments of a YAML file by line, without the sign.
+	Comments map[int]string
 }
 
-// maxLeaves is how much of the data is read as a part of the policy: beyond that it
-// is somebody's list, not an author's.
-const maxLeaves = 50_000
-
-// readData reads the data of a bundle, and holds each file against a data.schema.json
+// Read reads the data of a bundle, and holds each file against a data.schema.json
 // beside it.
-func readData(l *list, known *inventory.Inventory, sources *offline.Sources) *dataFiles {
-	d := &dataFiles{}
+func Read(l *findings.List, known *inventory.Inventory, sources *offline.Sources) *Files {
+	d := &Files{}
 	files := sources.Files()
 	_ = fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
@@ -96,29 +98,29 @@ func readData(l *list, known *inventory.Inventory, sources *offline.Sources) *da
 		case entry.IsDir() || !slices.Contains([]string{"data.json", "data.yaml", "data.yml"}, entry.Name()):
 			return nil
 		}
-		at := position{file: sources.Name(name)}
+		at := findings.Position{File: sources.Name(name)}
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			return err
 		}
-		file := dataFile{name: at.file}
+		file := File{Name: at.File}
 		if dir := path.Dir(name); dir != "." {
-			file.under = strings.Split(dir, "/")
+			file.Under = strings.Split(dir, "/")
 		}
 		var doc yaml.Node
 		if err := yaml.Unmarshal(text, &doc); err != nil || len(doc.Content) == 0 {
 			if err == nil {
 				err = errors.New("it is empty")
 			}
-			at.row, at.col = rowOf(err), 1
-			l.add(at, Error, "data", "this is no data: %s; write an object", strings.TrimPrefix(err.Error(), "yaml: "))
+			at.Row, at.Col = rowOf(err), 1
+			l.Add(at, findings.Error, "data", "this is no data: %s; write an object", strings.TrimPrefix(err.Error(), "yaml: "))
 			return nil
 		}
-		file.root = doc.Content[0]
+		file.Root = doc.Content[0]
 		if path.Ext(name) != ".json" {
-			file.comments = commentsOf(string(text))
+			file.Comments = commentsOf(string(text))
 		}
-		d.files = append(d.files, file)
+		d.Files = append(d.Files, file)
 		checkSchema(l, known, files, name, file)
 		return nil
 	})
@@ -137,9 +139,9 @@ func commentsOf(text string) map[int]string {
 	return comments
 }
 
-// each visits the members of the data from above, and goes below where deeper says so.
-func (d *dataFiles) each(deeper func(at position, steps []string) bool) {
-	for _, file := range d.files {
+// Each visits the members of the data from above, and goes below where deeper says so.
+func (d *Files) Each(deeper func(at findings.Position, steps []string) bool) {
+	for _, file := range d.Files {
 		var visit func(at *yaml.Node, steps []string)
 		visit = func(at *yaml.Node, steps []string) {
 			if at.Kind != yaml.MappingNode {
@@ -148,12 +150,12 @@ func (d *dataFiles) each(deeper func(at position, steps []string) bool) {
 			for i := 0; i+1 < len(at.Content); i += 2 {
 				key := at.Content[i]
 				below := append(slices.Clone(steps), key.Value)
-				if deeper(position{file.name, key.Line, key.Column}, below) {
+				if deeper(findings.Position{File: file.Name, Row: key.Line, Col: key.Column}, below) {
 					visit(at.Content[i+1], below)
 				}
 			}
 		}
-		visit(file.root, file.under)
+		visit(file.Root, file.Under)
 	}
 }
 
@@ -166,62 +168,11 @@ func rowOf(err error) int {
 	return row
 }
 
-// read makes the data a part of what a policy says.
-func (d *dataFiles) read(r *reading) {
-	leaves := 0
-	for _, file := range d.files {
-		n := r.data
-		for _, name := range file.under {
-			n = n.field(name)
-		}
-		readValue(r, file.name, file.root, n, &leaves)
-	}
-}
-
-func readValue(r *reading, file string, value *yaml.Node, n *node, leaves *int) {
-	*leaves++
-	if *leaves > maxLeaves {
-		return
-	}
-	at := position{file, value.Line, value.Column}
-	switch value.Kind {
-	case yaml.AliasNode:
-		readValue(r, file, value.Alias, n, leaves)
-	case yaml.SequenceNode:
-		n.root().jsonTypes |= isList
-		for _, item := range value.Content {
-			// Each has a node of its own, so that a mistake is named where it stands.
-			element := &node{}
-			readValue(r, file, item, element, leaves)
-			if item.Kind == yaml.ScalarNode && item.Tag == "!!str" {
-				r.constants[len(r.constants)-1].member = true
-			}
-			unify(n.element(), element)
-		}
-	case yaml.MappingNode:
-		n.root().jsonTypes |= isObject
-		for i := 0; i+1 < len(value.Content); i += 2 {
-			key, member := value.Content[i], value.Content[i+1]
-			r.constants = append(r.constants, &constant{
-				text: key.Value, at: position{file, key.Line, key.Column}, node: n.keys(), key: true,
-			})
-			readValue(r, file, member, n.field(key.Value), leaves)
-		}
-	case yaml.ScalarNode:
-		n.root().jsonTypes |= map[string]jsonTypes{
-			"!!str": isString, "!!int": isNumber, "!!float": isNumber, "!!bool": isBoolean, "!!null": isNull,
-		}[value.Tag]
-		if value.Tag == "!!str" {
-			r.constants = append(r.constants, &constant{text: value.Value, at: at, node: n})
-		}
-	}
-}
-
-// has is whether the data has something at a path, and which names it has where the
+// Has is whether the data has something at a path, and which names it has where the
 // path leaves it.
-func (d *dataFiles) has(steps []string) (bool, []string) {
+func (d *Files) Has(steps []string) (bool, []string) {
 	var beside []string
-	for _, file := range d.files {
+	for _, file := range d.Files {
 		ok, names := d.find(file, steps)
 		if ok {
 			return true, nil
@@ -231,8 +182,8 @@ func (d *dataFiles) has(steps []string) (bool, []string) {
 	return false, beside
 }
 
-func (d *dataFiles) find(file dataFile, steps []string) (bool, []string) {
-	for i, name := range file.under {
+func (d *Files) find(file File, steps []string) (bool, []string) {
+	for i, name := range file.Under {
 		if i == len(steps) {
 			return true, nil
 		}
@@ -240,8 +191,8 @@ func (d *dataFiles) find(file dataFile, steps []string) (bool, []string) {
 			return false, []string{name}
 		}
 	}
-	at := file.root
-	for _, step := range steps[len(file.under):] {
+	at := file.Root
+	for _, step := range steps[len(file.Under):] {
 		if at.Kind == yaml.AliasNode {
 			at = at.Alias
 		}
@@ -264,16 +215,16 @@ func (d *dataFiles) find(file dataFile, steps []string) (bool, []string) {
 	return true, nil
 }
 
-// value is all data as encoding/json would decode it.
-func (d *dataFiles) value() map[string]any {
+// Value is all data as encoding/json would decode it.
+func (d *Files) Value() map[string]any {
 	all := map[string]any{}
-	for _, file := range d.files {
+	for _, file := range d.Files {
 		var value any
-		if err := file.root.Decode(&value); err != nil {
+		if err := file.Root.Decode(&value); err != nil {
 			continue
 		}
 		at := all
-		for _, name := range file.under {
+		for _, name := range file.Under {
 			next, ok := at[name].(map[string]any)
 			if !ok {
 				next = map[string]any{}
@@ -291,17 +242,17 @@ func (d *dataFiles) value() map[string]any {
 }
 
 // checkSchema holds a data file against data.schema.json in its folder.
-func checkSchema(l *list, known *inventory.Inventory, files fs.FS, name string, file dataFile) {
+func checkSchema(l *findings.List, known *inventory.Inventory, files fs.FS, name string, file File) {
 	beside := path.Join(path.Dir(name), "data.schema.json")
 	text, err := fs.ReadFile(files, beside)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	schemaName := path.Join(path.Dir(file.name), "data.schema.json")
-	at := position{file: schemaName, row: 1, col: 1}
+	schemaName := path.Join(path.Dir(file.Name), "data.schema.json")
+	at := findings.Position{File: schemaName, Row: 1, Col: 1}
 	var value any
-	if err := file.root.Decode(&value); err != nil {
-		l.add(position{file.name, 1, 1}, Error, "data", "this cannot be read: %v", err)
+	if err := file.Root.Decode(&value); err != nil {
+		l.Add(findings.Position{File: file.Name, Row: 1, Col: 1}, findings.Error, "data", "this cannot be read: %v", err)
 		return
 	}
 	value = plainJSON(value)
@@ -310,13 +261,13 @@ func checkSchema(l *list, known *inventory.Inventory, files fs.FS, name string, 
 		schema, err = compileSchema(text, keywords{known: known, data: value}.asserted())
 	}
 	if err != nil {
-		l.add(at, Error, "schema", "this is no JSON Schema: %v", err)
+		l.Add(at, findings.Error, "schema", "this is no JSON Schema: %v", err)
 		return
 	}
 	for _, cause := range leavesOf(invalidity(schema.Validate(value))) {
-		where := locate(file.root, cause.InstanceLocation)
-		l.add(position{file.name, where.Line, where.Column}, Error, "schema", "%s: %s, says %s",
-			pathText(append(slices.Clone(file.under), cause.InstanceLocation...)),
+		where := locate(file.Root, cause.InstanceLocation)
+		l.Add(findings.Position{File: file.Name, Row: where.Line, Col: where.Column}, findings.Error, "schema", "%s: %s, says %s",
+			PathText(append(slices.Clone(file.Under), cause.InstanceLocation...)),
 			cause.ErrorKind.LocalizedString(english), schemaName)
 	}
 }
@@ -424,4 +375,23 @@ func plainJSON(value any) any {
 		return float64(value)
 	}
 	return value
+}
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// PathText is a path as the author writes it.
+func PathText(path []string) string {
+	text := "data"
+	for _, step := range path {
+		_, err := strconv.Atoi(step)
+		switch {
+		case err == nil:
+			text += "[" + step + "]"
+		case identifier.MatchString(step):
+			text += "." + step
+		default:
+			text += fmt.Sprintf("[%q]", step)
+		}
+	}
+	return text
 }

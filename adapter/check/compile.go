@@ -1,0 +1,105 @@
+package check
+
+import (
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/findings"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/source"
+	"github.com/stagedoor/stagedoor/rego"
+)
+
+// compile adds what OPA finds in the modules, strictly and with the schema of the
+// input, that was not found already.
+func compile(s *source.Source, sources *offline.Sources, others []*offline.Sources) {
+	modules := offline.Library()
+	for _, other := range others {
+		if len(entrypoints(other.Modules, "")) > 0 {
+			continue // a policy of its own
+		}
+		for name, module := range other.Modules {
+			modules[name] = module
+		}
+	}
+	for name, module := range sources.Modules {
+		modules[name] = module
+	}
+	strict := compileErrors(modules, true)
+	if len(strict) == 0 {
+		return
+	}
+	// What only the strict compiler refuses, such as an import that is not used, serves.
+	refused := map[string]bool{}
+	for _, problem := range compileErrors(modules, false) {
+		refused[problem.Error()] = true
+	}
+	for _, problem := range strict {
+		if problem.Location != nil && sources.Modules[problem.Location.File] == nil || s.FoundAt(findings.At(problem.Location)) {
+			continue // another's, or told already
+		}
+		severity := findings.Warning
+		if refused[problem.Error()] {
+			severity = findings.Error
+		}
+		addOPA(s.List, severity, withHint(problem, s))
+	}
+}
+
+// compileErrors are what OPA says about copies of the modules, with the schemas of the
+// input and the other documents.
+func compileErrors(modules map[string]*ast.Module, strict bool) ast.Errors {
+	copies := make(map[string]*ast.Module, len(modules))
+	for name, module := range modules {
+		copies[name] = module.Copy()
+	}
+	compiler := ast.NewCompiler().WithStrict(strict).SetErrorLimit(0).
+		WithUseTypeCheckAnnotations(true).WithSchemas(schemaSet())
+	compiler.Compile(copies)
+	return compiler.Errors
+}
+
+func schemaSet() *ast.SchemaSet {
+	set := ast.NewSchemaSet()
+	for name, text := range rego.Schemas() {
+		var schema any
+		if err := json.Unmarshal([]byte(text), &schema); err != nil { // it is embedded and tested
+			panic(err)
+		}
+		set.Put(ast.SchemaRootRef.Append(ast.StringTerm(name)), schema)
+	}
+	return set
+}
+
+var undefinedFunction = regexp.MustCompile(`undefined function (\S+)`)
+
+// withHint adds the function of the library that was meant.
+func withHint(problem *ast.Error, s *source.Source) *ast.Error {
+	match := undefinedFunction.FindStringSubmatch(problem.Message)
+	if match == nil {
+		return problem
+	}
+	names := slices.Sorted(maps.Keys(s.Rules))
+	for name, rules := range s.Defined {
+		if len(rules[0].Head.Args) > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	hinted := *problem
+	for _, name := range names { // what is called as if it were imported
+		if strings.HasSuffix(name, "."+match[1]) && strings.Contains(match[1], ".") {
+			hinted.Message += "; write import " + name[:strings.LastIndex(name, ".")]
+			return &hinted
+		}
+	}
+	if meant := source.Nearest(match[1], names); meant != "" {
+		hinted.Message += " (" + strings.TrimPrefix(strings.TrimPrefix(meant, "data.backstage."), "data.") + "?)"
+	}
+	return &hinted
+}
