@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test go-test rego-test lint e2e soundness review inventory bench bench-compare fuzz release deploy-test outdated clean
+.PHONY: help run build test go-test rego-test lint e2e soundness review inventory bench bench-compare faults faults-short fuzz release deploy-test outdated clean
 
 BIN := bin
 N ?= 100000
@@ -93,6 +93,12 @@ bench: ## measure stagedoor beside a floor, an OPA server and the reference back
 
 bench-compare: ## measure the working tree beside the commit REV
 	go run ./bench -compare $(REV)
+
+faults: $(BIN)/opa ## the binary between neighbours at fault, floods and restarts; ROWS is a pattern of names
+	go run ./faults -run '$(ROWS)'
+
+faults-short: $(BIN)/opa ## the part of faults that CI runs
+	go run ./faults -short
 
 fuzz: ## every fuzz target for FUZZTIME
 	@for target in $$(grep -rlE '^func Fuzz' --include=*_test.go adapter | xargs -n1 dirname | sort -u); do \
