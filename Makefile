@@ -1,10 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test go-test rego-test lint e2e soundness review inventory bench bench-compare faults faults-short fuzz release deploy-test outdated clean
+.PHONY: help run build test go-test rego-test lint e2e soundness mutants review inventory bench bench-compare faults faults-short fuzz release deploy-test outdated clean
 
 BIN := bin
 N ?= 100000
 SEED ?= 1
 PAIRS ?= 2000
+MUTANTS ?= 200
 REV ?= HEAD
 FUZZTIME ?= 60s
 VERSION ?= devel
@@ -80,6 +81,9 @@ e2e/inventory/node_modules: e2e/inventory/package-lock.json
 
 soundness: e2e/node_modules ## compare N random decisions with stock OPA and the plugins' own rules
 	go test ./soundness -run '^TestSoundness$$' -count=1 -v -timeout 60m -trials $(N) -seed $(SEED)
+
+mutants: ## break explore and criteria in MUTANTS ways, and see that the checker of certificates notices
+	go run ./soundness/mutants -n $(MUTANTS) -seed $(SEED)
 
 review: ## hold what diff says to stock OPA, on PAIRS random pairs of policies
 	go test ./soundness -run '^TestReview$$' -count=1 -v -timeout 60m -pairs $(PAIRS) -pair-resources 170 -seed $(SEED)

@@ -16,14 +16,14 @@ const (
 
 // mayImport says what each package of the product may import of the others.
 var mayImport = map[string][]string{
-	"adapter/criteria":   {},
-	"adapter/discovery":  {},
-	"adapter/inventory":  {"adapter/discovery", "adapter/peer"},
-	"adapter/wire":       {"adapter/criteria"},
-	"adapter/peer":       {},
-	"adapter/words":      {"adapter/criteria"},
-	"adapter/explore":    {"adapter/wire", "adapter/criteria", "adapter/words"},
-	"adapter/identity":   {"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/discovery", "adapter/identity/comb",
+	"adapter/criteria":  {},
+	"adapter/discovery": {},
+	"adapter/inventory": {"adapter/discovery", "adapter/peer"},
+	"adapter/wire":      {"adapter/criteria"},
+	"adapter/peer":      {},
+	"adapter/words":     {"adapter/criteria"},
+	"adapter/explore":   {"adapter/wire", "adapter/criteria", "adapter/words"},
+	"adapter/identity": {"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/discovery", "adapter/identity/comb",
 		"adapter/identity/jose", "adapter/identity/keyring", "adapter/identity/keyset"},
 	"adapter/conditions": {"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/criteria", "adapter/discovery"},
 	"adapter/decision":   {"adapter/peer", "adapter/wire"},
@@ -81,10 +81,11 @@ var mayImport = map[string][]string{
 	"adapter/identity/jose":    {"adapter/identity/comb"},
 	"adapter/identity/keyring": {"adapter/identity/jose"},
 	"adapter/identity/keyset":  {"adapter/fair", "adapter/peer", "adapter/identity/jose"},
-	"adapter/fair":          {},
+	"adapter/fair":             {},
 
 	// What the author's commands do.
-	"adapter/explain": {"adapter/criteria", "adapter/decision", "adapter/explore", "adapter/inventory", "adapter/offline", "adapter/wire"},
+	"adapter/certificate": {"adapter/explore", "adapter/offline", "adapter/wire"},
+	"adapter/explain":     {"adapter/criteria", "adapter/decision", "adapter/explore", "adapter/inventory", "adapter/offline", "adapter/wire"},
 	"adapter/tables": {"adapter/criteria", "adapter/decision", "adapter/explain", "adapter/inventory", "adapter/offline", "adapter/tests",
 		"adapter/audience", "adapter/comparison", "adapter/wire", "adapter/words", "rego"},
 	"adapter/tests": {"adapter/inventory", "adapter/offline", "adapter/decision", "adapter/wire", "adapter/words", "rego"},
@@ -92,6 +93,7 @@ var mayImport = map[string][]string{
 	"cmd/stagedoor": {"adapter/tracing",
 		"adapter",
 		"adapter/audit",
+		"adapter/certificate",
 		"adapter/conditions",
 		"adapter/config",
 		"adapter/decision",
@@ -129,6 +131,7 @@ var mayImport = map[string][]string{
 var mayImportOPA = []string{
 	"adapter/audit",
 	"adapter/callers",
+	"adapter/certificate",
 	"adapter/decision",
 	"adapter/engine",
 	"adapter/explain",

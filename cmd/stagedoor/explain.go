@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/certificate"
 	"github.com/stagedoor/stagedoor/adapter/explain"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
@@ -17,13 +18,16 @@ import (
 func newExplain() *cobra.Command {
 	var a asked
 	var entrypoint, format string
+	var certify bool
 	cmd := &cobra.Command{
 		Use:   "explain PATH",
 		Short: "Why a policy decides so, and the smallest change that would turn it",
 		Long: "Explain tells which of the author's rules held, which did not and which depend on the resource, " +
 			"which of them\n" +
 			"decided, and from which rule each part of a condition comes. It ends with the smallest change that would turn\n" +
-			"the answer, which it has decided before. It asks as eval does.",
+			"the answer, which it has decided before. It asks as eval does.\n" +
+			"With --certificate it writes the decision with all its branches in place of that, as JSON, for tools/certify to\n" +
+			"check by stock OPA.",
 		Example: "  stagedoor explain policy --user user:default/ann --permission catalog.entity.delete --resource shop.yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,13 +42,43 @@ func newExplain() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if certify {
+				if a.resource != "" || cmd.Flags().Changed("format") {
+					return errors.New("--certificate is JSON, and about every resource: leave out --resource and --format")
+				}
+				return certifyAll(cmd.Context(), cmd.OutOrStdout(), args[0], entrypoint, questions)
+			}
 			return explainAll(cmd.Context(), cmd.OutOrStdout(), args[0], entrypoint, format, questions, known)
 		},
 	}
 	a.flags(cmd)
 	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")
+	cmd.Flags().BoolVar(&certify, "certificate", false, "write the decision with its branches, to be checked by stock OPA")
 	return cmd
+}
+
+// certifyAll writes the certificates of the questions, each on a line.
+func certifyAll(ctx context.Context, w io.Writer, path, entrypoint string, questions []offline.Question) (err error) {
+	p, err := offline.Open(ctx, path, offline.Options{Entrypoint: entrypoint})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close(ctx)) }()
+	certifier, err := certificate.New(p)
+	if err != nil {
+		return err
+	}
+	for _, q := range questions {
+		c, err := certifier.Certify(ctx, q)
+		if err != nil {
+			return err
+		}
+		if err := json.NewEncoder(w).Encode(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func explainAll(

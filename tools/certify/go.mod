@@ -1,0 +1,3 @@
+module github.com/stagedoor/stagedoor/tools/certify
+
+go 1.26.0

@@ -1,0 +1,174 @@
+// Command certify checks certificates of `stagedoor explain --certificate` by stock OPA.
+//
+//	certify -opa opa CERTIFICATES POLICY…
+//
+// CERTIFICATES are JSON, one after the other. POLICY are the bundles that `opa eval -b`
+// reads: the policy, and `stagedoor rules export DIR`. It confirms three things.
+//
+//   - The branches cover everything: they are the leaves of one tree of answers.
+//   - Stock evaluation gives the outcome of each branch (eval.go). Permission rules answer
+//     as the branch says. A rule about which it says nothing stops the evaluation, so what
+//     is evaluated depends on nothing else.
+//   - The decision is what the branches say (agree.go), for every way in which the
+//     permission rules can be answered.
+//
+// It imports nothing of stagedoor. What it believes is `opa eval` and the METADATA of
+// permission rules, which `opa inspect` reads.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+type certificate struct {
+	Entrypoint string         `json:"entrypoint"`
+	Input      map[string]any `json:"input"`
+	Decision   any            `json:"decision"`
+	Branches   []branch       `json:"branches"`
+}
+
+type branch struct {
+	Answers []answer `json:"answers"`
+	// Outcome is not there where the entrypoint is undefined.
+	Outcome json.RawMessage `json:"outcome,omitempty"`
+}
+
+type answer struct {
+	Function string `json:"function"`
+	Params   any    `json:"params"`
+	Holds    bool   `json:"holds"`
+}
+
+// asks is the same for two answers to one question.
+func (a answer) asks() string { return a.Function + " " + text(a.Params) }
+
+func main() {
+	opa := flag.String("opa", "opa", "the stock opa")
+	flag.Parse()
+	if flag.NArg() < 2 {
+		fmt.Fprintln(os.Stderr, "usage: certify [-opa opa] CERTIFICATES POLICY…")
+		os.Exit(2)
+	}
+	refused, err := check(*opa, flag.Arg(0), flag.Args()[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	if refused {
+		os.Exit(1)
+	}
+}
+
+func check(opa, file string, policies []string) (refused bool, err error) {
+	certificates, err := read(file)
+	if err != nil {
+		return false, err
+	}
+	rules, err := inspect(opa, policies)
+	if err != nil {
+		return false, err
+	}
+	if _, err := evaluate(opa, policies, nil, rules); err != nil {
+		return false, err
+	}
+	branches := 0
+	for i, answer := range evaluateEach(opa, policies, certificates, rules) {
+		branches += len(certificates[i].Branches)
+		if err := certificates[i].confirm(answer, rules); err != nil {
+			refused = true
+			fmt.Printf("%d: %s: refused: %v\n", i, text(certificates[i].Input), err)
+		}
+	}
+	if !refused {
+		fmt.Printf("%d decisions of %d branches confirmed\n", len(certificates), branches)
+	}
+	return refused, nil
+}
+
+// confirm returns why a certificate is wrong, given what stock evaluation says of its
+// branches.
+func (c certificate) confirm(stock evaluation, rules map[string]rule) error {
+	if stock.err != nil {
+		return stock.err
+	}
+	if err := cover(c.Branches, 0); err != nil {
+		return err
+	}
+	outcomes := stock.outcomes
+	if len(outcomes) != len(c.Branches) {
+		return errors.New("stock evaluation says nothing of some branches")
+	}
+	for i, b := range c.Branches {
+		if got, want := canonical(outcomes[i]), canonical(b.Outcome); got != want {
+			return fmt.Errorf("branch %d: stock evaluation says %q, not %q", i, got, want)
+		}
+	}
+	return c.agree(rules)
+}
+
+// cover returns why branches that share their first answers are not the leaves of a tree.
+func cover(branches []branch, shared int) error {
+	if len(branches) == 1 && len(branches[0].Answers) == shared {
+		return nil
+	}
+	sides := map[bool][]branch{}
+	for _, b := range branches {
+		if len(b.Answers) <= shared {
+			return errors.New("a branch is within another one")
+		}
+		a := b.Answers[shared]
+		if a.asks() != branches[0].Answers[shared].asks() {
+			return fmt.Errorf("no branch answers %s otherwise", a.asks())
+		}
+		sides[a.Holds] = append(sides[a.Holds], b)
+	}
+	if len(sides) < 2 {
+		return errors.New("there is an answer without a branch")
+	}
+	return errors.Join(cover(sides[true], shared+1), cover(sides[false], shared+1))
+}
+
+func read(file string) ([]certificate, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []certificate
+	decoder := json.NewDecoder(f)
+	decoder.UseNumber()
+	for {
+		var c certificate
+		switch err := decoder.Decode(&c); {
+		case errors.Is(err, io.EOF) && len(all) > 0:
+			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("%s: certificate %d: %w", file, len(all)+1, err)
+		case len(c.Branches) == 0:
+			return nil, fmt.Errorf("%s: certificate %d has no branches", file, len(all)+1)
+		}
+		all = append(all, c)
+	}
+}
+
+// text is a value as JSON, with members in order.
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // it was read from JSON
+	}
+	return string(b)
+}
+
+// canonical is JSON with members in order, and empty for nothing.
+func canonical(raw json.RawMessage) string {
+	if len(raw) == 0 {
+		return ""
+	}
+	return text(value(raw))
+}
