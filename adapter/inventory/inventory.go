@@ -9,7 +9,7 @@
 //	permissions.json  [{"name", "type", "attributes", "resourceType", "pluginId"}]
 //	rules.json        [{"pluginId", "resourceType", "name", "description", "paramsSchema"}]
 //	people.json       {"user:default/ann": {"claims": ["user:default/ann", "group:default/web"]}}
-//	groups.json       {"group:default/web": {"parent": "group:default/all"}}
+//	groups.json       {"group:default/web": {"parent": "group:default/all"}}, or "parents" where there are several
 //	entities.jsonl    an entity of the catalog on each line
 //
 // Every file is optional. Where permissions.json is missing, the stock permissions
@@ -86,6 +86,16 @@ type Person struct {
 type Group struct {
 	// Parent is the reference of the group that this one is a part of, or empty.
 	Parent string `json:"parent,omitempty"`
+	// Parents are they where there are several.
+	Parents []string `json:"parents,omitempty"`
+}
+
+// All are the groups that this one is a part of.
+func (g Group) All() []string {
+	if g.Parent == "" {
+		return g.Parents
+	}
+	return append([]string{g.Parent}, g.Parents...)
 }
 
 // Permission returns the permission of the name. It is safe for concurrent use.

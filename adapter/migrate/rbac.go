@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"slices"
 
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/words"
@@ -166,7 +165,7 @@ func (s Sources) read(ctx context.Context) (*installation, map[string][]int, []F
 func groupsOf(known *inventory.Inventory) map[string][]string {
 	groups := map[string][]string{}
 	for ref, group := range known.Groups {
-		if parents := slices.DeleteFunc([]string{group.Parent}, func(p string) bool { return p == "" }); len(parents) > 0 {
+		if parents := group.All(); len(parents) > 0 {
 			groups[ref] = parents
 		}
 	}

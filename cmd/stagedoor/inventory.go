@@ -96,17 +96,20 @@ func libraryFunctions() map[ruleID]string {
 func newInventoryPull() *cobra.Command {
 	var files, plugins []string
 	var baseURL, tokenFile string
+	var catalog inventory.CatalogPuller
 	cmd := &cobra.Command{
 		Use:   "pull DIR",
-		Short: "Read what the plugins of a running Backstage publish into files",
+		Short: "Read what the plugins of a running Backstage publish, and its catalog, into files",
 		Long: "Pull asks the plugins of a running Backstage for their permissions and rules, and writes " +
 			"permissions.json and\n" +
 			"rules.json into DIR. Plugins are found as stagedoor finds them: by discovery.endpoints and backend.baseUrl of\n" +
 			"--config, or below --base-url. Those of the stock inventory are asked, those that\n" +
 			"discovery.endpoints names, and those of --plugin. The token is that of a user or a service: in --token-file,\n" +
-			"or in the variable STAGEDOOR_TOKEN.",
+			"or in the variable STAGEDOOR_TOKEN.\n" +
+			"With --people and --entities it also reads the catalog: users with the claims that Backstage's default sign-in\n" +
+			"gives them, groups with their parents, and entities. A pull that was cut goes on where it was.",
 		Example: "  STAGEDOOR_TOKEN=… stagedoor inventory pull inventory --base-url https://backstage.example.com " +
-			"--plugin todo",
+			"--plugin todo --people --entities",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options, err := placesOf(files, baseURL)
@@ -120,6 +123,9 @@ func newInventoryPull() *cobra.Command {
 			token, err := readToken(tokenFile)
 			if err != nil {
 				return err
+			}
+			if catalog.Parents && !catalog.People {
+				return errors.New("--parents are claims of --people, which is missing")
 			}
 			ids := append(slices.Clone(plugins), inventory.Stock().Plugins()...)
 			for _, endpoint := range options.Endpoints {
@@ -149,7 +155,11 @@ func newInventoryPull() *cobra.Command {
 			}
 			cmd.PrintErrf("%s: %d permissions, %d rules; not there: %s\n", args[0], len(found.Permissions), len(found.Rules),
 				strings.Join(missing, ", "))
-			return nil
+			if !catalog.People && !catalog.Entities {
+				return nil
+			}
+			catalog.Discovery, catalog.Token = places, token
+			return pullCatalog(cmd, &catalog, args[0])
 		},
 	}
 	f := cmd.Flags()
@@ -158,7 +168,28 @@ func newInventoryPull() *cobra.Command {
 	f.StringVar(&baseURL, "base-url", "", "the `URL` of the backend, instead of --config")
 	f.StringArrayVar(&plugins, "plugin", nil, "the `id` of a plugin to ask besides; repeated")
 	f.StringVar(&tokenFile, "token-file", "", "a `file` with the token")
+	f.BoolVar(&catalog.People, "people", false, "read users and groups of the catalog too")
+	f.BoolVar(&catalog.Parents, "parents", false, "give people the parents of their groups as claims, which Backstage does not")
+	f.BoolVar(&catalog.Entities, "entities", false, "read all entities of the catalog too")
 	return cmd
+}
+
+func pullCatalog(cmd *cobra.Command, catalog *inventory.CatalogPuller, dir string) error {
+	catalog.Progress = newProgress(cmd.ErrOrStderr(), "entities read").tell
+	pulled, err := catalog.Pull(cmd.Context(), dir)
+	if err != nil {
+		return err
+	}
+	if pulled.Resumed > 0 {
+		cmd.PrintErrf("%s: an earlier pull had read %d entities, and this one went on with them\n", dir, pulled.Resumed)
+	}
+	if catalog.People {
+		cmd.PrintErrf("%s: %d people, %d groups\n", dir, pulled.People, pulled.Groups)
+	}
+	if catalog.Entities {
+		cmd.PrintErrf("%s: %d entities\n", dir, pulled.Entities)
+	}
+	return nil
 }
 
 // placesOf says where plugins are.
