@@ -41,7 +41,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"net/http"
 	"time"
 
@@ -51,6 +50,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/fair"
+	"github.com/stagedoor/stagedoor/adapter/flight"
 	"github.com/stagedoor/stagedoor/adapter/tracing"
 )
 
@@ -124,7 +124,7 @@ type Client struct {
 	timeout   time.Duration
 	transport *http.Transport
 	http      *retryablehttp.Client
-	flights   flights
+	flights   flight.Group[posting, posted]
 	plugins   *otter.Cache[string, *plugin]
 	metadata  metadata
 
@@ -145,7 +145,6 @@ func New(o Options, d *discovery.Discovery, service TokenSource, log *logrus.Ent
 	c.permissions.init(o.Owners)
 	c.timeout = cmp.Or(o.Timeout, defaultTimeout)
 	c.http = newHTTPClient(c.transport, o.Tracer, c.logOf)
-	c.flights = flights{seed: maphash.MakeSeed(), m: map[flightKey]*flight{}}
 	if err := c.metadata.init(service); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/stagedoor/stagedoor/adapter/fair"
+	"github.com/stagedoor/stagedoor/adapter/flight"
 )
 
 // How much one plugin may take of what all share.
@@ -81,7 +82,7 @@ func (g *guard) pass(ctx context.Context, pluginID string, of fair.Party, call f
 	}
 	started := time.Now()
 	err = call()
-	if ctx.Err() != nil && (timeLeft(ctx) > 0 || time.Since(started) < g.chance) {
+	if ctx.Err() != nil && (flight.TimeLeft(ctx) > 0 || time.Since(started) < g.chance) {
 		done(errHasty)
 	} else {
 		done(verdict(err))

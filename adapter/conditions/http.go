@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/flight"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/tracing"
 )
@@ -27,10 +28,8 @@ const (
 	// maxAnswer bounds what is read of an answer. A body of maxBody bytes can ask
 	// for some 34,000 results of 8 bytes.
 	maxAnswer = 1 << 20
-	// maxErrorBody bounds what is read of an error body, and maxText what an error
-	// keeps of a foreign text, in bytes.
+	// maxErrorBody bounds what is read of an error body, in bytes.
 	maxErrorBody = 16 << 10
-	maxText      = 300
 	// connections are kept for each host: in most installations all plugins live
 	// in one.
 	connections = 256
@@ -93,7 +92,7 @@ func retry(ctx context.Context, log *logrus.Entry, resp *http.Response, err erro
 		}
 		fields["url"], fields["status"] = resp.Request.URL.Redacted(), resp.StatusCode
 	}
-	if timeLeft(ctx) <= retryAfter(resp) {
+	if flight.TimeLeft(ctx) <= retryAfter(resp) {
 		return false
 	}
 	log.WithFields(fields).Debug("a plugin cannot be asked yet, trying again")
@@ -217,15 +216,7 @@ func reasonOf(resp *http.Response, token string) string {
 	if token != "" {
 		text = strings.ReplaceAll(text, token, "[token]")
 	}
-	return shorten(peer.WithoutTokens(text))
-}
-
-// shorten cuts a foreign text down to what an error has room for.
-func shorten(text string) string {
-	if len(text) <= maxText {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxText], "") + "…"
+	return peer.Shorten(peer.WithoutTokens(text))
 }
 
 // noBase is the error of a plugin whose URL is not to be had: of its id, unless

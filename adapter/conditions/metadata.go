@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/rules"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -26,16 +26,12 @@ const (
 	againAfter = 30 * time.Second
 	// fetchesAtOnce bounds the fetches under way; more wait for another Check.
 	fetchesAtOnce = 4
-	// maxMemo bounds what is remembered of checked params, and of checked
-	// decisions, in bytes.
-	maxMemo = 16 << 20
 )
 
 // metadata fetches what plugins publish, in the background.
 type metadata struct {
-	service   TokenSource
-	params    *otter.Cache[checkedParams, error]
-	decisions *otter.Cache[checkedDecision, error]
+	service TokenSource
+	memo    *rules.Memo
 
 	mu       sync.Mutex
 	stopped  bool
@@ -45,12 +41,18 @@ type metadata struct {
 
 // published is what is known of one plugin's metadata.
 type published struct {
-	rules   atomic.Pointer[ruleset] // nil where unknown; kept while fetching fails
-	fetched atomicTime              // when rules came
-	tried   atomicTime              // when the last fetch ended, well or not
-	failing atomic.Bool             // the last fetch failed
-	first   chan struct{}           // closed when the first fetch has ended
-	ended   sync.Once               // closes first
+	rules   atomic.Pointer[known] // nil where unknown; kept while fetching fails
+	fetched atomicTime            // when rules came
+	tried   atomicTime            // when the last fetch ended, well or not
+	failing atomic.Bool           // the last fetch failed
+	first   chan struct{}         // closed when the first fetch has ended
+	ended   sync.Once             // closes first
+}
+
+// known are rules, and of which metadata. It is immutable.
+type known struct {
+	rules *rules.Set
+	sum   [sha256.Size]byte
 }
 
 // atomicTime is a point in time, at first one long past.
@@ -59,39 +61,12 @@ type atomicTime struct{ nanos atomic.Int64 }
 func (t *atomicTime) set(to time.Time)           { t.nanos.Store(to.UnixNano()) }
 func (t *atomicTime) before(then time.Time) bool { return t.nanos.Load() < then.UnixNano() }
 
-// checkedParams are params held against the schema of a rule. Rules are compared
-// by address: metadata that is no longer the same is checked anew.
-type checkedParams struct {
-	rule   *rule
-	params string
-}
-
-// checkedDecision is a decision, as JSON, held against the rules of its plugin. They
-// are compared by address, too.
-type checkedDecision struct {
-	rules    *ruleset
-	decision string
-}
-
 func (m *metadata) init(service TokenSource) (err error) {
 	m.service, m.underWay = service, map[*plugin]context.CancelFunc{}
-	m.params, err = newMemo(func(key checkedParams) string { return key.params })
-	if err == nil {
-		m.decisions, err = newMemo(func(key checkedDecision) string { return key.decision })
-	}
-	if err != nil {
+	if m.memo, err = rules.NewMemo(); err != nil {
 		return fmt.Errorf("conditions: memo of what was checked: %w", err)
 	}
 	return nil
-}
-
-// newMemo makes a cache of what came of checks, within maxMemo. text is what a key
-// weighs by.
-func newMemo[K comparable](text func(K) string) (*otter.Cache[K, error], error) {
-	return otter.New(&otter.Options[K, error]{
-		MaximumWeight: maxMemo,
-		Weigher:       func(key K, _ error) uint32 { return uint32(min(len(text(key)), maxMemo)) + 128 },
-	})
 }
 
 func (m *metadata) stop() {
@@ -109,17 +84,15 @@ func (m *metadata) stop() {
 // that the rule's schema refuses. It returns nil for decisions without
 // conditions, and as long as the plugin's metadata is not known; being called is
 // what has it fetched. It does no I/O itself.
-//
-// The schemas are read as the plugin's runtime acts: params that a schema does
-// not name are ignored there, though the schema says additionalProperties:
-// false; and a rule with a schema refuses absent params, while a rule without one
-// publishes the empty closed object and takes anything.
 func (c *Client) Check(d wire.Decision) error {
 	if d.Result != wire.Conditional {
 		return nil
 	}
 	p := c.plugin(d.PluginID)
-	err := c.metadata.check(p, d)
+	var err error
+	if known := p.published.rules.Load(); known != nil {
+		err = c.metadata.memo.Check(known.rules, d)
+	}
 	c.refresh(p, err)
 	return err
 }
@@ -131,25 +104,6 @@ func (c *Client) refresh(p *plugin, refused error) {
 	if (stale || refused != nil) && p.published.tried.before(now.Add(-againAfter)) {
 		c.fetchSoon(p)
 	}
-}
-
-// check holds d against what the plugin publishes. Decisions are remembered where
-// they are made and come again and again, so what came of it is remembered too.
-func (m *metadata) check(p *plugin, d wire.Decision) error {
-	rules := p.published.rules.Load()
-	if rules == nil {
-		return nil
-	}
-	key := checkedDecision{rules, d.Text()}
-	if err, ok := m.decisions.GetIfPresent(key); ok {
-		return err
-	}
-	err := rules.check(m.params, d.ResourceType, d.Conditions)
-	if err != nil {
-		err = fmt.Errorf("plugin %q: %w", d.PluginID, err)
-	}
-	_, _ = m.decisions.Set(key, err)
-	return err
 }
 
 // fetchSoon starts a fetch unless one is under way, or too many are.
@@ -175,37 +129,36 @@ func (c *Client) fetchSoon(p *plugin) {
 
 // fetch is called once at a time for a plugin.
 func (c *Client) fetch(ctx context.Context, p *plugin) {
-	rules, err := c.fetchRules(ctx, p)
+	published, err := c.fetchRules(ctx, p)
 	if err != nil {
 		c.logFailure(ctx, p, err)
 		return
 	}
 	p.published.failing.Store(false)
-	if rules != p.published.rules.Load() {
-		c.take(p, rules)
+	if published != p.published.rules.Load() {
+		c.take(p, published)
 	}
 	p.published.fetched.set(time.Now())
 }
 
 // take puts new rules in the place of what is known of p. What was remembered of
 // checks would keep the old ones in memory, and is forgotten.
-func (c *Client) take(p *plugin, rules *ruleset) {
-	for _, problem := range rules.problems {
+func (c *Client) take(p *plugin, published *known) {
+	for _, problem := range published.rules.Problems {
 		c.log.WithField("plugin", p.id).WithField(logrus.ErrorKey, peer.WithoutTokens(problem.Error())).
 			Warn("the params of a permission rule cannot be checked")
 	}
-	p.published.rules.Store(rules)
+	p.published.rules.Store(published)
 	c.relearn()
-	c.metadata.params.InvalidateAll()
-	c.metadata.decisions.InvalidateAll()
+	c.metadata.memo.Forget()
 }
 
 // fetchRules fetches what the plugin publishes, and returns the rules that are known
 // where it is the same. A panic over that ends here, as no request waits for it.
-func (c *Client) fetchRules(ctx context.Context, p *plugin) (rules *ruleset, err error) {
+func (c *Client) fetchRules(ctx context.Context, p *plugin) (published *known, err error) {
 	defer func() {
 		if panicked := peer.Panic(recover()); panicked != nil {
-			rules, err = nil, panicked
+			published, err = nil, panicked
 		}
 	}()
 	base, err := c.discovery.BaseURL(ctx, p.id)
@@ -217,15 +170,15 @@ func (c *Client) fetchRules(ctx context.Context, p *plugin) (rules *ruleset, err
 	if err != nil {
 		return nil, err
 	}
-	known, sum := p.published.rules.Load(), sha256.Sum256(body)
-	if known != nil && known.sum == sum {
-		return known, nil
+	before, sum := p.published.rules.Load(), sha256.Sum256(body)
+	if before != nil && before.sum == sum {
+		return before, nil
 	}
-	if rules, err = readRules(body); err != nil {
+	set, err := rules.Read(body)
+	if err != nil {
 		return nil, err
 	}
-	rules.sum = sum
-	return rules, nil
+	return &known{set, sum}, nil
 }
 
 // logFailure is loud once, until a fetch succeeds again.

@@ -4,16 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
-	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
+	"github.com/stagedoor/stagedoor/adapter/conditions/rules"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -32,17 +29,17 @@ func decision(pluginID, resourceType string, c criteria.Criteria) wire.Decision 
 }
 
 func TestCheckAgainstPublishedRules(t *testing.T) {
-	rules, err := readRules([]byte(readTestdata(t, "metadata.json")))
+	set, err := rules.Read([]byte(readTestdata(t, "metadata.json")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	odd := `rule "ODD" of resource type "thing": paramsSchema: `
-	if len(rules.problems) != 1 || !strings.HasPrefix(rules.problems[0].Error(), odd) {
-		t.Errorf("problems: %v", rules.problems)
+	if len(set.Problems) != 1 || !strings.HasPrefix(set.Problems[0].Error(), odd) {
+		t.Errorf("problems: %v", set.Problems)
 	}
 	c := newClient(t, Options{}, "http://127.0.0.1:1")
 	p := c.plugin("todo")
-	p.published.rules.Store(rules)
+	p.published.rules.Store(&known{rules: set})
 	p.published.fetched.set(time.Now().Add(time.Hour))
 	p.published.tried.set(time.Now().Add(time.Hour))
 	for line := range strings.Lines(readTestdata(t, "checks.txt")) {
@@ -85,124 +82,6 @@ func TestCheckAgainstPublishedRules(t *testing.T) {
 	for _, d := range []wire.Decision{{}, {Result: wire.Allow, PluginID: "todo", Conditions: leaf("thing", "NONE", "")}} {
 		if err := c.Check(d); err != nil {
 			t.Errorf("%+v: %v", d, err)
-		}
-	}
-}
-
-func TestReadRulesRefuses(t *testing.T) {
-	for _, body := range []string{
-		``, `null`, `[]`, `{}`, `{"rules":null}`, `{"rules":{}}`, `{"Rules":[]}`, `{"rules":[{"name":"A"}]}`,
-		`{"rules":[{"resourceType":"a"}]}`, `{"rules":[{"name":1,"resourceType":"a"}]}`, `{"rules":[null]}`, `{"rules":[]}x`,
-	} {
-		if rules, err := readRules([]byte(body)); err == nil || rules != nil {
-			t.Errorf("%s: %v, %v", body, rules, err)
-		}
-	}
-}
-
-// A schema can make stagedoor read nothing else.
-func TestSchemasReferToNothingOutside(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "schema.json")
-	if err := os.WriteFile(file, []byte(`{"type":"object"}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, ref := range []string{"file://" + file, "http://127.0.0.1:1/x", "other.json"} {
-		const metadata = `{"rules":[{"name":"A","resourceType":"a","paramsSchema":{"$ref":%q}}]}`
-		rules, err := readRules(fmt.Appendf(nil, metadata, ref))
-		if err != nil || len(rules.problems) != 1 {
-			t.Errorf("%s: %v, %v", ref, rules, err)
-		}
-	}
-}
-
-// doubling is a schema in which each of n definitions refers twice to the next.
-func doubling(n int) string {
-	var s strings.Builder
-	s.WriteString(`{"$ref":"#/definitions/d0","definitions":{`)
-	for i := range n {
-		fmt.Fprintf(&s, `"d%d":{"allOf":[{"$ref":"#/definitions/d%d"},{"$ref":"#/definitions/d%[2]d"}]},`, i, i+1)
-	}
-	fmt.Fprintf(&s, `"d%d":{"type":"object"}}}`, n)
-	return s.String()
-}
-
-// A schema that multiplies cannot keep requests waiting.
-func TestSchemasThatMultiply(t *testing.T) {
-	for name, test := range map[string]struct {
-		schema string
-		bad    bool
-	}{
-		"some levels":   {doubling(10), false},
-		"many levels":   {doubling(26), true},
-		"wide":          {`{"anyOf":[` + strings.Repeat(`{"type":"array"},`, maxVisits) + `{"type":"object"}]}`, true},
-		"shared":        {`{"properties":{"a":{"items":{"not":{}}},"b":{"$ref":"#/properties/a"},"c":{"$ref":"#/properties/a"}}}`, false},
-		"itself":        {`{"$ref":"#"}`, true},
-		"itself within": {`{"type":"object","properties":{"a":{"$ref":"#"}}}`, true},
-		"each other": {`{"$ref":"#/definitions/a","definitions":{"a":{"items":{"$ref":"#/definitions/b"}},` +
-			`"b":{"items":[{"$ref":"#/definitions/a"}]}}}`, true},
-		"unused": {`{"definitions":{"a":{"items":{"$ref":"#/definitions/a"}}}}`, false},
-		"by id": {`{"$ref":"http://x/y","definitions":{"a":{"$id":"http://x/y","items":` +
-			`{"$ref":"y"}}}}`, true},
-		"dynamic": {`{"$schema":"https://json-schema.org/draft/2020-12/schema","$dynamicAnchor":"a",` +
-			`"items":{"$dynamicRef":"#a"}}`, true},
-		"recursive": {`{"$schema":"https://json-schema.org/draft/2019-09/schema","items":{"$recursiveRef":"#"}}`, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			body := `{"rules":[{"name":"A","resourceType":"a","paramsSchema":` + test.schema + `}]}`
-			rules, err := readRules([]byte(body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			rule := rules.rules[ruleName{"a", "A"}]
-			if (rule.schema == nil) != test.bad || rule.wantsParams {
-				t.Errorf("rule %+v", rule)
-			}
-			if rule.schema != nil {
-				_ = rule.checkParams(`{"a":{}}`)
-			}
-			want := `[]`
-			if test.bad {
-				want = `[rule "A" of resource type "a": paramsSchema: refers to itself too often]`
-			}
-			if got := fmt.Sprint(rules.problems); got != want {
-				t.Errorf("problems %s; want %s", got, want)
-			}
-		})
-	}
-}
-
-// Whatever the library may put a schema into is followed.
-func TestAllSubschemasAreFollowed(t *testing.T) {
-	sub := &jsonschema.Schema{}
-	for field, value := range reflect.ValueOf(jsonschema.Schema{}).Fields() {
-		if !field.IsExported() {
-			continue
-		}
-		var values []any
-		switch value.Interface().(type) {
-		case *jsonschema.Schema:
-			values = []any{sub}
-		case []*jsonschema.Schema:
-			values = []any{[]*jsonschema.Schema{sub}}
-		case map[string]*jsonschema.Schema:
-			values = []any{map[string]*jsonschema.Schema{"a": sub}}
-		case map[jsonschema.Regexp]*jsonschema.Schema:
-			values = []any{map[jsonschema.Regexp]*jsonschema.Schema{nil: sub}}
-		case map[string]any:
-			values = []any{map[string]any{"a": sub}}
-		case *jsonschema.DynamicRef:
-			values = []any{&jsonschema.DynamicRef{Ref: sub}}
-		default:
-			if field.Type.Kind() == reflect.Interface && field.Type.NumMethod() == 0 {
-				values = []any{sub, []*jsonschema.Schema{sub}}
-			}
-		}
-		for _, v := range values {
-			s := &jsonschema.Schema{}
-			reflect.ValueOf(s).Elem().FieldByIndex(field.Index).Set(reflect.ValueOf(v))
-			if n := visits(s, map[*jsonschema.Schema]int{}); n < 2 {
-				t.Errorf("%s of type %T is not followed", field.Name, v)
-			}
 		}
 	}
 }
@@ -312,7 +191,7 @@ func TestMetadataThatStaysIsKept(t *testing.T) {
 		p := &fakePlugin{metadata: readTestdata(t, "metadata.json")}
 		c, _, _, stop := serveMemory(t, p, Options{})
 		defer stop()
-		known := func() *ruleset {
+		published := func() *known {
 			t.Helper()
 			time.Sleep(freshFor + 1)
 			_ = c.Check(goodThing)
@@ -327,25 +206,18 @@ func TestMetadataThatStaysIsKept(t *testing.T) {
 			}
 			return c.plugin("todo").published.rules.Load()
 		}
-		first := known()
-		if known() != first {
+		first := published()
+		if published() != first {
 			t.Error("the same metadata makes new rules")
 		}
 		// Rules that are gone are in no memo any more.
-		for n := range 50 {
+		for fetches := range 50 {
 			p.metadata += " "
-			if known() == first {
+			if published() == first {
 				t.Fatal("other metadata is not taken")
 			}
-			c.metadata.decisions.CleanUp()
-			c.metadata.params.CleanUp()
-			if n := c.metadata.decisions.EstimatedSize(); n != 2 {
-				t.Errorf("%d decisions are remembered; want 2", n)
-			}
-			for key := range c.metadata.decisions.All() {
-				if key.rules != c.plugin("todo").published.rules.Load() {
-					t.Fatalf("after %d fetches, old rules are kept", n)
-				}
+			if n := c.metadata.memo.Len(); n != 2 {
+				t.Errorf("after %d fetches, %d decisions are remembered; want 2", fetches, n)
 			}
 		}
 	})
@@ -457,29 +329,6 @@ func TestClose(t *testing.T) {
 		}
 		if got := results(c.Apply(t.Context(), ann(), []Question{ask("todo", oneOf("a"), "a")})[0]); got != "A" {
 			t.Errorf("Apply after Close: %s", got)
-		}
-	})
-}
-
-func FuzzReadRules(f *testing.F) {
-	f.Add([]byte(readTestdata(f, "metadata.json")), `{"refs":["a"]}`)
-	for _, schema := range []string{
-		`false`, `{"$ref":"#"}`, `{"type":"object","properties":{"a":{"$ref":"#"}}}`,
-		`{"$id":"http://x/","properties":{"a":{"$ref":"#/definitions/b"}},"definitions":{"b":{"$ref":"#/properties/a"}}}`,
-	} {
-		f.Add([]byte(`{"rules":[{"name":"A","resourceType":"a","paramsSchema":`+schema+`}]}`), `{"a":{}}`)
-	}
-	f.Fuzz(func(t *testing.T, body []byte, params string) {
-		rules, err := readRules(body)
-		if err != nil {
-			return
-		}
-		for name, rule := range rules.rules {
-			if rule.schema != nil {
-				_ = rule.checkParams(params)
-			} else if rule.wantsParams {
-				t.Errorf("rule %v wants params of which nothing is known", name)
-			}
 		}
 	})
 }

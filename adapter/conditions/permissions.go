@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/rules"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -56,10 +57,10 @@ func (p *permissions) ownerOf(name string) string {
 }
 
 // learn takes over what all plugins publish.
-func (p *permissions) learn(plugins map[string]*ruleset) {
+func (p *permissions) learn(plugins map[string]*rules.Set) {
 	all := map[string]claim{}
 	for id, published := range plugins {
-		for name, permission := range published.permissions {
+		for name, permission := range published.Permissions {
 			before, there := all[name]
 			switch {
 			case !there:
@@ -153,35 +154,11 @@ func (c *Client) Learn(ctx context.Context, names []string) {
 
 // relearn has permissions follow what plugins publish by now.
 func (c *Client) relearn() {
-	c.permissions.learn(maps.Collect(func(yield func(string, *ruleset) bool) {
+	c.permissions.learn(maps.Collect(func(yield func(string, *rules.Set) bool) {
 		for id, p := range c.plugins.All() {
-			if rules := p.published.rules.Load(); rules != nil && !yield(id, rules) {
+			if known := p.published.rules.Load(); known != nil && !yield(id, known.rules) {
 				return
 			}
 		}
 	}))
-}
-
-// publishedPermission is a permission as metadata has it.
-type publishedPermission struct {
-	Type         string `json:"type"`
-	Name         string `json:"name"`
-	ResourceType string `json:"resourceType"`
-	Attributes   struct {
-		Action string `json:"action"`
-	} `json:"attributes"`
-}
-
-// permission reads it; the zero Permission is none.
-func (p publishedPermission) permission() wire.Permission {
-	switch p.Type {
-	case "resource":
-		if p.Name == "" || p.ResourceType == "" {
-			return wire.Permission{}
-		}
-		return wire.Permission{Name: p.Name, Resource: true, ResourceType: p.ResourceType, Action: p.Attributes.Action}
-	case "basic":
-		return wire.Permission{Name: p.Name, Action: p.Attributes.Action}
-	}
-	return wire.Permission{}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/rules"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -61,21 +62,21 @@ func TestHydrate(t *testing.T) {
 // Where plugins publish different things under a name, it is the owner's that counts;
 // without it nobody's does.
 func TestHydrateAmongPlugins(t *testing.T) {
-	published := func(name, resourceType string) *ruleset {
+	published := func(name, resourceType string) *rules.Set {
 		p := wire.Permission{Name: name, Resource: resourceType != "", ResourceType: resourceType}
-		return &ruleset{permissions: map[string]wire.Permission{name: p}}
+		return &rules.Set{Permissions: map[string]wire.Permission{name: p}}
 	}
 	for name, test := range map[string]struct {
-		plugins map[string]*ruleset
+		plugins map[string]*rules.Set
 		want    string
 	}{
-		"alone":              {map[string]*ruleset{"x": published("a.read", "thing")}, "thing"},
-		"agree":              {map[string]*ruleset{"x": published("a.read", "thing"), "y": published("a.read", "thing")}, "thing"},
-		"differ":             {map[string]*ruleset{"x": published("a.read", "thing"), "y": published("a.read", "wall")}, ""},
-		"one says basic":     {map[string]*ruleset{"x": published("a.read", "thing"), "y": published("a.read", "")}, ""},
-		"the owner differs":  {map[string]*ruleset{"x": published("a.read", "thing"), "a": published("a.read", "wall")}, "wall"},
-		"the owner of three": {map[string]*ruleset{"x": published("a.read", "x"), "y": published("a.read", "y"), "a": published("a.read", "wall")}, "wall"},
-		"the owner's basic":  {map[string]*ruleset{"x": published("a.read", "thing"), "a": published("a.read", "")}, ""},
+		"alone":              {map[string]*rules.Set{"x": published("a.read", "thing")}, "thing"},
+		"agree":              {map[string]*rules.Set{"x": published("a.read", "thing"), "y": published("a.read", "thing")}, "thing"},
+		"differ":             {map[string]*rules.Set{"x": published("a.read", "thing"), "y": published("a.read", "wall")}, ""},
+		"one says basic":     {map[string]*rules.Set{"x": published("a.read", "thing"), "y": published("a.read", "")}, ""},
+		"the owner differs":  {map[string]*rules.Set{"x": published("a.read", "thing"), "a": published("a.read", "wall")}, "wall"},
+		"the owner of three": {map[string]*rules.Set{"x": published("a.read", "x"), "y": published("a.read", "y"), "a": published("a.read", "wall")}, "wall"},
+		"the owner's basic":  {map[string]*rules.Set{"x": published("a.read", "thing"), "a": published("a.read", "")}, ""},
 	} {
 		for range 20 { // in whatever order the map comes
 			c := serveWith(t, &fakePlugin{}, Options{})

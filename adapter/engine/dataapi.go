@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/flight"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -36,16 +37,16 @@ func (e *Engine) DecideDocument(ctx context.Context, document map[string]any) (d
 	if !ok {
 		input = ast.NewObject()
 	}
-	f, flying := newFlight(ctx)
+	f, flying := flight.New[decision.Outcome](ctx)
 	go e.fly(flying, f, s, world{now: e.options.Now()}, p, input)
 	select {
-	case <-f.done:
+	case <-f.Done():
 	case <-ctx.Done():
-		f.cancel()
+		f.Cancel()
 		return decision.Batch{}, p, ctx.Err()
 	}
 	return decision.Batch{
-		Outcomes: []*decision.Outcome{&f.outcome}, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint,
+		Outcomes: []*decision.Outcome{f.Value()}, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint,
 		Input: input,
 	}, p, nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/flight"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -56,7 +57,7 @@ type Engine struct {
 	}
 	memo    *memo
 	overran *overran
-	flights flights
+	flights flight.Group[asked, decision.Outcome]
 	turns   *turns
 	stop    context.CancelFunc
 }
@@ -88,7 +89,7 @@ func New(o Options, serving Serving, log *logrus.Entry) (*Engine, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	e := &Engine{
 		options: o, serving: serving, log: log, memo: memo, overran: overran,
-		flights: flights{underWay: map[asked]*flight{}}, turns: newTurns(), stop: stop,
+		turns: newTurns(), stop: stop,
 	}
 	e.builtins.query = cache.NewInterQueryCacheWithContext(ctx, o.Caching)
 	e.builtins.value = cache.NewInterQueryValueCache(ctx, o.Caching)
@@ -152,6 +153,12 @@ func (e *Engine) Decide(
 	return decision.Batch{Outcomes: outcomes, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint}, nil
 }
 
+// asked is who asks what, of which policy.
+type asked struct {
+	caller   callerKey
+	question question
+}
+
 // world is what all decisions of one batch share: one time, one caller.
 type world struct {
 	now      time.Time
@@ -172,13 +179,13 @@ func (e *Engine) ask(
 		return decision.Input(p, w.identity)
 	}
 	if !s.Deterministic() {
-		f, flying := newFlight(ctx)
+		f, flying := flight.New[decision.Outcome](ctx)
 		go e.fly(flying, f, s, *w, p, input())
 		select {
-		case <-f.done:
-			return &f.outcome
+		case <-f.Done():
+			return f.Value()
 		case <-ctx.Done():
-			f.cancel()
+			f.Cancel()
 			return &decision.Outcome{Err: failure(ctx.Err())}
 		}
 	}
@@ -186,42 +193,44 @@ func (e *Engine) ask(
 	if last := e.overran.last(a, w.now); last != nil {
 		return last
 	}
-	f, flying := e.flights.join(ctx, a)
+	f, flying := e.flights.Join(ctx, a)
 	if flying != nil {
 		in := input()
 		go func() {
-			defer e.flights.landed(a, f)
+			defer e.flights.Landed(a, f)
 			e.fly(flying, f, s, *w, p, in)
-			e.overran.note(a, &f.outcome, e.options.Now())
+			e.overran.note(a, f.Value(), e.options.Now())
 		}()
 	}
 	select {
-	case <-f.done:
-		return &f.outcome
+	case <-f.Done():
+		return f.Value()
 	case <-ctx.Done():
-		e.flights.leave(a, f)
+		e.flights.Leave(a, f)
 		return &decision.Outcome{Err: failure(ctx.Err())}
 	}
 }
 
 // fly decides, in turn with others and within the time that one decision may take,
 // and lands the flight. A builtin that cannot be cancelled may go on after that.
-func (e *Engine) fly(ctx context.Context, f *flight, s *vetted.State, w world, p wire.Permission, input ast.Object) {
-	defer f.cancel()
+func (e *Engine) fly(
+	ctx context.Context, f *flight.Flight[decision.Outcome], s *vetted.State, w world, p wire.Permission, input ast.Object,
+) {
+	defer f.Cancel()
 	defer func() {
 		if panicked := peer.Panic(recover()); panicked != nil {
 			e.log.WithError(panicked).Error("a decision panicked")
-			f.land(decision.Outcome{Err: failure(panicked)})
+			f.Land(decision.Outcome{Err: failure(panicked)})
 		}
 	}()
-	overran := func() { f.land(decision.Outcome{Err: failure(context.DeadlineExceeded)}) }
+	overran := func() { f.Land(decision.Outcome{Err: failure(context.DeadlineExceeded)}) }
 	t, err := e.turns.begin(ctx, w.caller.User+"\x00"+w.caller.Actor, e.options.Decision, s.Waits(), overran)
 	if err != nil {
-		f.land(decision.Outcome{Err: failure(err)})
+		f.Land(decision.Outcome{Err: failure(err)})
 		return
 	}
 	defer t.end()
-	f.land(e.decide(t, s, &w, p, input))
+	f.Land(e.decide(t, s, &w, p, input))
 }
 
 // decide decides in its turn.

@@ -322,12 +322,7 @@ func TestFlightEndsWithThoseWhoWait(t *testing.T) {
 		})
 	}
 	eventually(t, func() bool {
-		e.flights.mutex.Lock()
-		defer e.flights.mutex.Unlock()
-		for _, f := range e.flights.underWay {
-			return f.waiting == 4
-		}
-		return false
+		return e.flights.UnderWay() == 1 && e.flights.Waiting() == 4
 	})
 	cancel()
 	group.Wait()

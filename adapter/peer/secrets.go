@@ -1,6 +1,9 @@
 package peer
 
-import "regexp"
+import (
+	"regexp"
+	"strings"
+)
 
 // Where a URL can hold a secret: a user's password, and the query, by which
 // stores of objects are given signatures. In quotes it ends where they do.
@@ -35,4 +38,15 @@ func Path(path string) string {
 		path = path[:most] + "…"
 	}
 	return longPart.ReplaceAllLiteralString(path, "[…]")
+}
+
+// maxText is what an error keeps of a foreign text, in bytes.
+const maxText = 300
+
+// Shorten cuts a foreign text down to what an error has room for.
+func Shorten(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }

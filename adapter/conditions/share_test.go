@@ -63,8 +63,8 @@ func TestIdenticalCallsAreMadeOnce(t *testing.T) {
 		if diff := cmp.Diff(want, calls); diff != "" {
 			t.Error(diff)
 		}
-		if len(c.flights.m) != 0 {
-			t.Errorf("%d flights are left", len(c.flights.m))
+		if n := c.flights.UnderWay(); n != 0 {
+			t.Errorf("%d flights are left", n)
 		}
 		// What is over is not shared: a later call is made anew.
 		apply(ann(), "AD", ask("catalog", oneOf("a"), "a", "b"))

@@ -1,8 +1,15 @@
-package conditions
+// Package rules reads what a plugin publishes of its permission rules and permissions,
+// and holds conditions against it.
+//
+// [Read] takes the body of the plugin's metadata, and [Memo.Check] looks at the
+// conditions of a decision. The schemas are read as the plugin's runtime acts: params
+// that a schema does not name are ignored there, though the schema says
+// additionalProperties: false. A rule with a schema refuses absent params, while a rule
+// without one publishes the empty closed object and takes anything.
+package rules
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,18 +24,18 @@ import (
 	"golang.org/x/text/message"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
-// ruleset is the permission rules that a plugin publishes. It is immutable.
-type ruleset struct {
-	sum   [sha256.Size]byte // of the metadata that they were read from
+// Set is the permission rules that a plugin publishes. It is immutable.
+type Set struct {
 	rules map[ruleName]*rule
 	types map[string][]string // by rule name, the resource types that have one
-	// permissions are those that the plugin publishes, by name.
-	permissions map[string]wire.Permission
-	// problems are schemas that could not be read; their rules take any params.
-	problems []error
+	// Permissions are those that the plugin publishes, by name.
+	Permissions map[string]wire.Permission
+	// Problems are schemas that could not be read; their rules take any params.
+	Problems []error
 }
 
 type ruleName struct{ resourceType, name string }
@@ -40,10 +47,10 @@ type rule struct {
 	wantsParams bool
 }
 
-// readRules reads the body of a metadata answer (MetadataResponse of
+// Read reads the body of a metadata answer (MetadataResponse of
 // @backstage/plugin-permission-common 0.9.13). Releases of
 // @backstage/plugin-permission-node before 0.7.0 publish no schemas.
-func readRules(body []byte) (*ruleset, error) {
+func Read(body []byte) (*Set, error) {
 	var published struct {
 		Rules *[]struct {
 			Name         *string        `json:"name"`
@@ -55,11 +62,11 @@ func readRules(body []byte) (*ruleset, error) {
 	if err := json.Unmarshal(body, &published); err != nil || published.Rules == nil {
 		return nil, errors.New("metadata is not of the shape {rules: [{name, resourceType, paramsSchema}]}")
 	}
-	set := &ruleset{rules: map[ruleName]*rule{}, types: map[string][]string{}}
-	set.permissions = make(map[string]wire.Permission, len(published.Permissions))
+	set := &Set{rules: map[ruleName]*rule{}, types: map[string][]string{}}
+	set.Permissions = make(map[string]wire.Permission, len(published.Permissions))
 	for _, p := range published.Permissions {
 		if permission := p.permission(); permission.Name != "" {
-			set.permissions[permission.Name] = permission
+			set.Permissions[permission.Name] = permission
 		}
 	}
 	for i, r := range *published.Rules {
@@ -68,7 +75,7 @@ func readRules(body []byte) (*ruleset, error) {
 		}
 		rule, err := newRule(r.ParamsSchema)
 		if err != nil {
-			set.problems = append(set.problems, fmt.Errorf("rule %q of resource type %q: %w", *r.Name, *r.ResourceType, err))
+			set.Problems = append(set.Problems, fmt.Errorf("rule %q of resource type %q: %w", *r.Name, *r.ResourceType, err))
 		}
 		set.rules[ruleName{*r.ResourceType, *r.Name}] = rule
 		set.types[*r.Name] = append(set.types[*r.Name], *r.ResourceType)
@@ -189,7 +196,7 @@ func compile(doc any) (*jsonschema.Schema, error) {
 }
 
 // check returns the first thing that is wrong with a rule of the tree.
-func (s *ruleset) check(memo *otter.Cache[checkedParams, error], resourceType string, c criteria.Criteria) error {
+func (s *Set) check(memo *otter.Cache[checkedParams, error], resourceType string, c criteria.Criteria) error {
 	if c.Op == criteria.Leaf {
 		return s.checkRule(memo, resourceType, c.Rule)
 	}
@@ -203,7 +210,7 @@ func (s *ruleset) check(memo *otter.Cache[checkedParams, error], resourceType st
 
 // checkRule holds a leaf against the rule that the plugin would apply: that of
 // the decision's resource type, whatever the leaf's says.
-func (s *ruleset) checkRule(memo *otter.Cache[checkedParams, error], resourceType string, leaf criteria.Rule) error {
+func (s *Set) checkRule(memo *otter.Cache[checkedParams, error], resourceType string, leaf criteria.Rule) error {
 	rule := s.rules[ruleName{resourceType, leaf.Name}]
 	switch {
 	case rule == nil && s.types[leaf.Name] == nil:
@@ -247,11 +254,11 @@ func paramsError(err error) error {
 		return err
 	}
 	invalid = deepest(invalid)
-	text := shorten(invalid.ErrorKind.LocalizedString(message.NewPrinter(language.English)))
+	text := peer.Shorten(invalid.ErrorKind.LocalizedString(message.NewPrinter(language.English)))
 	if len(invalid.InstanceLocation) == 0 {
 		return errors.New(text)
 	}
-	return fmt.Errorf("/%s: %s", shorten(strings.Join(invalid.InstanceLocation, "/")), text)
+	return fmt.Errorf("/%s: %s", peer.Shorten(strings.Join(invalid.InstanceLocation, "/")), text)
 }
 
 // deepest returns the cause that lies deepest in the params. Of the alternatives
@@ -275,4 +282,99 @@ func quoted(names []string) []string {
 		quoted[i] = fmt.Sprintf("%q", name)
 	}
 	return quoted
+}
+
+// publishedPermission is a permission as metadata has it.
+type publishedPermission struct {
+	Type         string `json:"type"`
+	Name         string `json:"name"`
+	ResourceType string `json:"resourceType"`
+	Attributes   struct {
+		Action string `json:"action"`
+	} `json:"attributes"`
+}
+
+// permission reads it; the zero Permission is none.
+func (p publishedPermission) permission() wire.Permission {
+	switch p.Type {
+	case "resource":
+		if p.Name == "" || p.ResourceType == "" {
+			return wire.Permission{}
+		}
+		return wire.Permission{Name: p.Name, Resource: true, ResourceType: p.ResourceType, Action: p.Attributes.Action}
+	case "basic":
+		return wire.Permission{Name: p.Name, Action: p.Attributes.Action}
+	}
+	return wire.Permission{}
+}
+
+// maxMemo bounds what is remembered of checked params, and of checked decisions, in
+// bytes.
+const maxMemo = 16 << 20
+
+// Memo remembers what came of checks, since decisions are remembered where they are made
+// and come again and again. It is safe for concurrent use.
+type Memo struct {
+	params    *otter.Cache[checkedParams, error]
+	decisions *otter.Cache[checkedDecision, error]
+}
+
+// checkedParams are params held against the schema of a rule. Rules are compared
+// by address: metadata that is no longer the same is checked anew.
+type checkedParams struct {
+	rule   *rule
+	params string
+}
+
+// checkedDecision is a decision, as JSON, held against the rules of its plugin. They
+// are compared by address, too.
+type checkedDecision struct {
+	rules    *Set
+	decision string
+}
+
+// NewMemo returns a Memo that has nothing.
+func NewMemo() (*Memo, error) {
+	params, err := newCache(func(key checkedParams) string { return key.params })
+	if err != nil {
+		return nil, err
+	}
+	decisions, err := newCache(func(key checkedDecision) string { return key.decision })
+	return &Memo{params: params, decisions: decisions}, err
+}
+
+// newCache makes a cache within maxMemo. text is what a key weighs by.
+func newCache[K comparable](text func(K) string) (*otter.Cache[K, error], error) {
+	return otter.New(&otter.Options[K, error]{
+		MaximumWeight: maxMemo,
+		Weigher:       func(key K, _ error) uint32 { return uint32(min(len(text(key)), maxMemo)) + 128 },
+	})
+}
+
+// Forget forgets everything. What is remembered keeps old rules in memory.
+func (m *Memo) Forget() {
+	m.params.InvalidateAll()
+	m.decisions.InvalidateAll()
+}
+
+// Len is of how many decisions something is remembered.
+func (m *Memo) Len() int {
+	m.decisions.CleanUp()
+	return m.decisions.EstimatedSize()
+}
+
+// Check returns the first thing that is wrong with the conditions of d by the rules of
+// its plugin: a rule that it does not have for the decision's resource type, or params
+// that the rule's schema refuses.
+func (m *Memo) Check(s *Set, d wire.Decision) error {
+	key := checkedDecision{s, d.Text()}
+	if err, ok := m.decisions.GetIfPresent(key); ok {
+		return err
+	}
+	err := s.check(m.params, d.ResourceType, d.Conditions)
+	if err != nil {
+		err = fmt.Errorf("plugin %q: %w", d.PluginID, err)
+	}
+	_, _ = m.decisions.Set(key, err)
+	return err
 }

@@ -1,0 +1,54 @@
+package conditions
+
+import (
+	"context"
+	"errors"
+
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// posting is what makes calls identical: they are made once while they are under way.
+type posting struct{ pluginID, subject, body string }
+
+// posted is what came of a call.
+type posted struct {
+	results []wire.Result
+	err     error
+}
+
+// share makes the call, or waits for the same one of the same subject that is
+// under way.
+func (c *Client) share(ctx context.Context, caller Caller, to endpoint, call call) ([]wire.Result, error) {
+	if caller.Subject == "" {
+		return c.post(ctx, caller, to, call)
+	}
+	what := posting{to.plugin.id, caller.Subject, string(call.body)}
+	f, own := c.flights.Join(ctx, what)
+	if own != nil {
+		go func() {
+			defer f.Cancel()
+			results, err := c.post(own, caller, to, call)
+			c.flights.Landed(what, f)
+			f.Land(posted{results, err})
+		}()
+	}
+	select {
+	case <-f.Done():
+		return f.Value().results, f.Value().err
+	case <-ctx.Done():
+		c.flights.Leave(what, f)
+		return nil, ended(ctx, to.plugin.id)
+	}
+}
+
+// errNoAnswer is that the time was up.
+var errNoAnswer = errors.New("no answer in time")
+
+// ended is the error of a ctx that is done: running out of time is the plugin's
+// failure, being cancelled is nobody's.
+func ended(ctx context.Context, pluginID string) error {
+	if err := ctx.Err(); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &UnavailableError{PluginID: pluginID, Cause: errNoAnswer}
+}
