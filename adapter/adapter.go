@@ -32,6 +32,8 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/metrics"
+	"github.com/stagedoor/stagedoor/adapter/sampler"
 	"github.com/stagedoor/stagedoor/adapter/shadow"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/tracing"
@@ -108,9 +110,9 @@ type Server struct {
 	log        *logrus.Entry
 	registry   *prometheus.Registry
 	tracer     *tracing.Tracer
-	metrics    *metrics
+	metrics    *metrics.Metrics
 	ending     atomic.Bool // see End
-	sampler    sampler
+	sampler    sampler.Sampler
 	slots      *fair.Pool // of requests that are worked on
 	asking     *fair.Pool // of requests that wait for user info
 	memory     memory
@@ -124,7 +126,7 @@ func New(o Options, p Parts) *Server {
 	s := &Server{
 		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions,
 		audit: p.Audit, shadow: p.Shadow, log: p.Log,
-		registry: p.Registry, tracer: p.Tracer, metrics: newMetrics(p.Registry, o.Permissions),
+		registry: p.Registry, tracer: p.Tracer, metrics: metrics.New(p.Registry, o.Permissions),
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
 	p.Registry.MustRegister(s)
@@ -136,7 +138,7 @@ func New(o Options, p Parts) *Server {
 func (s *Server) End() { s.ending.Store(true) }
 
 // Close writes what the log has kept back so far.
-func (s *Server) Close() { s.sampler.flush() }
+func (s *Server) Close() { s.sampler.Flush() }
 
 // The routes of the permission API, relative to the base path.
 const (
@@ -157,14 +159,14 @@ func (s *Server) Handler() (http.Handler, error) {
 	}
 	router := mux.NewRouter().SkipClean(true)
 	router.NewRoute().MatcherFunc(at(routeAuthorize)).Methods(http.MethodPost).
-		Handler(s.route(atAuthorize, s.authenticated(s.withBody(s.admitted(s.authorize)))))
+		Handler(s.route(metrics.AtAuthorize, s.authenticated(s.withBody(s.admitted(s.authorize)))))
 	router.NewRoute().MatcherFunc(at(routeExplain)).Methods(http.MethodPost).
-		Handler(s.route(atExplain, s.authenticated(s.withBody(s.admitted(s.explain)))))
+		Handler(s.route(metrics.AtExplain, s.authenticated(s.withBody(s.admitted(s.explain)))))
 	router.NewRoute().MatcherFunc(at(routeHealth)).Methods(http.MethodGet, http.MethodHead).
-		Handler(s.route(atHealth, s.withSmallBody(bodyInOrder(s.health))))
+		Handler(s.route(metrics.AtHealth, s.withSmallBody(bodyInOrder(s.health))))
 	router.NewRoute().MatcherFunc(at(routeKeySet)).Methods(http.MethodGet, http.MethodHead).
-		Handler(s.route(atKeySet, s.withSmallBody(bodyInOrder(s.keySet))))
-	router.NotFoundHandler = s.route(atElsewhere, s.elsewhere)
+		Handler(s.route(metrics.AtKeySet, s.withSmallBody(bodyInOrder(s.keySet))))
+	router.NotFoundHandler = s.route(metrics.AtElsewhere, s.elsewhere)
 	router.MethodNotAllowedHandler = router.NotFoundHandler
 
 	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.CompressionLevel(1))

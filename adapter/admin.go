@@ -1,21 +1,21 @@
 package adapter
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"strings"
-	"time"
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/stagedoor/stagedoor/adapter/audit"
+	"github.com/stagedoor/stagedoor/adapter/dataapi"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/engine"
+	"github.com/stagedoor/stagedoor/adapter/metrics"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -58,9 +58,9 @@ func (s *Server) AdminHandler() http.Handler {
 			return writeValue(w, s.shadow.Status())
 		}))
 	}
-	router.Handle("/metrics", promhttp.HandlerFor(bounded(s.registry), promhttp.HandlerOpts{})).Methods(http.MethodGet)
+	router.Handle("/metrics", promhttp.HandlerFor(metrics.Bounded(s.registry), promhttp.HandlerOpts{})).Methods(http.MethodGet)
 	if s.options.Admin.Data {
-		data := routed(atData, s.operators(s.withOperatorBody(s.admitted(s.data))), writeOPAError)
+		data := routed(metrics.AtData, s.operators(s.withOperatorBody(s.admitted(s.data))), dataapi.WriteError)
 		router.Handle("/v1/data/{entrypoint:.+}", data).Methods(http.MethodPost)
 	}
 	if s.options.Profiles {
@@ -73,10 +73,6 @@ func (s *Server) AdminHandler() http.Handler {
 
 // operator reports whether a request is an operator's: it comes with the token, with a
 // client certificate that was verified, through a unix socket, or from this machine.
-//
-// From this machine counts only where nobody hands it on: no proxy says that it
-// forwards it, and Host names this machine, which it does not where a web page has
-// its own name resolve to a loopback address.
 func (s *Server) operator(r *http.Request) bool {
 	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && s.options.Admin.Token != "" {
 		have, want := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(s.options.Admin.Token))
@@ -85,29 +81,7 @@ func (s *Server) operator(r *http.Request) bool {
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		return true
 	}
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
-		if len(r.Header.Values(name)) > 0 {
-			return false
-		}
-	}
-	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && local.Network() == "unix" {
-		return true
-	}
-	from, _, err := net.SplitHostPort(r.RemoteAddr)
-	return err == nil && isLoopback(from) && isLoopback(hostOf(r.Host))
-}
-
-// hostOf is a Host header's name without its port.
-func hostOf(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
-	}
-	return strings.Trim(host, "[]")
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+	return endpoint.Local(r)
 }
 
 // operators lets operators alone in.
@@ -171,79 +145,24 @@ func writeValue(w http.ResponseWriter, v any) error {
 	return writeJSON(w, append(body, '\n'))
 }
 
-// data answers as OPA's POST /v1/data/{path} does: {"result": …}, without a
-// result for a path at which there is none.
+// data answers as OPA's POST /v1/data/{path} does.
 func (s *Server) data(w http.ResponseWriter, r *http.Request) error {
 	inProcess, ok := s.policy.(*engine.Engine)
 	if !ok {
 		return wire.NotFoundError("the policy is decided by a remote OPA server: ask that")
 	}
-	x := exchangeOf(r)
-	document, err := inputDocument(x.body)
-	if err != nil {
-		return err
+	x, api := exchangeOf(r), dataapi.API{
+		Engine: inProcess, Conditions: s.conditions, Audit: s.audit,
+		Told: func(err error) error { return publicError(err) },
 	}
-	batch, permission, err := inProcess.DecideDocument(r.Context(), document)
-	if err != nil {
-		return undecided(err)
-	}
-	if strings.Trim(mux.Vars(r)["entrypoint"], "/") != batch.Entrypoint {
-		return writeValue(w, struct{}{})
-	}
-	outcome := batch.Outcomes[0]
-	if err = outcome.Err; err == nil {
-		err = s.conditions.Check(outcome.Decision)
-	}
-	if err != nil {
-		s.metrics.failures.Inc()
-		err = policyFailed(err)
-	}
-	if s.audit.Enabled() {
-		record := audit.Record{
-			RequestID: x.id, TraceID: x.traceID, Time: time.Now(), Batch: batch, Err: err,
-			Permissions: []wire.Permission{permission},
-			Answers:     []audit.Answer{{Final: outcome.Decision.Result}}, ByOperator: true,
-		}
-		if unrecorded := s.audit.Record(r.Context(), record); unrecorded != nil && err == nil {
-			err = unrecordedError(unrecorded)
-		}
+	answer, err := api.Decide(r.Context(), dataapi.Request{
+		ID: x.id, TraceID: x.traceID, Entrypoint: mux.Vars(r)["entrypoint"], Body: x.body,
+	})
+	if as[*decision.Failure](err) {
+		s.metrics.Failed()
 	}
 	if err != nil {
 		return err
 	}
-	return writeValue(w, map[string]wire.Decision{"result": outcome.Decision})
-}
-
-// inputDocument is the input of a request of the data API, its numbers as they
-// were written.
-func inputDocument(body []byte) (map[string]any, error) {
-	var request struct {
-		Input map[string]any `json:"input"`
-	}
-	if len(body) > 0 {
-		decoder := json.NewDecoder(bytes.NewReader(body))
-		decoder.UseNumber()
-		if err := decoder.Decode(&request); err != nil {
-			return nil, wire.InputError("the body is no object with an object as input")
-		}
-	}
-	return request.Input, nil
-}
-
-// writeOPAError answers with an error in the form of OPA's REST API.
-func writeOPAError(w http.ResponseWriter, _ *http.Request, err error) {
-	failed := wire.AsError(err)
-	code := "internal_error"
-	switch failed.Status {
-	case http.StatusBadRequest:
-		code = "invalid_parameter"
-	case http.StatusUnauthorized:
-		code = "unauthorized"
-	case http.StatusNotFound:
-		code = "resource_not_found"
-	}
-	body, _ := json.Marshal(map[string]string{"code": code, "message": failed.Public}) // texts can be written
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(failed.Status)
-	_, _ = w.Write(body)
+	return writeValue(w, answer)
 }

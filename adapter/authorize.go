@@ -11,7 +11,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/identity"
-	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/metrics"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -29,7 +29,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if x.caller.Direct && !resourcesGiven(request.Items) {
+	if x.caller.Direct && !request.NamesResources() {
 		return wire.InputError("Resource permissions require a resourceRef to be set. " +
 			"Direct user requests without a resourceRef are not allowed.")
 	}
@@ -38,7 +38,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	begun = took(s.metrics.stages.userInfo, begun)
+	begun = metrics.Took(s.metrics.Stages.UserInfo, begun)
 	permissions, unconditional, err := s.permissions(ctx, x, request.Items)
 	if err != nil {
 		return err
@@ -49,10 +49,8 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	var answers []wire.Answer
 	var applied map[int]conditions.Outcome
 	x.revision = batch.Revision
-	took(s.metrics.stages.evaluate, begun)
-	if err != nil {
-		err = undecided(err)
-	} else {
+	metrics.Took(s.metrics.Stages.Evaluate, begun)
+	if err == nil {
 		answers, applied, err = s.answer(ctx, x, request.Items, unconditional, batch)
 		err = cmp.Or(err, s.tooLarge(answers))
 		if s.shadow != nil {
@@ -60,29 +58,21 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	s.logDenied(x)
+	if err != nil {
+		err = publicError(err)
+	}
 	if s.audit.Enabled() {
 		begun = time.Now()
 		record := newRecord(x, caller, permissions, batch, answers, applied, request.Items, err)
 		if unrecorded := s.audit.Record(ctx, record); unrecorded != nil && err == nil {
-			err = unrecordedError(unrecorded)
+			err = unrecorded
 		}
-		took(s.metrics.stages.log, begun)
+		metrics.Took(s.metrics.Stages.Log, begun)
 	}
 	if err != nil {
 		return err
 	}
 	return s.writeAnswers(w, x, answers)
-}
-
-// resourcesGiven reports whether every question about a resource says which. A
-// user who asks without one would be told the conditions.
-func resourcesGiven(items []wire.Item) bool {
-	for i := range items {
-		if items[i].Permission.Resource && !items[i].Ref.Given() {
-			return false
-		}
-	}
-	return true
 }
 
 // policyCaller is the caller as the policy sees it, claims included.
@@ -110,7 +100,7 @@ func (s *Server) policyCaller(ctx context.Context, x *exchange) (decision.Caller
 func (s *Server) permissions(
 	ctx context.Context, x *exchange, items []wire.Item,
 ) (permissions []wire.Permission, unconditional []bool, err error) {
-	permissions = permissionsOf(items)
+	permissions = wire.PermissionsOf(items)
 	if !s.options.FromMetadata {
 		return permissions, nil, nil
 	}
@@ -120,7 +110,7 @@ func (s *Server) permissions(
 		if err := s.aside(x, learn); err != nil {
 			return nil, nil, err
 		}
-		permissions = permissionsOf(items)
+		permissions = wire.PermissionsOf(items)
 		unconditional, _ = s.conditions.Hydrate(permissions)
 	}
 	for i, is := range unconditional {
@@ -135,8 +125,7 @@ func (s *Server) permissions(
 // place among those that wait.
 func (s *Server) aside(x *exchange, wait func() error) error {
 	if !s.asking.Take(x.party, 1) {
-		return wire.ServiceUnavailableError(1, "Too many requests at once, try again").
-			Because(fmt.Errorf("%w: as many requests as stagedoor.limits.inFlight wait for user info or metadata", errShed))
+		return errAsking
 	}
 	defer s.asking.Give(x.party, 1)
 	s.leave(x)
@@ -170,14 +159,6 @@ func ofUserInfo(err error) error {
 	return e.Because(fmt.Errorf("%w: %w", errUserInfo, cmp.Or(e.Cause, err)))
 }
 
-func permissionsOf(items []wire.Item) []wire.Permission {
-	permissions := make([]wire.Permission, len(items))
-	for i := range items {
-		permissions[i] = items[i].Permission
-	}
-	return permissions
-}
-
 // answer makes the answers of what the policy decided: failures as onError says,
 // and conditions on given resources by asking their plugins; where the answer must be
 // unconditional, conditions deny. What the plugins said is returned by item. With an
@@ -192,9 +173,9 @@ func (s *Server) answer(
 	for i := range items {
 		answers[i].ID = items[i].ID
 		batch.Outcomes[i] = s.checked(items[i].Permission, batch.Outcomes[i])
-		s.metrics.decision(items[i].Permission.Name, batch.Outcomes[i])
+		s.metrics.Decision(items[i].Permission.Name, batch.Outcomes[i])
 		if err := batch.Outcomes[i].Err; err != nil {
-			failed = cmp.Or(failed, s.failed(x, items[i].Permission, err, policyFailed(err)))
+			failed = cmp.Or(failed, s.failed(x, items[i].Permission, err, publicError(err)))
 			continue
 		}
 		decided := &batch.Outcomes[i].Decision
@@ -221,7 +202,7 @@ func (s *Server) answer(
 		failed = cmp.Or(failed, s.applied(ctx, x, &answers[i], items[i], outcome))
 	}
 	end(failed)
-	took(s.metrics.stages.apply, begun)
+	metrics.Took(s.metrics.Stages.Apply, begun)
 	return answers, applied, failed
 }
 
@@ -231,7 +212,7 @@ func (s *Server) checked(p wire.Permission, outcome *decision.Outcome) *decision
 	if outcome.Err != nil {
 		return outcome
 	}
-	err := fits(p, outcome.Decision)
+	err := outcome.Decision.Fits(p)
 	if err == nil {
 		err = s.conditions.Check(outcome.Decision)
 	}
@@ -243,35 +224,13 @@ func (s *Server) checked(p wire.Permission, outcome *decision.Outcome) *decision
 	return &failed
 }
 
-// fits is nil where the decision can be the answer for the permission. Conditions
-// are for a resource, and of the type that was asked about.
-func fits(p wire.Permission, d wire.Decision) error {
-	switch {
-	case d.Result != wire.Conditional:
-		return nil
-	case !p.Resource:
-		return errors.New("conditions for a basic permission")
-	case d.ResourceType != p.ResourceType:
-		return fmt.Errorf("conditions on resource type %q for a permission on %q", d.ResourceType, p.ResourceType)
-	}
-	return nil
-}
-
-// policyFailed is the public error of a policy that did not come to a decision.
-func policyFailed(err error) *wire.Error {
-	if f, ok := errors.AsType[*decision.Failure](err); ok && f.Kind == decision.FailureRemote {
-		return wire.ServiceUnavailableError(1, "The policy server does not answer").Because(err)
-	}
-	return wire.InternalError("The permission policy failed").Because(err)
-}
-
 // applied puts what a plugin decided into the answer.
 func (s *Server) applied(
 	ctx context.Context, x *exchange, answer *wire.Answer, item wire.Item, outcome conditions.Outcome,
 ) error {
 	switch {
 	case outcome.Err != nil:
-		return s.failed(x, item.Permission, outcome.Err, s.refusedConditions(ctx, x.caller, outcome.Err))
+		return s.failed(x, item.Permission, outcome.Err, s.refused(ctx, x.caller, outcome.Err))
 	case item.Ref.List:
 		answer.Results = outcome.Results
 	default:
@@ -283,7 +242,7 @@ func (s *Server) applied(
 // failed is what becomes of a failure: nil, so that the item is denied, where
 // onError says so, and else the public error for the request.
 func (s *Server) failed(x *exchange, p wire.Permission, err error, public *wire.Error) error {
-	s.metrics.failures.Inc()
+	s.metrics.Failed()
 	x.permission = cmp.Or(x.permission, p.Name)
 	if !s.options.DenyOnError || public.Name == "AuthenticationError" {
 		return public
@@ -292,46 +251,16 @@ func (s *Server) failed(x *exchange, p wire.Permission, err error, public *wire.
 	return nil
 }
 
-// refusedConditions is the public error of conditions that a plugin did not decide. A
-// plugin's 401 is the caller's where the caller's token is good no more; it is else
-// about stagedoor's own token, which the caller cannot mend.
-func (s *Server) refusedConditions(ctx context.Context, caller identity.Caller, err error) *wire.Error {
+// refused is the public error of conditions that a plugin did not decide. A plugin's 401
+// is the caller's where the caller's token is good no more; it is else about stagedoor's
+// own token, which the caller cannot mend.
+func (s *Server) refused(ctx context.Context, caller identity.Caller, err error) *wire.Error {
 	if e, ok := errors.AsType[*conditions.RefusedError](err); ok && e.Status == http.StatusUnauthorized {
 		if invalid := s.identity.Valid(ctx, caller); invalid != nil {
 			return wire.AsError(invalid)
 		}
 	}
-	if e, ok := errors.AsType[*wire.Error](err); ok {
-		return e
-	}
-	if e, ok := errors.AsType[*conditions.UnavailableError](err); ok {
-		return wire.ServiceUnavailableError(max(1, int(e.RetryAfter/time.Second)),
-			"A plugin that has to decide does not answer").Because(err)
-	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return wire.ServiceUnavailableError(1, "The request took too long").Because(err)
-	}
-	return wire.InternalError("A plugin refused the conditions of the permission policy").Because(err)
-}
-
-// unrecordedError is the public error of a decision that had to be recorded.
-func unrecordedError(err error) error {
-	cause := fmt.Errorf("%w: %w", errUnrecorded, err)
-	return wire.ServiceUnavailableError(1, "The decision could not be recorded").Because(cause)
-}
-
-// undecided is the public error of a batch that the policy did not look at.
-func undecided(err error) error {
-	switch {
-	case errors.Is(err, decision.ErrTooLarge):
-		return wire.PayloadTooLargeError("the decisions have more bytes than an answer may have " +
-			"(stagedoor.limits.answer): ask about fewer permissions at a time")
-	case errors.Is(err, supply.ErrNoPolicy), errors.Is(err, supply.ErrStale):
-		return wire.ServiceUnavailableError(1, "No current permission policy is active").Because(err)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return wire.ServiceUnavailableError(1, "The request took too long").Because(err)
-	}
-	return err
+	return publicError(err)
 }
 
 // pluginCaller is on whose behalf plugins are asked.
@@ -340,7 +269,7 @@ func (s *Server) pluginCaller(x *exchange) conditions.Caller {
 	return conditions.Caller{
 		Subject: caller.Fingerprint(),
 		Party:   x.party,
-		Took:    s.metrics.asked,
+		Took:    s.metrics.Asked,
 		Log:     s.logOf(x),
 		Token: func(ctx context.Context, pluginID string) (string, error) {
 			return s.identity.PluginToken(ctx, pluginID, caller)

@@ -2,7 +2,6 @@ package adapter
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -21,14 +20,6 @@ var explainOthers = wire.Permission{Name: "stagedoor.explain"}
 
 // explanationTime is how long an explanation may take: it evaluates the policy many times.
 const explanationTime = 10 * time.Second
-
-// explainRequest is what is to be explained: a permission, for the caller, or for
-// another user with these claims.
-type explainRequest struct {
-	Permission json.RawMessage `json:"permission"`
-	User       string          `json:"user"`
-	Claims     []string        `json:"claims"`
-}
 
 // explain is POST {basePath}/explain: why the policy answers a user so, and what would
 // turn it. It tells users about themselves, and about others those to whom the policy
@@ -50,7 +41,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q, err := explained(x.body, caller)
+	q, err := explain.ReadRequest(x.body, caller)
 	if err != nil {
 		return err
 	}
@@ -61,7 +52,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 	}
 	state, err := serving.State()
 	if err != nil {
-		return undecided(err)
+		return err
 	}
 	p, err := offline.Of(state, offline.Options{})
 	if err != nil {
@@ -70,7 +61,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 	defer func() { _ = p.Close(ctx) }() // nothing of it is on disk
 	e, err := explain.Explain(ctx, p, q, nil)
 	if err != nil {
-		return undecided(err)
+		return err
 	}
 	if e.Error != "" { // which is for the log alone
 		s.log.WithField("error", peer.WithoutSecrets(e.Error)).WithField("request_id", x.id).
@@ -80,40 +71,11 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 	return writeValue(w, e)
 }
 
-// explained is the question of a request.
-func explained(body []byte, caller decision.Caller) (offline.Question, error) {
-	var request explainRequest
-	if err := json.Unmarshal(body, &request); err != nil || len(request.Permission) == 0 {
-		return offline.Question{}, wire.InputError(`want {"permission": …}, and about somebody else "user" and "claims"`)
-	}
-	item, err := json.Marshal(map[string]any{"items": []any{map[string]any{"id": "0", "permission": request.Permission}}})
-	if err != nil {
-		return offline.Question{}, err
-	}
-	decoded, err := wire.DecodeRequest(item, 1)
-	if err != nil {
-		return offline.Question{}, err
-	}
-	q := offline.Question{Caller: caller, Permission: decoded.Items[0].Permission}
-	switch {
-	case request.User == "" && request.Claims != nil:
-		return q, wire.InputError("claims are those of a user, which is missing")
-	case request.User != "" && request.User != caller.User:
-		q.Caller = decision.Caller{User: request.User, Claims: request.Claims}
-		if request.Claims == nil {
-			q.Caller.Claims = []string{request.User}
-		}
-	case request.Claims != nil:
-		return q, wire.InputError("the claims of the caller are known: leave them out")
-	}
-	return q, nil
-}
-
 // mayExplainOthers fails where the policy does not allow it without a condition.
 func (s *Server) mayExplainOthers(ctx context.Context, caller decision.Caller) error {
 	batch, err := s.policy.Decide(ctx, caller, []wire.Permission{explainOthers})
 	if err != nil {
-		return undecided(err)
+		return err
 	}
 	outcome := batch.Outcomes[0]
 	if outcome.Err != nil || outcome.Decision.Result != wire.Allow {

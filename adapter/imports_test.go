@@ -71,6 +71,7 @@ var mayImport = map[string][]string{
 	"adapter": {
 		"adapter/tracing", "adapter/fair", "adapter/peer", "adapter/wire", "adapter/identity", "adapter/conditions", "adapter/audit", "adapter/decision",
 		"adapter/engine", "adapter/shadow", "adapter/supply", "adapter/explain", "adapter/offline", "adapter/vetted",
+		"adapter/dataapi", "adapter/endpoint", "adapter/metrics", "adapter/sampler",
 	},
 	"adapter/fixture": {"adapter/wire", "adapter/audit", "adapter/decision", "adapter/engine", "adapter/opa",
 		"adapter/supply", "adapter/vetted", "rego"},
@@ -79,6 +80,9 @@ var mayImport = map[string][]string{
 
 	"adapter/flight":           {},
 	"adapter/conditions/rules": {"adapter/criteria", "adapter/peer", "adapter/wire"},
+	"adapter/metrics":          {"adapter/decision", "adapter/wire"},
+	"adapter/sampler":          {},
+	"adapter/dataapi":          {"adapter/audit", "adapter/conditions", "adapter/decision", "adapter/engine", "adapter/wire"},
 	"adapter/identity/comb":    {},
 	"adapter/identity/jose":    {"adapter/identity/comb"},
 	"adapter/identity/keyring": {"adapter/identity/jose"},

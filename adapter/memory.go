@@ -1,7 +1,6 @@
 package adapter
 
 import (
-	"fmt"
 	"net/http"
 	"time"
 
@@ -48,9 +47,6 @@ const (
 	writeTime = 10 * time.Second
 )
 
-// errMemory is that a part of the memory is taken.
-var errMemory = fmt.Errorf("%w: the memory for requests under way is taken (stagedoor.limits.memory)", errShed)
-
 // tooLarge is nil where the answers are within the limit.
 func (s *Server) tooLarge(answers []wire.Answer) error {
 	if size := wire.SizeOf(answers); size > s.options.Answer {
@@ -67,7 +63,7 @@ func (s *Server) writeAnswers(w http.ResponseWriter, x *exchange, answers []wire
 	size := wire.SizeOf(answers)
 	if size > smallAnswer {
 		if !s.memory.large.Take(x.party, size) {
-			return wire.ServiceUnavailableError(1, "Too many large answers at once, try again").Because(errMemory)
+			return errAnswers
 		}
 		defer s.memory.large.Give(x.party, size)
 	}
@@ -104,8 +100,7 @@ func (s *Server) admitted(next handler) handler {
 // enter takes a slot for the request.
 func (s *Server) enter(x *exchange) error {
 	if !s.slots.Take(x.party, 1) {
-		return wire.ServiceUnavailableError(1, "Too many requests at once, try again").
-			Because(fmt.Errorf("%w: stagedoor.limits.inFlight is reached, or the share of this caller in it", errShed))
+		return errInFlight
 	}
 	x.slot = true
 	return nil
@@ -150,7 +145,7 @@ func (s *Server) withBodyUpTo(limit int64, small, large *fair.Pool, next handler
 		}
 		held := bodyForms * size
 		if !pool.Take(x.party, held) {
-			return wire.ServiceUnavailableError(1, "Too many large requests at once, try again").Because(errMemory)
+			return errBodies
 		}
 		defer func() { pool.Give(x.party, held) }()
 		buffer := s.buffer()

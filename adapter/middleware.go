@@ -15,6 +15,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
+	"github.com/stagedoor/stagedoor/adapter/metrics"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -59,9 +60,9 @@ func (d *denials) note(permission string, err error) {
 func (s *Server) logDenied(x *exchange) {
 	if d := &x.denied; d.items > 0 {
 		entry := s.logOf(x).WithError(d.err).WithFields(logrus.Fields{
-			"permission": peer.Path(d.permission), "items": d.items, "revision": x.revision, "caller": kindOf(x.caller),
+			"permission": peer.Path(d.permission), "items": d.items, "revision": x.revision, "caller": x.caller.KindName(),
 		})
-		s.sampler.log(entry, logrus.WarnLevel, "denied"+d.err.Error(),
+		s.sampler.Log(entry, logrus.WarnLevel, "denied"+d.err.Error(),
 			"denied because of a failure, of which this is the first")
 	}
 }
@@ -81,7 +82,7 @@ func exchangeOf(r *http.Request) *exchange {
 func (s *Server) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		x := &exchange{id: requestID(r), traceID: s.traceID(r), started: started}
+		x := &exchange{id: requestID(r), traceID: s.tracer.IDOf(r), started: started}
 		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, x), requestTimeout)
 		defer cancel()
 		w.Header().Set("X-Request-Id", x.id)
@@ -90,7 +91,7 @@ func (s *Server) observed(next http.Handler) http.Handler {
 		next.ServeHTTP(out, r.WithContext(ctx))
 		took := time.Since(started)
 		if x.route != "" {
-			s.metrics.request(x.route, outcomeOf(x.err, out.status), took)
+			s.metrics.Request(x.route, outcomeOf(x.err, out.status), took)
 		}
 		s.logRequest(r, x, out, took)
 	})
@@ -113,7 +114,8 @@ func routed(name string, h handler, write func(http.ResponseWriter, *http.Reques
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r)
 		x.route = name
-		if x.err = recovered(h)(w, r); x.err != nil {
+		if err := recovered(h)(w, r); err != nil {
+			x.err = publicError(err)
 			write(w, r, x.err)
 		}
 	})
@@ -142,7 +144,7 @@ func (s *Server) authenticated(next handler) handler {
 			return err
 		}
 		x := exchangeOf(r)
-		took(s.metrics.stages.verify, x.started)
+		metrics.Took(s.metrics.Stages.Verify, x.started)
 		x.caller, x.party = caller, fair.Party{Plugin: caller.Actor, User: caller.User}
 		return next(w, r)
 	}
@@ -180,7 +182,7 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 // logRequest logs a request. Success is worth a line only when debugging.
 func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took time.Duration) {
 	if x.stale > 0 {
-		s.sampler.log(s.logOf(x).WithField("user_info_age", x.stale.Round(time.Second).String()),
+		s.sampler.Log(s.logOf(x).WithField("user_info_age", x.stale.Round(time.Second).String()),
 			logrus.WarnLevel, "stale", "decided by user info that could not be renewed")
 	}
 	level := logrus.DebugLevel
@@ -211,7 +213,7 @@ func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took ti
 		entry.Log(level, "request")
 		return
 	}
-	s.sampler.log(entry, level, x.route+strconv.Itoa(out.status)+key, "request")
+	s.sampler.Log(entry, level, x.route+strconv.Itoa(out.status)+key, "request")
 }
 
 // Where a cause says where it happened: a line of a policy, and the rule of a plugin.
@@ -222,7 +224,7 @@ var (
 
 // failure says what is known of a request that failed.
 func (s *Server) failure(entry *logrus.Entry, x *exchange) *logrus.Entry {
-	fields := logrus.Fields{logrus.ErrorKey: x.err, "outcome": outcomeOf(x.err, 0), "caller": kindOf(x.caller)}
+	fields := logrus.Fields{logrus.ErrorKey: x.err, "outcome": outcomeOf(x.err, 0), "caller": x.caller.KindName()}
 	if x.caller.Actor != "" {
 		fields["actor"] = x.caller.Actor
 	}
@@ -250,19 +252,6 @@ func (s *Server) failure(entry *logrus.Entry, x *exchange) *logrus.Entry {
 	return entry.WithFields(fields)
 }
 
-// kindOf names the kind of a caller.
-func kindOf(c identity.Caller) string {
-	switch {
-	case c.Kind == identity.Service:
-		return "service"
-	case c.Kind == identity.None:
-		return "nobody"
-	case c.Direct:
-		return "user"
-	}
-	return "user through plugin"
-}
-
 // logOf is the log with the ids of the exchange on every line.
 func (s *Server) logOf(x *exchange) *logrus.Entry {
 	fields := logrus.Fields{"request_id": x.id}
@@ -282,21 +271,4 @@ func requestID(r *http.Request) string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
-}
-
-// traceID is the id of the trace that the request is in: that of its span, or else that
-// of its W3C Trace Context traceparent header (version 00), or empty.
-func (s *Server) traceID(r *http.Request) string {
-	if id := s.tracer.ID(r.Context()); id != "" {
-		return id
-	}
-	const start, end, length = 3, 35, 55
-	header := r.Header.Get("Traceparent")
-	if len(header) != length || header[:start] != "00-" || header[end] != '-' {
-		return ""
-	}
-	if _, err := hex.DecodeString(header[start:end]); err != nil {
-		return ""
-	}
-	return header[start:end]
 }

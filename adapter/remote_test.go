@@ -95,6 +95,13 @@ func (s *opaServer) kill() {
 func (s *opaServer) signal(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	check(t, s.process.Signal(signal))
+	if signal != syscall.SIGSTOP {
+		return
+	}
+	eventually(t, "the server is stopped", func() bool { // the kernel says so a moment later
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.Pid))
+		return err == nil && strings.Contains(string(status), ") T ")
+	})
 }
 
 const remoteEntrypoint = "remote/authz/decision"

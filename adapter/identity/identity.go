@@ -210,6 +210,19 @@ type Caller struct {
 	token *credential
 }
 
+// KindName names the kind of the caller in metrics and logs.
+func (c Caller) KindName() string {
+	switch {
+	case c.Kind == Service:
+		return "service"
+	case c.Kind == None:
+		return "nobody"
+	case c.Direct:
+		return "user"
+	}
+	return "user through plugin"
+}
+
 // Fingerprint returns what sets the sessions of users apart: the SHA-256 of the
 // user's token. It is the same for all calls that plugins make with one session's
 // token, and empty unless Kind is User.

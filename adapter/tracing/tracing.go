@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -314,4 +315,21 @@ func (t *Tracer) ID(ctx context.Context) string {
 		return ""
 	}
 	return span.TraceID().String()
+}
+
+// IDOf is the id of the trace that a request is in: that of its span, or else that of
+// its W3C Trace Context traceparent header (version 00), or empty.
+func (t *Tracer) IDOf(r *http.Request) string {
+	if id := t.ID(r.Context()); id != "" {
+		return id
+	}
+	const start, end, length = 3, 35, 55
+	header := r.Header.Get("Traceparent")
+	if len(header) != length || header[:start] != "00-" || header[end] != '-' {
+		return ""
+	}
+	if _, err := hex.DecodeString(header[start:end]); err != nil {
+		return ""
+	}
+	return header[start:end]
 }

@@ -50,6 +50,20 @@ type Decision struct {
 	json string // what AppendJSON appends, where NewConditional made the decision
 }
 
+// Fits is nil where the decision can be the answer for the permission. Conditions are
+// for a resource, and of the type that was asked about.
+func (d Decision) Fits(p Permission) error {
+	switch {
+	case d.Result != Conditional:
+		return nil
+	case !p.Resource:
+		return errors.New("conditions for a basic permission")
+	case d.ResourceType != p.ResourceType:
+		return fmt.Errorf("conditions on resource type %q for a permission on %q", d.ResourceType, p.ResourceType)
+	}
+	return nil
+}
+
 // NewConditional returns the decision that the plugin's resources of that type
 // are allowed which fulfil the conditions. They stay as they are where Backstage's
 // readers accept them; with an empty list in them they are normalised

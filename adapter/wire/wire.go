@@ -16,6 +16,26 @@ type Request struct {
 	Items []Item
 }
 
+// NamesResources reports whether every question about a resource says which. A user who
+// asks without one would be told the conditions.
+func (r Request) NamesResources() bool {
+	for i := range r.Items {
+		if r.Items[i].Permission.Resource && !r.Items[i].Ref.Given() {
+			return false
+		}
+	}
+	return true
+}
+
+// PermissionsOf returns what the items ask about, in their order.
+func PermissionsOf(items []Item) []Permission {
+	permissions := make([]Permission, len(items))
+	for i := range items {
+		permissions[i] = items[i].Permission
+	}
+	return permissions
+}
+
 // Item is one question of a batch. ID and Ref share memory with the whole
 // request; clone what is to outlive it.
 type Item struct {

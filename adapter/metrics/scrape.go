@@ -1,4 +1,4 @@
-package adapter
+package metrics
 
 import (
 	"slices"
@@ -8,9 +8,9 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// bounded is what there is to scrape, without the label that OPA fills with the text of
+// Bounded is what there is to scrape, without the label that OPA fills with the text of
 // an error: each new text would make a series. What differs in it alone is one series.
-func bounded(from prometheus.Gatherer) prometheus.Gatherer {
+func Bounded(from prometheus.Gatherer) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		families, err := from.Gather()
 		for _, family := range families {

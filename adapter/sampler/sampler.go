@@ -1,4 +1,7 @@
-package adapter
+// Package sampler keeps equal lines of log from flooding it. Refusals and failures, which
+// anybody can cause, come in thousands. Of equal lines in ten seconds the first five are
+// written, and in the end one that says how many more there were. None goes uncounted.
+package sampler
 
 import (
 	"sync"
@@ -7,11 +10,8 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// sampler keeps equal lines of log from flooding it: refusals and failures, which
-// anybody can cause, come in thousands. Of equal lines in a while the first few are
-// written, and in the end one that says how many more there were. None goes uncounted.
-// It is safe for concurrent use.
-type sampler struct {
+// Sampler writes lines of log. The zero Sampler is for use. It is safe for concurrent use.
+type Sampler struct {
 	mu   sync.Mutex
 	seen map[string]*sample // in this while
 }
@@ -34,19 +34,19 @@ const (
 	sampleKinds = 64
 )
 
-// log writes the line, or counts it. key is what makes lines equal.
-func (s *sampler) log(entry *logrus.Entry, level logrus.Level, key, text string) {
+// Log writes the line, or counts it. key is what makes lines equal.
+func (s *Sampler) Log(entry *logrus.Entry, level logrus.Level, key, text string) {
 	if s.pass(entry, level, key, text) {
 		entry.Log(level, text)
 	}
 }
 
-func (s *sampler) pass(entry *logrus.Entry, level logrus.Level, key, text string) bool {
+func (s *Sampler) pass(entry *logrus.Entry, level logrus.Level, key, text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen == nil {
 		s.seen = map[string]*sample{}
-		time.AfterFunc(sampleTime, s.flush)
+		time.AfterFunc(sampleTime, s.Flush)
 	}
 	one, known := s.seen[key]
 	if !known && len(s.seen) >= sampleKinds {
@@ -66,8 +66,8 @@ func (s *sampler) pass(entry *logrus.Entry, level logrus.Level, key, text string
 	return false
 }
 
-// flush ends a while.
-func (s *sampler) flush() {
+// Flush ends a while: it writes how many lines were only counted.
+func (s *Sampler) Flush() {
 	s.mu.Lock()
 	seen := s.seen
 	s.seen = nil

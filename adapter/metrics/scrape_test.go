@@ -1,4 +1,4 @@
-package adapter
+package metrics
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ func TestFailuresOfBundlesAreBounded(t *testing.T) {
 	for n := range 1000 {
 		failed.WithLabelValues("authz", fmt.Sprint("code", n%2), fmt.Sprint("failure ", n)).Add(2)
 	}
-	families, err := bounded(registry).Gather()
+	families, err := Bounded(registry).Gather()
 	if err != nil || len(families) != 2 {
 		t.Fatalf("%v, %v", families, err)
 	}
