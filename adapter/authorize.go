@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/conditions"
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
@@ -255,7 +256,7 @@ func (s *Server) failed(x *exchange, p wire.Permission, err error, public *wire.
 // is the caller's where the caller's token is good no more; it is else about stagedoor's
 // own token, which the caller cannot mend.
 func (s *Server) refused(ctx context.Context, caller identity.Caller, err error) *wire.Error {
-	if e, ok := errors.AsType[*conditions.RefusedError](err); ok && e.Status == http.StatusUnauthorized {
+	if e, ok := errors.AsType[*guard.RefusedError](err); ok && e.Status == http.StatusUnauthorized {
 		if invalid := s.identity.Valid(ctx, caller); invalid != nil {
 			return wire.AsError(invalid)
 		}

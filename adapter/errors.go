@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/audit"
-	"github.com/stagedoor/stagedoor/adapter/conditions"
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
 	"github.com/stagedoor/stagedoor/adapter/supply"
@@ -49,8 +49,8 @@ var causes = []cause{
 	{remoteFailed, metrics.Policy, says(wire.ServiceUnavailableError(1, "The policy server does not answer"))},
 	{as[*decision.Failure], metrics.Policy, says(wire.InternalError("The permission policy failed"))},
 	{with(http.StatusUnauthorized), metrics.Unauthenticated, wire.AsError},
-	{as[*conditions.UnavailableError], metrics.Plugin, pluginAway},
-	{as[*conditions.RefusedError], metrics.Plugin,
+	{as[*guard.UnavailableError], metrics.Plugin, pluginAway},
+	{as[*guard.RefusedError], metrics.Plugin,
 		says(wire.InternalError("A plugin refused the conditions of the permission policy"))},
 	{with(http.StatusForbidden), metrics.Forbidden, wire.AsError},
 	{with(http.StatusNotFound), metrics.NotFound, wire.AsError},
@@ -120,7 +120,7 @@ func remoteFailed(err error) bool {
 
 func pluginAway(err error) *wire.Error {
 	after := 1
-	if e, is := errors.AsType[*conditions.UnavailableError](err); is {
+	if e, is := errors.AsType[*guard.UnavailableError](err); is {
 		after = max(1, int(e.RetryAfter/time.Second))
 	}
 	return wire.ServiceUnavailableError(after, "A plugin that has to decide does not answer").Because(err)

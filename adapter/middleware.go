@@ -12,7 +12,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/stagedoor/stagedoor/adapter/conditions"
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
@@ -234,10 +234,10 @@ func (s *Server) failure(entry *logrus.Entry, x *exchange) *logrus.Entry {
 	if x.revision != "" {
 		fields["revision"] = x.revision
 	}
-	if refused, ok := errors.AsType[*conditions.RefusedError](x.err); ok {
+	if refused, ok := errors.AsType[*guard.RefusedError](x.err); ok {
 		fields["plugin"] = refused.PluginID
 	}
-	if unavailable, ok := errors.AsType[*conditions.UnavailableError](x.err); ok {
+	if unavailable, ok := errors.AsType[*guard.UnavailableError](x.err); ok {
 		fields["plugin"] = unavailable.PluginID
 	}
 	if cause := errors.Unwrap(x.err); cause != nil {

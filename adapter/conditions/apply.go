@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -39,7 +40,7 @@ type Outcome struct {
 	// Results holds Allow or Deny for each of the question's refs, in their order;
 	// nil where Err is set.
 	Results []wire.Result
-	// Err is why there is no answer: [*RefusedError], [*UnavailableError], the error of the
+	// Err is why there is no answer: [*guard.RefusedError], [*guard.UnavailableError], the error of the
 	// caller's [TokenSource] as it is, or that of a cancelled ctx.
 	Err error
 }
@@ -103,7 +104,7 @@ func (c *Client) ask(ctx context.Context, caller Caller, in *inquiry) {
 func (c *Client) put(ctx context.Context, caller Caller, to endpoint, spans []span, arrays bool) error {
 	return each(ctx, pack(spans, arrays), func(ctx context.Context, call call) error {
 		err := c.make(ctx, caller, to, call)
-		refused, ok := errors.AsType[*RefusedError](err)
+		refused, ok := errors.AsType[*guard.RefusedError](err)
 		if !ok || refused.Status != http.StatusBadRequest || !call.hasArray() {
 			return err
 		}
@@ -119,7 +120,7 @@ func (c *Client) put(ctx context.Context, caller Caller, to endpoint, spans []sp
 
 func (c *Client) make(ctx context.Context, caller Caller, to endpoint, call call) error {
 	if ctx.Err() != nil {
-		return ended(ctx, to.plugin.id)
+		return guard.Ended(ctx, to.plugin.id)
 	}
 	results, err := c.share(ctx, caller, to, call)
 	if err != nil {
@@ -137,11 +138,11 @@ func (c *Client) post(
 ) (results []wire.Result, err error) {
 	defer func() {
 		if panicked := peer.Panic(recover()); panicked != nil {
-			results, err = nil, &UnavailableError{PluginID: to.plugin.id, Cause: panicked}
+			results, err = nil, &guard.UnavailableError{PluginID: to.plugin.id, Cause: panicked}
 		}
 	}()
 	var answer []byte
-	err = to.plugin.guard.pass(ctx, to.plugin.id, caller.Party, func() (err error) {
+	err = to.plugin.guard.Pass(ctx, to.plugin.id, caller.Party, func() (err error) {
 		answer, err = c.do(ctx, caller.Token, to, http.MethodPost, call.body)
 		return err
 	})
@@ -151,7 +152,7 @@ func (c *Client) post(
 	results, err = readAnswer(answer, call.spans)
 	if err != nil {
 		err = fmt.Errorf("answer of apply-conditions: %w", err)
-		return nil, &UnavailableError{PluginID: to.plugin.id, Status: http.StatusOK, Cause: err}
+		return nil, &guard.UnavailableError{PluginID: to.plugin.id, Status: http.StatusOK, Cause: err}
 	}
 	return results, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -118,8 +119,8 @@ func status(status int, body string) func(http.ResponseWriter, *http.Request, st
 // by array (item 0) and one by string (item 1), all of which fulfil the conditions.
 func TestApplyFaults(t *testing.T) {
 	const items = `{"items":[{"id":"0","result":["ALLOW","ALLOW"]},{"id":"1","result":"ALLOW"}`
-	refused := func(status int) error { return &RefusedError{PluginID: "bad", Status: status} }
-	unavailable := func(status int) error { return &UnavailableError{PluginID: "bad", Status: status} }
+	refused := func(status int) error { return &guard.RefusedError{PluginID: "bad", Status: status} }
+	unavailable := func(status int) error { return &guard.UnavailableError{PluginID: "bad", Status: status} }
 	for _, test := range []struct {
 		name  string
 		fault func(http.ResponseWriter, *http.Request, string, int) bool
@@ -214,7 +215,7 @@ func TestApplyBadAnswers(t *testing.T) {
 					if o.Err != nil || strings.Contains(results(o), "D") {
 						t.Errorf("got %v", o)
 					}
-				} else if kind(o.Err) != any(UnavailableError{PluginID: "bad", Status: 200}) || o.Results != nil {
+				} else if kind(o.Err) != any(guard.UnavailableError{PluginID: "bad", Status: 200}) || o.Results != nil {
 					t.Errorf("got %v", o)
 				}
 			}
@@ -227,11 +228,11 @@ func TestApplyBadAnswers(t *testing.T) {
 
 // kind is an error without its texts.
 func kind(err error) any {
-	if e, ok := errors.AsType[*RefusedError](err); ok {
-		return RefusedError{PluginID: e.PluginID, Status: e.Status}
+	if e, ok := errors.AsType[*guard.RefusedError](err); ok {
+		return guard.RefusedError{PluginID: e.PluginID, Status: e.Status}
 	}
-	if e, ok := errors.AsType[*UnavailableError](err); ok {
-		return UnavailableError{PluginID: e.PluginID, Status: e.Status, RetryAfter: e.RetryAfter}
+	if e, ok := errors.AsType[*guard.UnavailableError](err); ok {
+		return guard.UnavailableError{PluginID: e.PluginID, Status: e.Status, RetryAfter: e.RetryAfter}
 	}
 	return err
 }
@@ -241,7 +242,7 @@ func TestApplyRefusesWhatCannotBeAsked(t *testing.T) {
 	c := serve(t, p)
 	for _, id := range []string{"", "../todo", "todo/x", "todo?x", "todo#", "127.0.0.1", "todo%2f", "todo\n", "ü"} {
 		o := c.Apply(t.Context(), ann(), []Question{ask(id, oneOf("a"), "a"), ask("todo", oneOf("a"), "a")})
-		if diff := cmp.Diff(any(RefusedError{PluginID: id}), kind(o[0].Err)); diff != "" || o[0].Results != nil {
+		if diff := cmp.Diff(any(guard.RefusedError{PluginID: id}), kind(o[0].Err)); diff != "" || o[0].Results != nil {
 			t.Errorf("plugin id %q: %v", id, o[0])
 		}
 		if results(o[1]) != "A" {
@@ -249,7 +250,7 @@ func TestApplyRefusesWhatCannotBeAsked(t *testing.T) {
 		}
 	}
 	o := c.Apply(t.Context(), ann(), []Question{ask("todo", oneOf("a"), "a", "\xff"), ask("todo", oneOf("a"), "a")})
-	if diff := cmp.Diff(any(RefusedError{PluginID: "todo"}), kind(o[0].Err)); diff != "" || results(o[1]) != "A" {
+	if diff := cmp.Diff(any(guard.RefusedError{PluginID: "todo"}), kind(o[0].Err)); diff != "" || results(o[1]) != "A" {
 		t.Errorf("ref that is not UTF-8: %v", o)
 	}
 	for _, d := range []wire.Decision{
@@ -356,7 +357,7 @@ func TestOtherBrokenConnectionsAreNotTriedAgain(t *testing.T) {
 		return true
 	}})
 	o := c.Apply(t.Context(), ann(), []Question{ask("todo", oneOf("a"), "a")})[0]
-	if diff := cmp.Diff(any(UnavailableError{PluginID: "todo"}), kind(o.Err)); diff != "" || calls.Load() != 1 {
+	if diff := cmp.Diff(any(guard.UnavailableError{PluginID: "todo"}), kind(o.Err)); diff != "" || calls.Load() != 1 {
 		t.Errorf("%v after %d calls", o.Err, calls.Load())
 	}
 }
@@ -469,19 +470,19 @@ func TestRetries(t *testing.T) {
 		{name: "Retry-After garbage", fault: busy(503, 1, "-5"), least: 25 * ms, most: 50 * ms, calls: 2},
 		{
 			name: "Retry-After behind the time-out", fault: busy(503, ever, "60"),
-			want: UnavailableError{PluginID: "todo", Status: 503, RetryAfter: time.Minute}, calls: 1,
+			want: guard.UnavailableError{PluginID: "todo", Status: 503, RetryAfter: time.Minute}, calls: 1,
 		},
 		{
 			name: "Retry-After behind the deadline", fault: busy(503, ever, "3"), deadline: 2 * sec,
-			want: UnavailableError{PluginID: "todo", Status: 503, RetryAfter: 3 * sec}, calls: 1,
+			want: guard.UnavailableError{PluginID: "todo", Status: 503, RetryAfter: 3 * sec}, calls: 1,
 		},
 		{
 			name: "503 for ever", fault: busy(503, ever, ""),
-			want: UnavailableError{PluginID: "todo"}, least: 10 * sec, most: 10 * sec, calls: -1,
+			want: guard.UnavailableError{PluginID: "todo"}, least: 10 * sec, most: 10 * sec, calls: -1,
 		},
 		{
 			name: "refused for ever", refuse: refuse(ever), deadline: sec,
-			want: UnavailableError{PluginID: "todo"}, least: sec, most: sec,
+			want: guard.UnavailableError{PluginID: "todo"}, least: sec, most: sec,
 		},
 		{
 			name: "no answer",
@@ -489,7 +490,7 @@ func TestRetries(t *testing.T) {
 				<-r.Context().Done()
 				return true
 			},
-			want: UnavailableError{PluginID: "todo"}, least: 10 * sec, most: 10 * sec, calls: 1,
+			want: guard.UnavailableError{PluginID: "todo"}, least: 10 * sec, most: 10 * sec, calls: 1,
 		},
 		{
 			name: "half an answer",
@@ -500,7 +501,7 @@ func TestRetries(t *testing.T) {
 				return true
 			},
 			deadline: 5 * sec,
-			want:     UnavailableError{PluginID: "todo"}, least: 5 * sec, most: 5 * sec, calls: 1,
+			want:     guard.UnavailableError{PluginID: "todo"}, least: 5 * sec, most: 5 * sec, calls: 1,
 		},
 		{
 			name: "a slow answer",
@@ -620,10 +621,10 @@ func TestRefusalIsNoSignOfAge(t *testing.T) {
 
 func TestNoBase(t *testing.T) {
 	look := fmt.Errorf("discovery target: %w", &net.DNSError{Name: "todo.internal", Err: "no such host"})
-	if got := kind(noBase("todo", look)); got != any(UnavailableError{PluginID: "todo"}) {
+	if got := kind(noBase("todo", look)); got != any(guard.UnavailableError{PluginID: "todo"}) {
 		t.Errorf("failed look-up: %v", got)
 	}
-	if got := kind(noBase("todo", errors.New("odd id"))); got != any(RefusedError{PluginID: "todo"}) {
+	if got := kind(noBase("todo", errors.New("odd id"))); got != any(guard.RefusedError{PluginID: "todo"}) {
 		t.Errorf("odd id: %v", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -174,12 +175,12 @@ func (g *group) add(pluginID, ref string) (int, error) {
 	r.json, err = jsontext.AppendQuote(r.json, ref)
 	if err != nil {
 		r.json = r.json[:old]
-		return 0, &RefusedError{PluginID: pluginID, Reason: "a resource ref is not valid UTF-8"}
+		return 0, &guard.RefusedError{PluginID: pluginID, Reason: "a resource ref is not valid UTF-8"}
 	}
 	size := len(bodyStart) + itemOverhead(0) + len(r.json) - start + len(g.tail) + len(bodyEnd)
 	if size > maxBody {
 		r.json = r.json[:old]
-		return 0, &RefusedError{PluginID: pluginID, Reason: fmt.Sprintf(
+		return 0, &guard.RefusedError{PluginID: pluginID, Reason: fmt.Sprintf(
 			"conditions and resource ref come to %d bytes in a call, and the plugin reads at most %d", size, maxBody)}
 	}
 	r.ends = append(r.ends, len(r.json))

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 )
 
@@ -82,7 +83,7 @@ func TestApplyRefusesWhatFitsIntoNoCall(t *testing.T) {
 		ask("todo", oneOf("a"), "a", "b"),
 	})
 	for _, o := range o[:2] {
-		if diff := cmp.Diff(any(RefusedError{PluginID: "todo"}), kind(o.Err)); diff != "" || o.Results != nil {
+		if diff := cmp.Diff(any(guard.RefusedError{PluginID: "todo"}), kind(o.Err)); diff != "" || o.Results != nil {
 			t.Errorf("%v:\n%s", o.Err, diff)
 		}
 		text := o.Err.Error()

@@ -7,7 +7,7 @@
 // and each of them once, or as often as its limit on request bodies demands;
 // equal conditions and refs travel once; identical calls of one caller that are
 // under way at the same time become one. Whatever goes wrong is an error of the
-// questions concerned, [*RefusedError] or [*UnavailableError], and never an ALLOW.
+// questions concerned, [*guard.RefusedError] or [*guard.UnavailableError], and never an ALLOW.
 //
 // [Client.Check] holds a decision against the rules that the plugin publishes at
 // its metadata endpoint. It never waits: what is not known yet is fetched in the
@@ -16,10 +16,10 @@
 // # Slow plugins
 //
 // Who waits for a plugin must cost nobody who does not. Each plugin has turns for
-// [callsOfPlugin] calls and room for [waitingForPlugin] more, which callers share
+// [guard.Calls] calls and room for [guard.Waiting] more, which callers share
 // ([fair.Line]); who finds neither is told at once. A plugin that gave no answer
-// [breakerFailures] times in a row is left alone: its circuit breaker opens, and calls
-// fail at once until one that is let through every [breakerPause] succeeds. An answer
+// [guard.Failures] times in a row is left alone: its circuit breaker opens, and calls
+// fail at once until one that is let through every [guard.Pause] succeeds. An answer
 // of any kind, be it an error of the plugin's, says that it is there, and one slow
 // question among others does not open the breaker. That it opens, and closes, is in
 // the log and in a metric.
@@ -48,6 +48,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/flight"
@@ -165,14 +166,14 @@ type plugin struct {
 	// singlyUntil is when refs may be sent to it as arrays again.
 	singlyUntil atomicTime
 	published   published
-	guard       guard
+	guard       guard.Guard
 }
 
 func (c *Client) plugin(id string) *plugin {
 	p, _ := c.plugins.ComputeIfAbsent(id, func() (*plugin, bool) {
 		p := &plugin{id: id}
 		p.published.first = make(chan struct{})
-		p.guard.init(id, c.timeout, c.log)
+		p.guard.Init(id, c.timeout, c.log)
 		return p, false
 	})
 	return p

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 )
 
 const jwt = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJwZXJtaXNzaW9uIn0.c2lnbmF0dXJl"
@@ -109,7 +111,7 @@ func TestPanicsAreErrors(t *testing.T) {
 		for _, subject := range []string{"", "ann"} {
 			o := c.Apply(t.Context(), Caller{Subject: subject, Token: panics},
 				[]Question{ask("todo", oneOf("a"), "a"), ask("good", oneOf("a"), "a")})
-			if kind(o[0].Err) != any(UnavailableError{PluginID: "todo"}) || o[0].Results != nil || results(o[1]) != "A" ||
+			if kind(o[0].Err) != any(guard.UnavailableError{PluginID: "todo"}) || o[0].Results != nil || results(o[1]) != "A" ||
 				!strings.Contains(o[0].Err.Error(), "panic") || strings.Contains(o[0].Err.Error(), "eyJ") {
 				t.Errorf("%v", o)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/flight"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/tracing"
@@ -133,7 +134,7 @@ func (c *Client) do(ctx context.Context, source TokenSource, to endpoint, method
 	}
 	req, err := newRequest(ctx, method, to.url, token, body)
 	if err != nil {
-		return nil, &RefusedError{PluginID: to.plugin.id, Reason: "no request can be made for its URL or token"}
+		return nil, &guard.RefusedError{PluginID: to.plugin.id, Reason: "no request can be made for its URL or token"}
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -177,9 +178,9 @@ func newRequest(ctx context.Context, method, url, token string, body []byte) (*r
 
 func broken(ctx context.Context, pluginID string, status int, err error) error {
 	if ctx.Err() != nil {
-		return ended(ctx, pluginID)
+		return guard.Ended(ctx, pluginID)
 	}
-	return &UnavailableError{PluginID: pluginID, Status: status, Cause: err}
+	return &guard.UnavailableError{PluginID: pluginID, Status: status, Cause: err}
 }
 
 // failure is the error of a status that is no success. A plugin that lacks the
@@ -190,12 +191,12 @@ func failure(pluginID, token string, resp *http.Response) error {
 	switch status := resp.StatusCode; {
 	case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout,
 		status >= 500 && status != http.StatusNotImplemented:
-		return &UnavailableError{
+		return &guard.UnavailableError{
 			PluginID: pluginID, Status: status, RetryAfter: retryAfter(resp),
 			Cause: fmt.Errorf("status %d: %s", status, reason),
 		}
 	default:
-		return &RefusedError{PluginID: pluginID, Status: status, Reason: reason}
+		return &guard.RefusedError{PluginID: pluginID, Status: status, Reason: reason}
 	}
 }
 
@@ -223,7 +224,7 @@ func reasonOf(resp *http.Response, token string) string {
 // only the look-up of its address failed.
 func noBase(pluginID string, err error) error {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return &UnavailableError{PluginID: pluginID, Cause: err}
+		return &guard.UnavailableError{PluginID: pluginID, Cause: err}
 	}
-	return &RefusedError{PluginID: pluginID, Reason: err.Error()}
+	return &guard.RefusedError{PluginID: pluginID, Reason: err.Error()}
 }

@@ -1,9 +1,6 @@
 package conditions
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sony/gobreaker/v2"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 var (
 	breakerDesc = prometheus.NewDesc("stagedoor_plugin_breaker_open",
@@ -33,10 +30,10 @@ func (c *Client) Collect(to chan<- prometheus.Metric) {
 		if _, known := open[id]; !known {
 			open[id] = 0
 		}
-		if p.guard.breaker.State() != gobreaker.StateClosed { // also while one call tries again
+		if !p.guard.Closed() { // also while one call tries again
 			open[id] = 1
 		}
-		waiting[id] += p.guard.line.Waiting()
+		waiting[id] += p.guard.InLine()
 	}
 	for id := range open {
 		to <- prometheus.MustNewConstMetric(breakerDesc, prometheus.GaugeValue, open[id], id)

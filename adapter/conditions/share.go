@@ -2,8 +2,8 @@ package conditions
 
 import (
 	"context"
-	"errors"
 
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -37,18 +37,6 @@ func (c *Client) share(ctx context.Context, caller Caller, to endpoint, call cal
 		return f.Value().results, f.Value().err
 	case <-ctx.Done():
 		c.flights.Leave(what, f)
-		return nil, ended(ctx, to.plugin.id)
+		return nil, guard.Ended(ctx, to.plugin.id)
 	}
-}
-
-// errNoAnswer is that the time was up.
-var errNoAnswer = errors.New("no answer in time")
-
-// ended is the error of a ctx that is done: running out of time is the plugin's
-// failure, being cancelled is nobody's.
-func ended(ctx context.Context, pluginID string) error {
-	if err := ctx.Err(); !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return &UnavailableError{PluginID: pluginID, Cause: errNoAnswer}
 }

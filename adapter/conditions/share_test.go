@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 )
 
 // slow answers after a second.
@@ -99,7 +101,7 @@ func TestLeavingACall(t *testing.T) {
 				if i == 3 && results(o) != "A" {
 					t.Errorf("who stayed got %v", o)
 				}
-				if i < 3 && kind(o.Err) != any(UnavailableError{PluginID: "todo"}) {
+				if i < 3 && kind(o.Err) != any(guard.UnavailableError{PluginID: "todo"}) {
 					t.Errorf("who left got %v", o)
 				}
 			})
@@ -166,7 +168,7 @@ func TestTheLongestWaitDecides(t *testing.T) {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
-			if o := c.Apply(ctx, ann(), question)[0]; kind(o.Err) != any(UnavailableError{PluginID: "todo"}) {
+			if o := c.Apply(ctx, ann(), question)[0]; kind(o.Err) != any(guard.UnavailableError{PluginID: "todo"}) {
 				t.Errorf("the short wait got %v", o)
 			}
 		})

@@ -1,6 +1,8 @@
-package conditions
+package guard
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -45,3 +47,15 @@ func (e *UnavailableError) Error() string {
 
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Cause }
+
+// errNoAnswer is that the time was up.
+var errNoAnswer = errors.New("no answer in time")
+
+// Ended is the error of a ctx that is done: running out of time is the plugin's
+// failure, being cancelled is nobody's.
+func Ended(ctx context.Context, pluginID string) error {
+	if err := ctx.Err(); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &UnavailableError{PluginID: pluginID, Cause: errNoAnswer}
+}

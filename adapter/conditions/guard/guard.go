@@ -1,4 +1,9 @@
-package conditions
+// Package guard stands before a plugin: a bulkhead of so many calls at a time, which
+// callers share, and a circuit breaker that leaves a plugin alone which gave no answers.
+//
+// [Guard.Pass] makes a call when it is its turn. What goes wrong with a plugin is a
+// [*RefusedError], for good, or an [*UnavailableError], for now.
+package guard
 
 import (
 	"context"
@@ -15,14 +20,14 @@ import (
 
 // How much one plugin may take of what all share.
 const (
-	// callsOfPlugin is how many calls of apply-conditions a plugin is asked at a time.
-	callsOfPlugin = 256
-	// waitingForPlugin is how many more may wait for one of these.
-	waitingForPlugin = 1024
-	// breakerFailures is how many calls in a row a plugin may leave without an answer
-	// before it is left alone for breakerPause.
-	breakerFailures = 5
-	breakerPause    = 2 * time.Second
+	// Calls is how many calls of apply-conditions a plugin is asked at a time.
+	Calls = 256
+	// Waiting is how many more may wait for one of these.
+	Waiting = 1024
+	// Failures is how many calls in a row a plugin may leave without an answer
+	// before it is left alone for Pause.
+	Failures = 5
+	Pause    = 2 * time.Second
 )
 
 // errHasty is a call that ended without an answer before the plugin had a fair
@@ -30,27 +35,29 @@ const (
 // nothing of the plugin.
 var errHasty = errors.New("the request was over before the plugin could answer")
 
-// guard stands before one plugin. It is safe for concurrent use.
-type guard struct {
+// Guard stands before one plugin. It is safe for concurrent use.
+type Guard struct {
 	line    *fair.Line
 	breaker *gobreaker.TwoStepCircuitBreaker[any]
 	chance  time.Duration // in which a plugin may answer before it is to blame
 }
 
-func (g *guard) init(pluginID string, timeout time.Duration, log *logrus.Entry) {
-	g.line = fair.NewLine(callsOfPlugin, waitingForPlugin)
+// Init makes the guard of a plugin that may take that long for a call. The log is told
+// when the breaker opens and closes.
+func (g *Guard) Init(pluginID string, timeout time.Duration, log *logrus.Entry) {
+	g.line = fair.NewLine(Calls, Waiting)
 	g.chance = min(timeout/2, time.Second)
 	g.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 		Name:        pluginID,
-		Timeout:     breakerPause,
-		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
+		Timeout:     Pause,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= Failures },
 		IsExcluded:  func(err error) bool { return errors.Is(err, errHasty) },
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			entry := log.WithField("plugin", pluginID)
 			switch {
 			case to == gobreaker.StateOpen && from == gobreaker.StateClosed:
 				entry.Errorf("circuit breaker open: the plugin gave no answer %d times in a row; "+
-					"conditions for it fail at once until it answers", breakerFailures)
+					"conditions for it fail at once until it answers", Failures)
 			case to == gobreaker.StateClosed:
 				entry.Info("circuit breaker closed: the plugin answers again")
 			}
@@ -58,22 +65,28 @@ func (g *guard) init(pluginID string, timeout time.Duration, log *logrus.Entry) 
 	})
 }
 
-// open reports whether the plugin is left alone.
-func (g *guard) open() bool { return g.breaker.State() == gobreaker.StateOpen }
+// Open reports whether the plugin is left alone.
+func (g *Guard) Open() bool { return g.breaker.State() == gobreaker.StateOpen }
 
-// pass makes a call when it is its turn, unless the plugin is left alone.
-func (g *guard) pass(ctx context.Context, pluginID string, of fair.Party, call func() error) error {
+// Closed reports whether calls pass as usual; not so while one tries again.
+func (g *Guard) Closed() bool { return g.breaker.State() == gobreaker.StateClosed }
+
+// InLine is how many calls wait for their turn.
+func (g *Guard) InLine() int { return g.line.Waiting() }
+
+// Pass makes a call when it is its turn, unless the plugin is left alone.
+func (g *Guard) Pass(ctx context.Context, pluginID string, of fair.Party, call func() error) error {
 	alone := &UnavailableError{
-		PluginID: pluginID, RetryAfter: breakerPause, Cause: errors.New("its circuit breaker is open"),
+		PluginID: pluginID, RetryAfter: Pause, Cause: errors.New("its circuit breaker is open"),
 	}
-	if g.open() { // rather than in the end of the line
+	if g.Open() { // rather than in the end of the line
 		return alone
 	}
 	if err := g.line.Begin(ctx, of); err != nil {
 		if errors.Is(err, fair.ErrFull) {
 			return &UnavailableError{PluginID: pluginID, RetryAfter: time.Second, Cause: err}
 		}
-		return ended(ctx, pluginID)
+		return Ended(ctx, pluginID)
 	}
 	defer g.line.End()
 	done, err := g.breaker.Allow()

@@ -1,4 +1,4 @@
-package conditions
+package guard
 
 import (
 	"context"
@@ -15,26 +15,26 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/fair"
 )
 
-func newGuard(log *strings.Builder) *guard {
+func newGuard(log *strings.Builder) *Guard {
 	logger := logrus.New()
 	logger.SetOutput(log)
-	g := &guard{}
-	g.init("todo", 10*time.Second, logrus.NewEntry(logger))
+	g := &Guard{}
+	g.Init("todo", 10*time.Second, logrus.NewEntry(logger))
 	return g
 }
 
 // within passes the guard with that much time, and calls.
-func within(t *testing.T, g *guard, left time.Duration, call func(context.Context) error) error {
+func within(t *testing.T, g *Guard, left time.Duration, call func(context.Context) error) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), left)
 	defer cancel()
-	return g.pass(ctx, "todo", fair.Party{}, func() error { return call(ctx) })
+	return g.Pass(ctx, "todo", fair.Party{}, func() error { return call(ctx) })
 }
 
 // hang gives no answer.
 func hang(ctx context.Context) error {
 	<-ctx.Done()
-	return ended(ctx, "todo")
+	return Ended(ctx, "todo")
 }
 
 func answered(err error) func(context.Context) error {
@@ -66,14 +66,14 @@ func TestWhatOpensTheBreaker(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log strings.Builder
 				g := newGuard(&log)
-				for n := range breakerFailures {
-					if g.open() {
+				for n := range Failures {
+					if g.Open() {
 						t.Fatalf("open after %d calls", n)
 					}
 					_ = within(t, g, test.left, test.call)
 				}
-				if g.open() != test.open {
-					t.Errorf("open: %t", g.open())
+				if g.Open() != test.open {
+					t.Errorf("open: %t", g.Open())
 				}
 				if strings.Contains(log.String(), "circuit breaker open") != test.open {
 					t.Errorf("log: %s", log.String())
@@ -88,13 +88,13 @@ func TestCallersThatLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		g := newGuard(&log)
-		for range 3 * breakerFailures {
+		for range 3 * Failures {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			time.AfterFunc(5*time.Second, cancel)
-			_ = g.pass(ctx, "todo", fair.Party{}, func() error { return hang(ctx) })
+			_ = g.Pass(ctx, "todo", fair.Party{}, func() error { return hang(ctx) })
 			cancel()
 		}
-		if g.open() {
+		if g.Open() {
 			t.Error("open")
 		}
 	})
@@ -105,11 +105,11 @@ func TestOneSlowQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		g := newGuard(&log)
-		for range 3 * breakerFailures {
+		for range 3 * Failures {
 			_ = within(t, g, 10*time.Second, hang)
 			_ = within(t, g, 10*time.Second, answered(nil))
 		}
-		if g.open() {
+		if g.Open() {
 			t.Error("open")
 		}
 	})
@@ -121,16 +121,16 @@ func TestBreakerCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		g := newGuard(&log)
-		for range breakerFailures {
+		for range Failures {
 			_ = within(t, g, 10*time.Second, hang)
 		}
 		begun := time.Now()
 		err := within(t, g, 10*time.Second, hang)
 		unavailable, ok := errors.AsType[*UnavailableError](err)
-		if !ok || unavailable.RetryAfter != breakerPause || time.Since(begun) != 0 {
+		if !ok || unavailable.RetryAfter != Pause || time.Since(begun) != 0 {
 			t.Errorf("%v after %v", err, time.Since(begun))
 		}
-		time.Sleep(breakerPause + time.Millisecond)
+		time.Sleep(Pause + time.Millisecond)
 		var probes, refused int
 		var mu sync.Mutex
 		var all sync.WaitGroup
@@ -151,9 +151,9 @@ func TestBreakerCloses(t *testing.T) {
 		if probes != 1 || refused != 49 {
 			t.Errorf("%d probes, %d refused", probes, refused)
 		}
-		time.Sleep(breakerPause + time.Millisecond)
-		if err := within(t, g, 10*time.Second, answered(nil)); err != nil || g.open() {
-			t.Errorf("%v, open %t", err, g.open())
+		time.Sleep(Pause + time.Millisecond)
+		if err := within(t, g, 10*time.Second, answered(nil)); err != nil || g.Open() {
+			t.Errorf("%v, open %t", err, g.Open())
 		}
 		if n := strings.Count(log.String(), "circuit breaker"); n != 2 {
 			t.Errorf("%d lines, want 2: %s", n, log.String())
@@ -172,7 +172,7 @@ func TestCallsOfAPluginAreBounded(t *testing.T) {
 		var all sync.WaitGroup
 		begun := time.Now()
 		const more = 100
-		for range callsOfPlugin + waitingForPlugin + more {
+		for range Calls + Waiting + more {
 			all.Go(func() {
 				err := within(t, g, 10*time.Second, func(ctx context.Context) error {
 					mu.Lock()
@@ -196,7 +196,7 @@ func TestCallsOfAPluginAreBounded(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if most != callsOfPlugin || full != more {
+		if most != Calls || full != more {
 			t.Errorf("%d calls at a time, %d refused", most, full)
 		}
 		if took := time.Since(begun); took != 10*time.Second {
