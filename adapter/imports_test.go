@@ -46,7 +46,8 @@ var mayImport = map[string][]string{
 	// What a change of policy changes.
 	"adapter/report":     {},
 	"adapter/comparison": {"adapter/criteria", "adapter/decision", "adapter/explore", "adapter/offline", "adapter/report", "adapter/wire", "adapter/words"},
-	"adapter/audience":   {"adapter/callers", "adapter/decision", "adapter/inventory", "adapter/offline", "adapter/report"},
+	"adapter/fold":       {"adapter/decision", "adapter/offline"},
+	"adapter/audience":   {"adapter/fold", "adapter/callers", "adapter/decision", "adapter/inventory", "adapter/offline", "adapter/report"},
 	"adapter/census":     {"adapter/criteria", "adapter/explore", "adapter/offline", "adapter/report", "adapter/words"},
 	"adapter/provenance": {"adapter/criteria", "adapter/explore", "adapter/offline", "adapter/words"},
 	"adapter/serving":    {"adapter/decision", "adapter/offline", "adapter/wire"},
@@ -149,6 +150,7 @@ var mayImportOPA = []string{
 	"adapter/remote",
 	"adapter/audience",
 	"adapter/census",
+	"adapter/fold",
 	"adapter/matrix",
 	"adapter/provenance",
 	"adapter/supply",

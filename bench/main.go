@@ -19,6 +19,7 @@
 //	go run ./bench soak                memory over a million requests of few users and of many
 //	go run ./bench cold                what users notice of a deployment
 //	go run ./bench scale               large policies
+//	go run ./bench review              diff, matrix and replay for 5,000 people
 //
 // -h lists what can be chosen. Each writes Markdown to standard output, and -out
 // DIR keeps it there with everything that was measured as JSON.
@@ -92,11 +93,12 @@ type options struct {
 // process that another one of it started.
 var (
 	measurements = map[string]func(context.Context, *bench) error{
-		"":      neighbours,
-		"start": startToReady,
-		"soak":  soak,
-		"cold":  coldCaches,
-		"scale": scale,
+		"":       neighbours,
+		"start":  startToReady,
+		"soak":   soak,
+		"cold":   coldCaches,
+		"scale":  scale,
+		"review": reviewAtScale,
 	}
 	roles = map[string]func(ctx context.Context, args []string) error{
 		"floor":     serveFloor,

@@ -94,7 +94,7 @@ func certifyAll(t *testing.T, bundle string) []*certificate.Certificate {
 		t.Fatal(err)
 	}
 	defer func() { _ = p.Close(t.Context()) }()
-	who, err := audience.Of(t.Context(), inventory.Stock(), nil, p)
+	who, err := audience.Of(t.Context(), audience.Sources{Inventory: inventory.Stock()}, p)
 	if err != nil {
 		t.Fatal(err)
 	}

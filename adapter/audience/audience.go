@@ -18,6 +18,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/fold"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/report"
@@ -44,22 +45,37 @@ type Class struct {
 	People int
 }
 
-// Of are those of an inventory, folded by what the policies read of a caller, or
-// where it has no people, the classes that are found in source, data and tests. Where it
-// is asked about a resource, people are told apart whom the resource names; it is nil
-// otherwise.
+// Sources are what callers are found in.
+type Sources struct {
+	// Inventory has the people, who are folded by what the policies read of a caller.
+	Inventory *inventory.Inventory
+	// Resource is one that is asked about; nil for none. People are told apart whom it
+	// names.
+	Resource any
+	// Known are callers that somebody named, such as those of decision tables.
+	Known []decision.Caller
+}
+
+// Of are the callers to ask policies for: all people, or where the inventory has none,
+// the classes that are found in source, data and tests. Those whom somebody named are
+// asked for, too.
 //
-// The error is that of reading a policy's data.
-func Of(ctx context.Context, inv *inventory.Inventory, resource any, policies ...*offline.Policy) (*Who, error) {
-	foldings := []callers.Folding{{Data: resource}}
+// The error is the context's, or that of reading a policy.
+func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, error) {
+	if len(from.Inventory.People) > 0 {
+		folder, err := fold.New(ctx, from.Resource, policies...)
+		if err != nil {
+			return nil, err
+		}
+		return people(ctx, from, folder)
+	}
 	modules, tests := make(map[string]*ast.Module), make(map[string]*ast.Module)
-	data := map[string]any{"of the resource": resource} // apart, since references are alike by where they occur
+	data := map[string]any{"of the resource": from.Resource} // apart, since references are alike by where they occur
 	for i, p := range policies {
 		of, err := DataOf(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
-		foldings = append(foldings, callers.Folding{Modules: p.Modules(), Data: of})
 		data[strconv.Itoa(i)] = of
 		for name, m := range p.Modules() {
 			modules[fmt.Sprint(i, name)] = m
@@ -68,10 +84,7 @@ func Of(ctx context.Context, inv *inventory.Inventory, resource any, policies ..
 			tests[fmt.Sprint(i, name)] = m
 		}
 	}
-	if len(inv.People) > 0 {
-		return people(inv, callers.NewFolder(foldings...)), nil
-	}
-	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: data})
+	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: data, Known: from.Known})
 	who := &Who{All: found.All, Why: found.Why, Of: report.Count(len(found.List), "class", "classes") +
 		" that source, data and tests tell apart"}
 	switch {
@@ -89,31 +102,44 @@ func Of(ctx context.Context, inv *inventory.Inventory, resource any, policies ..
 }
 
 // people are those of an inventory, beside whoever has no account in it.
-func people(inv *inventory.Inventory, folder *callers.Folder) *Who {
-	who := &Who{Why: folder.Why()}
-	at := make(map[string]int)
-	add := func(name string, c decision.Caller, n int) {
-		key := folder.Key(c)
-		i, ok := at[key]
-		if !ok {
-			i = len(who.List)
-			at[key] = i
-			who.List = append(who.List, Class{Name: name, Example: c})
-		}
-		who.List[i].People += n
-	}
+func people(ctx context.Context, from Sources, folder *fold.Folder) (*Who, error) {
+	inv := from.Inventory
+	var all []Class
 	for _, user := range slices.Sorted(maps.Keys(inv.People)) {
-		add(user, decision.Caller{User: user, Claims: inv.People[user].Claims}, 1)
+		all = append(all, Class{Name: user, Example: decision.Caller{User: user, Claims: inv.People[user].Claims}, People: 1})
 	}
-	add("anybody else who is signed in", decision.Caller{User: callers.Somebody, Claims: []string{callers.Somebody}}, 0)
-	add("a caller without credentials", decision.Caller{Anonymous: true}, 0)
+	for _, c := range from.Known {
+		all = append(all, Class{Name: callers.Name(c), Example: c})
+	}
+	all = append(all,
+		Class{Name: "anybody else who is signed in", Example: decision.Caller{User: callers.Somebody, Claims: []string{callers.Somebody}}},
+		Class{Name: "a caller without credentials", Example: decision.Caller{Anonymous: true}})
+	who := &Who{List: all, Why: folder.Why()}
+	keys := make([]string, len(all))
+	if err := who.Each(ctx, nil, func(ctx context.Context, i int) (err error) {
+		keys[i], err = folder.Key(ctx, all[i].Example)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	who.List = nil
+	at := make(map[string]int)
+	for i, class := range all {
+		first, ok := at[keys[i]]
+		if !ok {
+			at[keys[i]] = len(who.List)
+			who.List = append(who.List, class)
+			continue
+		}
+		who.List[first].People += class.People
+	}
 	who.Of = fmt.Sprintf("all %s people of %s, in %s that are treated alike", report.Thousands(len(inv.People)), inv.Source,
 		report.Count(len(who.List), "class", "classes"))
 	if who.Why != "" {
-		who.Of = fmt.Sprintf("all %s people of %s, each asked for, since policies could tell any two apart by %s",
+		who.Of = fmt.Sprintf("all %s people of %s, each asked for, since policies could tell any two apart: %s",
 			report.Thousands(len(inv.People)), inv.Source, who.Why)
 	}
-	return who
+	return who, nil
 }
 
 // DataOf is a policy's data as encoding/json decodes it.

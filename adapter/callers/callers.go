@@ -93,6 +93,7 @@ type finder struct {
 	sources Sources
 	reads   reads
 	opaque  string // the call that looks into a reference's text, and where; empty for none
+	placed  string // where an element is asked for by its place; empty for nowhere
 	// marks are, by reference, where it occurs. References with equal marks are not
 	// told apart.
 	marks map[string][]string
@@ -165,6 +166,10 @@ func (f *finder) readData(at string, value any) {
 // into their texts.
 func (f *finder) readModule(module *ast.Module) {
 	f.readTerms(module)
+	ast.WalkRules(module, func(r *ast.Rule) bool {
+		f.readPlaces(r)
+		return false
+	})
 	ast.WalkExprs(module, func(e *ast.Expr) bool {
 		f.readCall(e)
 		return false
@@ -353,19 +358,24 @@ func (f *finder) classes() Classes {
 	f.seen = map[string]int{}
 	whole := f.combine()
 	for _, known := range f.sources.Known {
-		f.add(nameOf(known), known)
+		f.add(Name(known), known)
 	}
 	f.addTests()
 	f.addPeople()
-	c := Classes{List: f.list, All: whole && f.opaque == ""}
+	c := Classes{List: f.list, All: whole && f.opaque == "" && !f.isPlaced()}
 	switch {
 	case f.opaque != "":
 		c.Why = "the policy looks into the text of references: " + f.opaque
+	case f.isPlaced():
+		c.Why = "the policy asks for an element of a list by its place: " + f.placed
 	case !whole:
 		c.Why = fmt.Sprintf("the policy knows so many references that only %d combinations were asked about", len(f.list))
 	}
 	return c
 }
+
+// isPlaced is whether the order of claims can matter.
+func (f *finder) isPlaced() bool { return f.placed != "" && f.reads&readsClaims != 0 }
 
 // combine adds the classes that constants make, and reports whether these are all
 // combinations.
@@ -467,7 +477,7 @@ func (f *finder) add(name string, c decision.Caller) *Class {
 		return nil
 	}
 	f.seen[key] = len(f.list)
-	f.list = append(f.list, Class{Name: cmp.Or(name, nameOf(c)), Example: c})
+	f.list = append(f.list, Class{Name: cmp.Or(name, Name(c)), Example: c})
 	return &f.list[len(f.list)-1]
 }
 
@@ -501,7 +511,8 @@ func (f *finder) view(c decision.Caller) string {
 	return "signed in\n" + strings.Join(slices.Compact(parts), "\n")
 }
 
-func nameOf(c decision.Caller) string {
+// Name says who a caller is.
+func Name(c decision.Caller) string {
 	if c.Anonymous {
 		return "a caller without credentials"
 	}

@@ -91,7 +91,7 @@ func TestPlantedWidenings(t *testing.T) {
 				}
 				return // which is told, too
 			}
-			who, err := audience.Of(t.Context(), inventory.Stock(), nil, before, after)
+			who, err := audience.Of(t.Context(), audience.Sources{Inventory: inventory.Stock()}, before, after)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -235,7 +235,7 @@ func (r *runner) never(ctx context.Context, selected func(string) bool) error {
 	for _, name := range slices.Sorted(maps.Keys(r.table.Callers)) {
 		known = append(known, r.table.Callers[name])
 	}
-	who, err := audience.Of(ctx, r.options.Inventory, known, r.policy)
+	who, err := audience.Of(ctx, audience.Sources{Inventory: r.options.Inventory, Known: known}, r.policy)
 	if err != nil {
 		return err
 	}

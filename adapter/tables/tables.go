@@ -30,7 +30,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -124,6 +127,30 @@ type document struct {
 	Resources map[string]yaml.Node `yaml:"resources"`
 	Rows      []yaml.Node          `yaml:"rows"`
 	Never     []yaml.Node          `yaml:"never"`
+}
+
+// Callers are the callers that the decision tables of policies name, each once, by the
+// names in the order of the files. The error says which table cannot be read.
+func Callers(policies ...*offline.Policy) ([]decision.Caller, error) {
+	var all []decision.Caller
+	for _, p := range policies {
+		files, err := Files(p.Files())
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range files {
+			t, err := Read(p.Files(), file, p.Name(file))
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range slices.Sorted(maps.Keys(t.Callers)) {
+				if !slices.ContainsFunc(all, func(c decision.Caller) bool { return reflect.DeepEqual(c, t.Callers[name]) }) {
+					all = append(all, t.Callers[name])
+				}
+			}
+		}
+	}
+	return all, nil
 }
 
 // Read reads a table of a bundle, and the resources that it names. The error is an

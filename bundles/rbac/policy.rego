@@ -323,7 +323,7 @@ _is_permission(permission) if {
 # description: |
 #   A condition with its aliases filled in, and with the type of resource in each of its rules. Undefined where it is
 #   not understood.
-_filled_in(condition) := json.patch(tree, patches).anyOf[0] if {
+_filled_in(condition) := filled if {
 	tree := {"anyOf": [condition]}
 	nodes := {path: node |
 		walk(tree, [path, node])
@@ -335,6 +335,7 @@ _filled_in(condition) := json.patch(tree, patches).anyOf[0] if {
 		is_string(node.rule)
 		rule := {"rule": node.rule, "resourceType": _type, "params": _params(node)}
 	]
+	some filled in json.patch(tree, patches).anyOf
 }
 
 _is_step(step) if is_number(step)

@@ -20,6 +20,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/provenance"
 	"github.com/stagedoor/stagedoor/adapter/review"
 	"github.com/stagedoor/stagedoor/adapter/serving"
+	"github.com/stagedoor/stagedoor/adapter/tables"
 )
 
 func newDiff() *cobra.Command {
@@ -122,7 +123,11 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err er
 		}
 		before, about.Old = running, running.String()
 	}
-	who, err := audience.Of(ctx, inv, nil, policies...)
+	known, err := tables.Callers(policies...)
+	if err != nil {
+		return nil, err
+	}
+	who, err := audience.Of(ctx, audience.Sources{Inventory: inv, Known: known}, policies...)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/matrix"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/provenance"
+	"github.com/stagedoor/stagedoor/adapter/tables"
 )
 
 var matrixFormats = []string{"text", "csv", "markdown", "json", "html"}
@@ -78,7 +79,11 @@ func (m asMatrix) run(ctx context.Context, p *offline.Policy) (string, error) {
 			return "", fmt.Errorf("--on: %w", err)
 		}
 	}
-	who, err := audience.Of(ctx, inv, resource, p)
+	known, err := tables.Callers(p)
+	if err != nil {
+		return "", err
+	}
+	who, err := audience.Of(ctx, audience.Sources{Inventory: inv, Resource: resource, Known: known}, p)
 	if err != nil {
 		return "", err
 	}

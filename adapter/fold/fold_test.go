@@ -1,0 +1,162 @@
+package fold_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/fold"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+)
+
+func TestKey(t *testing.T) {
+	person := func(user string, claims ...string) decision.Caller {
+		return decision.Caller{User: "user:default/" + user, Claims: append([]string{"user:default/" + user}, claims...)}
+	}
+	ann, bob := person("ann", "group:default/web"), person("bob", "group:default/sales")
+	eve := person("eve", "group:default/sales", "group:default/all")
+	for name, test := range map[string]struct {
+		policy string
+		data   any
+		a, b   decision.Caller
+		alike  bool
+		why    string
+	}{
+		"claims that are handed on": {
+			policy: `allow if catalog.is_entity_owner(input.resource, {"claims": input.identity.claims})`, a: ann, b: bob, alike: true,
+		},
+		"more claims": {
+			policy: `allow if catalog.is_entity_owner(input.resource, {"claims": input.identity.claims})`, a: ann, b: eve,
+		},
+		"a group of one":     {policy: `allow if "group:default/web" in input.identity.claims`, a: ann, b: bob},
+		"a group of neither": {policy: `allow if "group:default/x" in input.identity.claims`, a: ann, b: bob, alike: true},
+		"in another case": {
+			policy: `allow if "group:default/web" in [lower(c) | some c in input.identity.claims]`,
+			a:      person("ann", "Group:Default/Web"), b: person("bob", "Group:Default/Sales"),
+		},
+		"a user of one": {policy: `allow if input.identity.user == "user:default/ann"`, a: ann, b: bob},
+		"an actor that is not read": {
+			policy: `allow if input.identity.user`, a: ann,
+			b: decision.Caller{User: bob.User, Claims: bob.Claims, Actor: "plugin:search"}, alike: true,
+		},
+		"an actor that is read": {
+			policy: `allow if input.identity.actor`, a: ann,
+			b: decision.Caller{User: bob.User, Claims: bob.Claims, Actor: "plugin:search"},
+		},
+		"how many there are": {policy: `allow if count(input.identity.claims) > 2`, a: bob, b: eve},
+		"a text that is looked into, by a rule about the caller alone": {
+			policy: "allow if is_a\nis_a if startswith(input.identity.user, \"user:default/a\")", a: ann, b: bob,
+		},
+		"the same for both": {
+			policy: "allow if is_a\nis_a if startswith(input.identity.user, \"user:default/\")", a: ann, b: eve, alike: true,
+		},
+		"roles of groups": {
+			policy: "allow if \"reader\" in roles\nroles contains data.d.roles[c] if some c in input.identity.claims",
+			data:   map[string]any{"roles": map[string]any{"group:default/web": "reader", "group:default/sales": "reader", "group:default/all": "x"}},
+			a:      ann, b: bob, alike: true,
+		},
+		"another role": {
+			policy: "allow if roles[input.permission.name]\nroles contains data.d.roles[c] if some c in input.identity.claims",
+			data:   map[string]any{"roles": map[string]any{"group:default/web": "reader", "group:default/sales": "writer"}},
+			a:      ann, b: bob, alike: true, // neither role is a text of the rest
+		},
+		"a role that the rest knows": {
+			policy: "allow if { some r in roles; data.d.grants[r] == input.permission.name }\nroles contains data.d.roles[c] if some c in input.identity.claims",
+			data: map[string]any{"roles": map[string]any{"group:default/web": "reader", "group:default/sales": "writer"},
+				"grants": map[string]any{"reader": "a", "writer": "b"}},
+			a: ann, b: bob,
+		},
+		"looked into where the permission matters": {
+			policy: `allow if startswith(input.identity.user, input.permission.name)`, a: ann, b: bob, why: "startswith looks into what is of the caller at ",
+		},
+		"by way of a variable": {
+			policy: "allow if {\n\tinput.permission.name\n\tsome c in input.identity.claims\n\t\"web\" in split(c, \"/\")\n}", a: ann, b: bob, why: "split looks into",
+		},
+		"by way of a function": {
+			policy: "allow if f(input.identity.user, input.permission.name)\nf(u, n) if u > n", a: ann, b: bob, why: "gt looks into",
+		},
+		"by its place": {
+			policy: `allow if input.identity.claims[1] == input.permission.name`, a: ann, b: bob, why: "an element is asked for by its place",
+		},
+		"by a place that is compared": {
+			policy: "allow if {\n\tsome i, c in input.identity.claims\n\ti < 1\n\tc == input.permission.name\n}", a: ann, b: bob, why: "place of an element",
+		},
+		"by a place that is equal": {
+			policy: "allow if {\n\tsome i\n\tinput.identity.claims[i] == input.permission.name\n\ti == 0\n}", a: ann, b: bob, why: "place of an element is compared",
+		},
+		"a list that is equal": {
+			policy: `allow if { input.permission.name; input.identity.claims == ["group:default/web", "user:default/ann"] }`, a: ann, b: bob, why: "compared",
+		},
+		"the text of a permission": {
+			policy: `allow if startswith(input.permission.name, "catalog.")`, a: ann, b: bob, alike: true,
+		},
+		"with": {policy: "allow if is_a with input.identity.user as input.permission.name\nis_a if input.identity.user == \"a\"", a: ann, b: bob, why: "with is not followed"},
+		"pairs": {
+			policy: "allow if pairs[[input.permission.name, \"x\"]]\npairs contains [input.identity.user, c] if some c in input.identity.claims", a: ann, b: bob,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := fold.New(t.Context(), nil, open(t, test.policy, test.data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(f.Why(), test.why) || (f.Why() == "") != (test.why == "") {
+				t.Errorf("why: %q", f.Why())
+			}
+			key := func(c decision.Caller) string {
+				of, err := f.Key(t.Context(), c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return of
+			}
+			if got := key(test.a) == key(test.b); got != test.alike {
+				t.Errorf("alike: %v\n%s\n\n%s", got, key(test.a), key(test.b))
+			}
+			if key(test.a) != key(test.a) || key(test.a) == key(decision.Caller{Anonymous: true}) {
+				t.Error("keys")
+			}
+		})
+	}
+}
+
+// TestReadyPolicies folds by every ready policy.
+func TestReadyPolicies(t *testing.T) {
+	for _, name := range []string{"default", "ownership", "rbac", "regulated", "wrapper"} {
+		p, err := offline.Open(t.Context(), filepath.Join("../../bundles", name), offline.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = p.Close(t.Context()) }()
+		f, err := fold.New(t.Context(), nil, p)
+		if err != nil || f.Why() != "" {
+			t.Errorf("%s: %v, %s", name, err, f.Why())
+		}
+	}
+}
+
+func open(t *testing.T, policy string, data any) *offline.Policy {
+	t.Helper()
+	text, err := json.Marshal(map[string]any{"d": data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		".manifest": `{"roots": ["p", "d"]}`, "data.json": string(text),
+		"policy.rego": "package p\n\nimport data.backstage.catalog\n\n# METADATA\n# entrypoint: true\n" + policy + "\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := offline.Open(t.Context(), dir, offline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	return p
+}
