@@ -181,14 +181,14 @@ func (s side) decided(ctx context.Context, tr trial, input map[string]any) *answ
 		Store: s.stock.store, Txn: txn, Input: ast.MustInterfaceToValue(input).(ast.Object),
 		ResourceType: tr.policy.plugin.resourceType, Time: time.Unix(0, 0),
 	})
-	return &answered.Outcome{Decision: result.Decision, Err: err}
+	return &answered.Outcome{Decision: result.Decision, Excluded: result.Errors, Err: err}
 }
 
 // review compares the answers to one input, and counts the resources that it is held to.
 func (c *checker) review(ctx context.Context, r *rand.Rand, p pair, input map[string]any) (int, comparison.Change, error) {
-	found, err := comparison.ComparerOf(p.old.rules, p.edited.rules).Compare(
-		p.old.decided(ctx, p.trial, input), p.edited.decided(ctx, p.trial, input))
-	if err != nil || found.Change == comparison.Breaks {
+	after := p.edited.decided(ctx, p.trial, input)
+	found, err := comparison.ComparerOf(p.old.rules, p.edited.rules).Compare(p.old.decided(ctx, p.trial, input), after)
+	if err != nil || after.Err != nil && found.Change == comparison.Breaks {
 		return 0, found.Change, err
 	}
 	resources := toAny(p.world.resources)
@@ -227,6 +227,7 @@ func (c *checker) holds(ctx context.Context, p pair, input map[string]any, resou
 	default:
 		can = []comparison.Change{comparison.Same, comparison.Wider, comparison.Narrower, comparison.Other}
 	}
+	can = append(can, comparison.Breaks) // a part of the policy fails, and the rest is compared
 	if !slices.Contains(can, found.Change) || (gained == allow) != wider || (lost == allow) != narrower {
 		return fmt.Errorf("said %s, gains %s, loses %s; stock OPA says %v, then %v of %s", found.Change,
 			found.Gains.AppendJSON(nil), found.Loses.AppendJSON(nil), before, after, compact(resource))

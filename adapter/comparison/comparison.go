@@ -8,7 +8,11 @@
 //	WIDER     the new policy allows all that the old one did, and more
 //	NARROWER  the new policy allows less, and nothing new
 //	OTHER     it gains here and loses there
-//	BREAKS    the new policy fails where the old one decided
+//	BREAKS    the new policy fails where the old one decided, or a part of it does
+//
+// Of a policy about the resource, a branch can fail that is then no part of the
+// conditions. The decision is compared without it, and is BREAKS where more branches fail
+// than before, whatever else it is.
 //
 // A policy that fails allows nothing. So an old policy that failed is compared as one
 // that denied.
@@ -93,6 +97,15 @@ func (c *Comparer) Compare(before, after *decision.Outcome) (Comparison, error) 
 	case after.Err != nil:
 		return Comparison{Change: Same}, nil //nolint:nilerr // it failed before, too
 	}
+	found, err := c.decisions(before, after)
+	if err == nil && len(after.Excluded) > len(before.Excluded) {
+		found.Change = Breaks
+	}
+	return found, err
+}
+
+// decisions compares what both policies decided, a failure before as a denial.
+func (c *Comparer) decisions(before, after *decision.Outcome) (Comparison, error) {
 	from, to := Allowed(before), Allowed(after)
 	if from.Equal(to) && before.Decision.PluginID == after.Decision.PluginID {
 		return Comparison{Change: Same}, nil

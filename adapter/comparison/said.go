@@ -1,6 +1,7 @@
 package comparison
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -18,15 +19,18 @@ type Said struct {
 	LosesInWords string `json:"losesInWords,omitempty"`
 	OldInWords   string `json:"oldInWords"`
 	NewInWords   string `json:"newInWords"`
-	// Error is why the new policy fails, of BREAKS.
+	// Error is why the new policy fails, or why a part of it does, of BREAKS.
 	Error string `json:"error,omitempty"`
 }
 
 // Say says a comparison of two outcomes for a caller.
 func (c Comparison) Say(v words.Vocabulary, before, after *decision.Outcome, who words.Caller) Said {
 	said := Said{Change: c.Change, OldInWords: inWords(v, before, who), NewInWords: inWords(v, after, who)}
-	if after.Err != nil {
+	switch {
+	case after.Err != nil:
 		said.Error = report.OneLine(after.Err.Error())
+	case c.Change == Breaks:
+		said.Error = report.OneLine(errors.Join(after.Excluded...).Error())
 	}
 	if c.Gains.Op != criteria.Never {
 		said.GainsInWords = v.Condition(c.Gains, who)
@@ -47,11 +51,14 @@ func (c Comparison) SayWitness(v words.Vocabulary, who words.Caller) string {
 	return strings.Join(said, ", and ")
 }
 
+// fails is what is said of a decision that could not be made.
+const fails = "fails"
+
 // inWords says a decision.
 func inWords(v words.Vocabulary, of *decision.Outcome, who words.Caller) string {
 	switch {
 	case of.Err != nil:
-		return "fails"
+		return fails
 	case of.Decision.Result == wire.Conditional:
 		return v.Condition(of.Decision.Conditions, who)
 	}
@@ -66,7 +73,11 @@ func (s Said) Lines() []string {
 			lines = append(lines, before+text)
 		}
 	}
-	add("fails: ", s.Error)
+	if s.NewInWords == fails {
+		add("fails: ", s.Error)
+	} else {
+		add("a part of it fails: ", s.Error)
+	}
 	switch {
 	case s.GainsInWords == "" && s.LosesInWords == "":
 	case s.OldInWords == "DENY" || s.NewInWords == "DENY" || s.OldInWords == "ALLOW" || s.NewInWords == "ALLOW":
@@ -76,7 +87,7 @@ func (s Said) Lines() []string {
 		add("loses: ", s.LosesInWords)
 	}
 	add("was: ", s.OldInWords)
-	if s.Error == "" {
+	if s.NewInWords != fails {
 		add("now: ", s.NewInWords)
 	}
 	return lines

@@ -32,7 +32,7 @@ type Log struct {
 
 	callers  interned[loggedCaller]
 	subjects interned[wire.Permission]
-	answers  interned[string]
+	answers  interned[loggedAnswer]
 	asked    map[questionKey]*occurrences
 	claims   map[string][]string // by hash, of events that tell them
 }
@@ -46,6 +46,13 @@ type loggedCaller struct {
 }
 
 type questionKey struct{ caller, permission, answer int }
+
+// loggedAnswer is an answer, and how many branches of the policy failed and were no part
+// of it.
+type loggedAnswer struct {
+	text     string
+	excluded int
+}
 
 // occurrences are the events with a question and an answer.
 type occurrences struct {
@@ -98,6 +105,7 @@ type loggedEvent struct {
 		} `json:"error"`
 		ClaimsHash string    `json:"claims_sha256"`
 		Claims     *[]string `json:"caller_claims"`
+		Excluded   []string  `json:"excluded_branches"`
 	} `json:"custom"`
 }
 
@@ -232,7 +240,7 @@ func (l *Log) add(e *loggedEvent) string {
 		permission: l.subjects.number(wire.Permission{
 			Name: p.Name, Action: p.Attributes.Action, Resource: p.Type == "resource", ResourceType: p.ResourceType,
 		}),
-		answer: l.answers.number(answer),
+		answer: l.answers.number(loggedAnswer{answer, len(e.Custom.Excluded)}),
 	}
 	o := l.asked[key]
 	if o == nil {

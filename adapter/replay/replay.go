@@ -245,18 +245,18 @@ func (r *replaying) add(of says, occurred *occurrences, caller decision.Caller) 
 }
 
 // logged is an answer of a log; the empty one is a failure.
-func logged(answer string) (*decision.Outcome, error) {
-	if answer == "" {
+func logged(answer loggedAnswer) (*decision.Outcome, error) {
+	if answer.text == "" {
 		return &decision.Outcome{Err: &decision.Failure{Kind: decision.FailureEvaluation, Cause: errLogged}}, nil
 	}
-	d := json.NewDecoder(strings.NewReader(answer))
+	d := json.NewDecoder(strings.NewReader(answer.text))
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
 		return nil, err
 	}
 	of, reason, err := wire.ParseDecision(v)
-	return &decision.Outcome{Decision: of, Reason: reason}, err
+	return &decision.Outcome{Decision: of, Reason: reason, Excluded: make([]error, answer.excluded)}, err
 }
 
 // MostUndecided is whether most of the log could not be decided again.

@@ -1,0 +1,53 @@
+package comparison_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/stagedoor/stagedoor/adapter/comparison"
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+	"github.com/stagedoor/stagedoor/adapter/words"
+)
+
+// TestBreaks fails wholly, in a part, and as it did before.
+func TestBreaks(t *testing.T) {
+	allow := func(failed ...error) *decision.Outcome {
+		return &decision.Outcome{Decision: wire.Decision{Result: wire.Allow}, Excluded: failed}
+	}
+	deny := &decision.Outcome{}
+	failed := &decision.Outcome{Err: errors.New("conflict")}
+	part := errors.New("a conflict\n  in a branch")
+	for name, test := range map[string]struct {
+		before, after *decision.Outcome
+		want          comparison.Change
+		lines         []string
+	}{
+		"wholly":               {allow(), failed, comparison.Breaks, []string{"fails: conflict", "was: ALLOW"}},
+		"as before":            {failed, failed, comparison.Same, nil},
+		"no longer":            {failed, allow(), comparison.Wider, []string{"was: fails", "now: ALLOW"}},
+		"in a part":            {allow(), allow(part), comparison.Breaks, []string{"a part of it fails: a conflict in a branch", "was: ALLOW", "now: ALLOW"}},
+		"in a part, and gains": {deny, allow(part), comparison.Breaks, []string{"a part of it fails: a conflict in a branch", "was: DENY", "now: ALLOW"}},
+		"in a part, as before": {allow(part), allow(part), comparison.Same, nil},
+		"in another part more": {allow(part), allow(part, part), comparison.Breaks, []string{"a part of it fails: a conflict in a branch a conflict in a branch", "was: ALLOW", "now: ALLOW"}},
+		"in a part no longer":  {allow(part), allow(), comparison.Same, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found, err := comparison.ComparerOf().Compare(test.before, test.after)
+			if err != nil || found.Change != test.want {
+				t.Fatalf("%v, %v", found.Change, err)
+			}
+			if test.want == comparison.Same {
+				return
+			}
+			if lines := found.Say(nil, test.before, test.after, words.Caller{}).Lines(); !slices.Equal(lines, test.lines) {
+				t.Errorf("%q", lines)
+			}
+			if gains := found.Gains.Op != criteria.Never; gains != (comparison.Allowed(test.before).Op != criteria.Always && test.after.Err == nil) {
+				t.Errorf("gains %v", found.Gains)
+			}
+		})
+	}
+}
