@@ -58,7 +58,7 @@ func (s *Server) AdminHandler() http.Handler {
 			return writeValue(w, s.shadow.Status())
 		}))
 	}
-	router.Handle("/metrics", promhttp.HandlerFor(metrics.Bounded(s.registry), promhttp.HandlerOpts{})).Methods(http.MethodGet)
+	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
 	if s.options.Admin.Data {
 		data := routed(metrics.AtData, s.operators(s.withOperatorBody(s.admitted(s.data))), dataapi.WriteError)
 		router.Handle("/v1/data/{entrypoint:.+}", data).Methods(http.MethodPost)

@@ -77,7 +77,7 @@ func New(o Options, store storage.Store, log *logrus.Entry, registry prometheus.
 		plugins.WithDistributedTracingOpts(tracing.NewOptions(uploads{})), // any, so that it is asked
 	}
 	if registry != nil {
-		options = append(options, plugins.WithPrometheusRegister(registry))
+		options = append(options, plugins.WithPrometheusRegister(&registerer{Registerer: registry}))
 	}
 	manager, err := plugins.New(raw, id.String(), store, options...)
 	if err != nil {
