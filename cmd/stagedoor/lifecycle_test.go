@@ -36,10 +36,16 @@ type lifecycle struct {
 
 func newLifecycle(t *testing.T) *lifecycle {
 	t.Helper()
+	return newLifecycleAt(t, "")
+}
+
+// newLifecycleAt is one whose plugins know stagedoor at the URL.
+func newLifecycleAt(t *testing.T, permissionURL string) *lifecycle {
+	t.Helper()
 	backstage, err := sample.New(t.Context())
 	must(t, err)
 	t.Cleanup(backstage.Close)
-	backstage.Serve("")
+	backstage.Serve(permissionURL)
 	dir := t.TempDir()
 	l := &lifecycle{backstage: backstage, dir: dir, binary: filepath.Join(dir, "stagedoor")}
 	tests, err := os.Executable() // which is stagedoor by that name; see TestMain

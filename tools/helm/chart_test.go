@@ -95,6 +95,20 @@ func TestBadValuesAreRefused(t *testing.T) {
 		"fewer at most than at least":  {"autoscaling.maxReplicas=1", "minReplicas"},
 		"an entrypoint with dots":      {"policy.entrypoint=data.shop.allow", "entrypoint"},
 		"a mode that is none":          {"mode=daemon", "mode"},
+		"probes that reach nobody":     {"config.stagedoor.admin.listen=127.0.0.1:7009", "admin"},
+		"probes without TLS":           {"config.stagedoor.admin.tls.certFile=a.pem", "admin"},
+		"a key that stagedoor has not": {"config.stagedoor.limit.body=1MiB", "limit"},
+		"another delay":                {"config.backend.lifecycle.serverShutdownDelay=60s", "backend"},
+		"another Backstage":            {"config.backend.baseUrl=http://elsewhere:7007", "backend"},
+		"memory in bytes":              {"resources.limits.memory=512k", "memory"},
+		"a budget that keeps all":      {"podDisruptionBudget.minAvailable=2", "drained"},
+		"a budget of none":             {"podDisruptionBudget.minAvailable=0", "minAvailable"},
+		"a token for nobody":           {"policy.oci=null", "policy"},
+		"a size that is none":          {"persistence.sizeLimit=lots", "sizeLimit"},
+		"an interval without a unit":   {"serviceMonitor.interval=30", "interval"},
+		"half of a digest":             {"image.digest=sha256:abc", "digest"},
+		"a name that cannot be one":    {"keys.secret=Stagedoor_Keys", "secret"},
+		"an image by its URL":          {"image.repository=https://registry.example.com/stagedoor", "repository"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text, err := helm(t, "template", "door", "-f", chart+"/ci/central-values.yaml", "--set", test.set, chart)

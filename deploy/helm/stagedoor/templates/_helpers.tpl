@@ -31,6 +31,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- fail "autoscaling.minReplicas is larger than autoscaling.maxReplicas" }}
 {{- end }}
+{{- $replicas := ternary .Values.autoscaling.minReplicas .Values.replicaCount .Values.autoscaling.enabled }}
+{{- $stay := .Values.podDisruptionBudget.minAvailable }}
+{{- if and .Values.podDisruptionBudget.enabled (not (kindIs "string" $stay)) (gt (int $replicas) 1) (ge (int $stay) (int $replicas)) }}
+{{- fail (printf "podDisruptionBudget.minAvailable is %d of %d replicas, so that no node could be drained; write less" (int $stay) (int $replicas)) }}
+{{- end }}
 {{- if eq (int .Values.service.port) (int .Values.service.adminPort) }}
 {{- fail "service.port and service.adminPort are the same; give the operator's address a port of its own" }}
 {{- end }}
