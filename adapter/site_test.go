@@ -27,6 +27,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/opa"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/remote"
 	"github.com/stagedoor/stagedoor/adapter/sample"
 	"github.com/stagedoor/stagedoor/adapter/supply"
@@ -125,7 +126,8 @@ func newSite(t testing.TB, o siteOptions) *site {
 // startPolicy starts the policy, in process or remote, and its log.
 func startPolicy(t testing.TB, o siteOptions, p *adapter.Parts) {
 	t.Helper()
-	vetter, err := vetted.New(vetted.Options{Entrypoint: o.entrypoint, Library: rego.Modules(), Mask: rego.Mask()})
+	vetter, err := vetted.New(vetted.Options{Entrypoint: o.entrypoint, Library: rego.Modules(), Mask: rego.Mask(),
+		Reach: reach.Options{AllowNet: []string{"127.0.0.1"}}})
 	check(t, err)
 	policies := supply.New(supply.Options{Path: o.policyDir, Default: bundles.Dev()}, vetter, p.Log)
 	configuration := opa.Options{AuditRequired: o.auditRequired}

@@ -94,7 +94,7 @@ func (e *Census) addRules(ctx context.Context, p *offline.Policy) error {
 			modules[name] = m.Copy()
 		}
 	}
-	compiler := ast.NewCompiler()
+	compiler := ast.NewCompiler().WithCapabilities(p.Capabilities())
 	if compiler.Compile(modules); compiler.Failed() {
 		return compiler.Errors
 	}

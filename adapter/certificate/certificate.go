@@ -86,7 +86,7 @@ func New(p *offline.Policy) (*Certifier, error) {
 	for name, module := range p.Modules() {
 		modules[name] = module.Copy()
 	}
-	capabilities := ast.CapabilitiesForThisVersion()
+	capabilities := p.Capabilities()
 	for i := range c.rules {
 		capabilities.Builtins = append(capabilities.Builtins, asking(i))
 	}

@@ -40,6 +40,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/reading"
 	"github.com/stagedoor/stagedoor/adapter/source"
 	"github.com/stagedoor/stagedoor/adapter/trial"
@@ -51,6 +52,8 @@ type Options struct {
 	Entrypoint string
 	// Inventory is what names there are; nil is the stock one.
 	Inventory *inventory.Inventory
+	// Reach is what the policies may reach beyond their input and data.
+	Reach reach.Options
 	// Progress is told how many of how many questions were decided; nil for nobody.
 	Progress func(done, of int)
 }
@@ -134,14 +137,14 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 		s.CheckAnnotated(sources)
 	}
 	s.CheckEntrypoint(entrypoints(sources.Modules, o.Entrypoint))
-	compile(s, sources, others)
+	compile(s, sources, others, o.Reach)
 	if part {
 		l.Sort()
 		report.Findings, report.Silenced = silence(l.Findings, sources, data)
 		report.Part = true
 		return report, nil
 	}
-	policy, err := offline.Open(ctx, at, offline.Options{Entrypoint: o.Entrypoint})
+	policy, err := offline.Open(ctx, at, offline.Options{Entrypoint: o.Entrypoint, Reach: o.Reach})
 	switch refused, isRefused := errors.AsType[*offline.RefusedError](err); {
 	case isRefused && len(others) > 0 && asErrors(refused.Cause): // what the others bring was compiled above
 	case isRefused:

@@ -2,6 +2,7 @@ package check
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"regexp"
 	"slices"
@@ -11,13 +12,19 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/source"
 	"github.com/stagedoor/stagedoor/rego"
 )
 
 // compile adds what OPA finds in the modules, strictly and with the schema of the
 // input, that was not found already.
-func compile(s *source.Source, sources *offline.Sources, others []*offline.Sources) {
+func compile(s *source.Source, sources *offline.Sources, others []*offline.Sources, reaches reach.Options) {
+	if problems, ok := errors.AsType[ast.Errors](reaches.Check(slices.Collect(maps.Values(sources.Modules))...)); ok {
+		for _, problem := range problems {
+			addOPA(s.List, findings.Error, problem)
+		}
+	}
 	modules := offline.Library()
 	for _, other := range others {
 		if len(entrypoints(other.Modules, "")) > 0 {
@@ -30,13 +37,13 @@ func compile(s *source.Source, sources *offline.Sources, others []*offline.Sourc
 	for name, module := range sources.Modules {
 		modules[name] = module
 	}
-	strict := compileErrors(modules, true)
+	strict := compileErrors(modules, true, reaches)
 	if len(strict) == 0 {
 		return
 	}
 	// What only the strict compiler refuses, such as an import that is not used, serves.
 	refused := map[string]bool{}
-	for _, problem := range compileErrors(modules, false) {
+	for _, problem := range compileErrors(modules, false, reaches) {
 		refused[problem.Error()] = true
 	}
 	for _, problem := range strict {
@@ -53,12 +60,12 @@ func compile(s *source.Source, sources *offline.Sources, others []*offline.Sourc
 
 // compileErrors are what OPA says about copies of the modules, with the schemas of the
 // input and the other documents.
-func compileErrors(modules map[string]*ast.Module, strict bool) ast.Errors {
+func compileErrors(modules map[string]*ast.Module, strict bool, reaches reach.Options) ast.Errors {
 	copies := make(map[string]*ast.Module, len(modules))
 	for name, module := range modules {
 		copies[name] = module.Copy()
 	}
-	compiler := ast.NewCompiler().WithStrict(strict).SetErrorLimit(0).
+	compiler := ast.NewCompiler().WithCapabilities(reaches.Capabilities()).WithStrict(strict).SetErrorLimit(0).
 		WithUseTypeCheckAnnotations(true).WithSchemas(schemaSet())
 	compiler.Compile(copies)
 	return compiler.Errors

@@ -40,6 +40,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/identity/keyring"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/origin"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/remote"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/tracing"
@@ -74,6 +75,8 @@ type Config struct {
 
 	// Entrypoint is the path of the rule that decides; empty for the annotated one.
 	Entrypoint string
+	// Reach is what policies may reach beyond their input and data.
+	Reach reach.Options
 
 	Discovery  discovery.Options
 	Identity   identity.Options
@@ -194,6 +197,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		},
 		Conditions: conditions.Options{Timeout: s.Conditions.Timeout},
 		Entrypoint: strings.Trim(s.Policy.Entrypoint, "/"),
+		Reach:      reach.Options(s.Policy.Capabilities),
 		Supply:     supply.Options{Path: s.Policy.Path, MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail"},
 		OPA:        opa.Options{Config: opaConfig, AuditRequired: s.Audit.Required},
 		Engine:     engine.Options{Decision: s.Limits.Decision, Answer: int64(s.Limits.Answer)},
@@ -330,6 +334,7 @@ func (p *problems) check(d document, c *Config) {
 	p.addError(c.Discovery.Validate())
 	p.addError(c.Identity.Validate())
 	p.addError(c.Conditions.Validate())
+	p.addError(c.Reach.Validate())
 	p.addError(c.OPA.Validate())
 	p.addError(tracing.Validate(c.OPA.DistributedTracing()))
 	p.addError(c.Supply.Validate(c.OPA.PolicyKeys()))

@@ -97,8 +97,13 @@ type own struct {
 		OnError    string        `mapstructure:"onError"`
 		MaxAge     time.Duration `mapstructure:"maxAge"`
 		OnStale    string        `mapstructure:"onStale"`
-		Shadow     *candidate    `mapstructure:"shadow"`
-		Remote     *remoteServer `mapstructure:"remote"`
+		// Capabilities are what policies may reach.
+		Capabilities struct {
+			AllowNet      []string `mapstructure:"allowNet"`
+			AllowBuiltins []string `mapstructure:"allowBuiltins"`
+		} `mapstructure:"capabilities"`
+		Shadow *candidate    `mapstructure:"shadow"`
+		Remote *remoteServer `mapstructure:"remote"`
 	} `mapstructure:"policy"`
 	Limits struct {
 		Body     byteSize `mapstructure:"body"`

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/fixture"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/rego"
 )
@@ -43,7 +44,8 @@ func TestFailuresTellNoSecretOfAURL(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := fixture.NewReceiver(t)
 			log, text := fixture.NewLog()
-			e := fixture.New(t, fixture.Options{OPA: fixture.LogTo(t, r, nil), Default: fixture.FS(bundle), Mask: rego.Mask(), Log: log})
+			e := fixture.New(t, fixture.Options{OPA: fixture.LogTo(t, r, nil), Default: fixture.FS(bundle), Mask: rego.Mask(), Log: log,
+				Reach: reach.Options{AllowNet: []string{"127.0.0.1"}}})
 			batch, err := e.Engine.Decide(t.Context(), fixture.Ann(), []wire.Permission{asked})
 			fixture.Must(t, err)
 			outcome := batch.Outcomes[0]

@@ -119,9 +119,7 @@ func (t *trials) compile(without map[place]bool) (*ast.Compiler, error) {
 			modules[name] = copied
 		}
 	}
-	capabilities := ast.CapabilitiesForThisVersion()
-	capabilities.Builtins = append(capabilities.Builtins, answerDecl)
-	c := ast.NewCompiler().WithCapabilities(capabilities)
+	c := ast.NewCompiler().WithCapabilities(t.policy.Capabilities(answerDecl))
 	if c.Compile(modules); c.Failed() {
 		return nil, c.Errors
 	}

@@ -23,6 +23,8 @@ type Options struct {
 	// Of a policy about the resource the rules that the entrypoint reaches are changed:
 	// nobody else may evaluate them by it.
 	Compiled *ast.Compiler
+	// Capabilities are those that Modules are compiled with; nil is all of OPA's.
+	Capabilities *ast.Capabilities
 	// Entrypoint is the rule that decides, such as data.backstage.authz.allow, or any
 	// document of rules, such as the package of decision.result and decision.reason.
 	Entrypoint ast.Ref
@@ -56,7 +58,7 @@ func Compile(o Options) (*Policy, error) {
 	}
 	compiler := o.Compiled
 	if compiler == nil {
-		compiler = ast.NewCompiler()
+		compiler = ast.NewCompiler().WithCapabilities(o.Capabilities)
 		if compiler.Compile(o.Modules); compiler.Failed() {
 			return nil, compiler.Errors
 		}

@@ -77,7 +77,7 @@ func read(ctx context.Context, p *offline.Policy, further any) (*policy, string,
 			modules[name] = m.Copy()
 		}
 	}
-	compiler := ast.NewCompiler()
+	compiler := ast.NewCompiler().WithCapabilities(p.Capabilities())
 	if compiler.Compile(modules); compiler.Failed() {
 		return nil, "", compiler.Errors
 	}

@@ -34,6 +34,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -51,6 +52,8 @@ type Options struct {
 	Decision time.Duration
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// Reach is what the policy may reach beyond its input and data.
+	Reach reach.Options
 }
 
 // defaultDecision is the default of Options.Decision.
@@ -105,7 +108,7 @@ func (p *Policy) open(ctx context.Context, from supply.Options) error {
 	if p.modules, p.tests, err = p.source.parse(); err != nil {
 		return &RefusedError{p.Path, err}
 	}
-	vetter, err := vetted.New(vetted.Options{Entrypoint: p.options.Entrypoint, Library: rego.Modules()})
+	vetter, err := vetted.New(vetted.Options{Entrypoint: p.options.Entrypoint, Library: rego.Modules(), Reach: p.options.Reach})
 	if err != nil {
 		return err
 	}
@@ -129,6 +132,7 @@ func (p *Policy) open(ctx context.Context, from supply.Options) error {
 // serves next. It has neither tests nor files, and [Policy.With] cannot change it. Close
 // must be called in the end.
 func Of(s *vetted.State, o Options) (*Policy, error) {
+	o.Reach = s.Reach
 	p := &Policy{Path: s.Revision, options: o, state: s, source: &source{}, modules: map[string]*ast.Module{}}
 	p.stock = sync.OnceValues(p.openStock)
 	for name, module := range s.Modules() {
@@ -211,6 +215,12 @@ func (p *Policy) Revision() string { return p.state.Revision }
 
 // Nondeterministic says what makes its answers differ from one time to the next.
 func (p *Policy) Nondeterministic() []vetted.Source { return p.state.Nondeterministic }
+
+// Capabilities are those of OPA for whoever compiles its modules again, and the
+// builtins given.
+func (p *Policy) Capabilities(more ...*ast.Builtin) *ast.Capabilities {
+	return p.options.Reach.Capabilities(more...)
+}
 
 // Rules are the permission rules that it may ask, the library's among them, in the
 // order of their paths. They must not be changed.

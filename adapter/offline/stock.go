@@ -29,7 +29,7 @@ func (p *Policy) openStock() (*stock, error) {
 	for name, module := range modules {
 		modules[name] = module.Copy()
 	}
-	compiler := ast.NewCompiler()
+	compiler := ast.NewCompiler().WithCapabilities(p.Capabilities())
 	if compiler.Compile(modules); compiler.Failed() {
 		return nil, compiler.Errors
 	}

@@ -55,9 +55,7 @@ func NewTracer(p *offline.Policy) (*Tracer, error) {
 			modules[name] = answered(m.Copy(), byPath)
 		}
 	}
-	capabilities := ast.CapabilitiesForThisVersion()
-	capabilities.Builtins = append(capabilities.Builtins, &ast.Builtin{Name: answerBuiltin, Decl: answerType})
-	t.compiler = ast.NewCompiler().WithCapabilities(capabilities)
+	t.compiler = ast.NewCompiler().WithCapabilities(p.Capabilities(&ast.Builtin{Name: answerBuiltin, Decl: answerType}))
 	if t.compiler.Compile(modules); t.compiler.Failed() {
 		return nil, t.compiler.Errors
 	}

@@ -54,11 +54,9 @@ func newObserver(entrypoint string) *observer {
 }
 
 // compiler returns a compiler that puts the calls in.
-func (o *observer) compiler() *ast.Compiler {
-	capabilities := ast.CapabilitiesForThisVersion()
-	capabilities.Builtins = append(capabilities.Builtins, observeDecl)
+func (o *observer) compiler(p *offline.Policy) *ast.Compiler {
 	return ast.NewCompiler().
-		WithCapabilities(capabilities).
+		WithCapabilities(p.Capabilities(observeDecl)).
 		WithEnablePrintStatements(true).
 		WithStageAfterID(ast.StageRewriteRefsInHead, ast.CompilerStageDefinition{
 			Name: "Observe", MetricName: "observe", Stage: o.instrument,

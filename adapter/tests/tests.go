@@ -195,7 +195,7 @@ func newBench(ctx context.Context, p *offline.Policy, o Options) (*bench, error)
 			modules[name] = module.Copy()
 		}
 	}
-	b.compiler = b.observer.compiler()
+	b.compiler = b.observer.compiler(p)
 	b.runner = tester.NewRunner().
 		SetCompiler(b.compiler).
 		SetStore(b.store).

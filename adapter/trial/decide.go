@@ -305,7 +305,7 @@ func (s *trying) look(ctx context.Context, p *offline.Policy, sources *offline.S
 			return nil
 		}
 	}
-	w, err := newWorld(sources, s.Rules, data, p.Entrypoint())
+	w, err := newWorld(p, sources, s.Rules, data)
 	if err != nil {
 		s.trial.Unlooked = "it cannot be compiled for that: " + findings.OneLine(err.Error())
 		return nil

@@ -81,8 +81,8 @@ var (
 
 // newWorld compiles the policy so that permission rules ask, and each of the
 // author's rules can be taken away.
-func newWorld(sources *offline.Sources, rules map[string]*reading.Rule, data map[string]any,
-	entrypoint string) (*world, error) {
+func newWorld(p *offline.Policy, sources *offline.Sources, rules map[string]*reading.Rule, data map[string]any,
+) (*world, error) {
 	w := &world{
 		watched: map[*ast.Rule]*watched{}, byRow: map[rowKey]*watched{}, types: map[string]string{},
 		guards: map[*watched]map[string]string{},
@@ -99,9 +99,7 @@ func newWorld(sources *offline.Sources, rules map[string]*reading.Rule, data map
 		_, authors := sources.Modules[name]
 		w.prepare(modules[name], rules, authors, byPlace)
 	}
-	capabilities := ast.CapabilitiesForThisVersion()
-	capabilities.Builtins = append(capabilities.Builtins, answerDecl, onDecl)
-	w.compiler = ast.NewCompiler().WithCapabilities(capabilities)
+	w.compiler = ast.NewCompiler().WithCapabilities(p.Capabilities(answerDecl, onDecl))
 	if w.compiler.Compile(modules); w.compiler.Failed() {
 		return nil, w.compiler.Errors
 	}
@@ -116,7 +114,7 @@ func newWorld(sources *offline.Sources, rules map[string]*reading.Rule, data map
 	}
 	w.depend()
 	w.store = inmem.NewFromObject(data)
-	w.entry = ast.MustParseRef("data." + dotted(entrypoint))
+	w.entry = ast.MustParseRef("data." + dotted(p.Entrypoint()))
 	w.query = ast.NewBody(ast.Equality.Expr(ast.VarTerm("answer"), ast.NewTerm(w.entry)))
 	w.builtins = map[string]*topdown.Builtin{
 		answerDecl.Name: {Decl: answerDecl, Func: w.answer},

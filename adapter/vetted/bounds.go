@@ -2,6 +2,7 @@ package vetted
 
 import (
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,8 @@ const (
 	maxShift = 1 << 14
 	// maxRange is how many numbers a range may have.
 	maxRange = 1_000_000
+	// maxAddresses is how many addresses a range of them may be expanded to.
+	maxAddresses = 1 << 16
 )
 
 // boundBuiltins lets those builtins refuse what would take them very long, or very
@@ -51,6 +54,7 @@ var boundBuiltins = sync.OnceFunc(func() {
 	bounded(ast.Product.Name, checkProduct)
 	bounded(ast.NumbersRange.Name, checkRange)
 	bounded(ast.NumbersRangeStep.Name, checkRange)
+	bounded(ast.NetCIDRExpand.Name, checkExpand)
 })
 
 // bounded puts a check before a builtin.
@@ -133,6 +137,22 @@ func checkProduct(operands []*ast.Term) error {
 	}
 	if all > maxDigits {
 		return builtins.NewOperandErr(1, "must have no more than %d digits together", maxDigits)
+	}
+	return nil
+}
+
+// checkExpand refuses a range of too many addresses.
+func checkExpand(operands []*ast.Term) error {
+	text, ok := operands[0].Value.(ast.String)
+	if !ok {
+		return nil // which the builtin refuses
+	}
+	_, network, err := net.ParseCIDR(string(text))
+	if err != nil {
+		return nil //nolint:nilerr // likewise
+	}
+	if ones, bits := network.Mask.Size(); 1<<min(bits-ones, 62) > maxAddresses {
+		return builtins.NewOperandErr(1, "must be a range of no more than %d addresses", maxAddresses)
 	}
 	return nil
 }

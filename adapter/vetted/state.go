@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -29,6 +30,8 @@ type State struct {
 	// Nondeterministic says what forbids to remember its decisions; empty where
 	// nothing does.
 	Nondeterministic []Source
+	// Reach is what it may reach beyond its input and data.
+	Reach reach.Options
 	// Number tells it from every other state of its store.
 	Number uint64
 

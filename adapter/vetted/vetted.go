@@ -21,6 +21,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/rego"
 
 	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 )
 
 // Options say what policies are held to. The zero value of a field is its default.
@@ -34,6 +35,8 @@ type Options struct {
 	// Mask is the source of the module that masks the decision log unless a bundle
 	// has one in package system.log; empty for none.
 	Mask string
+	// Reach is what policies may reach beyond their input and data.
+	Reach reach.Options
 }
 
 // Vetter turns what OPA activates into a [State], or says why it must not serve.
@@ -45,6 +48,7 @@ type Vetter struct {
 	mask *ast.Module
 	// entrypoint is the configured path, or empty for the annotated rule.
 	entrypoint string
+	reach      reach.Options
 }
 
 // The files of stagedoor's own modules begin with libraryPrefix.
@@ -57,7 +61,8 @@ const (
 // New returns a Vetter. The error is that of a module of ours that does not parse.
 func New(o Options) (*Vetter, error) {
 	boundBuiltins()
-	v := &Vetter{library: make(map[string]*ast.Module, len(o.Library)), entrypoint: o.Entrypoint}
+	reach.Guard()
+	v := &Vetter{library: make(map[string]*ast.Module, len(o.Library)), entrypoint: o.Entrypoint, reach: o.Reach}
 	for path, text := range o.Library {
 		module, err := parseModule(libraryPrefix+path, text, ast.DefaultRegoVersion)
 		if err != nil {
@@ -120,7 +125,7 @@ func (v *Vetter) Vet(opts *bundle.ActivateOpts, awaits func(active map[string]Bu
 	}
 	maps.Copy(own, opts.ExtraModules)
 	opts.ExtraModules = own
-	opts.Compiler.WithKeepModules(true)
+	opts.Compiler.WithKeepModules(true).WithCapabilities(v.reach.Capabilities())
 	if err := (&bundle.DefaultActivator{}).Activate(opts); err != nil {
 		return nil, err
 	}
@@ -152,6 +157,11 @@ func (v *Vetter) accept(name string, b *bundle.Bundle) error {
 	if err := v.acceptable(name, b); err != nil {
 		return err
 	}
+	for _, file := range b.Modules {
+		if err := v.reach.Check(file.Parsed); err != nil {
+			return err
+		}
+	}
 	if b.Manifest.Revision == "" {
 		b.Manifest.Revision = contentRevision(b)
 	}
@@ -168,6 +178,7 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 	rules := reachable(c, ref)
 	s := &State{
 		Entrypoint:       entrypoint,
+		Reach:            v.reach,
 		Revisions:        map[string]string{},
 		Nondeterministic: nondeterminism(rules),
 		reads:            inputParts(rules),
@@ -179,7 +190,7 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 		s.roots = append(s.roots, b.Roots...)
 	}
 	s.Revision = revisionOf(s.Revisions)
-	o := explore.Options{Modules: c.ParsedModules(), Entrypoint: ref}
+	o := explore.Options{Modules: c.ParsedModules(), Entrypoint: ref, Capabilities: v.reach.Capabilities()}
 	if !share(rules, reachable(c, maskPackage)) {
 		o.Compiled = c
 	}

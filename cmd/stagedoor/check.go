@@ -55,7 +55,7 @@ func newCheck() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.Entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	deciding(cmd, &o.Entrypoint, &o.Reach)
 	cmd.Flags().StringVar(&dir, "inventory", "",
 		"the `directory` with the permissions and rules of your Backstage (stagedoor inventory pull)")
 	cmd.Flags().StringVar(&format, "format", "text", "`text`, json, sarif or github")

@@ -63,7 +63,7 @@ func newDiff() *cobra.Command {
 	f.StringVar(&d.against, "against", "", "the `URL` of the admin address of a running stagedoor, whose policy is OLD")
 	f.StringVar(&d.inventory, "inventory", "",
 		"the `directory` that says which permissions, people and entities there are")
-	f.StringVar(&d.entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	openingFlags(cmd, &d.opening)
 	f.StringVar(&d.format, "format", "text", strings.Join(diffFormats, ", "))
 	f.StringVar(&d.failOn, "fail-on", "breaks,wider,other",
 		"the `changes` for which the exit code is 1: breaks, wider, narrower, other, or none")
@@ -72,7 +72,10 @@ func newDiff() *cobra.Command {
 
 var diffFormats = []string{"text", "json", "markdown", "github"}
 
-type diff struct{ against, inventory, entrypoint, format, failOn string }
+type diff struct {
+	against, inventory, format, failOn string
+	opening                            offline.Options
+}
 
 // changes reads a list of changes.
 func changes(list string) ([]comparison.Change, error) {
@@ -105,7 +108,7 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err er
 		}
 	}()
 	for _, path := range args {
-		p, err := offline.Open(ctx, path, offline.Options{Entrypoint: d.entrypoint})
+		p, err := offline.Open(ctx, path, d.opening)
 		if err != nil {
 			return nil, err
 		}

@@ -20,7 +20,8 @@ import (
 
 func newEval() *cobra.Command {
 	var a asked
-	var entrypoint, against, format string
+	var opening offline.Options
+	var against, format string
 	cmd := &cobra.Command{
 		Use:   "eval PATH",
 		Short: "One decision of a policy",
@@ -49,7 +50,7 @@ func newEval() *cobra.Command {
 			if against != "" {
 				answers, err = askServer(cmd.Context(), against, questions)
 			} else {
-				answers, err = askPolicy(cmd.Context(), args[0], entrypoint, questions)
+				answers, err = askPolicy(cmd.Context(), args[0], opening, questions)
 			}
 			if err != nil {
 				return err
@@ -61,7 +62,7 @@ func newEval() *cobra.Command {
 		},
 	}
 	a.flags(cmd)
-	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	openingFlags(cmd, &opening)
 	cmd.Flags().StringVar(&against, "against", "", "the `URL` of the admin address of a running stagedoor to ask")
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")
 	return cmd
@@ -85,8 +86,10 @@ type answered struct {
 }
 
 // askPolicy decides by the policy at a path.
-func askPolicy(ctx context.Context, path, entrypoint string, questions []offline.Question) (_ []answered, err error) {
-	p, err := offline.Open(ctx, path, offline.Options{Entrypoint: entrypoint})
+func askPolicy(
+	ctx context.Context, path string, opening offline.Options, questions []offline.Question,
+) (_ []answered, err error) {
+	p, err := offline.Open(ctx, path, opening)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,8 @@ import (
 
 func newExplain() *cobra.Command {
 	var a asked
-	var entrypoint, format string
+	var opening offline.Options
+	var format string
 	var certify bool
 	cmd := &cobra.Command{
 		Use:   "explain PATH",
@@ -46,21 +47,21 @@ func newExplain() *cobra.Command {
 				if a.resource != "" || cmd.Flags().Changed("format") {
 					return errors.New("--certificate is JSON, and about every resource: leave out --resource and --format")
 				}
-				return certifyAll(cmd.Context(), cmd.OutOrStdout(), args[0], entrypoint, questions)
+				return certifyAll(cmd.Context(), cmd.OutOrStdout(), args[0], opening, questions)
 			}
-			return explainAll(cmd.Context(), cmd.OutOrStdout(), args[0], entrypoint, format, questions, known)
+			return explainAll(cmd.Context(), cmd.OutOrStdout(), args[0], opening, format, questions, known)
 		},
 	}
 	a.flags(cmd)
-	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	openingFlags(cmd, &opening)
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")
 	cmd.Flags().BoolVar(&certify, "certificate", false, "write the decision with its branches, to be checked by stock OPA")
 	return cmd
 }
 
 // certifyAll writes the certificates of the questions, each on a line.
-func certifyAll(ctx context.Context, w io.Writer, path, entrypoint string, questions []offline.Question) (err error) {
-	p, err := offline.Open(ctx, path, offline.Options{Entrypoint: entrypoint})
+func certifyAll(ctx context.Context, w io.Writer, path string, opening offline.Options, questions []offline.Question) (err error) {
+	p, err := offline.Open(ctx, path, opening)
 	if err != nil {
 		return err
 	}
@@ -82,10 +83,10 @@ func certifyAll(ctx context.Context, w io.Writer, path, entrypoint string, quest
 }
 
 func explainAll(
-	ctx context.Context, w io.Writer, path, entrypoint, format string, questions []offline.Question,
+	ctx context.Context, w io.Writer, path string, opening offline.Options, format string, questions []offline.Question,
 	known *inventory.Inventory,
 ) (err error) {
-	p, err := offline.Open(ctx, path, offline.Options{Entrypoint: entrypoint})
+	p, err := offline.Open(ctx, path, opening)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,10 @@ import (
 
 var matrixFormats = []string{"text", "csv", "markdown", "json", "html"}
 
-type asMatrix struct{ inventory, entrypoint, format, who, on string }
+type asMatrix struct {
+	inventory, format, who, on string
+	opening                    offline.Options
+}
 
 func newMatrix() *cobra.Command {
 	var m asMatrix
@@ -46,7 +49,7 @@ func newMatrix() *cobra.Command {
 			if m.who != "" && m.format != "text" && m.format != "json" {
 				return fmt.Errorf("--who answers as text or json, not %s", m.format)
 			}
-			p, err := offline.Open(cmd.Context(), args[0], offline.Options{Entrypoint: m.entrypoint})
+			p, err := offline.Open(cmd.Context(), args[0], m.opening)
 			if err != nil {
 				return err
 			}
@@ -61,7 +64,7 @@ func newMatrix() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&m.inventory, "inventory", "", "the `directory` that says which permissions and people there are")
-	f.StringVar(&m.entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	openingFlags(cmd, &m.opening)
 	f.StringVar(&m.format, "format", "text", strings.Join(matrixFormats, ", "))
 	f.StringVar(&m.who, "who", "", "the `permission` to ask about: who has it, and by which rule")
 	f.StringVar(&m.on, "on", "", "a `file` with the resource of --who, in YAML or JSON")

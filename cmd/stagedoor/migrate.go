@@ -118,7 +118,7 @@ func tellMigration(cmd *cobra.Command, m *migrate.Migration, dir string) error {
 }
 
 func newMigrateWrapper() *cobra.Command {
-	var entrypoint string
+	var opening offline.Options
 	cmd := &cobra.Command{
 		Use:   "wrapper PATH",
 		Short: "Say what a policy of the OPA wrapper module would write about the resource itself",
@@ -128,7 +128,7 @@ func newMigrateWrapper() *cobra.Command {
 			"serves unchanged before the first step and between any two. docs/migrate/wrapper.md goes through an example.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			p, err := offline.Open(cmd.Context(), args[0], offline.Options{Entrypoint: entrypoint})
+			p, err := offline.Open(cmd.Context(), args[0], opening)
 			if err != nil {
 				return err
 			}
@@ -143,6 +143,6 @@ func newMigrateWrapper() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	openingFlags(cmd, &opening)
 	return cmd
 }

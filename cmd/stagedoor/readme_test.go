@@ -14,6 +14,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/config"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/engine"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -43,7 +44,7 @@ func TestReadme(t *testing.T) {
 	writeConfig(t, filepath.Join(dir, ".manifest"), regexp.MustCompile("`(\\{\"roots\".*?\\})`").FindStringSubmatch(readme)[1])
 	log := logrus.New()
 	log.SetLevel(logrus.ErrorLevel)
-	vetter, err := vetted.New(vettedBy(""))
+	vetter, err := vetted.New(vettedBy("", reach.Options{}))
 	if err != nil {
 		t.Fatal(err)
 	}

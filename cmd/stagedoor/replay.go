@@ -18,7 +18,10 @@ import (
 
 var replayFormats = []string{"text", "csv", "json"}
 
-type replaying struct{ policy, inventory, entrypoint, format, failOn string }
+type replaying struct {
+	policy, inventory, format, failOn string
+	opening                           offline.Options
+}
 
 func newReplay() *cobra.Command {
 	var r replaying
@@ -71,7 +74,7 @@ func newReplay() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&r.policy, "policy", "", "the `path` of the policy that decides the log again")
 	f.StringVar(&r.inventory, "inventory", "", "the `directory` with the people, whose claims a log does not tell")
-	f.StringVar(&r.entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	openingFlags(cmd, &r.opening)
 	f.StringVar(&r.format, "format", "text", strings.Join(replayFormats, ", "))
 	f.StringVar(&r.failOn, "fail-on", "breaks,wider,other",
 		"the `changes` for which the exit code is 1: breaks, wider, narrower, other, or none")
@@ -83,7 +86,7 @@ func (r replaying) run(ctx context.Context, stdin io.Reader, logs []string) (_ *
 	if err != nil {
 		return nil, err
 	}
-	p, err := offline.Open(ctx, r.policy, offline.Options{Entrypoint: r.entrypoint})
+	p, err := offline.Open(ctx, r.policy, r.opening)
 	if err != nil {
 		return nil, err
 	}

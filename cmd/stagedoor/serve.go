@@ -23,6 +23,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/opa"
+	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/remote"
 	"github.com/stagedoor/stagedoor/adapter/shadow"
 	"github.com/stagedoor/stagedoor/adapter/supply"
@@ -77,8 +78,8 @@ func (s *server) URL() string { return s.listener.URL() }
 func (s *server) AdminURL() string { return s.admin.URL() }
 
 // vettedBy says what policies are held to.
-func vettedBy(entrypoint string) vetted.Options {
-	return vetted.Options{Entrypoint: entrypoint, Library: rego.Modules(), Mask: rego.Mask()}
+func vettedBy(entrypoint string, reaches reach.Options) vetted.Options {
+	return vetted.Options{Entrypoint: entrypoint, Library: rego.Modules(), Mask: rego.Mask(), Reach: reaches}
 }
 
 // closers close what was started, the last first.
@@ -172,7 +173,7 @@ func owners() map[string]string {
 // startPolicy starts what brings policies, what decides, in process or remote, and
 // the decision log.
 func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, started *closers) error {
-	vetter, err := vetted.New(vettedBy(c.Entrypoint))
+	vetter, err := vetted.New(vettedBy(c.Entrypoint, c.Reach))
 	if err != nil {
 		return err
 	}
@@ -211,7 +212,7 @@ func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, starte
 
 // startShadow starts comparing the candidate with the policy that serves.
 func startShadow(c *config.Config, log *logrus.Entry, registry prometheus.Registerer) (*shadow.Shadow, error) {
-	vetter, err := vetted.New(vettedBy(""))
+	vetter, err := vetted.New(vettedBy("", c.Reach))
 	if err != nil {
 		return nil, err
 	}

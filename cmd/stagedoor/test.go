@@ -19,7 +19,8 @@ var testFormats = map[string]func(testRun) ([]byte, error){
 
 func newTest() *cobra.Command {
 	var o tests.Options
-	var entrypoint, format, known string
+	var opening offline.Options
+	var format, known string
 	var verbose bool
 	var threshold float64
 	cmd := &cobra.Command{
@@ -42,7 +43,7 @@ func newTest() *cobra.Command {
 			o.Coverage = o.Coverage || threshold > 0
 			run := testRun{Inventory: inventory.Source, verbose: verbose, threshold: threshold}
 			for _, path := range paths {
-				tested, err := testPolicy(cmd.Context(), path, entrypoint, o)
+				tested, err := testPolicy(cmd.Context(), path, opening, o)
 				if err != nil {
 					return err
 				}
@@ -67,7 +68,7 @@ func newTest() *cobra.Command {
 	f.BoolVarP(&o.Coverage, "coverage", "c", false, "say how much of the author's files the tests evaluate")
 	f.Float64Var(&threshold, "threshold", 0, "fail below this coverage, in `percent`")
 	f.DurationVar(&o.Timeout, "timeout", 0, "how long one test may take (5s)")
-	f.StringVar(&entrypoint, "entrypoint", "", "the `path` of the rule that decides, where none is annotated")
+	openingFlags(cmd, &opening)
 	f.StringVar(&known, "inventory", "",
 		"the `directory` that says which permissions there are; the stock ones where this is not given")
 	f.StringVar(&format, "format", "text", "text, json, junit or github")
@@ -75,9 +76,9 @@ func newTest() *cobra.Command {
 }
 
 // testPolicy runs the tests of one policy. One that does not load has failed.
-func testPolicy(ctx context.Context, path, entrypoint string, o tests.Options) (tested testedPolicy, err error) {
+func testPolicy(ctx context.Context, path string, opening offline.Options, o tests.Options) (tested testedPolicy, err error) {
 	tested.Path = path
-	p, err := offline.Open(ctx, path, offline.Options{Entrypoint: entrypoint})
+	p, err := offline.Open(ctx, path, opening)
 	if refused, ok := errors.AsType[*offline.RefusedError](err); ok {
 		tested.Refused = refused.Cause.Error()
 		return tested, nil

@@ -1,0 +1,151 @@
+package reach
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+)
+
+// maxCertificates is how large a file of certificates or keys may be that http.send
+// reads.
+const maxCertificates = 1 << 20
+
+// Guard lets the builtins that reach others refuse what the capabilities of their
+// compiler do not allow, and everything where those say nothing. OPA's registry of
+// builtins is global to the process, and so is this; it is done once.
+func Guard() { guard() }
+
+var guard = sync.OnceFunc(func() {
+	guarded(ast.HTTPSend.Name, func(operands []*ast.Term, allowed []string) error {
+		request, ok := operands[0].Value.(ast.Object)
+		if !ok {
+			return nil // which the builtin refuses
+		}
+		return checkRequest(request, allowed)
+	})
+	guarded(ast.NetLookupIPAddr.Name, func(operands []*ast.Term, allowed []string) error {
+		name, ok := operands[0].Value.(ast.String)
+		if !ok {
+			return nil // likewise
+		}
+		return checkHost(ast.NetLookupIPAddr.Name, string(name), allowed)
+	})
+	guarded(ast.JSONSchemaVerify.Name, func(operands []*ast.Term, allowed []string) error {
+		return checkSchema(operands[0].Value, allowed)
+	})
+	guarded(ast.JSONMatchSchema.Name, func(operands []*ast.Term, allowed []string) error {
+		return checkSchema(operands[1].Value, allowed)
+	})
+})
+
+// guarded puts a check before a builtin, with the hosts that may be reached. OPA's own
+// check of every redirect follows it.
+func guarded(name string, check func(operands []*ast.Term, allowed []string) error) {
+	f := topdown.GetBuiltin(name)
+	topdown.RegisterBuiltinFunc(name, func(
+		bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error,
+	) error {
+		if bctx.Capabilities == nil || bctx.Capabilities.AllowNet == nil {
+			bctx.Capabilities = &ast.Capabilities{AllowNet: []string{}}
+		}
+		if err := check(operands, bctx.Capabilities.AllowNet); err != nil {
+			return err
+		}
+		return told(f(bctx, operands, iter))
+	})
+}
+
+// told says what to add where OPA refuses a host itself, which it does for redirects. Of
+// such a refusal there is nothing but the text.
+func told(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "disallowed host: ") {
+		return err
+	}
+	return fmt.Errorf("%w; where it should be reached, add it to %s", err, netKey)
+}
+
+// checkRequest refuses a request to another host than those allowed, or with a file that
+// is none or without end.
+func checkRequest(request ast.Object, allowed []string) error {
+	return request.Iter(func(key, value *ast.Term) error {
+		name, _ := key.Value.(ast.String)
+		text, ok := value.Value.(ast.String)
+		switch {
+		case !ok:
+			return nil // which the builtin refuses
+		case name == "url":
+			return checkURL(string(text), allowed)
+		case strings.HasPrefix(string(name), "tls_") && strings.HasSuffix(string(name), "_file"):
+			info, err := os.Stat(string(text))
+			if err == nil && (!info.Mode().IsRegular() || info.Size() > maxCertificates) {
+				return fmt.Errorf("http.send: %s is no file of at most %d bytes", string(name), maxCertificates)
+			}
+		}
+		return nil
+	})
+}
+
+// checkSchema refuses a schema, an object or its text, with a reference to another host
+// than those allowed, or to a file.
+func checkSchema(v ast.Value, allowed []string) error {
+	schema, err := ast.JSON(v)
+	if err != nil {
+		return err
+	}
+	if text, ok := schema.(string); ok && json.Unmarshal([]byte(text), &schema) != nil {
+		return nil // which the builtin refuses
+	}
+	return checkReferences(schema, allowed)
+}
+
+// checkReferences looks at everything that OPA's reader of schemas may take for an
+// address. What it has built in it does not ask for.
+func checkReferences(schema any, allowed []string) error {
+	switch schema := schema.(type) {
+	case map[string]any:
+		for key, value := range schema {
+			if text, ok := value.(string); ok {
+				if err := checkReference(key, text, allowed); err != nil {
+					return err
+				}
+			} else if err := checkReferences(value, allowed); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for _, element := range schema {
+			if err := checkReferences(element, allowed); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// metaSchemas is where the drafts of JSON Schema are, which OPA has built in.
+const metaSchemas = "json-schema.org"
+
+func checkReference(key, text string, allowed []string) error {
+	switch key {
+	case "$ref", "$schema", "$id", "id":
+	default:
+		return nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil // which OPA refuses
+	case u.Scheme == "file":
+		return fmt.Errorf("a JSON Schema may not refer to files, as %s does by %q; write what it refers to under definitions",
+			key, text)
+	case key == "$ref" && u.Host != "" && u.Hostname() != metaSchemas:
+		return checkHost("a JSON Schema", u.Hostname(), allowed)
+	}
+	return nil
+}
