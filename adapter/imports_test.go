@@ -99,7 +99,9 @@ var mayImport = map[string][]string{
 		"adapter/audience", "adapter/comparison", "adapter/wire", "adapter/words", "rego"},
 	"adapter/tests": {"adapter/inventory", "adapter/offline", "adapter/decision", "adapter/wire", "adapter/words", "rego"},
 
-	"cmd/stagedoor": {"adapter/tracing",
+	"adapter/anyone": {"adapter/comparison", "adapter/criteria", "adapter/decision", "adapter/explore", "adapter/offline", "adapter/report", "adapter/wire", "adapter/words"},
+
+	"cmd/stagedoor": {"adapter/tracing", "adapter/anyone",
 		"adapter",
 		"adapter/audit",
 		"adapter/certificate",
@@ -139,6 +141,7 @@ var mayImport = map[string][]string{
 
 // mayImportOPA are the packages that evaluate, and those that read the author's modules.
 var mayImportOPA = []string{
+	"adapter/anyone",
 	"adapter/audit",
 	"adapter/callers",
 	"adapter/certificate",

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/anyone"
 	"github.com/stagedoor/stagedoor/adapter/audience"
 	"github.com/stagedoor/stagedoor/adapter/census"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
@@ -21,6 +22,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/review"
 	"github.com/stagedoor/stagedoor/adapter/serving"
 	"github.com/stagedoor/stagedoor/adapter/tables"
+	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 func newDiff() *cobra.Command {
@@ -46,14 +48,14 @@ func newDiff() *cobra.Command {
 			if !slices.Contains(diffFormats, d.format) {
 				return fmt.Errorf("--format is one of %s, not %s", strings.Join(diffFormats, ", "), d.format)
 			}
-			report, err := d.run(cmd.Context(), args)
+			report, every, err := d.run(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
-			if err := d.print(cmd.OutOrStdout(), report, failOn); err != nil {
+			if err := d.print(cmd.OutOrStdout(), report, every, failOn); err != nil {
 				return err
 			}
-			if report.Summary.Has(failOn...) {
+			if report.Summary.Has(failOn...) || every != nil && every.Has(failOn...) {
 				return errFindings
 			}
 			return nil
@@ -96,10 +98,10 @@ func changes(list string) ([]comparison.Change, error) {
 	return found, nil
 }
 
-func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err error) {
+func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, _ *anyone.Changes, err error) {
 	inv, err := loadInventory(d.inventory)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var policies []*offline.Policy
 	defer func() {
@@ -110,7 +112,7 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err er
 	for _, path := range args {
 		p, err := offline.Open(ctx, path, d.opening)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		policies = append(policies, p)
 	}
@@ -122,17 +124,17 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err er
 	} else {
 		running, err := serving.Dial(ctx, d.against)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		before, about.Old = running, running.String()
 	}
 	known, err := tables.Callers(policies...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	who, err := audience.Of(ctx, audience.Sources{Inventory: inv, Known: known}, policies...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	vocabulary := after.Vocabulary()
 	maps.Copy(vocabulary, policies[0].Vocabulary())
@@ -141,24 +143,32 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, err er
 		Progress: newProgress(os.Stderr, "deciding").tell,
 	}
 	if o.New, err = provenance.NewTracer(after); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if d.against == "" {
 		if o.Old, err = provenance.NewTracer(policies[0]); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if len(inv.Entities) > 0 {
 		if o.Entities, err = census.New(ctx, inv.Entities, policies...); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	report, err := review.Diff(ctx, before, after, o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	report.About.Old, report.About.New = about.Old, about.New
-	return report, nil
+	if d.against != "" {
+		return report, nil, nil
+	}
+	permissions := make([]wire.Permission, len(inv.Permissions))
+	for i, p := range inv.Permissions {
+		permissions[i] = offline.Permission(p)
+	}
+	every, err := anyone.Compare(ctx, policies[0], after, permissions, o.Comparer)
+	return report, every, err
 }
 
 // describePolicy names a policy in a report.
@@ -166,21 +176,33 @@ func describePolicy(p *offline.Policy) string {
 	return fmt.Sprintf("%s, revision %s", p.Path, p.Revision())
 }
 
-func (d *diff) print(w io.Writer, r *review.Report, failOn []comparison.Change) error {
+func (d *diff) print(w io.Writer, r *review.Report, every *anyone.Changes, failOn []comparison.Change) error {
 	var text string
 	switch d.format {
 	case "json":
-		b, err := json.MarshalIndent(r, "", "  ")
+		b, err := json.MarshalIndent(struct {
+			*review.Report
+			Every *anyone.Changes `json:"every,omitempty"`
+		}{r, every}, "", "  ")
 		if err != nil {
 			return err
 		}
 		text = string(b) + "\n"
 	case "markdown":
 		text = r.Markdown()
+		if every != nil {
+			text += every.Markdown()
+		}
 	case "github":
 		text = r.GitHub(failOn)
+		if every != nil {
+			text += every.GitHub(failOn)
+		}
 	default:
 		text = r.Text()
+		if every != nil {
+			text += "\n" + every.Text()
+		}
 	}
 	_, err := io.WriteString(w, text)
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/anyone"
 	"github.com/stagedoor/stagedoor/adapter/audience"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/matrix"
@@ -137,15 +138,26 @@ func (m asMatrix) whoMay(ctx context.Context, p *offline.Policy, resource any, o
 	if err != nil {
 		return "", err
 	}
+	var every *anyone.Who
+	if resource == nil {
+		if every, err = anyone.WhoMay(ctx, p, permission); err != nil {
+			return "", err
+		}
+	}
 	about := matrix.About{Policy: describePolicy(p), Inventory: o.Inventory.Source, Callers: o.Who.Of}
 	if m.format == "json" {
 		return asJSON(struct {
 			Permission string       `json:"permission"`
+			Every      *anyone.Who  `json:"every,omitempty"`
 			Who        []matrix.May `json:"who"`
 			About      matrix.About `json:"about"`
-		}{permission.Name, found, about})
+		}{permission.Name, every, found, about})
 	}
-	return matrix.WhoText(found) + "\n" + about.String() + "\n", nil
+	text := matrix.WhoText(found) + "\n" + about.String() + "\n"
+	if every != nil {
+		text = every.Text() + "\n" + text
+	}
+	return text, nil
 }
 
 // asJSON writes a document for people and programs to read.

@@ -1,0 +1,114 @@
+package anyone_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+
+	"github.com/stagedoor/stagedoor/adapter/anyone"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+var remove = wire.Permission{Name: "catalog.entity.delete", Action: "delete", Resource: true, ResourceType: "catalog-entity"}
+
+func compile(t *testing.T, source, data string) *anyone.Policy {
+	t.Helper()
+	modules := offline.Library()
+	m, err := ast.ParseModuleWithOpts("policy.rego", "package authz\n\nimport data.backstage.catalog\n\n"+source,
+		ast.ParserOptions{ProcessAnnotation: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules["policy.rego"] = m
+	p, err := anyone.Compile(anyone.Options{Modules: modules, Entrypoint: "authz/allow", Store: inmem.NewFromReader(strings.NewReader(data))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestMay says what formula becomes of a policy.
+func TestMay(t *testing.T) {
+	const owner = `{"rule":"IS_ENTITY_OWNER","resourceType":"catalog-entity","params":{"claims":["$ownerRefs"]}}`
+	claim := func(refs string) string {
+		return `{"rule":"HAS_CLAIM","resourceType":"caller","params":{"claims":[` + refs + `]}}`
+	}
+	for name, test := range map[string]struct{ source, data, want string }{
+		"a group":   {`allow if "group:default/a" in input.identity.claims`, `{}`, claim(`"group:default/a"`)},
+		"ownership": {`allow if catalog.is_entity_owner(input.resource, {"claims": input.identity.claims})`, `{}`, owner},
+		"a lookup enumerates": {`allow if {
+	some c in input.identity.claims
+	data.ranks[c] == "admin"
+}`, `{"ranks": {"group:default/a": "admin", "group:default/b": "reader", "group:default/c": "admin"}}`, claim(`"group:default/a","group:default/c"`)},
+		"both of two": {`allow if every g in ["group:default/a", "group:default/b"] { g in input.identity.claims }`, `{}`,
+			`{"allOf":[` + claim(`"group:default/a"`) + `,` + claim(`"group:default/b"`) + `]}`},
+		"nobody is two users": {`allow if {
+	input.identity.user == "user:default/a"
+	input.identity.user == "user:default/b"
+}`, `{}`, `{"anyOf":[]}`},
+		"a part of a claim": {`allow if {
+	some c in input.identity.claims
+	split(c, "/")[1] == "a"
+}`, `{}`, `{"rule":"IS","resourceType":"caller","params":{"rego":"some claim in $ownerRefs: defined split(claim, \"/\")[1]; split(claim, \"/\")[1] == \"a\""}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer, err := compile(t, test.source, test.data).May(t.Context(), remove)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := answer.Criteria(anyone.SignedIn)
+			if got := string(c.AppendJSON(nil)); err != nil || got != test.want {
+				t.Errorf("got %s, %v\nwant %s", got, err, test.want)
+			}
+		})
+	}
+}
+
+// TestOutside has what no formula is found for, hostile policies among it: each says where.
+func TestOutside(t *testing.T) {
+	for name, test := range map[string]struct{ source, want string }{
+		"the place of a claim": {`allow if {
+	some i, c in input.identity.claims
+	i == 1
+	c == "a"
+}`, "policy.rego:7: i == 1: this looks at the place of a claim in the list"},
+		"a builtin that may fail": {`allow if to_number(input.identity.user) > 3`, "to_number of something that depends on the caller"},
+		"a pattern that is a claim": {`allow if {
+	some c in input.identity.claims
+	regex.match(c, "x")
+}`, "operand 1 of regex.match depends on the caller"},
+		"the whole identity": {`allow if contains(json.marshal(input.identity), "admin")`, ""},
+		"data by a dynamic name": {`allow if {
+	some c in input.identity.claims
+	data[c].open
+}`, "this goes over all that there is at data"},
+		"a symbol as a key of an object": {`allow if {
+	some c in input.identity.claims
+	o := {c: 1, "a": 2}
+	o.a == 2
+}`, "a key of an object can have two values"},
+		"another answer each time": {`allow if {
+	rand.intn("x", 2) == 1
+	"a" in input.identity.claims
+}`, "rand.intn can answer differently each time"},
+		"two values, or not": {`role := data.ranks[c] if some c in input.identity.claims
+
+allow if role == "admin"
+
+allow if input.identity.user == "user:default/a"`, "by the order of evaluation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := `{"ranks": {"x": "admin", "y": "reader"}, "open": {"open": true}}`
+			_, err := compile(t, test.source, data).May(t.Context(), remove)
+			if test.want == "" && err != nil {
+				t.Errorf("outside: %v", err)
+			}
+			if test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,411 @@
+package anyone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/comparison"
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/report"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// Changes are what another policy changes, for all callers that there can be.
+type Changes struct {
+	// Differences are those of the permissions that were compared.
+	Differences []Difference `json:"changes"`
+	// Sets are the claims and users of each set that the words name.
+	Sets map[string][]string `json:"sets,omitempty"`
+	// Outside are the permissions for which there is no formula.
+	Outside []Outside `json:"outside,omitempty"`
+	// Compared is how many permissions were compared.
+	Compared int `json:"compared"`
+}
+
+// A Difference is a change of permissions for kinds of callers.
+type Difference struct {
+	Permissions  []string           `json:"permissions"`
+	Kinds        []Kind             `json:"kinds"`
+	Change       comparison.Change  `json:"change"`
+	Gains        *criteria.Criteria `json:"gains,omitempty"`
+	Loses        *criteria.Criteria `json:"loses,omitempty"`
+	GainsInWords string             `json:"gainsInWords,omitempty"`
+	LosesInWords string             `json:"losesInWords,omitempty"`
+}
+
+// Outside is why there is no formula for some permissions, with file and line.
+type Outside struct {
+	Permissions []string `json:"permissions"`
+	Why         string   `json:"why"`
+}
+
+// Compare compares two policies for all callers that there can be. What is assumed is that
+// nobody is two users, that who has a claim has it in lower case, that who owns by a claim
+// owns by the claims, and what the Comparer knows of entities.
+//
+// The error is the context's, or that of compiling a policy.
+func Compare(
+	ctx context.Context, before, after *offline.Policy, permissions []wire.Permission, known *comparison.Comparer,
+) (*Changes, error) {
+	var policies [2]*Policy
+	var sets []namedSet
+	vocabulary := Vocabulary(before.Vocabulary())
+	maps.Copy(vocabulary, Vocabulary(after.Vocabulary()))
+	for i, p := range []*offline.Policy{before, after} {
+		why, err := tooLarge(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			all := make([]string, len(permissions))
+			for j, permission := range permissions {
+				all[j] = permission.Name
+			}
+			return &Changes{Differences: []Difference{}, Outside: []Outside{{all, why}}}, nil
+		}
+		if policies[i], err = Open(p); err != nil {
+			return nil, err
+		}
+		of, err := setsOf(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		sets = append(sets, of...)
+	}
+	c := &Changes{Differences: []Difference{}, Sets: make(map[string][]string)}
+	s := &speaker{vocabulary: vocabulary, sets: sets, used: c.Sets}
+	for _, permission := range permissions {
+		err := c.compare(ctx, policies, permission, known, s)
+		if outside, ok := errors.AsType[*OutsideError](err); ok && ctx.Err() == nil {
+			c.outside(permission.Name, outside.Error())
+			continue
+		}
+		if errors.Is(err, criteria.ErrTooLarge) {
+			c.outside(permission.Name, "the conditions are too large to be compared")
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		c.Compared++
+	}
+	slices.SortStableFunc(c.Differences, func(a, b Difference) int { return a.Change.Rank() - b.Change.Rank() })
+	return c, nil
+}
+
+func (c *Changes) outside(permission, why string) {
+	for i := range c.Outside {
+		if c.Outside[i].Why == why {
+			c.Outside[i].Permissions = append(c.Outside[i].Permissions, permission)
+			return
+		}
+	}
+	c.Outside = append(c.Outside, Outside{[]string{permission}, why})
+}
+
+func (c *Changes) compare(
+	ctx context.Context, policies [2]*Policy, permission wire.Permission, known *comparison.Comparer, s *speaker,
+) error {
+	t := newTheory()
+	var of [2]*Answer
+	for i, p := range policies {
+		var err error
+		if of[i], err = p.may(ctx, t, permission); err != nil {
+			return err
+		}
+	}
+	assumed := make(map[criteria.Function]bool)
+	for _, kind := range Kinds {
+		from, to := of[0].allows[kind], of[1].allows[kind]
+		if from == to {
+			continue
+		}
+		if err := t.assume(assumed, known, from, to); err != nil {
+			return err
+		}
+		gains, err := t.space.Difference(to, from)
+		if err != nil {
+			return err
+		}
+		loses, err := t.space.Difference(from, to)
+		if err != nil {
+			return err
+		}
+		c.add(permission.Name, kind, gains, loses, s)
+	}
+	return nil
+}
+
+func (c *Changes) add(permission string, kind Kind, gains, loses criteria.Criteria, s *speaker) {
+	d := Difference{Permissions: []string{permission}, Kinds: []Kind{kind}, Change: comparison.Other}
+	switch {
+	case gains.Op == criteria.Never && loses.Op == criteria.Never:
+		return
+	case loses.Op == criteria.Never:
+		d.Change = comparison.Wider
+	case gains.Op == criteria.Never:
+		d.Change = comparison.Narrower
+	}
+	if gains.Op != criteria.Never {
+		d.Gains, d.GainsInWords = &gains, s.say(gains)
+	}
+	if loses.Op != criteria.Never {
+		d.Loses, d.LosesInWords = &loses, s.say(loses)
+	}
+	for i, other := range c.Differences {
+		if !other.same(d) {
+			continue
+		}
+		switch {
+		case slices.Equal(other.Permissions, d.Permissions):
+			c.Differences[i].Kinds = append(c.Differences[i].Kinds, kind)
+			c.fold(i)
+			return
+		case slices.Equal(other.Kinds, d.Kinds):
+			c.Differences[i].Permissions = append(c.Differences[i].Permissions, permission)
+			return
+		}
+	}
+	c.Differences = append(c.Differences, d)
+}
+
+// fold joins a difference with one that says the same for the same kinds.
+func (c *Changes) fold(i int) {
+	d := c.Differences[i]
+	for j, other := range c.Differences {
+		if j != i && other.same(d) && slices.Equal(other.Kinds, d.Kinds) {
+			c.Differences[j].Permissions = append(c.Differences[j].Permissions, d.Permissions...)
+			c.Differences = slices.Delete(c.Differences, i, i+1)
+			return
+		}
+	}
+}
+
+func (d Difference) same(other Difference) bool {
+	return d.Change == other.Change && d.GainsInWords == other.GainsInWords && d.LosesInWords == other.LosesInWords
+}
+
+// Has is whether there is a change of one of some kinds.
+func (c *Changes) Has(kinds ...comparison.Change) bool {
+	return slices.ContainsFunc(c.Differences, func(d Difference) bool { return slices.Contains(kinds, d.Change) })
+}
+
+// Text says the changes in lines.
+func (c *Changes) Text() string {
+	var b strings.Builder
+	for _, d := range c.Differences {
+		fmt.Fprintf(&b, "%s  %s\n", d.Change, strings.Join(d.Permissions, ", "))
+		for _, line := range d.lines() {
+			fmt.Fprintf(&b, "  %s\n", line)
+		}
+	}
+	for _, line := range c.rest() {
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
+
+// lines say a difference, what matters most first.
+func (d Difference) lines() []string {
+	kinds := make([]string, len(d.Kinds))
+	for i, kind := range d.Kinds {
+		kinds[i] = string(kind)
+	}
+	lines := []string{"for every caller: " + strings.Join(kinds, "; ")}
+	if d.GainsInWords != "" {
+		lines = append(lines, "gain: "+d.GainsInWords)
+	}
+	if d.LosesInWords != "" {
+		lines = append(lines, "lose: "+d.LosesInWords)
+	}
+	return lines
+}
+
+// rest are lines on the sets that are named, and on what was not compared.
+func (c *Changes) rest() []string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(c.Sets)) {
+		lines = append(lines, name+": "+listed(c.Sets[name]))
+	}
+	if len(c.Differences) == 0 && c.Compared > 0 {
+		lines = append(lines, fmt.Sprintf("every caller: SAME, of %d permissions", c.Compared))
+	}
+	for _, o := range c.Outside {
+		lines = append(lines, fmt.Sprintf("every caller: no formula is found for %s: %s", listed(o.Permissions), o.Why))
+	}
+	return lines
+}
+
+// Markdown is the changes for a comment on a change of policy.
+func (c *Changes) Markdown() string {
+	var b strings.Builder
+	for _, d := range c.Differences {
+		fmt.Fprintf(&b, "\n**%s** %s\n", d.Change, report.Codes(d.Permissions))
+		for _, line := range d.lines() {
+			fmt.Fprintf(&b, "- %s\n", report.Markdown(line))
+		}
+	}
+	if rest := c.rest(); len(rest) > 0 {
+		b.WriteByte('\n')
+		for _, line := range rest {
+			fmt.Fprintf(&b, "- %s\n", report.Markdown(line))
+		}
+	}
+	return b.String()
+}
+
+// GitHub is the changes as commands of a GitHub workflow.
+func (c *Changes) GitHub(failOn []comparison.Change) string {
+	var b strings.Builder
+	for _, d := range c.Differences {
+		level := "notice"
+		if slices.Contains(failOn, d.Change) {
+			level = "error"
+		}
+		title := fmt.Sprintf("%s: %s", d.Change, strings.Join(d.Permissions, ", "))
+		fmt.Fprintf(&b, "::%s title=%s::%s\n", level, report.Property(title), report.Message(strings.Join(d.lines(), "\n")))
+	}
+	if rest := c.rest(); len(rest) > 0 {
+		fmt.Fprintf(&b, "::notice title=Every caller::%s\n", report.Message(strings.Join(rest, "\n")))
+	}
+	return b.String()
+}
+
+// maxAssumed is how many facts of one comparison are assumed.
+const maxAssumed = 5_000
+
+// assume notes what is true of every caller and entity, as far as functions ask for it.
+func (t *theory) assume(assumed map[criteria.Function]bool, known *comparison.Comparer, of ...criteria.Function) error {
+	var claims, somes, users, aboutUser []criteria.Function
+	var rules []criteria.Criteria
+	seen := make(map[criteria.Function]bool)
+	for _, f := range of {
+		if f == criteria.Denied || f == criteria.Granted {
+			continue
+		}
+		for _, v := range t.space.Variables(f) {
+			a := t.atoms[v]
+			if a == nil || seen[v] {
+				continue
+			}
+			seen[v] = true
+			switch {
+			case a.kind == isMember && t.symbolOf(a.b) == t.claims && isPlainText(t, a.a):
+				claims = append(claims, v)
+			case a.kind == isSome:
+				somes = append(somes, v)
+			case a.kind == isEqual && t.symbolOf(a.a) == t.user && isPlainText(t, a.b):
+				users = append(users, v)
+			case a.kind == isRule && !t.symbolic(a.params):
+				text := string(a.params.String())
+				rules = append(rules, criteria.Criteria{Op: criteria.Leaf,
+					Rule: criteria.Rule{Name: a.name, ResourceType: a.about, Params: text}})
+			case t.isAboutUser(a):
+				aboutUser = append(aboutUser, v)
+			}
+		}
+	}
+	t.assumeClaims(assumed, claims, somes)
+	t.assumeUsers(assumed, users, aboutUser)
+	if t.failed != nil {
+		err := t.failed
+		t.failed = nil
+		return err
+	}
+	return known.Assume(t.space, rules...)
+}
+
+func (t *theory) assumeOnce(assumed map[criteria.Function]bool, f criteria.Function) {
+	if !assumed[f] && len(assumed) < maxAssumed {
+		assumed[f] = true
+		t.space.Assume(f)
+	}
+}
+
+// assumeClaims notes that what holds of a claim of the caller holds of some claim.
+func (t *theory) assumeClaims(assumed map[criteria.Function]bool, claims, somes []criteria.Function) {
+	for _, v := range somes {
+		some := t.atoms[v]
+		if !t.ofClaims(some.exists) {
+			continue
+		}
+		for _, has := range claims {
+			by := map[int]*ast.Term{some.exists[0]: t.atoms[has].a}
+			such := criteria.Granted
+			for _, l := range some.such {
+				is := t.replaceAtom(l.atom, by)
+				if l.negated {
+					is = is.Not()
+				}
+				such = t.space.All(such, is)
+			}
+			t.assumeOnce(assumed, t.space.All(has, such, v.Not()).Not())
+		}
+		for _, w := range somes { // more is said of the one than of the other
+			if other := t.atoms[w]; v != w && t.ofClaims(other.exists) && t.says(some, other) {
+				t.assumeOnce(assumed, t.space.All(v, w.Not()).Not())
+			}
+		}
+	}
+}
+
+// says is whether all that one atom says of a claim another says too.
+func (t *theory) says(more, less *atom) bool {
+	texts := make(map[string]bool)
+	for _, l := range more.such {
+		texts[fmt.Sprint(l.negated, t.renumbered(l.atom.key, more.exists))] = true
+	}
+	for _, l := range less.such {
+		if !texts[fmt.Sprint(l.negated, t.renumbered(l.atom.key, less.exists))] {
+			return false
+		}
+	}
+	return true
+}
+
+// isAboutUser is whether an atom is about nothing but the user.
+func (t *theory) isAboutUser(a *atom) bool {
+	if a.kind != isEqual && a.kind != isDefined {
+		return false
+	}
+	only := true
+	var visit func(s *symbol)
+	visit = func(s *symbol) {
+		only = only && (s.kind == isUser || s.kind == isCall || s.kind == isIndex)
+		for _, arg := range s.args {
+			t.eachSymbol(arg, visit)
+		}
+	}
+	for _, term := range []*ast.Term{a.a, a.b} {
+		if term != nil {
+			t.eachSymbol(term, visit)
+		}
+	}
+	return only
+}
+
+// assumeUsers notes what is true of each user that is named.
+func (t *theory) assumeUsers(assumed map[criteria.Function]bool, users, about []criteria.Function) {
+	for _, v := range users {
+		r := &reading{theory: t, caller: decision.Caller{User: textIn(t.atoms[v].b)}, elements: make(map[int]*ast.Term),
+			known: make(map[*symbol]*ast.Term)}
+		for _, w := range about {
+			is := w
+			if !r.atom(t.atoms[w]) {
+				is = w.Not()
+			}
+			if r.err == nil {
+				t.assumeOnce(assumed, t.space.All(v, is.Not()).Not())
+			}
+			r.err = nil
+		}
+	}
+}
