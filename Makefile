@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test go-test rego-test lint e2e soundness mutants review inventory bench bench-compare faults faults-short fuzz release deploy-test outdated clean
+.PHONY: help run build test go-test rego-test lint e2e soundness mutants review inventory bench bench-compare faults faults-short simulate fuzz release deploy-test outdated clean
 
 BIN := bin
 N ?= 100000
@@ -103,6 +103,10 @@ faults: $(BIN)/opa ## the binary between neighbours at fault, floods and restart
 
 faults-short: $(BIN)/opa ## the part of faults that CI runs
 	go run ./faults -short
+
+simulate: ## N random schedules of what races, and whether planted faults are noticed
+	go test ./simulation -run '^TestSchedules$$' -count=1 -v -timeout 120m -schedules $(N) -seed $(SEED)
+	go test ./simulation -run '^TestPlanted$$' -count=1 -v -timeout 30m -planted
 
 fuzz: ## every fuzz target for FUZZTIME
 	@for target in $$(grep -rlE '^func Fuzz' --include=*_test.go adapter | xargs -n1 dirname | sort -u); do \

@@ -339,7 +339,7 @@ func raw(token, body string) []byte {
 // tenTimes has one caller use ten times its share of the slots. The flood comes from a
 // process of lower priority, since it would come from another machine.
 func tenTimes(ctx context.Context, r *rig) ([]figure, error) {
-	const slots, times, times3 = 32, 10, 3
+	const slots, times, most = 32, 10, 3
 	more, err := r.policyFolder("1")
 	if err != nil {
 		return nil, err
@@ -352,9 +352,9 @@ func tenTimes(ctx context.Context, r *rig) ([]figure, error) {
 	if err := c.first(ctx, questions); err != nil {
 		return nil, err
 	}
-	measure := func(for_ time.Duration) *tally {
+	measure := func(length time.Duration) *tally {
 		t := &tally{}
-		for begun := time.Now(); time.Since(begun) < for_ && ctx.Err() == nil; _ = wait(ctx, 5*time.Millisecond) {
+		for begun := time.Now(); time.Since(begun) < length && ctx.Err() == nil; _ = wait(ctx, 5*time.Millisecond) {
 			v, took, said := c.put(ctx, questions[1])
 			t.add(v, took, said, false)
 		}
@@ -402,7 +402,7 @@ func tenTimes(ctx context.Context, r *rig) ([]figure, error) {
 		figure{what: "requests a second meanwhile", got: fmt.Sprintf("%.0f", (after-before)/took.Seconds()), want: "many", ok: true},
 		figure{what: "p50 idle, flooded", got: fmt.Sprintf("%.2f, %.2f ms", idle.percentile(50).Seconds()*1e3, flooded.percentile(50).Seconds()*1e3), want: "–", ok: true},
 		figure{what: "p99 idle, flooded", got: fmt.Sprintf("%.2f, %.2f ms", idle.percentile(99).Seconds()*1e3, flooded.percentile(99).Seconds()*1e3), want: "–", ok: true},
-		figure{what: "p99 against idle", got: fmt.Sprintf("%.1f ×", ratio), want: fmt.Sprintf("≤ %d ×", times3), ok: ratio <= times3},
+		figure{what: "p99 against idle", got: fmt.Sprintf("%.1f ×", ratio), want: fmt.Sprintf("≤ %d ×", most), ok: ratio <= most},
 	), nil
 }
 
@@ -563,7 +563,7 @@ func fewFiles(ctx context.Context, r *rig) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := r.serve(ctx, exec.Command("sh", "-c", "ulimit -n 128; exec \"$0\" serve --config \"$1\"", r.binary, file)) //nolint:gosec // our own
+	d, err := r.serve(ctx, exec.Command("sh", "-c", "ulimit -n 128; exec \"$0\" serve --config \"$1\"", r.binary, file))
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (b *balancer) pass(from net.Conn) {
 	if len(replicas) == 0 {
 		return
 	}
-	to, err := net.Dial("tcp", replicas[mathrand.IntN(len(replicas))].address) //nolint:gosec // no secret
+	to, err := net.Dial("tcp", replicas[mathrand.IntN(len(replicas))].address)
 	if err != nil {
 		return
 	}

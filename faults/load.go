@@ -228,7 +228,7 @@ func (c *client) startLoad(ctx context.Context, questions []*question, askers in
 	for _, q := range questions {
 		for range askers {
 			l.group.Go(func() {
-				for wait(ctx, time.Duration(rand.Int64N(int64(2*pause)))) == nil { //nolint:gosec // no secret
+				for wait(ctx, time.Duration(rand.Int64N(int64(2*pause)))) == nil {
 					before := l.fault.Load()
 					v, took, said := c.put(ctx, q)
 					if ctx.Err() != nil {

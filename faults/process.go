@@ -96,7 +96,7 @@ func (r *rig) configure(more sections) (string, error) {
 		return "", err
 	}
 	file := filepath.Join(r.dir, fmt.Sprintf("stagedoor-%d.yaml", r.started.Add(1)))
-	return file, os.WriteFile(file, text, 0o644) //nolint:gosec // another user may have to read it
+	return file, os.WriteFile(file, text, 0o644)
 }
 
 // door is a stagedoor that runs.

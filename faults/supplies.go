@@ -137,10 +137,10 @@ exec "$1" serve --config "$2"`
 	if os.Getuid() != 0 {
 		unshare = append(unshare, "--map-root-user")
 	}
-	if out, err := exec.Command("unshare", append(unshare, "mount", "-t", "tmpfs", "faults", folder)...).CombinedOutput(); err != nil { //nolint:gosec // our own
+	if out, err := exec.Command("unshare", append(unshare, "mount", "-t", "tmpfs", "faults", folder)...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
-	return exec.Command("unshare", append(unshare, "sh", "-c", script, folder, r.binary, config)...), nil //nolint:gosec // our own
+	return exec.Command("unshare", append(unshare, "sh", "-c", script, folder, r.binary, config)...), nil
 }
 
 // onReadOnlyDisk runs a stagedoor that may not write into its folder. Root may always, so
@@ -151,7 +151,7 @@ func (r *rig) onReadOnlyDisk(folder, config string) (*exec.Cmd, error) {
 	if os.Getuid() == 0 {
 		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
-	return command, os.Chmod(folder, 0o555) //nolint:gosec // it is to be read-only
+	return command, os.Chmod(folder, 0o555)
 }
 
 // unwritable polls often where nothing can be persisted.
@@ -169,7 +169,7 @@ func unwritable(ctx context.Context, r *rig, on func(folder, config string) (*ex
 		return nil, err
 	}
 	folder := filepath.Join(r.dir, "persisted")
-	if err := os.Mkdir(folder, 0o755); err != nil { //nolint:gosec // another user has to read it
+	if err := os.Mkdir(folder, 0o755); err != nil {
 		return nil, err
 	}
 	file, err := r.configure(persisting(g, folder))

@@ -191,12 +191,12 @@ func garbage(ctx context.Context, r *rig) ([]figure, error) {
 	for n, d := range doors {
 		for range 3 {
 			group.Go(func() {
-				for wait(ctx, time.Duration(mathrand.IntN(10))*time.Millisecond) == nil { //nolint:gosec // no secret
+				for wait(ctx, time.Duration(mathrand.IntN(10))*time.Millisecond) == nil {
 					var secure *tls.Config
 					if n < 2 {
 						secure = config()
 					}
-					if n == 1 && mathrand.IntN(2) == 0 { //nolint:gosec // no secret
+					if n == 1 && mathrand.IntN(2) == 0 {
 						secure = config(foreign) // which must not be let in
 					}
 					if throwAt(ctx, d.address, secure, token) {
@@ -282,7 +282,7 @@ func throwAt(ctx context.Context, address string, secure *tls.Config, token stri
 	defer raw.Close()
 	_ = raw.SetDeadline(time.Now().Add(500 * time.Millisecond))
 	connection := raw
-	kind := mathrand.IntN(9) //nolint:gosec // no secret
+	kind := mathrand.IntN(9)
 	if secure != nil && kind > 1 {
 		secure = secure.Clone()
 		secure.ServerName = "127.0.0.1"
@@ -305,7 +305,7 @@ func throwAt(ctx context.Context, address string, secure *tls.Config, token stri
 	case 2:
 		text = "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + string(noise())
 	case 3:
-		text = "GET " + strings.Repeat("/x", 1000+mathrand.IntN(100_000)) + " HTTP/1.1\r\n\r\n" //nolint:gosec // no secret
+		text = "GET " + strings.Repeat("/x", 1000+mathrand.IntN(100_000)) + " HTTP/1.1\r\n\r\n"
 	case 4:
 		text = "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer " + token +
 			"\r\nContent-Length: 2000\r\n\r\n" + string(noise())

@@ -74,6 +74,8 @@ type Options struct {
 	Owners map[string]string
 	// Tracer gets a span for each call; nil for none.
 	Tracer *tracing.Tracer
+	// Transport makes the calls; nil is one of its own. Tests put theirs here.
+	Transport http.RoundTripper
 }
 
 // Validate reports what is wrong with o, with its key.
@@ -145,7 +147,11 @@ func New(o Options, d *discovery.Discovery, service TokenSource, log *logrus.Ent
 	c := &Client{discovery: d, log: log, transport: newTransport(), plugins: plugins}
 	c.permissions.init(o.Owners)
 	c.timeout = cmp.Or(o.Timeout, defaultTimeout)
-	c.http = newHTTPClient(c.transport, o.Tracer, c.logOf)
+	transport := o.Transport
+	if transport == nil {
+		transport = c.transport
+	}
+	c.http = newHTTPClient(transport, o.Tracer, c.logOf)
 	if err := c.metadata.init(service); err != nil {
 		return nil, err
 	}

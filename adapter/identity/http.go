@@ -10,7 +10,6 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/identity/jose"
 	"github.com/stagedoor/stagedoor/adapter/identity/keyset"
 	"github.com/stagedoor/stagedoor/adapter/peer"
-	"github.com/stagedoor/stagedoor/adapter/tracing"
 )
 
 const (
@@ -21,8 +20,11 @@ const (
 )
 
 // newClient makes the client of all calls.
-func newClient(tracer *tracing.Tracer) *http.Client {
-	return peer.NewClient(tracer.Transport(peer.NewTransport(peer.Options{Idle: 32, IdleFor: time.Minute})))
+func newClient(o Options) *http.Client {
+	if o.Transport == nil {
+		o.Transport = peer.NewTransport(peer.Options{Idle: 32, IdleFor: time.Minute})
+	}
+	return peer.NewClient(o.Tracer.Transport(o.Transport))
 }
 
 // get fetches path of the plugin, with the bearer token where it is not empty. A

@@ -131,7 +131,7 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 		o.UserInfoTTL = defaultUserInfoTTL
 	}
 	i := &Identity{
-		options: o, discovery: d, log: log, client: newClient(o.Tracer), ownKeys: keys,
+		options: o, discovery: d, log: log, client: newClient(o), ownKeys: keys,
 		renewals: make(chan struct{}, maxRenewals),
 	}
 	i.turns = fair.NewLine(runtime.GOMAXPROCS(0), maxTurnsWaiting)

@@ -3,6 +3,7 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/stagedoor/stagedoor/adapter/identity/keyring"
@@ -41,6 +42,8 @@ type Options struct {
 	Bare bool
 	// Tracer gets a span for each call; nil for none.
 	Tracer *tracing.Tracer
+	// Transport makes the calls; nil is one of its own. Tests put theirs here.
+	Transport http.RoundTripper
 }
 
 // Validate reports everything that is wrong with o, each problem with its key
