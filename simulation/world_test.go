@@ -354,7 +354,7 @@ func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 func (w *world) takes(path, bearer string, body []byte) time.Duration {
 	h := fnv.New64a()
 	_, _ = fmt.Fprint(h, w.seed, time.Since(epoch), path, len(bearer), len(body)) // never fails
-	share := rand.New(rand.NewPCG(h.Sum64(), w.seed)).Float64()                  
+	share := rand.New(rand.NewPCG(h.Sum64(), w.seed)).Float64()
 	return time.Duration(share * share * share * float64(slowest))
 }
 
