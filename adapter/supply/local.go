@@ -2,10 +2,7 @@ package supply
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,13 +12,11 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
-	"github.com/open-policy-agent/opa/v1/loader/filter"
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/opa"
-	"github.com/stagedoor/stagedoor/adapter/vetted"
 )
 
 // local is a policy on this machine: a directory, a bundle.tar.gz, or the
@@ -50,16 +45,11 @@ const (
 // embedded reports whether the source is compiled in, and never changes.
 func (l *local) embedded() bool { return l.path == "" }
 
-// read reads the bundle. Tests are left out: they are for opa test, and what
-// they import need not be here. Links are followed: a mounted ConfigMap consists
-// of them.
-func (l *local) read() (*bundle.Bundle, error) {
-	reader, done, err := l.reader()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	b, err := reader.
+// read reads the bundle of its files. Tests are left out: they are for opa test, and
+// what they import need not be here.
+func (l *local) read(of *files) (*bundle.Bundle, error) {
+	b, err := bundle.NewCustomReader(of).
+		WithBaseDir(l.path).
 		WithBundleName(localBundle).
 		WithProcessAnnotations(true).
 		WithSkipBundleVerification(true).
@@ -69,43 +59,6 @@ func (l *local) read() (*bundle.Bundle, error) {
 		return nil, err
 	}
 	return &b, nil
-}
-
-func (l *local) reader() (*bundle.Reader, func(), error) {
-	files, isDir, err := l.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	if isDir {
-		loader := bundle.NewFSLoaderWithRoot(files, ".").WithFilter(withoutTests).WithFollowSymlinks(true)
-		return bundle.NewCustomReader(loader).WithBaseDir(l.path), func() {}, nil
-	}
-	file, err := os.Open(l.path)
-	if err != nil {
-		return nil, nil, err
-	}
-	loader := bundle.NewTarballLoaderWithBaseURL(file, "").WithFilter(withoutTests)
-	return bundle.NewCustomReader(loader).WithBaseDir(l.path), func() { _ = file.Close() }, nil
-}
-
-// open returns the tree of a source that is a directory, or the one that an
-// archive lies in.
-func (l *local) open() (tree fs.FS, isDir bool, err error) {
-	if l.embedded() {
-		return l.fsys, true, nil
-	}
-	info, err := os.Stat(l.path)
-	if err != nil {
-		return nil, false, err
-	}
-	if info.IsDir() {
-		return os.DirFS(l.path), true, nil
-	}
-	return os.DirFS(filepath.Dir(l.path)), false, nil
-}
-
-var withoutTests filter.LoaderFilter = func(_ string, info fs.FileInfo, _ int) bool {
-	return isLeftOut(info.Name())
 }
 
 // isLeftOut reports whether a file or folder of the name is no part of a bundle.
@@ -121,51 +74,6 @@ func isTakenIn(name string) bool {
 		return true
 	}
 	return strings.HasSuffix(name, ".rego") && !isLeftOut(name)
-}
-
-// fingerprint names the content of the source, so that equal content is equal.
-func (l *local) fingerprint() (string, error) {
-	tree, isDir, err := l.open()
-	if err != nil {
-		return "", err
-	}
-	root := "."
-	if !isDir {
-		root = filepath.Base(l.path)
-	}
-	h := sha256.New()
-	err = fs.WalkDir(tree, root, func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case entry.IsDir() && isLeftOut(entry.Name()):
-			return fs.SkipDir
-		case entry.IsDir() || isDir && !isTakenIn(entry.Name()):
-			return nil
-		}
-		return hashFile(h, tree, name)
-	})
-	if err != nil {
-		return "", err
-	}
-	return vetted.RevisionOfHash(h.Sum(nil)), nil
-}
-
-func hashFile(h io.Writer, tree fs.FS, name string) error {
-	file, err := tree.Open(name)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }()
-	if info, err := file.Stat(); err != nil || info.IsDir() { // a link to a folder
-		return err
-	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, file); err != nil {
-		return err
-	}
-	_, _ = fmt.Fprintf(h, "%q %x\n", name, sum.Sum(nil))
-	return nil
 }
 
 // watch calls changed when the source may have changed, as the events tell and
@@ -188,7 +96,7 @@ func (l *local) watch(ctx context.Context, events <-chan struct{}, changed func(
 // notify sends on the channel when the file system says that something under
 // the source, or the source itself, has changed. Where it says nothing, looking
 // has to do.
-func (l *local) notify() (<-chan struct{}, func()) {
+func (l *local) notify(ctx context.Context) (<-chan struct{}, func()) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, func() {}
@@ -196,7 +104,7 @@ func (l *local) notify() (<-chan struct{}, func()) {
 	// A directory's own entry is watched by its parent, which also sees a file
 	// or a link that is exchanged by renaming.
 	_ = watcher.Add(filepath.Dir(filepath.Clean(l.path)))
-	l.addDirectories(watcher)
+	l.addDirectories(ctx, watcher)
 	events := make(chan struct{}, 1)
 	go func() {
 		for event := range watcher.Events {
@@ -204,7 +112,7 @@ func (l *local) notify() (<-chan struct{}, func()) {
 				continue
 			}
 			if event.Has(fsnotify.Create) {
-				l.addDirectories(watcher)
+				l.addDirectories(ctx, watcher)
 			}
 			select {
 			case events <- struct{}{}:
@@ -238,10 +146,17 @@ func (l *local) target() string {
 	return filepath.Clean(l.path)
 }
 
-func (l *local) addDirectories(watcher *fsnotify.Watcher) {
-	_ = filepath.WalkDir(l.target(), func(name string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			_ = watcher.Add(name)
+func (l *local) addDirectories(ctx context.Context, watcher *fsnotify.Watcher) {
+	target := l.target()
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return // it is an archive
+	}
+	defer func() { _ = root.Close() }()
+	_ = watcher.Add(target)
+	_ = walk(ctx, root, func(name string, entry fs.DirEntry) error {
+		if entry.IsDir() {
+			_ = watcher.Add(filepath.Join(target, filepath.FromSlash(name)))
 		}
 		return nil
 	})
@@ -300,21 +215,29 @@ func (s *Supply) load(ctx context.Context) (err error) {
 }
 
 func (s *Supply) loadOnce(ctx context.Context) error {
-	fingerprint, err := s.local.fingerprint()
-	if err != nil {
+	files, err := s.local.files(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if files == nil || err != nil {
 		// What comes back is looked at again, though it be the same.
+		fingerprint := ""
+		if files != nil {
+			fingerprint = files.fingerprint
+		}
 		s.local.seen, s.local.bad = "", true
-		s.reports.refuse(localBundle, "", err.Error(), s.now())
+		s.reports.refuse(localBundle, fingerprint, err.Error(), s.now())
 		return err
 	}
+	fingerprint := files.fingerprint
 	if fingerprint == s.local.seen {
 		if !s.local.bad {
 			s.reports.accept(localBundle, s.now())
 		}
 		return nil
 	}
-	b, err := s.local.read()
-	if again, changed := s.local.fingerprint(); changed != nil || again != fingerprint {
+	b, err := s.local.read(files)
+	if again, changed := s.local.files(ctx); changed != nil || again.fingerprint != fingerprint {
 		return errChanging // and will be looked at soon
 	}
 	s.local.seen, s.local.bad = fingerprint, true

@@ -115,14 +115,14 @@ func (s *Supply) Start(ctx context.Context, m *opa.Manager) error {
 	case s.local.embedded():
 		return s.load(ctx)
 	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
 	// Listening comes first, so that no change is missed.
-	events, ignore := s.local.notify()
+	events, ignore := s.local.notify(run)
 	if err := s.load(ctx); err != nil {
 		ignore()
 		return err
 	}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
 	s.done.Go(func() {
 		defer ignore()
 		s.local.watch(run, events, s.reload)
@@ -150,7 +150,11 @@ func (s *Supply) open() error {
 		return nil
 	}
 	s.local = &local{path: s.options.Path}
-	if _, err := os.Stat(s.options.Path); err != nil {
+	info, err := os.Stat(s.options.Path)
+	if err == nil && !info.IsDir() && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is neither a directory nor a regular file", s.options.Path)
+	}
+	if err != nil {
 		return fmt.Errorf("stagedoor.policy.path: %w", err)
 	}
 	return nil

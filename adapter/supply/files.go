@@ -1,0 +1,314 @@
+package supply
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/loader/filter"
+
+	"github.com/stagedoor/stagedoor/adapter/vetted"
+)
+
+// What a local policy may consist of: so many files and folders, and so many bytes of
+// files that are read.
+const (
+	maxEntries = 100_000
+	maxBytes   = 256 << 20
+)
+
+// files are the files of a bundle with their content, as they were at one time. OPA reads
+// the bundle of them.
+type files struct {
+	list        []localFile
+	fingerprint string // of the content, so that equal content is equal
+	next        int
+}
+
+type localFile struct {
+	name    string // with slashes
+	content []byte
+}
+
+// NextFile implements OPA's bundle.DirectoryLoader.
+func (f *files) NextFile() (*bundle.Descriptor, error) {
+	if f.next == len(f.list) {
+		return nil, io.EOF
+	}
+	file := f.list[f.next]
+	f.next++
+	return bundle.NewDescriptor("/"+file.name, "/"+file.name, bytes.NewReader(file.content)), nil
+}
+
+// WithFilter does nothing: what is no part of a bundle is not among the files.
+func (f *files) WithFilter(filter.LoaderFilter) bundle.DirectoryLoader { return f }
+
+// WithPathFormat does nothing: paths are as OPA has them by default.
+func (f *files) WithPathFormat(bundle.PathFormat) bundle.DirectoryLoader { return f }
+
+// WithSizeLimitBytes does nothing: all files together are bounded.
+func (f *files) WithSizeLimitBytes(int64) bundle.DirectoryLoader { return f }
+
+// WithFollowSymlinks does nothing: there are no links any more.
+func (f *files) WithFollowSymlinks(bool) bundle.DirectoryLoader { return f }
+
+// files reads the source as it is now. Regular files are read, and links to regular files
+// inside the folder: a mounted ConfigMap consists of them. Anything else under a name
+// that belongs to a bundle is an error.
+//
+// It returns when ctx is done, though a file system may never answer.
+func (l *local) files(ctx context.Context) (*files, error) {
+	type result struct {
+		files *files
+		err   error
+	}
+	read := make(chan result, 1)
+	go func() {
+		files, err := l.readFiles(ctx)
+		read <- result{files, err}
+	}()
+	select {
+	case r := <-read:
+		return r.files, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *local) readFiles(ctx context.Context) (*files, error) {
+	r := &reading{ctx: ctx, left: maxBytes}
+	if l.embedded() {
+		return r.embedded(l.fsys)
+	}
+	info, err := os.Stat(l.path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return r.archive(l.path)
+	}
+	root, err := os.OpenRoot(l.path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	err = walk(ctx, root, func(name string, entry fs.DirEntry) error {
+		if entry.IsDir() || !isTakenIn(entry.Name()) {
+			return nil
+		}
+		content, err := r.regular(root.Stat, root.OpenFile, name)
+		if content != nil {
+			r.found = append(r.found, localFile{name, content})
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.path, err)
+	}
+	return r.files(r.found), nil
+}
+
+// reading is one reading of a source.
+type reading struct {
+	ctx   context.Context
+	left  int64 // bytes that may still be read
+	found []localFile
+}
+
+// files are those found, with the fingerprint of others, or of the same.
+func (r *reading) files(of []localFile) *files {
+	h := sha256.New()
+	for _, file := range of {
+		sum := sha256.Sum256(file.content)
+		_, _ = fmt.Fprintf(h, "%q %x\n", file.name, sum)
+	}
+	return &files{list: r.found, fingerprint: vetted.RevisionOfHash(h.Sum(nil))}
+}
+
+func (r *reading) embedded(fsys fs.FS) (*files, error) {
+	err := fs.WalkDir(fsys, ".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && isLeftOut(entry.Name()):
+			return fs.SkipDir
+		case entry.IsDir() || !isTakenIn(entry.Name()):
+			return nil
+		}
+		content, err := fs.ReadFile(fsys, name)
+		r.found = append(r.found, localFile{name, content})
+		return err
+	})
+	return r.files(r.found), err
+}
+
+// archive reads a bundle.tar.gz. Its fingerprint is that of the archive.
+func (r *reading) archive(at string) (*files, error) {
+	packed, err := r.regular(os.Stat, os.OpenFile, at)
+	if err != nil {
+		return nil, err
+	}
+	whole := []localFile{{filepath.Base(at), packed}}
+	unzipped, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return r.files(whole), fmt.Errorf("archive read failed: %w", err)
+	}
+	content := tar.NewReader(unzipped)
+	for entries := 0; ; entries++ {
+		header, err := content.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return r.files(whole), nil
+		case err != nil:
+			return r.files(whole), fmt.Errorf("archive read failed: %w", err)
+		case entries == maxEntries:
+			return r.files(whole), errTooMany
+		}
+		name := strings.TrimPrefix(path.Clean("/"+header.Name), "/")
+		if header.Typeflag != tar.TypeReg || isBelowLeftOut(name) || !isTakenIn(path.Base(name)) {
+			// It is read all the same, to come to the next one.
+			if _, err := r.copy(io.Discard, content, header.Name); err != nil {
+				return r.files(whole), err
+			}
+			continue
+		}
+		var text bytes.Buffer
+		if _, err := r.copy(&text, content, header.Name); err != nil {
+			return r.files(whole), err
+		}
+		r.found = append(r.found, localFile{name, text.Bytes()})
+	}
+}
+
+// isBelowLeftOut reports whether a folder of the path is no part of a bundle.
+func isBelowLeftOut(name string) bool {
+	dir := path.Dir(name)
+	return dir != "." && slices.ContainsFunc(strings.Split(dir, "/"), isLeftOut)
+}
+
+// regular reads a regular file. It is nil without an error for a folder, to which a
+// link may lead. Opening waits for nobody, as the opening of a pipe would.
+func (r *reading) regular(
+	stat func(string) (fs.FileInfo, error), open func(string, int, fs.FileMode) (*os.File, error), name string,
+) ([]byte, error) {
+	info, err := stat(name) // opening a device can do something
+	switch {
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, nil
+	case !info.Mode().IsRegular():
+		return nil, irregular(name)
+	}
+	file, err := open(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	if info, err = file.Stat(); err != nil { // it may have been exchanged
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, irregular(name)
+	}
+	if info.Size() > r.left {
+		return nil, fmt.Errorf("%s: %w", name, errTooLarge)
+	}
+	text := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
+	_, err = r.copy(text, file, name)
+	return text.Bytes(), err
+}
+
+func irregular(name string) error {
+	return fmt.Errorf("%s is no regular file: take it away, or give it another name", name)
+}
+
+// errTooMany and errTooLarge are for sources that are no policies.
+var (
+	errTooMany  = fmt.Errorf("more than %d files and folders: a policy needs a folder of its own", maxEntries)
+	errTooLarge = fmt.Errorf("more than %d MiB of files in all", maxBytes>>20)
+)
+
+// copy copies within what may still be read, and while ctx is not done.
+func (r *reading) copy(to io.Writer, from io.Reader, name string) (int64, error) {
+	const chunk = 1 << 20
+	for all := int64(0); ; {
+		if err := r.ctx.Err(); err != nil {
+			return all, err
+		}
+		n, err := io.CopyN(to, from, min(chunk, r.left+1))
+		all += n
+		if r.left -= n; r.left < 0 {
+			return all, fmt.Errorf("%s: %w", name, errTooLarge)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return all, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+}
+
+// walk visits what is below a folder, in the order of fs.WalkDir, but for what is left
+// out of bundles. Links are visited, and not followed. A folder is read in parts, so that
+// one of a million files is noticed before it is in memory.
+func walk(ctx context.Context, root *os.Root, visit func(name string, entry fs.DirEntry) error) error {
+	entries := 0
+	var below func(dir string) error
+	below = func(dir string) error {
+		folder, err := root.Open(dir)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = folder.Close() }()
+		var all []fs.DirEntry
+		for {
+			const part = 1024
+			some, err := folder.ReadDir(part)
+			all = append(all, some...)
+			entries += len(some)
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case entries > maxEntries:
+				return errTooMany
+			case errors.Is(err, io.EOF):
+			case err != nil:
+				return err
+			default:
+				continue
+			}
+			break
+		}
+		slices.SortFunc(all, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+		for _, entry := range all {
+			if entry.IsDir() && isLeftOut(entry.Name()) {
+				continue
+			}
+			name := path.Join(dir, entry.Name())
+			if err := visit(name, entry); err != nil {
+				return err
+			}
+			if entry.IsDir() {
+				if err := below(name); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	return below(".")
+}

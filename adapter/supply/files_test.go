@@ -1,0 +1,232 @@
+package supply_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/fixture"
+	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// secretText is what must get nowhere.
+const secretText = `{"password": "s3cr3t-outside"}`
+
+// TestFoldersOddities puts something odd into a folder that serves. The last good policy
+// serves, the refusal names the file, and when the oddity is gone updates go on.
+func TestFoldersOddities(t *testing.T) {
+	tests := map[string]struct {
+		odd     func(t *testing.T, dir string) // what it makes is below dir/odd
+		refused string                         // empty where it does not matter
+	}{
+		"pipe":        {func(t *testing.T, dir string) { fixture.Must(t, syscall.Mkfifo(dir+"/odd/p.rego", 0o600)) }, "p.rego is no regular file"},
+		"other pipe":  {func(t *testing.T, dir string) { fixture.Must(t, syscall.Mkfifo(dir+"/odd/README", 0o600)) }, ""},
+		"device":      {func(t *testing.T, dir string) { fixture.Must(t, mknod(dir+"/odd/data.json")) }, "data.json is no regular file"},
+		"socket":      {socket, "p.rego is no regular file"},
+		"link out":    {func(t *testing.T, dir string) { link(t, secret(t), dir+"/odd/data.json") }, "odd/data.json"},
+		"link to dev": {func(t *testing.T, dir string) { link(t, "/dev/zero", dir+"/odd/data.json") }, "odd/data.json"},
+		"link up": {func(t *testing.T, dir string) {
+			fixture.Must(t, os.WriteFile(dir+".json", []byte(secretText), 0o600))
+			link(t, "../../"+filepath.Base(dir)+".json", dir+"/odd/data.json")
+		}, "odd/data.json"},
+		"link to a pipe": {func(t *testing.T, dir string) {
+			fixture.Must(t, syscall.Mkfifo(dir+"/odd/README", 0o600))
+			link(t, "README", dir+"/odd/data.json")
+		}, "odd/data.json is no regular file"},
+		"loop": {func(t *testing.T, dir string) {
+			link(t, "b.rego", dir+"/odd/a.rego")
+			link(t, "a.rego", dir+"/odd/b.rego")
+		}, "odd/a.rego"},
+		"itself":          {func(t *testing.T, dir string) { link(t, "a.rego", dir+"/odd/a.rego") }, "odd/a.rego"},
+		"to nothing":      {func(t *testing.T, dir string) { link(t, "nothing", dir+"/odd/a.rego") }, "odd/a.rego"},
+		"folder of links": {func(t *testing.T, dir string) { link(t, "..", dir+"/odd/up") }, ""},
+		"folder as data":  {func(t *testing.T, dir string) { link(t, "..", dir+"/odd/data.json") }, ""},
+		"far too large": {func(t *testing.T, dir string) {
+			file, err := os.Create(dir + "/odd/data.json")
+			fixture.Must(t, err)
+			fixture.Must(t, file.Truncate(1<<40)) // which takes no room
+			fixture.Must(t, file.Close())
+		}, "data.json: more than 256 MiB"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			fixture.Write(t, dir, fixture.Allowing("", "a"))
+			log, told := fixture.NewLog()
+			e := fixture.New(t, fixture.Options{Path: dir, Log: log})
+			e.WantAnswer(t, "a", wire.Allow)
+			fixture.Must(t, os.Mkdir(dir+"/odd", 0o700))
+			test.odd(t, dir)
+			if test.refused != "" {
+				fixture.Eventually(t, "the refusal", func() bool { return e.Refusal(supply.LocalBundle) != "" })
+				fixture.Contains(t, e.Refusal(supply.LocalBundle), test.refused)
+				e.WantAnswer(t, "a", wire.Allow)
+				fixture.Must(t, os.RemoveAll(dir+"/odd"))
+			}
+			fixture.Write(t, dir, fixture.Allowing("", "b"))
+			eventuallyAllows(t, e, "b")
+			if refused := e.Refusal(supply.LocalBundle); refused != "" {
+				t.Errorf("still refused: %s", refused)
+			}
+			for where, text := range map[string]string{"the log": told.String(), "status": string(fixture.JSON(t, e.Status()))} {
+				if strings.Contains(text, "s3cr3t") {
+					t.Errorf("the secret is in %s: %s", where, text)
+				}
+			}
+		})
+	}
+}
+
+func mknod(at string) error {
+	const zero = 1<<8 | 5
+	return syscall.Mknod(at, syscall.S_IFCHR|0o600, zero)
+}
+
+func link(t *testing.T, to, at string) {
+	t.Helper()
+	fixture.Must(t, os.Symlink(to, at))
+}
+
+// secret is a file elsewhere.
+func secret(t *testing.T) string {
+	t.Helper()
+	at := filepath.Join(t.TempDir(), "secret.json")
+	fixture.Must(t, os.WriteFile(at, []byte(secretText), 0o600))
+	return at
+}
+
+func socket(t *testing.T, dir string) {
+	t.Helper()
+	// Made elsewhere, since the names of sockets must be short.
+	short, err := os.MkdirTemp("", "s")
+	fixture.Must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(short) })
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: short + "/s", Net: "unix"})
+	fixture.Must(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	fixture.Must(t, os.Link(short+"/s", dir+"/odd/p.rego"))
+}
+
+// A folder with very many files is refused in little time and memory, and its reading
+// ends with the context.
+func TestFolderOfManyFiles(t *testing.T) {
+	dir := t.TempDir()
+	fixture.Write(t, dir, fixture.Allowing("", "a"))
+	fixture.Must(t, os.Mkdir(dir+"/many", 0o700))
+	file := dir + "/many/0"
+	fixture.Must(t, os.WriteFile(file, nil, 0o600))
+	for i := range supply.MaxEntries {
+		// Links to one file are made fast, up to so many.
+		if i%60_000 == 59_999 {
+			file = dir + "/many/of" + string(rune('a'+i/60_000))
+			fixture.Must(t, os.WriteFile(file, nil, 0o600))
+		}
+		fixture.Must(t, os.Link(file, dir+"/many/"+strings.Repeat("x", i%7)+itoa(i)))
+	}
+	_, err := fixture.Try(t, fixture.Options{Path: dir})
+	if err == nil || !strings.Contains(err.Error(), "more than 100000 files and folders") {
+		t.Errorf("got %v", err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := supply.ReadFiles(ended, dir); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func itoa(i int) string {
+	const digits = "0123456789abcdefghijklmnopqrstuv"
+	text := ""
+	for ; i > 0; i /= len(digits) {
+		text += string(digits[i%len(digits)])
+	}
+	return "n" + text
+}
+
+// A file that grows while it is read ends at the bound, not at the disk's.
+func TestFileThatGrows(t *testing.T) {
+	dir := t.TempDir()
+	fixture.Write(t, dir, fixture.Allowing("", "a"))
+	file, err := os.Create(dir + "/data.json")
+	fixture.Must(t, err)
+	t.Cleanup(func() { _ = file.Close() })
+	grows, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for size := int64(1); grows.Err() == nil; size += 64 << 20 {
+			_ = file.Truncate(size) // without taking room
+		}
+	}()
+	fixture.Eventually(t, "the bound", func() bool {
+		err := supply.ReadFiles(t.Context(), dir)
+		return err != nil && strings.Contains(err.Error(), "more than 256 MiB")
+	})
+	stop()
+	<-done
+}
+
+// An archive is held to the same: what it unpacks to, and what its path names.
+func TestOddArchives(t *testing.T) {
+	bomb := fixture.Archive(t, fixture.Allowing("1", "a").With(fixture.Files{
+		"a/data.json": strings.Repeat(" ", 130<<20) + "{}", "b/data.json": strings.Repeat(" ", 130<<20) + "{}",
+	}))
+	dir := t.TempDir()
+	at := filepath.Join(dir, "bundle.tar.gz")
+	fixture.Must(t, os.WriteFile(at, bomb, 0o600))
+	if _, err := fixture.Try(t, fixture.Options{Path: at}); err == nil || !strings.Contains(err.Error(), "more than 256 MiB") {
+		t.Errorf("a bomb of %d bytes: %v", len(bomb), err)
+	}
+	pipe := filepath.Join(dir, "pipe.tar.gz")
+	fixture.Must(t, syscall.Mkfifo(pipe, 0o600))
+	for _, odd := range []string{pipe, "/dev/zero"} {
+		if _, err := fixture.Try(t, fixture.Options{Path: odd}); err == nil ||
+			!strings.Contains(err.Error(), "neither a directory nor a regular file") {
+			t.Errorf("%s: %v", odd, err)
+		}
+	}
+	// One that becomes a pipe while it is watched, or a link to a secret.
+	fixture.Must(t, os.WriteFile(at, fixture.Archive(t, fixture.Allowing("2", "b")), 0o600))
+	log, told := fixture.NewLog()
+	e := fixture.New(t, fixture.Options{Path: at, Log: log})
+	fixture.Must(t, os.Rename(pipe, at))
+	fixture.Eventually(t, "the refusal", func() bool { return e.Refusal(supply.LocalBundle) != "" })
+	fixture.Must(t, os.Remove(at))
+	link(t, secret(t), at)
+	fixture.Eventually(t, "the refusal", func() bool { return strings.Contains(e.Refusal(supply.LocalBundle), "gzip") })
+	e.WantAnswer(t, "b", wire.Allow)
+	fixture.Must(t, os.Remove(at))
+	fixture.Must(t, os.WriteFile(at, fixture.Archive(t, fixture.Allowing("3", "c")), 0o600))
+	eventuallyAllows(t, e, "c")
+	if strings.Contains(told.String(), "s3cr3t") {
+		t.Errorf("the secret is in the log: %s", told)
+	}
+}
+
+// A file system that does not answer keeps nobody from ending: here, one whose reading
+// waits until the test lets it go.
+func TestReadingEndsWithItsContext(t *testing.T) {
+	hanging := &hangingFS{release: make(chan struct{})}
+	t.Cleanup(func() { close(hanging.release) })
+	ctx, end := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer end()
+	if err := supply.ReadFS(ctx, hanging); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type hangingFS struct{ release chan struct{} }
+
+// Open waits.
+func (f *hangingFS) Open(name string) (fs.File, error) {
+	<-f.release
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
