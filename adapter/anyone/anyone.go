@@ -459,5 +459,9 @@ func (a *Answer) Holds(c decision.Caller, ask Asker) (bool, error) {
 // Criteria is where a kind of caller is allowed. Rules about the caller have the resource
 // type [CallerType]. The error is [criteria.ErrTooLarge].
 func (a *Answer) Criteria(kind Kind) (criteria.Criteria, error) {
-	return a.space.Minimise(a.allows[kind])
+	f := a.allows[kind]
+	if never, err := a.space.Implies(f, criteria.Denied); err == nil && never { // by what is true of every caller
+		return criteria.Criteria{Op: criteria.Never}, nil
+	}
+	return a.space.Minimise(f)
 }

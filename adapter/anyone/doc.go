@@ -31,9 +31,9 @@
 //
 // No question is simplified by anything but its meaning: each is a term that [Answer.Holds]
 // evaluates for a caller by OPA's builtins. What cannot be said is an [*OutsideError], with
-// file and line. Among that are: a builtin that fails for some callers, an evaluation that
-// fails or not by the order of evaluation, the place of a claim in the list, and what looks
-// into a collection as a whole. Package soundness holds the formulas to stock OPA.
+// file and line. Among that are a builtin that fails for some callers, and the place of a
+// claim in the list. An evaluation that fails, or not, by the order of evaluation is too.
+// Package soundness holds the formulas to stock OPA.
 //
 // All of it is for commands. Nothing here is on the way of a request.
 //
