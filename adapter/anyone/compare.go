@@ -193,6 +193,9 @@ func (d Difference) same(other Difference) bool {
 	return d.Change == other.Change && d.GainsInWords == other.GainsInWords && d.LosesInWords == other.LosesInWords
 }
 
+// Same is whether nothing changes for anybody, of any permission.
+func (c *Changes) Same() bool { return len(c.Differences) == 0 && len(c.Outside) == 0 }
+
 // Has is whether there is a change of one of some kinds.
 func (c *Changes) Has(kinds ...comparison.Change) bool {
 	return slices.ContainsFunc(c.Differences, func(d Difference) bool { return slices.Contains(kinds, d.Change) })

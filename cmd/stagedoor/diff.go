@@ -168,6 +168,9 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, _ *any
 		permissions[i] = offline.Permission(p)
 	}
 	every, err := anyone.Compare(ctx, policies[0], after, permissions, o.Comparer)
+	if err == nil && every.Same() {
+		report.About.Callers += "; the same is so of every caller there can be"
+	}
 	return report, every, err
 }
 
@@ -178,6 +181,7 @@ func describePolicy(p *offline.Policy) string {
 
 func (d *diff) print(w io.Writer, r *review.Report, every *anyone.Changes, failOn []comparison.Change) error {
 	var text string
+	told := every != nil && !every.Same()
 	switch d.format {
 	case "json":
 		b, err := json.MarshalIndent(struct {
@@ -190,17 +194,17 @@ func (d *diff) print(w io.Writer, r *review.Report, every *anyone.Changes, failO
 		text = string(b) + "\n"
 	case "markdown":
 		text = r.Markdown()
-		if every != nil {
+		if told {
 			text += every.Markdown()
 		}
 	case "github":
 		text = r.GitHub(failOn)
-		if every != nil {
+		if told {
 			text += every.GitHub(failOn)
 		}
 	default:
 		text = r.Text()
-		if every != nil {
+		if told {
 			text += "\n" + every.Text()
 		}
 	}
