@@ -19,6 +19,7 @@
 //	go run ./bench soak                memory over a million requests of few users and of many
 //	go run ./bench cold                what users notice of a deployment
 //	go run ./bench scale               large policies
+//	go run ./bench migrated            a policy that comes from RBAC beside the benchmark's own
 //	go run ./bench review              diff, matrix and replay for 5,000 people
 //
 // -h lists what can be chosen. Each writes Markdown to standard output, and -out
@@ -93,12 +94,13 @@ type options struct {
 // process that another one of it started.
 var (
 	measurements = map[string]func(context.Context, *bench) error{
-		"":       neighbours,
-		"start":  startToReady,
-		"soak":   soak,
-		"cold":   coldCaches,
-		"scale":  scale,
-		"review": reviewAtScale,
+		"":         neighbours,
+		"start":    startToReady,
+		"soak":     soak,
+		"cold":     coldCaches,
+		"scale":    scale,
+		"review":   reviewAtScale,
+		"migrated": migrated,
 	}
 	roles = map[string]func(ctx context.Context, args []string) error{
 		"floor":     serveFloor,
