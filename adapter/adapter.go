@@ -123,6 +123,9 @@ type Server struct {
 func New(o Options, p Parts) *Server {
 	o.BasePath = strings.TrimRight("/"+strings.Trim(o.BasePath, "/"), "/")
 	p.Registry.MustRegister(p.Identity, p.Conditions)
+	if counted, is := p.Policy.(prometheus.Collector); is { // one in process
+		p.Registry.MustRegister(counted)
+	}
 	s := &Server{
 		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions,
 		audit: p.Audit, shadow: p.Shadow, log: p.Log,

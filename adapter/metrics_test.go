@@ -66,6 +66,11 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 		`stagedoor_cache_misses_total{cache="user_info"}`,
 		`stagedoor_cache_evictions_total{cache="issued"}`,
 		`stagedoor_cache_bytes{cache="tokens"}`,
+		`stagedoor_cache_hits_total{cache="decisions"}`,
+		`stagedoor_cache_misses_total{cache="decisions"}`,
+		`stagedoor_cache_evictions_total{cache="decisions"}`,
+		`stagedoor_cache_bytes{cache="decisions"}`,
+		`stagedoor_decisions_shared_total`,
 		`stagedoor_identity_plugins_known`,
 		`stagedoor_identity_turns_waiting`,
 	} {

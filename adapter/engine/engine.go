@@ -34,6 +34,9 @@ type Options struct {
 	// Answer is how many bytes the different decisions of a batch may have as JSON, as
 	// many as an answer may have (stagedoor.limits.answer); 0 is no limit.
 	Answer int64
+	// Memo is how many bytes remembered decisions may take (stagedoor.limits.memo); 96 MiB
+	// by default.
+	Memo int64
 	// Caching is what builtins may keep between decisions (opa.caching); nil is OPA's
 	// own default.
 	Caching *cache.Config
@@ -59,6 +62,7 @@ type Engine struct {
 	overran *overran
 	flights flight.Group[asked, decision.Outcome]
 	turns   *turns
+	counts  counts
 	stop    context.CancelFunc
 }
 
@@ -78,7 +82,10 @@ func New(o Options, serving Serving, log *logrus.Entry) (*Engine, error) {
 		}
 		o.Caching = caching
 	}
-	memo, err := newMemo()
+	if o.Memo == 0 {
+		o.Memo = defaultMemo
+	}
+	memo, err := newMemo(o.Memo)
 	if err != nil {
 		return nil, err
 	}
@@ -121,10 +128,12 @@ func (e *Engine) Decide(
 	}
 	outcomes := make([]*decision.Outcome, len(permissions))
 	var decided map[question]*decision.Outcome
-	size := int64(0)
+	var shared *shared
+	size, hits := int64(0), uint64(0)
 	for i, p := range permissions {
 		of := questionOf(s, p)
 		if outcomes[i] = known.outcome(of); outcomes[i] != nil {
+			hits++
 			continue
 		}
 		if outcomes[i] = decided[of]; outcomes[i] != nil {
@@ -136,8 +145,12 @@ func (e *Engine) Decide(
 		}
 		if decided == nil {
 			decided = make(map[question]*decision.Outcome)
+			shared = e.sharedBy(s, w)
 		}
-		outcome := e.ask(ctx, s, &w, key, of, p)
+		outcome := shared.ask(ctx, of, p)
+		if outcome == nil {
+			outcome = e.ask(ctx, s, &w, key, of, p)
+		}
 		outcomes[i], decided[of] = outcome, outcome
 		if size += int64(len(outcome.Decision.Text())); e.options.Answer > 0 && size > e.options.Answer {
 			return decision.Batch{}, decision.ErrTooLarge
@@ -149,7 +162,9 @@ func (e *Engine) Decide(
 	}
 	if len(decided) > 0 && s.Deterministic() {
 		e.memo.add(key, known, decided)
+		shared.remember()
 	}
+	e.counts.add(hits, shared, len(decided))
 	return decision.Batch{Outcomes: outcomes, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint}, nil
 }
 
@@ -164,6 +179,8 @@ type world struct {
 	now      time.Time
 	caller   decision.Caller
 	identity *ast.Term // made when the first decision needs it
+	// standsFor is whether the identity stands for all callers of a kind.
+	standsFor bool
 }
 
 // ask asks the policy about one permission of a batch. The same question of the same
@@ -297,6 +314,9 @@ func (e *Engine) explore(
 	})
 	if err != nil {
 		return decision.Outcome{}, err
+	}
+	if w.standsFor && len(result.Errors) > 0 {
+		return decision.Outcome{Excluded: result.Errors}, nil // and it is decided for each caller
 	}
 	for i, err := range result.Errors {
 		result.Errors[i] = errors.New(peer.WithoutSecrets(err.Error()))

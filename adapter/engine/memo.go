@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"unique"
 
 	"github.com/maypok86/otter/v2"
@@ -31,6 +33,10 @@ type memo struct {
 	// reasoned are those that say a reason beside, by what they say: a reason is often
 	// about the permission, and the same for all callers.
 	reasoned sharedOutcomes
+	// apart stands for a decision that callers of a kind do not share.
+	apart *decision.Outcome
+	// evicted counts what was forgotten for want of room.
+	evicted atomic.Uint64
 }
 
 // remembered is what one policy decided for one caller. It is immutable: what is
@@ -79,8 +85,8 @@ func (r *remembered) all() map[question]*decision.Outcome {
 }
 
 const (
-	// memoBytes bounds the memo as a whole, as if no two callers asked the same.
-	memoBytes = 96 << 20
+	// defaultMemo bounds the memo as a whole, in bytes, as if no two callers asked the same.
+	defaultMemo = 96 << 20
 	// memoPermissions bounds what is remembered of one caller, who can make up
 	// permissions. Backstage's plugins together have some hundreds.
 	memoPermissions = 2048
@@ -93,19 +99,25 @@ const (
 	answerOverhead   = 400
 )
 
-func newMemo() (*memo, error) {
-	cache, err := otter.New(&otter.Options[callerKey, *remembered]{
-		MaximumWeight: memoBytes,
+func newMemo(bytes int64) (*memo, error) {
+	m := &memo{plain: map[wire.Result]*decision.Outcome{}, apart: &decision.Outcome{}}
+	var err error
+	m.cache, err = otter.New(&otter.Options[callerKey, *remembered]{
+		MaximumWeight: uint64(bytes), //nolint:gosec // it is not negative
 		Weigher:       func(_ callerKey, r *remembered) uint32 { return r.weight + callerOverhead },
+		OnAtomicDeletion: func(e otter.DeletionEvent[callerKey, *remembered]) {
+			if e.WasEvicted() {
+				m.evicted.Add(1)
+			}
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("memo of decisions: %w", err)
 	}
-	plain := map[wire.Result]*decision.Outcome{}
 	for _, result := range []wire.Result{wire.Allow, wire.Deny} {
-		plain[result] = &decision.Outcome{Decision: wire.Decision{Result: result}, Remembered: true}
+		m.plain[result] = &decision.Outcome{Decision: wire.Decision{Result: result}, Remembered: true}
 	}
-	return &memo{cache: cache, plain: plain}, nil
+	return m, nil
 }
 
 // sharedOutcomes are outcomes that callers share. Safe for concurrent use.
@@ -124,6 +136,9 @@ const (
 // remember returns the outcome as it is remembered: one that other callers have, where
 // it is ALLOW or DENY for a reason and nothing else.
 func (s *sharedOutcomes) remember(o *decision.Outcome) *decision.Outcome {
+	if o.Remembered {
+		return o // with all callers of a kind
+	}
 	remembered := *o
 	remembered.Remembered = true
 	if o.Decision.Result == wire.Conditional || len(o.Excluded)+len(o.RuleLabels) > 0 || len(o.Reason) > maxReason {
@@ -166,6 +181,10 @@ func (m *memo) add(key callerKey, known *remembered, decided map[question]*decis
 			continue
 		}
 		r.weight += weight(questionOverhead + len(of.Value().Name) + len(of.Value().ResourceType))
+		if outcome == m.apart {
+			all[of] = outcome
+			continue
+		}
 		if isPlain(outcome) {
 			all[of] = m.plain[outcome.Decision.Result]
 			continue
@@ -209,10 +228,9 @@ func foundAlike(o, other *decision.Outcome) bool {
 	return len(o.Excluded)+len(other.Excluded) == 0 && reflect.DeepEqual(o.RuleLabels, other.RuleLabels)
 }
 
-// weight is a number of bytes as the cache takes it; what is over its bound is
-// kept out all the same.
+// weight is a number of bytes as the cache takes it.
 func weight(bytes int) uint32 {
-	return uint32(min(bytes, 2*memoBytes)) //nolint:gosec // it is bounded
+	return uint32(min(bytes, math.MaxUint32/2)) //nolint:gosec // it is bounded
 }
 
 // callerKey is the memo's key for what a state decides for a caller: the SHA-256 of

@@ -296,7 +296,7 @@ func TestCallersHaveKeysOfTheirOwn(t *testing.T) {
 
 // TestMemoAddsTwice adds to what is known twice, as two requests at a time do.
 func TestMemoAddsTwice(t *testing.T) {
-	m, err := newMemo()
+	m, err := newMemo(defaultMemo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func TestMemoAddsTwice(t *testing.T) {
 // TestMemoSharesPlain has callers whose answers say no more than a result and a reason,
 // and such as say more.
 func TestMemoSharesPlain(t *testing.T) {
-	m, err := newMemo()
+	m, err := newMemo(defaultMemo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +369,7 @@ func TestMemoSharesSome(t *testing.T) {
 // TestMemoKeepsExcluded has answers that say the same, though a branch failed for one
 // of them.
 func TestMemoKeepsExcluded(t *testing.T) {
-	m, err := newMemo()
+	m, err := newMemo(defaultMemo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -400,7 +400,7 @@ func readsAlmostAll(t testing.TB) *vetted.State {
 // the half of its questions with ALLOW, the other half with its own conditions.
 func remembering(t *testing.T, s *vetted.State, callers, questions int, name func(caller, question int) string) (*memo, []callerKey) {
 	t.Helper()
-	m, err := newMemo()
+	m, err := newMemo(defaultMemo)
 	if err != nil {
 		t.Fatal(err)
 	}

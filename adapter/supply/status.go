@@ -14,6 +14,7 @@ import (
 	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 
+	"github.com/stagedoor/stagedoor/adapter/alike"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 )
@@ -35,6 +36,9 @@ type Status struct {
 	Remote           string          `json:"remote,omitempty"`
 	AboutResource    bool            `json:"about_resource"`
 	Nondeterministic []vetted.Source `json:"nondeterministic,omitempty"`
+	// Shared is whether callers who are alike share decisions, and Apart why they do not.
+	Shared bool           `json:"decisions_shared"`
+	Apart  []alike.Reason `json:"decisions_apart,omitempty"`
 	// Confirmed is when the policy was last known to be the newest: of its bundles
 	// the one for which that is longest ago, and not after something came that does
 	// not serve, as a further bundle is awaited. One that OPA had persisted is known to
@@ -67,6 +71,7 @@ func (s *Supply) Status() Status {
 	status.Revision, status.Revisions, status.Since = state.Revision, state.Revisions, state.Since
 	status.Entrypoint, status.AboutResource = state.Entrypoint, state.AboutResource()
 	status.Nondeterministic = state.Nondeterministic
+	status.Shared, status.Apart = state.Alike() != nil, state.Apart()
 	status.Confirmed = s.confirmed(state)
 	status.Ready = true
 	if s.options.MaxAge > 0 && s.now().Sub(status.Confirmed) > s.options.MaxAge {

@@ -10,6 +10,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage"
 
+	"github.com/stagedoor/stagedoor/adapter/alike"
+	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -35,8 +37,10 @@ type State struct {
 	// Number tells it from every other state of its store.
 	Number uint64
 
-	reads Parts
-	roots []storage.Path
+	reads  Parts
+	policy *alike.Policy
+	alike  *alike.Callers
+	roots  []storage.Path
 	data  *snapshot
 	rules map[ruleKey]*explore.PermissionRule
 
@@ -60,7 +64,38 @@ func (s *State) Complete(data ast.Object, previous *State, since time.Time) {
 	}
 	spine := copyAbove(data, s.roots)
 	s.data.root, s.data.indexes = spine, indexWide(spine, known)
+	s.alike = s.callers(previous)
 }
+
+// callers are those whose decisions are shared by who is alike; nil where none are.
+func (s *State) callers(previous *State) *alike.Callers {
+	if !s.Deterministic() {
+		return nil
+	}
+	known := (*alike.Callers)(nil)
+	if previous != nil {
+		known = previous.alike
+	}
+	lists := func(pluginID string, leaf criteria.Rule) string {
+		if rule := s.rules[ruleKey{pluginID, leaf.Name}]; rule != nil && rule.ResourceType == leaf.ResourceType {
+			return rule.AnyOf
+		}
+		return ""
+	}
+	if !s.AboutResource() {
+		lists = nil
+	}
+	reads := alike.Reads{User: s.Reads(PartUser), Claims: s.Reads(PartClaims), Actor: s.Reads(PartActor)}
+	return s.policy.Callers(s.data.root, known, reads, lists)
+}
+
+// Alike are the callers whose decisions are shared by who is alike; nil where every
+// caller is decided for.
+func (s *State) Alike() *alike.Callers { return s.alike }
+
+// Apart is why every caller is decided for, where that is because of how the policy is
+// written. Nothing is remembered of a policy that is not deterministic.
+func (s *State) Apart() []alike.Reason { return s.policy.Apart }
 
 // AboutResource reports whether the entrypoint is a rule about the resource,
 // which is answered by exploration.

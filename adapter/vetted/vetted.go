@@ -20,6 +20,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/rego"
 
+	"github.com/stagedoor/stagedoor/adapter/alike"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/reach"
 )
@@ -182,6 +183,7 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 		Revisions:        map[string]string{},
 		Nondeterministic: nondeterminism(rules),
 		reads:            inputParts(rules),
+		policy:           alike.Look(c, ref), // before exploration changes the rules
 		data:             &snapshot{},
 		modules:          c.ParsedModules(),
 	}
