@@ -193,6 +193,8 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 			UserInfoStale:                       s.Identity.UserInfoStale,
 			Leeway:                              s.Identity.Leeway,
 			Bare:                                !s.Identity.Precompute,
+			TokenCache:                          int64(s.Caches.Tokens),
+			UserInfoCache:                       int64(s.Caches.UserInfo),
 			PluginKeyStore:                      keyring.Options{Type: d.Backend.Auth.PluginKeyStore.Type},
 		},
 		Conditions: conditions.Options{Timeout: s.Conditions.Timeout},
@@ -200,7 +202,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		Reach:      reach.Options(s.Policy.Capabilities),
 		Supply:     supply.Options{Path: s.Policy.Path, MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail"},
 		OPA:        opa.Options{Config: opaConfig, AuditRequired: s.Audit.Required},
-		Engine:     engine.Options{Decision: s.Limits.Decision, Answer: int64(s.Limits.Answer)},
+		Engine:     engine.Options{Decision: s.Limits.Decision, Answer: int64(s.Limits.Answer), Memo: int64(s.Caches.Decisions)},
 		Audit:      audit.Options{Required: s.Audit.Required, Callers: s.Audit.Callers},
 	}
 	if of := s.Policy.Shadow; of != nil {
@@ -319,6 +321,9 @@ func (p *problems) check(d document, c *Config) {
 	p.positive("stagedoor.limits.connections", int64(s.Limits.Connections))
 	p.positive("stagedoor.limits.decision", int64(s.Limits.Decision))
 	p.positive("stagedoor.limits.answer", int64(s.Limits.Answer))
+	p.positive("stagedoor.caches.decisions", int64(s.Caches.Decisions))
+	p.positive("stagedoor.caches.tokens", int64(s.Caches.Tokens))
+	p.positive("stagedoor.caches.userInfo", int64(s.Caches.UserInfo))
 	p.positive("stagedoor.conditions.timeout", int64(s.Conditions.Timeout))
 	if s.Limits.Memory < 0 {
 		p.add("stagedoor.limits.memory", "want more than 0")

@@ -52,10 +52,10 @@ func TestDefaults(t *testing.T) {
 		AdminData: true, ShutdownDelay: 5 * time.Second, BasePath: "/api/permission",
 		Body: 10 << 20, Items: 10_000, InFlight: 1024, Answer: 32 << 20, FromMetadata: true, LogLevel: logrus.InfoLevel,
 		Discovery:  discovery.Options{BaseURL: "http://127.0.0.1:7007"},
-		Engine:     engine.Options{Decision: time.Second, Answer: 32 << 20},
+		Engine:     engine.Options{Decision: time.Second, Answer: 32 << 20, Memo: 96 << 20},
 		Conditions: conditions.Options{Timeout: 10 * time.Second},
 	}
-	want.Identity.UserInfoTTL = 5 * time.Second
+	want.Identity.UserInfoTTL, want.Identity.TokenCache, want.Identity.UserInfoCache = 5*time.Second, 32<<20, 32<<20
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -115,13 +115,14 @@ opa:
 			Config: []byte(`{"decision_logs":{"service":"s"},` +
 				`"services":{"s":{"credentials":{"bearer":{"token":"${literal}"}},"url":"http://logs"}}}`),
 		},
-		Engine: engine.Options{Decision: 250 * time.Millisecond, Answer: 32 << 20},
+		Engine: engine.Options{Decision: 250 * time.Millisecond, Answer: 32 << 20, Memo: 96 << 20},
 		Audit:  audit.Options{Required: true, Callers: true},
 		Remote: &remote.Options{
 			Entrypoint: "a/b", Decision: 250 * time.Millisecond, URL: "http://opa", Token: "s3cret", Parallel: 3,
 		},
 	}
 	want.Identity.UserInfoTTL, want.Identity.Leeway = 9*time.Second, time.Second
+	want.Identity.TokenCache, want.Identity.UserInfoCache = 32<<20, 32<<20
 	want.Identity.DangerouslyDisableDefaultAuthPolicy = true
 	if c.CORS == nil || c.CORS.AllowedMethods[1] != "POST" || !c.CORS.AllowCredentials || c.CORS.MaxAge != 60 {
 		t.Errorf("CORS %+v", c.CORS)

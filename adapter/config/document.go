@@ -115,6 +115,11 @@ type own struct {
 		Memory      byteSize      `mapstructure:"memory"`
 		Decision    time.Duration `mapstructure:"decision"`
 	} `mapstructure:"limits"`
+	Caches struct {
+		Decisions byteSize `mapstructure:"decisions"`
+		Tokens    byteSize `mapstructure:"tokens"`
+		UserInfo  byteSize `mapstructure:"userInfo"`
+	} `mapstructure:"caches"`
 	Conditions struct {
 		Timeout time.Duration `mapstructure:"timeout"`
 	} `mapstructure:"conditions"`
@@ -178,6 +183,9 @@ func defaults() document {
 	d.Stagedoor.Limits.Answer = 32 << 20
 	d.Stagedoor.Limits.InFlight = 1024
 	d.Stagedoor.Limits.Decision = time.Second
+	d.Stagedoor.Caches.Decisions = 96 << 20
+	d.Stagedoor.Caches.Tokens = 32 << 20
+	d.Stagedoor.Caches.UserInfo = 32 << 20
 	d.Stagedoor.Permissions.FromMetadata = true
 	d.Stagedoor.Conditions.Timeout = 10 * time.Second
 	d.Stagedoor.Identity.UserInfoTTL = 5 * time.Second

@@ -34,7 +34,7 @@ type Options struct {
 	// Answer is how many bytes the different decisions of a batch may have as JSON, as
 	// many as an answer may have (stagedoor.limits.answer); 0 is no limit.
 	Answer int64
-	// Memo is how many bytes remembered decisions may take (stagedoor.limits.memo); 96 MiB
+	// Memo is how many bytes remembered decisions may take (stagedoor.caches.decisions); 96 MiB
 	// by default.
 	Memo int64
 	// Caching is what builtins may keep between decisions (opa.caching); nil is OPA's

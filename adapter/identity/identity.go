@@ -51,7 +51,7 @@
 //
 // [Identity.UserInfo] is remembered per token for [Options].UserInfoTTL from the
 // question on, never longer, and renewed in the background by requests that come in
-// the second half of that time: a token in steady use waits once. Failures are not
+// the last fifth of that time: a token in steady use waits once. Failures are not
 // remembered, but a renewal that failed has a second's pause. With
 // [Options].UserInfoStale, what was said last of a user is kept for so much longer, and
 // used while the auth backend cannot be reached or fails.
@@ -89,8 +89,7 @@ const maxTurnsWaiting = 10_000
 
 // Bounds of what is remembered, in bytes.
 const (
-	maxTokenCache  = 32 << 20
-	maxClaimsCache = 32 << 20
+	defaultCache   = 32 << 20
 	maxIssuedCache = 16 << 20
 )
 
@@ -127,9 +126,7 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 	if err != nil {
 		return nil, err
 	}
-	if o.UserInfoTTL == 0 {
-		o.UserInfoTTL = defaultUserInfoTTL
-	}
+	o = o.withDefaults()
 	i := &Identity{
 		options: o, discovery: d, log: log, client: newClient(o), ownKeys: keys,
 		renewals: make(chan struct{}, maxRenewals),
@@ -140,10 +137,10 @@ func New(o Options, d *discovery.Discovery, log *logrus.Entry) (*Identity, error
 	if i.plugins, err = keyset.NewPlugins(i.fetchPluginKeys, i.turns, log); err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
-	if i.tokens, err = newTokenCache(o.Leeway); err != nil {
+	if i.tokens, err = newTokenCache(o.Leeway, o.TokenCache); err != nil {
 		return nil, fmt.Errorf("identity: cache of tokens: %w", err)
 	}
-	if i.claims, err = newClaimsCache(o.UserInfoTTL, log); err != nil {
+	if i.claims, err = newClaimsCache(o.UserInfoTTL, o.UserInfoCache, log); err != nil {
 		return nil, fmt.Errorf("identity: cache of user info: %w", err)
 	}
 	if i.last, err = newLastClaims(i); err != nil {

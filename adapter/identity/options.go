@@ -33,6 +33,9 @@ type Options struct {
 	// about a user goes on to be used while the auth backend gives none. Zero is not
 	// at all; the most is 24 hours.
 	UserInfoStale time.Duration
+	// TokenCache and UserInfoCache are stagedoor.caches.tokens and .userInfo: how many bytes
+	// remembered tokens and answers about users may take. Zero is 32 MiB each.
+	TokenCache, UserInfoCache int64
 	// Leeway is stagedoor.identity.leeway: by how much clocks may differ where exp
 	// and nbf are looked at. Zero, as in Backstage, is not at all; the most is 5
 	// minutes.
@@ -44,6 +47,20 @@ type Options struct {
 	Tracer *tracing.Tracer
 	// Transport makes the calls; nil is one of its own. Tests put theirs here.
 	Transport http.RoundTripper
+}
+
+// withDefaults are the Options with what is zero at its default.
+func (o Options) withDefaults() Options {
+	if o.UserInfoTTL == 0 {
+		o.UserInfoTTL = defaultUserInfoTTL
+	}
+	if o.TokenCache == 0 {
+		o.TokenCache = defaultCache
+	}
+	if o.UserInfoCache == 0 {
+		o.UserInfoCache = defaultCache
+	}
+	return o
 }
 
 // Validate reports everything that is wrong with o, each problem with its key

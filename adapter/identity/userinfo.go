@@ -30,18 +30,24 @@ func (c userClaims) left(of time.Duration) time.Duration {
 }
 
 // newClaimsCache makes the cache of what the auth backend said. An entry lives for
-// ttl and is renewed by the first request in the second half of it.
-func newClaimsCache(ttl time.Duration, log *logrus.Entry) (*otter.Cache[fingerprint, userClaims], error) {
+// ttl and is renewed by the first request in the last fifth of it. Whoever sends none
+// then is not asked about again.
+func newClaimsCache(ttl time.Duration, bytes int64, log *logrus.Entry) (*otter.Cache[fingerprint, userClaims], error) {
 	type entry = otter.Entry[fingerprint, userClaims]
 	return otter.New(&otter.Options[fingerprint, userClaims]{
-		MaximumWeight:     maxClaimsCache,
+		MaximumWeight:     uint64(bytes), //nolint:gosec // it is positive
 		StatsRecorder:     stats.NewCounter(),
 		Weigher:           func(_ fingerprint, c userClaims) uint32 { return weight(256, c.refs) },
 		ExpiryCalculator:  otter.ExpiryWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl) }),
-		RefreshCalculator: renewing{otter.RefreshWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl / 2) })},
+		RefreshCalculator: renewing{otter.RefreshWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl - ttl/lastPart) })},
 		Logger:            renewalLog{log},
 	})
 }
+
+// lastPart is the part of its life in which user info is renewed. In the last fifth the
+// auth backend is asked at most every 4 seconds about a user, and every 2.5 in the second
+// half.
+const lastPart = 5
 
 // renewAgain is the pause after a renewal that failed.
 const renewAgain = time.Second

@@ -234,12 +234,12 @@ func TestUserInfoAges(t *testing.T) {
 		b.own("user:default/alice", "new")
 
 		// Used for five seconds, and no longer.
-		time.Sleep(defaultUserInfoTTL/2 - time.Millisecond)
+		time.Sleep(defaultUserInfoTTL*4/5 - time.Millisecond)
 		expectInfo(t, i, token, "old")
 		synctest.Wait()
 		expectCount(t, b, userInfo, 1)
-		time.Sleep(defaultUserInfoTTL / 2)
-		// In the second half it is renewed in the background.
+		time.Sleep(defaultUserInfoTTL / 10)
+		// In the last fifth it is renewed in the background.
 		b.fail(userInfo, slow(500*time.Microsecond, b.userInfo))
 		begun := time.Now()
 		expectInfo(t, i, token, "old")
@@ -251,7 +251,7 @@ func TestUserInfoAges(t *testing.T) {
 		expectCount(t, b, userInfo, 2)
 
 		// In steady use nobody waits again.
-		b.fail(userInfo, slow(time.Second, b.userInfo))
+		b.fail(userInfo, slow(time.Second/2, b.userInfo))
 		for range 60 {
 			time.Sleep(time.Second)
 			begun := time.Now()

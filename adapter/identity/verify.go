@@ -120,9 +120,9 @@ type userToken struct {
 
 // newTokenCache makes the cache of verified tokens, which forgets those that have
 // expired.
-func newTokenCache(leeway time.Duration) (*otter.Cache[fingerprint, *userToken], error) {
+func newTokenCache(leeway time.Duration, bytes int64) (*otter.Cache[fingerprint, *userToken], error) {
 	return otter.New(&otter.Options[fingerprint, *userToken]{
-		MaximumWeight: maxTokenCache,
+		MaximumWeight: uint64(bytes), //nolint:gosec // it is positive
 		StatsRecorder: stats.NewCounter(),
 		Weigher:       func(_ fingerprint, u *userToken) uint32 { return weight(384+len(u.user), u.claims) },
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[fingerprint, *userToken]) time.Duration {

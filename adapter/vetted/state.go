@@ -41,8 +41,8 @@ type State struct {
 	policy *alike.Policy
 	alike  *alike.Callers
 	roots  []storage.Path
-	data  *snapshot
-	rules map[ruleKey]*explore.PermissionRule
+	data   *snapshot
+	rules  map[ruleKey]*explore.PermissionRule
 
 	modules map[string]*ast.Module
 
