@@ -213,7 +213,7 @@ func forge(t *testing.T, dir string, right *certificate.Certificate, bundles []s
 	n := len(right.Branches)
 	type change = func([]certificate.Branch) []certificate.Branch
 	for name, forged := range map[string]change{
-		"a decision turned": func(b []certificate.Branch) []certificate.Branch { return b },
+		"a decision turned":  func(b []certificate.Branch) []certificate.Branch { return b },
 		"a branch dropped":   func(b []certificate.Branch) []certificate.Branch { return b[1:] },
 		"a branch twice":     func(b []certificate.Branch) []certificate.Branch { return append(b, b[0]) },
 		"an answer left out": func(b []certificate.Branch) []certificate.Branch { b[n-1].Answers = nil; return b[n-1:] },

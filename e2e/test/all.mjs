@@ -10,5 +10,6 @@ import './listing.test.mjs';
 import './faults.test.mjs';
 import './audit.test.mjs';
 import './inventory.test.mjs';
+import './review.test.mjs';
 import './trace.test.mjs';
 import '../rbac/same.test.mjs';

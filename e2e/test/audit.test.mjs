@@ -1,6 +1,7 @@
 // The decision log of a run, read back and held against what went over the wire between Backstage and stagedoor.
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -10,7 +11,7 @@ import { startIngress } from '../harness/ingress.mjs';
 import { startPostgres } from '../harness/postgres.mjs';
 import { startReceiver } from '../harness/receiver.mjs';
 import { freePort, root, Run, until } from '../harness/run.mjs';
-import { startStagedoor, staticKeys } from '../harness/stagedoor.mjs';
+import { binary, startStagedoor, staticKeys } from '../harness/stagedoor.mjs';
 import { declareHouseRules, everybody } from './house-rules.mjs';
 
 // Two answers at once, which Rego has not: what a policy's author may get wrong without noticing.
@@ -48,7 +49,7 @@ describe('the decision log', () => {
     ports = {};
     for (const name of ['backstage', 'ingress', 'receiver', 'stagedoor']) ports[name] = await freePort();
     receiver = await startReceiver(run, ports.receiver);
-    stagedoor = await openDoor('stagedoor', ports.stagedoor);
+    stagedoor = await openDoor('stagedoor', ports.stagedoor, { audit: { callers: true } });
     ingress = await startIngress(ports.ingress, { '/': [`http://127.0.0.1:${ports.stagedoor}`] }, exchange => {
       if (exchange.path.endsWith('/authorize')) exchanges.push(exchange);
     });
@@ -207,5 +208,16 @@ describe('the decision log', () => {
       assert.equal('items' in unrecorded.body, false);
     });
     assert.equal((await authorize('ann', items, strict.url)).status, 200);
+  });
+
+  test('the log, replayed on the policy that made it, shows no difference', () => {
+    const log = path.join(run.dir, 'decisions.log');
+    const { status, stdout, stderr } = spawnSync(
+      binary, ['replay', log, '--policy', policy, '--format', 'json'], { encoding: 'utf8' });
+    assert.equal(status, 0, stderr + stdout);
+    const { summary, changes } = JSON.parse(stdout);
+    console.log(JSON.stringify(summary));
+    assert.deepEqual(changes ?? [], []);
+    assert.ok(summary.events > 80 && summary.same === summary.events, JSON.stringify(summary));
   });
 });
