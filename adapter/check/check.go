@@ -293,7 +293,10 @@ func toldBetter(l *findings.List, line string) bool {
 	has := func(code string) bool {
 		return slices.ContainsFunc(l.Findings, func(f findings.Finding) bool { return f.Code == code })
 	}
-	return strings.Contains(line, "manifest roots") && has("roots") ||
+	return strings.Contains(line, "root value must be object") && has("data") ||
+		strings.Contains(line, "failed to insert data file") && has("data") ||
+		strings.HasPrefix(line, "no rule decides: the entrypoint") && has("entrypoint") ||
+		strings.Contains(line, "manifest roots") && has("roots") ||
 		(strings.HasPrefix(line, "several rules are annotated") || strings.HasPrefix(line, "no rule decides: annotate")) &&
 			has("entrypoint")
 }

@@ -117,9 +117,16 @@ func Read(l *findings.List, known *inventory.Inventory, sources *offline.Sources
 			return nil
 		}
 		file.Root = doc.Content[0]
+		if file.Root.Kind != yaml.MappingNode {
+			at.Row, at.Col = file.Root.Line, file.Root.Column
+			l.Add(at, findings.Error, "data", "data is an object, this is not; write {\"name\": …}")
+			return nil
+		}
+		checkTwice(l, file)
 		if path.Ext(name) != ".json" {
 			file.Comments = commentsOf(string(text))
 		}
+		d.checkOthers(l, file)
 		d.Files = append(d.Files, file)
 		checkSchema(l, known, files, name, file)
 		return nil
@@ -180,6 +187,16 @@ func (d *Files) Has(steps []string) (bool, []string) {
 		beside = append(beside, names...)
 	}
 	return false, beside
+}
+
+// At is the value at a path, or nil.
+func (d *Files) At(steps []string) *yaml.Node {
+	for _, file := range d.Files {
+		if ok, _ := d.find(file, steps); ok && len(steps) >= len(file.Under) {
+			return locate(file.Root, steps[len(file.Under):])
+		}
+	}
+	return nil
 }
 
 func (d *Files) find(file File, steps []string) (bool, []string) {

@@ -45,6 +45,7 @@ var codes = map[string]string{
 	"rule":            "A rule that no plugin publishes",
 	"schema":          "Data that the schema beside it refuses",
 	"syntax":          "What OPA's parser refuses",
+	"type":            "Values of types that never meet",
 	"undefined":       "A not over what can be undefined",
 	"voided":          "A permission that voids the conditions of another",
 }

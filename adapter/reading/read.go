@@ -17,7 +17,8 @@ import (
 // Functions are read anew for each call, as far as the bounds allow, so that what one
 // caller hands in is not taken for what another does.
 type Reading struct {
-	Modules map[string]*ast.Module // the author's, tests among them
+	Modules map[string]*ast.Module // the author's, without the tests
+	Tests   map[string]*ast.Module
 	Rules   map[string]*Rule
 	Files   *datafiles.Files
 	input   *Node
@@ -31,7 +32,10 @@ type Reading struct {
 	Accesses  []Access
 	loose     [][2]*Node
 	Documents []*DocumentUse
-	Refs      []DataRef
+	// Lookups are values that are looked into, and Comparisons pairs that are compared.
+	Lookups     []Lookup
+	Comparisons []Comparison
+	Refs        []DataRef
 
 	budget int // of function bodies that may still be read anew
 	test   bool
@@ -61,6 +65,52 @@ type DocumentUse struct {
 	At     findings.Position
 	Test   bool
 	In     *ast.Rule
+}
+
+// A Lookup looks into a value, which has to be a list or an object.
+type Lookup struct {
+	In   *Node
+	At   findings.Position
+	Term *ast.Term
+	// Every is whether something has to hold for each that is in it.
+	Every bool
+}
+
+// A Comparison holds what the input or the data has against what is written out. Its
+// types never meet.
+type Comparison struct {
+	At         findings.Position
+	Term       *ast.Term
+	Is, Wanted JSONTypes
+}
+
+// compare notes a comparison of something known with a literal of another type.
+func (r *Reading) compare(at *ast.Location, args []*ast.Term, nodes []*Node) {
+	for i, arg := range args[:2] {
+		other := args[1-i]
+		known, ok := arg.Value.(ast.Ref)
+		if !ok || !ast.IsScalar(other.Value) || r.test {
+			continue
+		}
+		is, wanted := nodes[i].Root(), nodes[1-i].Root().JSONTypes
+		if of := is.JSONTypes; of != 0 && of&wanted == 0 && (is.Schema != nil || r.inFiles(known)) {
+			r.Comparisons = append(r.Comparisons, Comparison{At: findings.At(at), Term: arg, Is: of, Wanted: wanted})
+		}
+	}
+}
+
+// inFiles is whether a reference leads into the data of the bundle.
+func (r *Reading) inFiles(ref ast.Ref) bool {
+	if !ref.HasPrefix(ast.DefaultRootRef) || !ref.IsGround() {
+		return false
+	}
+	var steps []string
+	for _, step := range ref[1:] {
+		name, _ := step.Value.(ast.String)
+		steps = append(steps, string(name))
+	}
+	has, _ := r.Files.Has(steps)
+	return has
 }
 
 // kinds says what the members of a decision or a condition are.
@@ -125,7 +175,7 @@ func (s *scope) find(v ast.Var) *Node {
 
 func New(modules, tests map[string]*ast.Module, rules []*Rule, data *datafiles.Files) *Reading {
 	r := &Reading{
-		Modules: modules, Files: data, Rules: map[string]*Rule{}, input: inputSchema().node(), data: &Node{},
+		Modules: modules, Tests: tests, Files: data, Rules: map[string]*Rule{}, input: inputSchema().node(), data: &Node{},
 		Defined: map[string][]*ast.Rule{}, Parts: map[string]bool{}, budget: maxBodies,
 	}
 	for _, rule := range rules {
@@ -271,6 +321,10 @@ func (r *Reading) expr(s *scope, e *ast.Expr) {
 		}
 	case *ast.Every:
 		domain := r.term(s, terms.Domain)
+		if !r.test {
+			r.Lookups = append(r.Lookups, Lookup{In: domain, At: findings.At(terms.Domain.Location), Term: terms.Domain,
+				Every: true})
+		}
 		in := s.inner()
 		if terms.Key != nil {
 			declare(in, terms.Key)
@@ -576,10 +630,16 @@ func (r *Reading) builtin(s *scope, name string, args []*ast.Term, at *ast.Locat
 	switch name {
 	case "eq", "assign", "equal", "neq", "lt", "lte", "gt", "gte":
 		if len(nodes) >= 2 {
+			if name != "lt" && name != "lte" && name != "gt" && name != "gte" {
+				r.compare(at, args, nodes)
+			}
 			unify(nodes[0], nodes[1])
 		}
 		return &Node{JSONTypes: IsBoolean}
 	case "internal.member_2":
+		if !r.test {
+			r.Lookups = append(r.Lookups, Lookup{In: nodes[1], At: findings.At(args[1].Location), Term: args[1]})
+		}
 		unify(nodes[0], nodes[1].member())
 	case "internal.member_3":
 		if n := nodes[2].Root(); n.Schema == nil || n.JSONTypes == IsList {

@@ -46,8 +46,11 @@ func (s *Source) CheckRoots(sources *offline.Sources) {
 		return within, above
 	}
 	outside := func(at findings.Position, what string, steps []string) {
+		kept := slices.DeleteFunc(slices.Clone(roots), func(root string) bool { // written as a package
+			return strings.ReplaceAll(root, ".", "/") == strings.Join(steps, "/")
+		})
 		s.Add(at, findings.Error, "roots", "%s lies outside of the roots of .manifest; write {\"roots\": [%s]}", what,
-			strings.Join(append(quoted(roots), fmt.Sprintf("%q", strings.Join(steps, "/"))), ", "))
+			strings.Join(append(quoted(kept), fmt.Sprintf("%q", strings.Join(steps, "/"))), ", "))
 	}
 	for _, name := range slices.Sorted(maps.Keys(sources.Modules)) {
 		p := sources.Modules[name].Package
@@ -86,6 +89,10 @@ func (s *Source) CheckAnnotated(sources *offline.Sources) {
 			first = findings.Position{File: name, Row: 1, Col: 1}
 		}
 		for _, a := range sources.Modules[name].Annotations {
+			if a.Entrypoint && a.Scope == "package" {
+				s.Add(findings.At(a.Location), findings.Error, "entrypoint", "this stands above a package, so that all of the "+
+					"package is the answer; write it above the rule that decides, with an empty line between package and it")
+			}
 			if a.Entrypoint {
 				places = append(places, findings.At(a.Location))
 				paths = append(paths, strings.TrimPrefix(a.GetTargetPath().String(), "data."))
@@ -112,8 +119,12 @@ func (s *Source) CheckAnnotated(sources *offline.Sources) {
 func (s *Source) CheckEntrypoint(rules []*ast.Rule) {
 	for _, rule := range rules {
 		for each := rule; each != nil; each = each.Else {
-			if each.Head.Value == nil {
-				continue
+			if len(each.Head.Args) > 0 {
+				s.Add(findings.At(each.Head.Location), findings.Error, "entrypoint",
+					"the rule that decides is a function, which nobody calls; write %s if …, about input", shortName(each))
+			}
+			if each.Head.Value == nil || len(each.Head.Args) > 0 || !each.Ref().IsGround() {
+				continue // the value of a member is none of the document
 			}
 			at := findings.At(each.Head.Location)
 			if each.Default && allows(each.Head.Value) {

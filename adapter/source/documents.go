@@ -21,6 +21,11 @@ func (s *Source) checkDocument(use *reading.DocumentUse) {
 	if member("rule") != nil && (member("params") != nil || member("resourceType") != nil) {
 		s.checkCondition(use, member)
 	}
+	for _, name := range []string{"anyOf", "allOf"} {
+		if list, ok := valueOf(member(name)).(*ast.Array); ok && list.Len() == 0 {
+			s.Add(use.At, findings.Error, "answer", "%s of nothing is no condition; write ALLOW or DENY, or what is asked for", name)
+		}
+	}
 	if member("result") != nil && member("rule") == nil {
 		s.checkDecision(use, member)
 	}
@@ -87,12 +92,40 @@ func (s *Source) checkDecision(use *reading.DocumentUse, member func(string) *as
 				"%s says nothing beside %s; write CONDITIONAL, or leave it out", name, results[0])
 		}
 	}
+	if at := member("pluginId"); at != nil {
+		s.checkPlugin(use, at)
+	}
 	for _, name := range objectKeys(use.Object) {
 		if !slices.Contains([]string{"result", "pluginId", "resourceType", "conditions", "reason"}, name) {
 			if meant := Nearest(name, []string{"result", "pluginId", "resourceType", "conditions", "reason"}); meant != "" {
 				s.Add(use.At, findings.Error, "answer", "an answer has no member %s (%s?)", name, meant)
 			}
 		}
+	}
+}
+
+// checkPlugin looks for a plugin that has nothing of the type that the answer is about.
+func (s *Source) checkPlugin(use *reading.DocumentUse, at *ast.Term) {
+	plugins := s.constantsOf(use.Node.Field("pluginId"))
+	types := s.constantsOf(use.Node.Field("resourceType"))
+	if len(plugins) != 1 || len(types) != 1 || !slices.Contains(s.Words.plugins, plugins[0]) ||
+		!slices.Contains(s.Words.resourceTypes, types[0]) || s.Words.Own[plugins[0]] {
+		return
+	}
+	var owners []string
+	for _, p := range s.Words.Inventory.Permissions {
+		if p.ResourceType == types[0] {
+			owners = append(owners, p.PluginID)
+		}
+	}
+	for _, r := range s.Words.Inventory.Rules {
+		if r.ResourceType == types[0] {
+			owners = append([]string{r.PluginID}, owners...)
+		}
+	}
+	if len(owners) > 0 && !slices.Contains(owners, plugins[0]) {
+		s.Add(findings.At(at.Location), findings.Error, "plugin", "the plugin %s has nothing of type %s; write %q", plugins[0],
+			types[0], owners[0])
 	}
 }
 

@@ -50,6 +50,7 @@ func (s *Source) checkTestResource(use *reading.DocumentUse) {
 			list.Foreach(func(t *ast.Term) {
 				if relation, ok := t.Value.(ast.Object); ok {
 					s.misspelt("relation", relation)
+					s.checkRelationType(relation)
 				}
 			})
 		}

@@ -25,7 +25,15 @@ func (s *Source) checkCall(call reading.RuleCall) {
 		return
 	}
 	schema := call.Rule.Schema
+	if published, ok := s.published(call.Rule.PluginID, call.Rule.ResourceType, call.Rule.Name); schema == nil && ok {
+		schema = published.ParamsSchema
+	}
 	if schema == nil {
+		for _, literal := range n.Literals {
+			if object, ok := literal.Value.(ast.Object); ok {
+				s.checkEmpty(call.Rule.Name, call.Rule.ResourceType, object, findings.At(literal.Location), call.In)
+			}
+		}
 		return
 	}
 	for _, literal := range n.Literals {
@@ -140,6 +148,7 @@ func (s *Source) checkParams(rule string, raw json.RawMessage, object ast.Object
 			return
 		}
 		s.checkParam(rule, string(name), param, n.Field(string(name)), v)
+		s.checkEntityParam(rule, string(name), v)
 	})
 	for _, name := range schema.Required {
 		if !given[name] && !open {
@@ -205,7 +214,7 @@ func (s *Source) checkParam(rule, name string, schema *paramsSchema, n *reading.
 				strings.ReplaceAll(item.JSONTypes.String(), "array", "list"))
 			return
 		}
-		if array, ok := v.Value.(*ast.Array); ok && array.Len() == 1 && item.Kinds == reading.UserRef && item.Schema != nil &&
+		if single(v) && item.Kinds == reading.UserRef && item.Schema != nil &&
 			name == "claims" {
 			s.Add(at, findings.Warning, "claims", "%s by the user alone leaves out what the groups of the user own; write "+
 				"input.identity.claims", rule)
@@ -225,6 +234,7 @@ var EmptyMeansAll = []struct{ ResourceType, Rule, Param string }{
 	{"extensions-plugin", "HAS_NAME", "pluginNames"},
 	{"scorecard-metric", "HAS_METRIC_ID", "metricIds"},
 	{"homepage-default-card", "HAS_WIDGET_ID", "widgetIds"},
+	{"homepage-default-widget", "HAS_WIDGET_ID", "widgetIds"},
 }
 
 func EmptyParam(params, name string) bool {

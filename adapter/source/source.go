@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/agnivade/levenshtein"
 	"github.com/gobwas/glob"
@@ -68,10 +70,14 @@ func (s *Source) Check() {
 	for _, use := range s.Documents {
 		s.checkDocument(use)
 		if use.Test {
+			s.checkTestPermission(use)
 			s.checkTestResource(use)
 		}
 	}
 	s.checkDataRefs()
+	s.checkTypes()
+	s.checkOwnRules()
+	s.checkTests()
 	for _, name := range slices.Sorted(maps.Keys(s.Modules)) {
 		s.checkHabits(s.Modules[name])
 	}
@@ -127,7 +133,7 @@ func (s *Source) checkConstant(c *reading.Constant) {
 	}
 	switch {
 	case kinds == reading.PermissionName:
-		s.checkPermissionName(c.At, text)
+		s.CheckPermissionName(c.At, text)
 	case kinds == reading.Action:
 		if !slices.Contains([]string{"create", "read", "update", "delete"}, text) {
 			s.Add(c.At, findings.Error, "action", "no permission has the action %s%s; write create, read, update or delete",
@@ -164,7 +170,8 @@ func (s *Source) checkConstant(c *reading.Constant) {
 	}
 }
 
-func (s *Source) checkPermissionName(at findings.Position, name string) {
+// CheckPermissionName looks for a name that no plugin publishes.
+func (s *Source) CheckPermissionName(at findings.Position, name string) {
 	if _, ok := s.Words.Inventory.Permission(name); ok {
 		return
 	}
@@ -209,9 +216,13 @@ func (s *Source) checkRef(c *reading.Constant, exact, user bool) {
 	low := strings.ToLower(text)
 	switch {
 	case entityRef.MatchString(text):
-		if kind, _, _ := strings.Cut(text, ":"); user && kind != "user" {
+		switch kind, name, _ := strings.Cut(text, ":"); {
+		case user && kind != "user":
 			s.Add(c.At, findings.Error, "reference", "input.identity.user is a user, never %s; look for it in input.identity.claims",
 				text)
+		case !user && exact && !s.claimKind(kind):
+			s.Add(c.At, findings.Warning, "reference", "claims are users and groups, and no claim that is known is a %s; "+
+				"write group:%s, if that is meant", kind, name)
 		}
 	case entityRef.MatchString(low):
 		if exact {
@@ -226,8 +237,23 @@ func (s *Source) checkRef(c *reading.Constant, exact, user bool) {
 	}
 }
 
+// claimKind is whether claims are of a kind: users and groups, and what the people of the
+// inventory have besides.
+func (s *Source) claimKind(kind string) bool {
+	if kind == "user" || kind == "group" {
+		return true
+	}
+	for _, person := range s.Words.Inventory.People {
+		if slices.ContainsFunc(person.Claims, func(claim string) bool { return strings.HasPrefix(claim, kind+":") }) {
+			return true
+		}
+	}
+	return false
+}
+
 // fullRef is the reference that a short one most likely means.
 func fullRef(text string, user bool) string {
+	text = strings.TrimSpace(text)
 	kind, rest, ok := strings.Cut(text, ":")
 	if !ok {
 		kind, rest = "group", text
@@ -269,12 +295,35 @@ func (s *Source) checkPattern(p reading.Pattern) {
 					matched(p.Builtin, c.Text))
 			}
 		case kinds != 0 && kinds&^reading.AnyRef == 0:
+			if p.Builtin == "regex.match" && p.Text.Root().Kinds != 0 && hasCapital(c.Text) {
+				s.Add(c.At, findings.Error, "reference", "Backstage writes references in lower case, so that none %s; write "+
+					"capitals in lower case, or (?i) first", matched(p.Builtin, c.Text))
+			}
 			if p.Builtin != "regex.match" && c.Text != strings.ToLower(c.Text) && p.Text.Root().Kinds != 0 {
 				s.Add(c.At, findings.Error, "reference", "Backstage writes references in lower case, so that none %s; write %q",
 					matched(p.Builtin, c.Text), strings.ToLower(c.Text))
 			}
 		}
 	}
+}
+
+// hasCapital is whether what a pattern matches has a capital, whatever else it has.
+func hasCapital(pattern string) bool {
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return false
+	}
+	var visit func(re *syntax.Regexp) bool
+	visit = func(re *syntax.Regexp) bool {
+		switch re.Op {
+		case syntax.OpLiteral:
+			return re.Flags&syntax.FoldCase == 0 && slices.ContainsFunc(re.Rune, unicode.IsUpper)
+		case syntax.OpConcat, syntax.OpCapture, syntax.OpPlus:
+			return slices.ContainsFunc(re.Sub, visit)
+		}
+		return false
+	}
+	return visit(parsed)
 }
 
 func (s *Source) ownPattern(text string) bool {

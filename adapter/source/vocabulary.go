@@ -60,6 +60,16 @@ func newVocabulary(i *inventory.Inventory, rules map[string]*reading.Rule) *Voca
 	return v
 }
 
+// published is the rule of the inventory, where it has it.
+func (s *Source) published(plugin, resourceType, name string) (inventory.Rule, bool) {
+	for _, r := range s.Words.schemas[name] {
+		if r.PluginID == plugin && r.ResourceType == resourceType {
+			return r, true
+		}
+	}
+	return inventory.Rule{}, false
+}
+
 // Nearest is the name that is likeliest meant, or empty.
 func Nearest(name string, among []string) string {
 	best, distance := "", max(2, len(name)/4)+1

@@ -167,12 +167,12 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 	if len(root.Content) == 0 {
 		return nil, &Error{called, 1, "the table is empty: write rows"}
 	}
-	if err := validate(&root, called); err != nil {
-		return nil, err
-	}
 	var d document
 	if err := root.Decode(&d); err != nil {
-		return nil, &Error{called, lineOf(err), err.Error()}
+		return nil, &Error{called, lineOf(err), strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")}
+	}
+	if err := validate(&root, called); err != nil {
+		return nil, err
 	}
 	t := &Table{File: file, Callers: map[string]decision.Caller{}, Resources: map[string]any{}}
 	for name, c := range d.Callers {
@@ -325,7 +325,8 @@ func validate(root *yaml.Node, called string) error {
 	line, text := 1, "it is no decision table"
 	deepest := -1
 	for _, unit := range refused.BasicOutput().Errors {
-		if depth := strings.Count(unit.InstanceLocation, "/"); unit.Error != nil && depth > deepest {
+		if depth := strings.Count(unit.InstanceLocation, "/"); unit.Error != nil &&
+			(depth > deepest || depth == deepest && strings.HasSuffix(text, "validation failed")) {
 			deepest = depth
 			line = nodeLine(root, unit.InstanceLocation)
 			text = strings.TrimPrefix(strings.ReplaceAll(unit.InstanceLocation, "/", ".")+": ", ".") + unit.Error.String()

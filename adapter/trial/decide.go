@@ -113,11 +113,24 @@ func (s *trying) tableCallers(sources *offline.Sources) []decision.Caller {
 			s.Add(at, findings.Error, tables.CodeTable, "%s", text)
 			continue
 		}
+		for _, row := range table.Rows {
+			s.published(sources.Name(file), row.Line, row.May)
+		}
+		for _, never := range table.Never {
+			s.published(sources.Name(file), never.Line, never.May)
+		}
 		for _, name := range slices.Sorted(maps.Keys(table.Callers)) {
 			known = append(known, table.Callers[name])
 		}
 	}
 	return known
+}
+
+// published looks for permissions of a row that nobody publishes.
+func (s *trying) published(file string, row int, permissions []string) {
+	for _, name := range permissions {
+		s.CheckPermissionName(findings.Position{File: file, Row: row, Col: 1}, name)
+	}
 }
 
 func wirePermission(p inventory.Permission) wire.Permission {
@@ -129,6 +142,9 @@ func wirePermission(p inventory.Permission) wire.Permission {
 func (s *trying) entryPosition(entrypoint string) findings.Position {
 	if rules := s.Defined["data."+dotted(entrypoint)]; len(rules) > 0 {
 		return findings.At(rules[0].Head.Location)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Modules)) { // a package
+		return findings.Position{File: name, Row: 1, Col: 1}
 	}
 	return findings.Position{}
 }
@@ -143,6 +159,7 @@ type deciding struct {
 	everybody   []string // classes that may do what nobody speaks of
 	voided      []string
 	never       map[string]string
+	about       map[string]string // questions that are answered about another type of resource
 	empty       map[string]string
 }
 
@@ -173,6 +190,10 @@ func (d *deciding) see(at int, class callers.Class, batch decision.Batch) {
 		}
 		for _, err := range outcome.Excluded {
 			d.fail(err, permission.Name, class.Name, true)
+		}
+		if of := outcome.Decision.ResourceType; outcome.Err == nil && outcome.Decision.Result == wire.Conditional &&
+			of != permission.ResourceType {
+			d.note(&d.about, of, permission.Name+" for "+class.Name)
 		}
 		d.conditions(permission, class, outcome.Decision.Conditions)
 	}
@@ -266,6 +287,10 @@ func (d *deciding) tell() {
 	for _, what := range slices.Sorted(maps.Keys(d.never)) {
 		d.Add(d.entry, findings.Warning, "never", "the condition for %s can never hold: %s", d.never[what], what)
 	}
+	for _, of := range slices.Sorted(maps.Keys(d.about)) {
+		d.Add(d.entry, findings.Error, "guard", "the answer to %s is a condition about %s, which that permission is not "+
+			"about; write input.permission.resourceType == %q first", d.about[of], of, of)
+	}
 	for _, what := range slices.Sorted(maps.Keys(d.empty)) {
 		d.Add(d.entry, findings.Error, "empty", "the condition for %s is %s, which means everything; ask for count(…) > 0 first",
 			d.empty[what], what)
@@ -319,6 +344,7 @@ func (s *trying) look(ctx context.Context, p *offline.Policy, sources *offline.S
 	defer cancel()
 	var pending []*watched
 	reached := w.reach()
+	s.tellUnread(w, reached, p.Entrypoint())
 	for _, seen := range w.all {
 		if reached[seen] && !seen.data && (!seen.identity || s.trial.Callers.All) && !s.foundIn(seen.rule) {
 			seen.pending = true
@@ -329,13 +355,16 @@ func (s *trying) look(ctx context.Context, p *offline.Policy, sources *offline.S
 		return nil
 	}
 	permissions := append(slices.Clone(s.Words.Inventory.Permissions), s.possible()...)
-	incomplete := false
+	incomplete, cut := false, ""
 	each := func(see func(*ast.Term, map[string]bool, evaluation)) bool {
 		for _, class := range s.trial.Callers.List {
 			for _, permission := range permissions {
 				w.permission = permission
 				input := inputOf(permission, class.Example)
 				done := w.explore(looking, txn, input, func(answers map[string]bool, e evaluation) { see(input, answers, e) })
+				if !done && cut == "" {
+					cut = permission.Name + " for " + class.Name
+				}
 				incomplete = incomplete || !done
 			}
 			if looking.Err() != nil {
@@ -362,6 +391,10 @@ func (s *trying) look(ctx context.Context, p *offline.Policy, sources *offline.S
 	if !whole {
 		s.trial.Unlooked = "time was up"
 		return ctx.Err()
+	}
+	if incomplete && slices.ContainsFunc(pending, func(seen *watched) bool { return seen.resource }) {
+		s.trial.Unlooked = fmt.Sprintf("of %s and others only %d combinations of answers were looked at, so nothing is said "+
+			"of the rules about the resource", cut, maxEvaluations)
 	}
 	known := func(seen *watched) bool { return !incomplete || !seen.resource }
 	for _, seen := range pending {
@@ -457,6 +490,23 @@ func (s *trying) tellDead(w *watched) {
 		"this never holds, for no permission of the inventory and no caller: %s; mend it or delete it", why)
 }
 
+// denial is how rules are called that forbid.
+var denial = regexp.MustCompile(`(?i)^(den(y|ied)|forbid|forbidden|block(ed)?|prohibit(ed)?)(_|$)`)
+
+// tellUnread tells of denials that nothing reaches which decides.
+func (s *trying) tellUnread(w *world, reached map[*watched]bool, entrypoint string) {
+	for _, seen := range w.all {
+		ref := seen.rule.Ref().GroundPrefix()
+		name := strings.Trim(ref[len(ref)-1].String(), `"`)
+		if reached[seen] || !denial.MatchString(name) || strings.HasPrefix(ref.String(), "data.system.") {
+			continue
+		}
+		s.Add(findings.At(seen.rule.Head.Location), findings.Warning, "dead",
+			"nothing that decides asks for %s, so that it forbids nothing; write not %s in the rules of %s", name, name,
+			strings.ReplaceAll(entrypoint, "/", "."))
+	}
+}
+
 func (s *trying) tellGuard(w *watched, guarded map[string]string) {
 	names := slices.Sorted(maps.Keys(guarded))
 	s.Add(findings.At(w.rule.Head.Location), findings.Warning, "guard",
@@ -471,6 +521,12 @@ func (s *trying) tellIdle(w *watched) {
 			"meant to change")
 }
 
+// oneText are the members of an entity that are one text, by the rule that looks at them.
+var oneText = map[string][]string{
+	"HAS_SPEC":     {"lifecycle", "type", "owner", "system", "parent", "domain"},
+	"HAS_METADATA": {"name", "namespace", "title", "uid", "etag", "description"},
+}
+
 // exclude says why two conditions cannot hold together, or is empty.
 func exclude(a, b criteria.Criteria) string {
 	if a.Op != criteria.Leaf || b.Op != criteria.Leaf || a.Rule.Name != b.Rule.Name ||
@@ -481,6 +537,7 @@ func exclude(a, b criteria.Criteria) string {
 		Kinds      []string `json:"kinds"`
 		Label      string   `json:"label"`
 		Annotation string   `json:"annotation"`
+		Key        string   `json:"key"`
 		Value      *string  `json:"value"`
 	}
 	if json.Unmarshal([]byte(a.Rule.Params), &x) != nil || json.Unmarshal([]byte(b.Rule.Params), &y) != nil {
@@ -494,6 +551,11 @@ func exclude(a, b criteria.Criteria) string {
 			}
 		}
 		return fmt.Sprintf("an entity is not both %s and %s", strings.Join(x.Kinds, " or "), strings.Join(y.Kinds, " or "))
+	case "HAS_SPEC", "HAS_METADATA": // of the members that are one text in every entity
+		if one := slices.Contains(oneText[a.Rule.Name], x.Key) && x.Key == y.Key; one && x.Value != nil && y.Value != nil &&
+			*x.Value != *y.Value {
+			return fmt.Sprintf("%s is not both %s and %s", x.Key, *x.Value, *y.Value)
+		}
 	case "HAS_LABEL", "HAS_ANNOTATION":
 		name, other := x.Label+x.Annotation, y.Label+y.Annotation
 		if x.Value != nil && y.Value != nil && strings.EqualFold(name, other) && !strings.EqualFold(*x.Value, *y.Value) {
