@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test go-test rego-test lint e2e soundness mutants review inventory bench bench-compare faults faults-short simulate fuzz release deploy-test outdated clean
+.PHONY: help run build test go-test rego-test lint e2e soundness mutants review inventory bench bench-compare faults faults-short simulate fuzz release sign deploy-test outdated clean
 
 BIN := bin
 N ?= 100000
@@ -115,8 +115,17 @@ fuzz: ## every fuzz target for FUZZTIME
 		done; \
 	done
 
-release: ## the files of the release VERSION, in dist: binaries, image, bills of materials, checksums
-	cd tools/release && go run . -root ../.. -out ../../dist -version $(VERSION)
+release: ## the files of the release VERSION, in dist; with IMAGE=registry.example.com/stagedoor the image is pushed
+	cd tools/release && go run . -root ../.. -out ../../dist -version $(VERSION) $(if $(IMAGE),-push $(IMAGE):$(VERSION))
+
+# Signed by a key alone: no service is asked, and nothing is told to a public log.
+COSIGN := go tool -modfile=tools/cosign/go.mod cosign
+OFFLINE := --signing-config tools/cosign/signing-config.json --trusted-root tools/cosign/trusted-root.json
+KEY ?= cosign.key
+
+sign: ## sign the checksums of dist by KEY, and with IMAGE the image in its registry; COSIGN_PASSWORD opens the key
+	$(COSIGN) sign-blob --yes --key $(KEY) $(OFFLINE) --bundle dist/SHA256SUMS.sigstore.json dist/SHA256SUMS
+	$(if $(IMAGE),$(COSIGN) sign --yes --key $(KEY) $(OFFLINE) $(IMAGE)@sha256:$$(sha256sum dist/image/index.json | cut -d ' ' -f 1))
 
 deploy-test: build $(BIN)/opa ## the release, the chart, the unit, the alerts, the runbook, and three replicas behind haproxy
 	cd tools/release && go test -count=1 -timeout 30m ./...
