@@ -142,6 +142,7 @@ var mayImport = map[string][]string{
 
 // mayImportOPA are the packages that evaluate, and those that read the author's modules.
 var mayImportOPA = []string{
+	"adapter/alike",
 	"adapter/anyone",
 	"adapter/audit",
 	"adapter/callers",
