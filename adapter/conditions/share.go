@@ -27,6 +27,10 @@ func (c *Client) share(ctx context.Context, caller Caller, to endpoint, call cal
 	if own != nil {
 		go func() {
 			defer f.Cancel()
+			// Who joins later must not keep it going: a plugin that is down would be tried
+			// for as long as somebody asks, and never be left alone.
+			own, cancel := context.WithTimeout(own, c.timeout)
+			defer cancel()
 			results, err := c.post(own, caller, to, call)
 			c.flights.Landed(what, f)
 			f.Land(posted{results, err})

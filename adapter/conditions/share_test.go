@@ -236,3 +236,40 @@ func containsParam(call fakeCall, ref string) bool {
 		"rule": "ONE_OF", "resourceType": "thing", "params": map[string]any{"refs": []any{ref}},
 	})
 }
+
+// Those who ask the same, one after the other, do not keep a call going for ever: it ends
+// in its time, and the breaker of a plugin that is down opens.
+func TestSharedCallsEnd(t *testing.T) {
+	for name, fault := range map[string]func(http.ResponseWriter, *http.Request, string, int) bool{
+		"502": status2(http.StatusBadGateway),
+		"hangs": func(_ http.ResponseWriter, r *http.Request, _ string, _ int) bool {
+			<-r.Context().Done()
+			return true
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &fakePlugin{fault: fault}
+				c, _, _, stop := serveMemory(t, p, Options{Timeout: 2 * time.Second})
+				defer stop()
+				var all sync.WaitGroup
+				for client := range 8 {
+					all.Go(func() {
+						time.Sleep(time.Duration(client) * 250 * time.Millisecond)
+						for range 10 {
+							c.Apply(t.Context(), ann(), []Question{ask("todo", oneOf("a"), "a")})
+						}
+					})
+				}
+				begun := time.Now()
+				for !c.plugin("todo").guard.Open() && time.Since(begun) < time.Minute {
+					time.Sleep(100 * time.Millisecond)
+				}
+				if took := time.Since(begun); took > 12*time.Second { // five calls of two seconds, and the pauses
+					t.Errorf("the breaker is not open after %v", took)
+				}
+				all.Wait()
+			})
+		})
+	}
+}

@@ -152,11 +152,14 @@ func (f *Flight[V]) latest() time.Time {
 type patience struct{}
 
 // TimeLeft is how long somebody will wait for the call that ctx is for, within a flight
-// or without one: until the deadline, of which there has to be one.
+// or without one, and no longer than until the deadline of ctx. There has to be one of
+// these.
 func TimeLeft(ctx context.Context) time.Duration {
+	deadline, has := ctx.Deadline()
 	if latest, ok := ctx.Value(patience{}).(func() time.Time); ok {
-		return time.Until(latest())
+		if last := latest(); !has || last.Before(deadline) {
+			deadline = last
+		}
 	}
-	deadline, _ := ctx.Deadline()
 	return time.Until(deadline)
 }
