@@ -323,11 +323,12 @@ _is_permission(permission) if {
 # description: |
 #   A condition with its aliases filled in, and with the type of resource in each of its rules. Undefined where it is
 #   not understood.
-_filled_in(condition) := filled if {
-	tree := {"anyOf": [condition]}
+_filled_in(condition) := json.patch(tree, patches).whole if {
+	tree := {"whole": condition}
 	nodes := {path: node |
 		walk(tree, [path, node])
-		every step in path { _is_step(step) }
+		path != []
+		every step in array.slice(path, 1, count(path)) { _is_step(step) }
 	}
 	every path, node in nodes { _is_understood(path, node) }
 	patches := [{"op": "replace", "path": path, "value": rule} |
@@ -335,7 +336,6 @@ _filled_in(condition) := filled if {
 		is_string(node.rule)
 		rule := {"rule": node.rule, "resourceType": _type, "params": _params(node)}
 	]
-	some filled in json.patch(tree, patches).anyOf
 }
 
 _is_step(step) if is_number(step)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -54,7 +55,7 @@ func TestSetChangesWhileAsked(t *testing.T) {
 		if n%3 == 2 {
 			return nil, io.ErrUnexpectedEOF
 		}
-		return sets[n%2], nil
+		return slices.Clone(sets[n%2]), nil // each fetch reads anew
 	}, fair.NewLine(2, 100), logrus.NewEntry(log))
 	var all sync.WaitGroup
 	for range 8 {
