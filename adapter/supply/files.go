@@ -106,13 +106,20 @@ func (l *local) readFiles(ctx context.Context) (*files, error) {
 	}
 	defer func() { _ = root.Close() }()
 	err = walk(ctx, root, func(name string, entry fs.DirEntry) error {
-		if entry.IsDir() || !isTakenIn(entry.Name()) {
+		switch {
+		case entry.Type()&fs.ModeSymlink != 0 && !isLeftOut(entry.Name()):
+			// Without what lies behind it the policy would not be whole.
+			if to, err := os.Stat(filepath.Join(l.path, filepath.FromSlash(name))); err == nil && to.IsDir() {
+				return fmt.Errorf("%s is a link, and what it leads to is a directory: put the folder itself there", name)
+			}
+		case entry.IsDir():
+			return nil
+		}
+		if !isTakenIn(entry.Name()) {
 			return nil
 		}
 		content, err := r.regular(root.Stat, root.OpenFile, name)
-		if content != nil {
-			r.found = append(r.found, localFile{name, content})
-		}
+		r.found = append(r.found, localFile{name, content})
 		return err
 	})
 	if err != nil {
@@ -199,8 +206,7 @@ func isBelowLeftOut(name string) bool {
 	return dir != "." && slices.ContainsFunc(strings.Split(dir, "/"), isLeftOut)
 }
 
-// regular reads a regular file. It is nil without an error for a folder, to which a
-// link may lead. Opening waits for nobody, as the opening of a pipe would.
+// regular reads a regular file. Opening waits for nobody, as the opening of a pipe would.
 func (r *reading) regular(
 	stat func(string) (fs.FileInfo, error), open func(string, int, fs.FileMode) (*os.File, error), name string,
 ) ([]byte, error) {
@@ -208,8 +214,6 @@ func (r *reading) regular(
 	switch {
 	case err != nil:
 		return nil, err
-	case info.IsDir():
-		return nil, nil
 	case !info.Mode().IsRegular():
 		return nil, irregular(name)
 	}

@@ -45,10 +45,11 @@ func TestFoldersOddities(t *testing.T) {
 			link(t, "b.rego", dir+"/odd/a.rego")
 			link(t, "a.rego", dir+"/odd/b.rego")
 		}, "odd/a.rego"},
-		"itself":          {func(t *testing.T, dir string) { link(t, "a.rego", dir+"/odd/a.rego") }, "odd/a.rego"},
-		"to nothing":      {func(t *testing.T, dir string) { link(t, "nothing", dir+"/odd/a.rego") }, "odd/a.rego"},
-		"folder of links": {func(t *testing.T, dir string) { link(t, "..", dir+"/odd/up") }, ""},
-		"folder as data":  {func(t *testing.T, dir string) { link(t, "..", dir+"/odd/data.json") }, ""},
+		"itself":           {func(t *testing.T, dir string) { link(t, "a.rego", dir+"/odd/a.rego") }, "odd/a.rego"},
+		"to nothing":       {func(t *testing.T, dir string) { link(t, "nothing", dir+"/odd/a.rego") }, "odd/a.rego"},
+		"folder of links":  {func(t *testing.T, dir string) { link(t, "..", dir+"/odd/up") }, "odd/up is a link"},
+		"folder elsewhere": {func(t *testing.T, dir string) { link(t, t.TempDir(), dir+"/odd/lib") }, "odd/lib is a link"},
+		"folder as data":   {func(t *testing.T, dir string) { link(t, "..", dir+"/odd/data.json") }, "odd/data.json is a link"},
 		"far too large": {func(t *testing.T, dir string) {
 			file, err := os.Create(dir + "/odd/data.json")
 			fixture.Must(t, err)
