@@ -276,13 +276,13 @@ func TestUserInfoAges(t *testing.T) {
 func TestFailedRenewalsArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackstage()
-		i := b.identity(t, Options{UserInfoTTL: 20 * time.Second})
+		i := b.identity(t, Options{UserInfoTTL: 40 * time.Second})
 		var log strings.Builder
 		i.log.Logger.SetOutput(&log)
 		token := b.user(spec{})
 		expectInfo(t, i, token, "user:default/alice", "group:default/devs")
 		b.fail(userInfo, status(503))
-		time.Sleep(11 * time.Second)
+		time.Sleep(33 * time.Second)
 		for range 3000 {
 			expectInfo(t, i, token, "user:default/alice", "group:default/devs")
 			synctest.Wait()
@@ -309,7 +309,7 @@ func TestPutOffRenewalsAreNotPaced(t *testing.T) {
 		i := b.identity(t, Options{})
 		token := b.user(spec{})
 		expectInfo(t, i, token, "user:default/alice", "group:default/devs")
-		time.Sleep(defaultUserInfoTTL/2 + time.Millisecond)
+		time.Sleep(defaultUserInfoTTL - defaultUserInfoTTL/lastPart + time.Millisecond)
 		for range maxRenewals {
 			i.renewals <- struct{}{}
 		}
@@ -338,8 +338,8 @@ func TestRenewalsAreBounded(t *testing.T) {
 			tokens[n] = b.user(spec{user: user})
 			expectInfo(t, i, tokens[n], user)
 		}
-		b.fail(userInfo, slow(time.Second, b.userInfo))
-		time.Sleep(defaultUserInfoTTL/2 + time.Millisecond)
+		b.fail(userInfo, slow(time.Second/2, b.userInfo))
+		time.Sleep(defaultUserInfoTTL - defaultUserInfoTTL/lastPart + time.Millisecond)
 		begun := time.Now()
 		for _, token := range tokens {
 			if _, err := info(t, i, token); err != nil {
@@ -365,7 +365,7 @@ func TestRenewalsAreBounded(t *testing.T) {
 				if _, err := info(t, i, token); err != nil {
 					t.Error(err)
 				}
-				if time.Since(begun) == time.Second {
+				if time.Since(begun) == time.Second/2 {
 					asked.Add(1)
 				}
 			})
