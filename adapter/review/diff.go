@@ -170,7 +170,9 @@ func (o Options) class(
 	var found []Difference
 	for i, p := range permissions {
 		if o.Old == nil { // a stagedoor that serves does not tell which parts failed
-			from[i].Excluded = to[i].Excluded
+			like := *from[i] // which may be remembered
+			like.Excluded = to[i].Excluded
+			from[i] = &like
 		}
 		c, err := o.Comparer.Compare(from[i], to[i])
 		if err != nil {
