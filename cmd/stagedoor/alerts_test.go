@@ -72,7 +72,7 @@ type gate struct {
 func newGate(t *testing.T, before string) *gate {
 	t.Helper()
 	to, err := url.Parse(before)
-	check(t, err)
+	must(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(to)
 	g := &gate{proxy: proxy}
 	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -143,7 +143,7 @@ func newScene(t *testing.T, stagedoor, opa string) *scene {
 	t.Cleanup(taken.Close)
 	s.receiver = newGate(t, taken.URL)
 	s.folder = filepath.Join(s.dir, "policy")
-	check(t, os.Mkdir(s.folder, 0o750))
+	must(t, os.Mkdir(s.folder, 0o750))
 	writeConfig(t, filepath.Join(s.folder, ".manifest"), `{"roots": ["door"]}`)
 	writeConfig(t, filepath.Join(s.folder, "policy.rego"), doorPolicy)
 	if !strings.Contains(opa, "bundles:") {
@@ -168,9 +168,9 @@ stagedoor:
 func built(t *testing.T) string {
 	t.Helper()
 	binary, err := filepath.Abs(filepath.Join("..", "..", "bin", "stagedoor"))
-	check(t, err)
+	must(t, err)
 	_, err = os.Stat(binary)
-	check(t, err)
+	must(t, err)
 	return binary
 }
 
@@ -187,7 +187,7 @@ func (s *scene) address() string {
 func (s *scene) meanwhile(t *testing.T, n int, item func(n int64) string) {
 	t.Helper()
 	token, err := s.backstage.PluginToken("user:default/alice")
-	check(t, err)
+	must(t, err)
 	c := s.more()
 	for range n {
 		c.group.Go(func() {
@@ -216,7 +216,7 @@ func (s *scene) hold(t *testing.T, users, bytes int) {
 	c := s.more()
 	for n := range users {
 		token, err := s.backstage.PluginToken(fmt.Sprintf("user:default/u%d", n))
-		check(t, err)
+		must(t, err)
 		begun := fmt.Appendf(nil, "POST /api/permission/authorize HTTP/1.1\r\nHost: stagedoor\r\nAuthorization: Bearer %s\r\n"+
 			"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n{", token, bytes)
 		c.group.Go(func() {
@@ -390,7 +390,7 @@ type expects struct {
 func (s *scene) promtool(t *testing.T, expected []expects) {
 	t.Helper()
 	rules, err := filepath.Abs(filepath.Join("..", "..", "deploy", "prometheus", "stagedoor.rules.yaml"))
-	check(t, err)
+	must(t, err)
 	var tests []map[string]any
 	for _, e := range expected {
 		samples := []map[string]any{}
@@ -405,7 +405,7 @@ func (s *scene) promtool(t *testing.T, expected []expects) {
 			"interval": "1m", "input_series": s.series(regexp.MustCompile(`^(stagedoor|decision_logs|process)_`)), "promql_expr_test": tests,
 		}},
 	})
-	check(t, err)
+	must(t, err)
 	file := filepath.Join(s.dir, "promtool.yaml") // JSON is YAML
 	writeConfig(t, file, string(document))
 	if text, err := exec.CommandContext(t.Context(), "promtool", "test", "rules", file).CombinedOutput(); err != nil {
@@ -607,7 +607,7 @@ func losing(buffer, series string) fault {
 // binary is scraped before, meanwhile and afterwards, and promtool says what fires.
 func TestAlerts(t *testing.T) {
 	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus", "stagedoor.rules.yaml"))
-	check(t, err)
+	must(t, err)
 	missing := map[string]bool{}
 	for _, alert := range regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(string(rules), -1) {
 		missing[alert[1]] = true
@@ -667,7 +667,7 @@ func (f fault) play(t *testing.T, s *scene) {
 func runbook(t *testing.T, s *scene, alert string) {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operate", "runbook.md"))
-	check(t, err)
+	must(t, err)
 	head, _, _ := strings.Cut(string(page), "\n## ")
 	_, part, _ := strings.Cut(string(page), "\n## "+alert+"\n")
 	part, _, _ = strings.Cut(part, "\n## ")
@@ -690,11 +690,11 @@ func (s *scene) commands(t *testing.T, page, commands string) {
 	bin, log := filepath.Join(s.dir, "bin"), filepath.Join(s.dir, "log")
 	writeConfig(t, log, s.log())
 	if _, err := os.Stat(bin); err != nil {
-		check(t, os.Mkdir(bin, 0o750))
+		must(t, os.Mkdir(bin, 0o750))
 		writeConfig(t, filepath.Join(bin, "journalctl"), "#!/bin/sh\n[ \"$*\" = '-u stagedoor -o cat' ] && exec cat "+log+"\n")
-		check(t, os.Chmod(filepath.Join(bin, "journalctl"), 0o700))
-		check(t, os.Symlink(s.binary, filepath.Join(bin, "stagedoor")))
-		check(t, os.Symlink(filepath.Join(filepath.Dir(s.binary), "opa"), filepath.Join(bin, "opa")))
+		must(t, os.Chmod(filepath.Join(bin, "journalctl"), 0o700))
+		must(t, os.Symlink(s.binary, filepath.Join(bin, "stagedoor")))
+		must(t, os.Symlink(filepath.Join(filepath.Dir(s.binary), "opa"), filepath.Join(bin, "opa")))
 	}
 	run := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", commands)
 	run.Dir = s.dir
@@ -715,7 +715,7 @@ func bundleOf(t *testing.T, folder string) []byte {
 		t.Fatalf("opa build: %v\n%s", err, text)
 	}
 	text, err := os.ReadFile(file)
-	check(t, err)
+	must(t, err)
 	return text
 }
 
@@ -723,14 +723,14 @@ func bundleOf(t *testing.T, folder string) []byte {
 // binary that is asked for everything: each has a sample that is a number.
 func TestDashboard(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "grafana", "stagedoor.json"))
-	check(t, err)
+	must(t, err)
 	var dashboard struct {
 		Panels []struct {
 			Title   string
 			Targets []struct{ Expr string }
 		}
 	}
-	check(t, json.Unmarshal(text, &dashboard))
+	must(t, json.Unmarshal(text, &dashboard))
 	s := newScene(t, "", "")
 	s.up(t)
 	s.meanwhile(t, 1, always(itemList+","+itemUpdate))
@@ -755,14 +755,14 @@ func TestDashboard(t *testing.T) {
 // need a fault, and those that verify a release, which need one.
 func TestOperateCommands(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "operate", "*.md"))
-	check(t, err)
+	must(t, err)
 	ran := 0
 	for _, page := range pages {
 		if filepath.Base(page) == "runbook.md" {
 			continue
 		}
 		text, err := os.ReadFile(page)
-		check(t, err)
+		must(t, err)
 		s := (*scene)(nil)
 		for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
 			if s == nil {
@@ -782,9 +782,9 @@ func TestOperateCommands(t *testing.T) {
 // TestPrometheusReads has promtool read the configuration of docs/operate/README.md.
 func TestPrometheusReads(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operate", "README.md"))
-	check(t, err)
+	must(t, err)
 	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus", "stagedoor.rules.yaml"))
-	check(t, err)
+	must(t, err)
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
 	writeConfig(t, filepath.Join(dir, "stagedoor.rules.yaml"), string(rules))

@@ -23,10 +23,10 @@ import (
 func turnBits(t *testing.T, pid int, key *sample.Key) {
 	t.Helper()
 	memory, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
-	check(t, err)
+	must(t, err)
 	defer memory.Close()
 	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
-	check(t, err)
+	must(t, err)
 	defer maps.Close()
 	const points = 8 * 128
 	first := firstMultiple(t, key)
@@ -49,7 +49,7 @@ func turnBits(t *testing.T, pid int, key *sample.Key) {
 			for point := range points {
 				place := at + point*len(first)
 				_, err := memory.WriteAt([]byte{content[place] ^ 1}, from+int64(place))
-				check(t, err)
+				must(t, err)
 			}
 			turned++
 		}
@@ -64,16 +64,16 @@ func turnBits(t *testing.T, pid int, key *sample.Key) {
 func firstMultiple(t *testing.T, key *sample.Key) []byte {
 	t.Helper()
 	text, err := key.Set()
-	check(t, err)
+	must(t, err)
 	set, err := jwk.Parse(text)
-	check(t, err)
+	must(t, err)
 	only, _ := set.Key(0)
 	var public ecdsa.PublicKey
-	check(t, jwk.Export(only, &public))
+	must(t, jwk.Export(only, &public))
 	encoded, err := public.Bytes()
-	check(t, err)
+	must(t, err)
 	q, err := nistec.NewP256Point().SetBytes(encoded)
-	check(t, err)
+	must(t, err)
 	first := nistec.NewP256Point().Set(q)
 	const rows, columns = 8, 32
 	for row := 1; row < rows; row++ {

@@ -40,7 +40,7 @@ func TestFailuresOfBundlesMakeNoSeries(t *testing.T) {
 			series++
 			if strings.HasPrefix(name, "bundle_failed_load_counter{") {
 				n, err := strconv.ParseFloat(value, 64)
-				check(t, err)
+				must(t, err)
 				all += n
 			}
 		}

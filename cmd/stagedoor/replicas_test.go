@@ -42,7 +42,7 @@ func newReplicas(t *testing.T) *replicas {
 	r.lifecycle = newLifecycleAt(t, "http://"+r.proxy+"/api/permission")
 	r.binary = built(t)
 	r.folder = filepath.Join(r.dir, "policy")
-	check(t, os.Mkdir(r.folder, 0o750))
+	must(t, os.Mkdir(r.folder, 0o750))
 	writeConfig(t, filepath.Join(r.folder, "policy.rego"), doorPolicy)
 	writeConfig(t, filepath.Join(r.dir, "registry.yaml"), fmt.Sprintf(
 		"version: 0.1\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\nlog: {level: error}\n",
@@ -77,9 +77,9 @@ func (r *replicas) run(t *testing.T, url, program string, args ...string) *exec.
 	t.Helper()
 	command := exec.Command(program, args...)
 	log, err := os.Create(filepath.Join(r.dir, program+".log"))
-	check(t, err)
+	must(t, err)
 	command.Stdout, command.Stderr = log, log
-	check(t, command.Start())
+	must(t, command.Start())
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
 		_ = command.Wait()
@@ -102,7 +102,7 @@ func (r *replicas) run(t *testing.T, url, program string, args ...string) *exec.
 func (r *replicas) balance(t *testing.T, n int) *exec.Cmd {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operate", "scaling.md"))
-	check(t, err)
+	must(t, err)
 	config := block(t, string(page), "haproxy")
 	head, _, found := strings.Cut(config, "    server ")
 	if !found {
@@ -124,16 +124,16 @@ func (r *replicas) publish(t *testing.T, revision string) {
 	writeConfig(t, filepath.Join(r.folder, ".manifest"), fmt.Sprintf(`{"revision": %q, "roots": ["door"]}`, revision))
 	store := memory.New()
 	layer, err := oras.PushBytes(t.Context(), store, ocispec.MediaTypeImageLayerGzip, bundleOf(t, r.folder))
-	check(t, err)
+	must(t, err)
 	image, err := oras.PackManifest(t.Context(), store, oras.PackManifestVersion1_1, "application/vnd.unknown.artifact.v1",
 		oras.PackManifestOptions{Layers: []ocispec.Descriptor{layer}})
-	check(t, err)
-	check(t, store.Tag(t.Context(), image, "live"))
+	must(t, err)
+	must(t, store.Tag(t.Context(), image, "live"))
 	repository, err := remote.NewRepository(r.registry + "/policies/door")
-	check(t, err)
+	must(t, err)
 	repository.PlainHTTP = true
 	_, err = oras.Copy(t.Context(), store, "live", repository, "live", oras.DefaultCopyOptions)
-	check(t, err)
+	must(t, err)
 }
 
 // serve waits until every replica serves the revision, and returns how long that took.
@@ -157,14 +157,14 @@ func TestDeploymentBehindProxy(t *testing.T) {
 	r := newReplicas(t)
 	r.balance(t, numberOfReplicas)
 	token, err := r.backstage.PluginToken("user:default/alice")
-	check(t, err)
+	must(t, err)
 	load := startLoad(r.proxy, asking(token, itemList+","+itemUpdate))
 	time.Sleep(300 * time.Millisecond)
 	r.publish(t, "2")
 	t.Logf("a new policy served everywhere after %v", r.serve(t, "2").Round(10*time.Millisecond))
 	for n, old := range r.running {
 		begun := time.Now()
-		check(t, old.command.Process.Signal(syscall.SIGTERM))
+		must(t, old.command.Process.Signal(syscall.SIGTERM))
 		<-old.exited
 		if code := old.command.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("replica %d ended with %d", n, code)
@@ -185,7 +185,7 @@ func TestDeploymentBehindProxy(t *testing.T) {
 func TestThroughputBehindProxy(t *testing.T) {
 	r := newReplicas(t)
 	token, err := r.backstage.PluginToken("user:default/alice")
-	check(t, err)
+	must(t, err)
 	for n := 1; n <= numberOfReplicas; n++ {
 		proxy := r.balance(t, n)
 		r.fire(asking(token, itemList), 300*time.Millisecond)
@@ -197,7 +197,7 @@ func TestThroughputBehindProxy(t *testing.T) {
 		}
 		t.Logf("%d replicas: %.0f requests a second; a request takes %.3f ms of processor time in stagedoor and %.3f ms in haproxy",
 			n, float64(asked)/length.Seconds(), ms(r.cpu(t, n)-before, asked), ms(cpuOf(t, proxy.Process.Pid)-through, asked))
-		check(t, proxy.Process.Kill())
+		must(t, proxy.Process.Kill())
 		_ = proxy.Wait()
 	}
 }
@@ -239,12 +239,12 @@ func (r *replicas) cpu(t *testing.T, n int) (sum time.Duration) {
 func cpuOf(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	check(t, err)
+	must(t, err)
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	fields := strings.Fields(rest)
 	user, err := strconv.Atoi(fields[11])
-	check(t, err)
+	must(t, err)
 	system, err := strconv.Atoi(fields[12])
-	check(t, err)
+	must(t, err)
 	return time.Duration(user+system) * time.Second / 100
 }
