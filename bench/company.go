@@ -30,8 +30,8 @@ func newCompany(people, entities int) *company {
 	}
 }
 
-func employee(i int) string  { return fmt.Sprintf("user:default/user-%04d", i) }
-func team(i int) string { return fmt.Sprintf("group:default/group-%04d", i) }
+func employee(i int) string { return fmt.Sprintf("user:default/user-%04d", i) }
+func team(i int) string     { return fmt.Sprintf("group:default/group-%04d", i) }
 
 // writeInventory writes people with a group of a few and one of many each, and entities of all kinds of owners.
 func (c *company) writeInventory(dir string, withEntities bool) error {

@@ -78,7 +78,10 @@ func serve(ctx context.Context, load loader, fallback fs.FS, started func(*serve
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(dropped(out))
 	s, err := build(ctx, c, log, registry)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil // told to end before it began
+	case err != nil:
 		return err
 	}
 	defer s.closeInTime(ctx)
