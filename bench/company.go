@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -26,7 +27,7 @@ type company struct {
 func newCompany(people, entities int) *company {
 	return &company{
 		people: people, groups: people, entities: entities, bindings: 2 * people, roles: 8,
-		r: rand.New(rand.NewPCG(1, uint64(people))), //nolint:gosec // it shall be the same each time
+		r: rand.New(rand.NewPCG(1, uint64(people))),
 	}
 }
 
@@ -57,7 +58,7 @@ func (c *company) writeInventory(dir string, withEntities bool) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // what is not written shows in Flush
+	defer file.Close()
 	w := bufio.NewWriter(file)
 	lines := json.NewEncoder(w)
 	for i := range c.entities {
@@ -73,7 +74,7 @@ func (c *company) entity(i int) map[string]any {
 	if i%3 == 0 {
 		owner = team(c.r.IntN(40))
 	}
-	labels := map[string]any{"tier": fmt.Sprint(i % 4)}
+	labels := map[string]any{"tier": strconv.Itoa(i % 4)}
 	if i%17 == 0 {
 		labels["frozen"] = "true"
 	}
@@ -81,7 +82,7 @@ func (c *company) entity(i int) map[string]any {
 		"apiVersion": "backstage.io/v1alpha1", "kind": []string{"Component", "API", "Resource", "System"}[i%4],
 		"metadata": map[string]any{
 			"name": fmt.Sprintf("entity-%05d", i), "namespace": "default", "labels": labels,
-			"annotations": map[string]any{"example.com/cost": fmt.Sprint(i % 60)},
+			"annotations": map[string]any{"example.com/cost": strconv.Itoa(i % 60)},
 		},
 		"spec":      map[string]any{"lifecycle": []string{"production", "experimental"}[i%2], "type": fmt.Sprintf("type-%d", i%60)},
 		"relations": []any{map[string]any{"type": "ownedBy", "targetRef": owner}},
@@ -189,7 +190,7 @@ func (c *company) writeResource(rules int, before, after string) error {
 	}
 	teams := make(map[string][]string)
 	for i := range rules {
-		teams[fmt.Sprint(i)] = []string{team(c.r.IntN(c.groups)), team(c.r.IntN(c.groups))}
+		teams[strconv.Itoa(i)] = []string{team(c.r.IntN(c.groups)), team(c.r.IntN(c.groups))}
 	}
 	data, err := json.Marshal(map[string]any{"scale": map[string]any{"teams": teams}})
 	if err != nil {
@@ -252,7 +253,7 @@ func (c *company) writeLog(path, inventoryDir string, events, oneIn int) (found 
 	if err != nil {
 		return found, err
 	}
-	defer file.Close() //nolint:errcheck // what is not written shows in Close of the packer
+	defer file.Close()
 	packed := gzip.NewWriter(file)
 	w := bufio.NewWriterSize(packed, 1<<16)
 	for i := range events {

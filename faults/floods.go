@@ -249,7 +249,7 @@ func slowRemote(ctx context.Context, r *rig) ([]figure, error) {
 		v, took, said := c.put(ctx, q)
 		t.add(v, took, said, false)
 	}
-	return append(t.figures(), figure{what: "slow items meanwhile", got: fmt.Sprint(asked.Load()), want: "some", ok: asked.Load() > 0}), nil
+	return append(t.figures(), figure{what: "slow items meanwhile", got: strconv.FormatInt(asked.Load(), 10), want: "some", ok: asked.Load() > 0}), nil
 }
 
 // flooding is what this program does as a process of its own: args are an address, a
@@ -526,7 +526,7 @@ func notReading(ctx context.Context, r *rig) ([]figure, error) {
 	}
 	asked, good, worst, said := c.within(ctx, r.patience(soon), q, max(2*r.duration, 4*time.Second), 20*time.Millisecond)
 	return []figure{
-		{what: "answers that are not read", got: fmt.Sprint(begun.Load()), want: "many", ok: begun.Load() > 0},
+		{what: "answers that are not read", got: strconv.FormatInt(begun.Load(), 10), want: "many", ok: begun.Load() > 0},
 		share("victim answered within 1 s", asked, good, worst, said),
 	}, nil
 }

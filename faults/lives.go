@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -277,10 +278,10 @@ func reload(ctx context.Context, r *rig) ([]figure, error) {
 	l.end()
 	log, err := os.ReadFile(d.log)
 	return append(withWhy(l.tally),
-		figure{what: "keys changed, and stayed where it was refused", got: fmt.Sprint(changed), want: "true", ok: changed},
-		figure{what: "level changed", got: fmt.Sprint(bytes.Contains(log, []byte(`"level":"debug"`))), want: "true",
+		figure{what: "keys changed, and stayed where it was refused", got: strconv.FormatBool(changed), want: "true", ok: changed},
+		figure{what: "level changed", got: strconv.FormatBool(bytes.Contains(log, []byte(`"level":"debug"`))), want: "true",
 			ok: bytes.Contains(log, []byte(`"level":"debug"`))},
-		figure{what: "refused", got: fmt.Sprint(bytes.Count(log, []byte("the configuration is refused"))), want: "4",
+		figure{what: "refused", got: strconv.Itoa(bytes.Count(log, []byte("the configuration is refused"))), want: "4",
 			ok: bytes.Count(log, []byte("the configuration is refused")) == 4},
 	), err
 }

@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -256,10 +257,10 @@ func (l *load) end() {
 // figures are those of the load: nothing may be wrong.
 func (t *tally) figures() []figure {
 	return []figure{
-		{what: "requests", got: fmt.Sprint(t.requests), want: "some", ok: t.requests > 0},
-		{what: "wrong ALLOW", got: fmt.Sprint(t.wrong), want: "0", ok: t.wrong == 0},
-		{what: "unlike", got: fmt.Sprint(t.unlike), want: "0", ok: t.unlike == 0},
-		{what: "failed", got: fmt.Sprint(t.bad), want: "0", ok: t.bad == 0},
+		{what: "requests", got: strconv.Itoa(t.requests), want: "some", ok: t.requests > 0},
+		{what: "wrong ALLOW", got: strconv.Itoa(t.wrong), want: "0", ok: t.wrong == 0},
+		{what: "unlike", got: strconv.Itoa(t.unlike), want: "0", ok: t.unlike == 0},
+		{what: "failed", got: strconv.Itoa(t.bad), want: "0", ok: t.bad == 0},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -177,7 +178,7 @@ func (n neighbour) run(ctx context.Context, r *rig, fault string) ([]figure, err
 	_ = wait(ctx, 500*time.Millisecond)
 	l.end()
 	figures := append(l.figures(), recovery)
-	figures = slices.Insert(figures, 3, figure{what: "errors", got: fmt.Sprint(l.errors), want: "any", ok: true})
+	figures = slices.Insert(figures, 3, figure{what: "errors", got: strconv.Itoa(l.errors), want: "any", ok: true})
 	if said := l.said(); said != "" {
 		figures[len(figures)-1].got += "\n    " + said
 	}

@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -250,8 +251,8 @@ func garbage(ctx context.Context, r *rig) ([]figure, error) {
 			return nil, fmt.Errorf("%s: nothing was asked", ways[n].name)
 		}
 	}
-	figures := append(withWhy(all), figure{what: "pieces of garbage", got: fmt.Sprint(sent.Load()), want: "many", ok: sent.Load() > 0},
-		figure{what: "garbage answered with 200", got: fmt.Sprint(let.Load()), want: "0", ok: let.Load() == 0})
+	figures := append(withWhy(all), figure{what: "pieces of garbage", got: strconv.FormatInt(sent.Load(), 10), want: "many", ok: sent.Load() > 0},
+		figure{what: "garbage answered with 200", got: strconv.FormatInt(let.Load(), 10), want: "0", ok: let.Load() == 0})
 	for n, name := range []string{"TLS", "mTLS", "plain"} {
 		figures = append(figures,
 			figure{what: name + ": resident MB at a quarter, at the end", got: fmt.Sprintf("%.0f, %.0f", before[n].rss, after[n].rss),

@@ -266,7 +266,7 @@ func (s *stockAlike) compare(t *testing.T, answers *entityAnswers, caller servin
 				return answers.holds(t, rule, n)
 			})
 			if o.Err != nil || got != results.Allowed() {
-				return fmt.Errorf("of %v: got %s, %v, want %t", entity, o.Decision.Text(), o.Err, results.Allowed())
+				return fmt.Errorf("of %v: got %s, %w, want %t", entity, o.Decision.Text(), o.Err, results.Allowed())
 			}
 		}
 		return nil
@@ -280,7 +280,7 @@ func (s *stockAlike) compare(t *testing.T, answers *entityAnswers, caller servin
 	}
 	switch {
 	case (err != nil) != (o.Err != nil):
-		return fmt.Errorf("got %s, %v, want %s, %w", o.Decision.Text(), o.Err, want.Text(), err)
+		return fmt.Errorf("got %s, %w, want %s, %w", o.Decision.Text(), o.Err, want.Text(), err)
 	case err != nil:
 		return nil
 	case asSets(o.Decision) != asSets(want) || o.Reason != reason:
@@ -498,7 +498,7 @@ func (g *alikeGrammar) of(v string) string {
 	case 0:
 		return fmt.Sprintf("%s != %s", v, g.text())
 	case 1:
-		return fmt.Sprintf("%s in data.lists.admins", v)
+		return v + " in data.lists.admins"
 	case 2:
 		return fmt.Sprintf("not %s in data.lists.admins", v)
 	case 3:

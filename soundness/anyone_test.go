@@ -133,7 +133,7 @@ func (run *anyoneRun) check(ctx context.Context, tr trial) error {
 				run.allowed++
 			}
 			if said != (is == allow) {
-				return fmt.Errorf("%s for %s: formula %v, stock OPA %v (%v), of %s", permission.Name, compact(input["identity"]), said, is, failure, compact(resource))
+				return fmt.Errorf("%s for %s: formula %v, stock OPA %v (%w), of %s", permission.Name, compact(input["identity"]), said, is, failure, compact(resource))
 			}
 		}
 	}

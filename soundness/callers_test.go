@@ -225,7 +225,7 @@ func (g *callerGrammar) text(v string) string {
 	case 4:
 		return fmt.Sprintf("lower(%s) == %s", v, g.anybody())
 	case 5:
-		return fmt.Sprintf("%s in data.admins", v)
+		return v + " in data.admins"
 	case 6:
 		return fmt.Sprintf(`data.ranks[%s] == %s`, v, g.pick(`"admin"`, `"reader"`))
 	case 7:
@@ -251,13 +251,13 @@ func (g *callerGrammar) text(v string) string {
 	case 17:
 		return fmt.Sprintf(`sprintf("%%s!", [%s]) == %s`, v, g.pick(`"admin!"`, `"user:default/ann!"`))
 	case 18:
-		return fmt.Sprintf("%s in input.identity.claims", v)
+		return v + " in input.identity.claims"
 	case 19:
 		return fmt.Sprintf("count(%s) > %d", v, g.r.IntN(20))
 	case 20:
 		return fmt.Sprintf(`[k, n] := split(%s, ":"); %s == %s`, v, g.pick("k", "n"), g.pick(`"group"`, `"default/web"`))
 	}
-	return fmt.Sprintf("%s != input.identity.user", v)
+	return v + " != input.identity.user"
 }
 
 func (g *callerGrammar) condition(depth int) []string {

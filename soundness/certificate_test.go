@@ -125,7 +125,7 @@ func certifyAll(t *testing.T, bundle string) []*certificate.Certificate {
 // decision of it can be certified: where it fails by some answers.
 func certifyTrial(t *testing.T, dir string, number int) (string, []*certificate.Certificate) {
 	t.Helper()
-	tr := newTrial(rand.New(rand.NewPCG(*seed, uint64(number)))) //nolint:gosec // G115: it counts
+	tr := newTrial(rand.New(rand.NewPCG(*seed, uint64(number))))
 	name := fmt.Sprintf("p%d", number)
 	paths := regexp.MustCompile(`\b(data\.|package )(authz|grants|roles|members|owners|names|many|flags)\b`)
 	bundle := filepath.Join(dir, name)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -416,10 +417,11 @@ func (f *frame) joined(c *collection) (*ast.Term, error) {
 		var members []member
 		at := make(map[string]int)
 		for _, m := range c.members {
-			key := ""
+			var parts strings.Builder
 			for _, part := range m.parts() {
-				key += f.textOf(part) + "\n"
+				parts.WriteString(f.textOf(part) + "\n")
 			}
+			key := parts.String()
 			if i, ok := at[key]; ok && len(m.over) == 0 && len(members[i].over) == 0 {
 				members[i].where = f.space.Any(members[i].where, m.where)
 				continue

@@ -82,7 +82,7 @@ func sameDecision(
 		seed := r.Uint64()
 		ask := func(rule criteria.Rule) bool { // of one rule always the same
 			h := seed
-			for _, b := range []byte(rule.Name + fmt.Sprint(rule.Params)) {
+			for _, b := range []byte(rule.Name + rule.Params) {
 				h = h*31 + uint64(b)
 			}
 			return h>>7&1 == 1

@@ -197,7 +197,7 @@ func (f *frame) aboutResource(b *ast.Builtin, args []*ast.Term, where criteria.F
 		return true, f.outside("this looks at the place of a claim in the list")
 	}
 	if !resource || transparent[b.Name] || b.Name == ast.ObjectGet.Name {
-		if _, asked := kinds[b.Name]; !asked || f.symbolOf(args[0]) != f.theory.resource {
+		if _, asked := kinds[b.Name]; !asked || f.symbolOf(args[0]) != f.resource {
 			return false, nil
 		}
 	}
@@ -206,7 +206,7 @@ func (f *frame) aboutResource(b *ast.Builtin, args []*ast.Term, where criteria.F
 	switch {
 	case (kind || null) && f.basic: // there is none
 		return true, nil
-	case kind && f.symbolOf(args[0]) == f.theory.resource:
+	case kind && f.symbolOf(args[0]) == f.resource:
 		return true, found(ast.BooleanTerm(kinds[b.Name] == "object"), where)
 	case null && slices.ContainsFunc(args, ast.NullTerm().Equal):
 		return true, found(ast.BooleanTerm(b.Name == ast.NotEqual.Name), where)
@@ -632,7 +632,7 @@ func (f *frame) objectGet(args []*ast.Term, where criteria.Function, found value
 	if s := f.symbolOf(args[0]); s != nil && s.of == nil {
 		return f.outside("this looks into something that is made of the caller")
 	}
-	if f.symbolOf(args[2]) == f.theory.resource {
+	if f.symbolOf(args[2]) == f.resource {
 		return f.outside("the resource is a default here")
 	}
 	if s := f.symbolOf(args[1]); s != nil && !s.isText() {
@@ -776,7 +776,7 @@ func (f *frame) materialised(b *ast.Builtin, args []*ast.Term, where criteria.Fu
 	for i, arg := range args {
 		s := f.symbolOf(arg)
 		if s == nil || s.of == nil {
-			if f.symbolic(arg) && !(transparent[b.Name] && s == nil && !f.holdsObject(args)) {
+			if f.symbolic(arg) && (!transparent[b.Name] || s != nil || f.holdsObject(args)) {
 				return f.outside("%s of something that depends on the caller", b.Name)
 			}
 			continue

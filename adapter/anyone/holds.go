@@ -1,6 +1,7 @@
 package anyone
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -27,7 +28,7 @@ func (r *reading) holds(f criteria.Function) bool {
 	return r.space.Holds(f, func(v criteria.Function) bool {
 		a := r.atoms[v]
 		if a == nil {
-			r.fail(fmt.Errorf("a question that nobody knows"))
+			r.fail(errors.New("a question that nobody knows"))
 			return false
 		}
 		return r.atom(a)

@@ -22,7 +22,7 @@ func (c *counts) add(hits uint64, s *shared, others int) {
 	if s != nil {
 		known = s.hits
 	}
-	c.shared.Add(uint64(known))          //nolint:gosec // it is not negative
+	c.shared.Add(uint64(known))
 	c.misses.Add(uint64(others - known)) //nolint:gosec // known are some of the others
 }
 

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -185,7 +186,7 @@ func (p *policy) key(ctx context.Context, c decision.Caller) (string, bool) {
 	}
 	k := keying{known: p.known, strangers: make(map[string][]string)}
 	for i, value := range values {
-		k.place(fmt.Sprint(i), value, 0)
+		k.place(strconv.Itoa(i), value, 0)
 	}
 	if p.reads["user"] {
 		k.place("user", c.User, 0)

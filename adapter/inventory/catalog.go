@@ -268,7 +268,7 @@ func written(name string, write func(io.Writer) error) error {
 		return err
 	}
 	w := bufio.NewWriter(file)
-	err = errors.Join(write(w), w.Flush(), file.Chmod(0o644)) //nolint:gosec // it is for the author's repository
+	err = errors.Join(write(w), w.Flush(), file.Chmod(0o644))
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = os.Rename(file.Name(), name)
 	}

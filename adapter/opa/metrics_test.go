@@ -72,9 +72,11 @@ func gathered(t *testing.T, registry *prometheus.Registry) string {
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
 			text := ""
+			var textSb75 strings.Builder
 			for _, label := range metric.GetLabel() {
-				text += label.GetName() + "=" + label.GetValue() + " "
+				textSb75.WriteString(label.GetName() + "=" + label.GetValue() + " ")
 			}
+			text += textSb75.String()
 			all = append(all, text+fmt.Sprint(metric.GetCounter().GetValue()))
 		}
 	}

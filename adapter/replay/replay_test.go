@@ -76,9 +76,11 @@ func TestReplayCounts(t *testing.T) {
 			`"result":%s,"custom":{"claims_sha256":%q}}`, i, permission, user, result, decision.Caller{User: user, Claims: claims}.ClaimsHash()))
 	}
 	arrays := ""
+	var arraysSb79 strings.Builder
 	for i := 0; i < len(lines); i += 100 {
-		arrays += "[" + strings.Join(lines[i:i+100], ",") + "]"
+		arraysSb79.WriteString("[" + strings.Join(lines[i:i+100], ",") + "]")
 	}
+	arrays += arraysSb79.String()
 	for name, log := range map[string]io.Reader{
 		"lines":  strings.NewReader(strings.Join(lines, "\n")),
 		"packed": packed(t, strings.Join(lines, "\n")),

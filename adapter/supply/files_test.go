@@ -146,9 +146,11 @@ func TestFolderOfManyFiles(t *testing.T) {
 func itoa(i int) string {
 	const digits = "0123456789abcdefghijklmnopqrstuv"
 	text := ""
+	var textSb149 strings.Builder
 	for ; i > 0; i /= len(digits) {
-		text += string(digits[i%len(digits)])
+		textSb149.WriteString(string(digits[i%len(digits)]))
 	}
+	text += textSb149.String()
 	return "n" + text
 }
 
