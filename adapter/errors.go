@@ -44,8 +44,9 @@ var causes = []cause{
 	{one(audit.ErrUnrecorded), metrics.Audit, says(wire.ServiceUnavailableError(1, "The decision could not be recorded"))},
 	{one(supply.ErrNoPolicy, supply.ErrStale), metrics.NoPolicy,
 		says(wire.ServiceUnavailableError(1, "No current permission policy is active"))},
-	{one(decision.ErrTooLarge), metrics.TooLarge, says(wire.PayloadTooLargeError("the decisions have more bytes than an answer " +
-		"may have (stagedoor.limits.answer): ask about fewer permissions at a time"))},
+	{one(decision.ErrTooLarge), metrics.TooLarge,
+		says(wire.PayloadTooLargeError("the decisions have more bytes than an answer " +
+			"may have (stagedoor.limits.answer): ask about fewer permissions at a time"))},
 	{remoteFailed, metrics.Policy, says(wire.ServiceUnavailableError(1, "The policy server does not answer"))},
 	{as[*decision.Failure], metrics.Policy, says(wire.InternalError("The permission policy failed"))},
 	{with(http.StatusUnauthorized), metrics.Unauthenticated, wire.AsError},
@@ -59,7 +60,8 @@ var causes = []cause{
 	{one(context.DeadlineExceeded, context.Canceled), metrics.Timeout,
 		says(wire.ServiceUnavailableError(1, "The request took too long"))},
 	// By whoever verifies credentials.
-	{func(err error) bool { e, is := public(err); return is && e.Status == 503 && e.RetryAfter > 0 }, metrics.Shed, wire.AsError},
+	{func(err error) bool { e, is := public(err); return is && e.Status == 503 && e.RetryAfter > 0 }, metrics.Shed,
+		wire.AsError},
 }
 
 // publicError is what the caller is told. The cause stays within, for the log.

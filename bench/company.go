@@ -120,7 +120,7 @@ func (c *company) writeRBAC(root, before, after string) error {
 		bindings[team(i)] = []string{roleName(c.r.IntN(c.roles))}
 	}
 	write := func(dir string) error {
-		policy, err := os.ReadFile(filepath.Join(root, "bundles/rbac/policy.rego"))
+		policy, err := os.ReadFile(filepath.Join(root, "bundles", "rbac", "policy.rego"))
 		if err != nil {
 			return err
 		}

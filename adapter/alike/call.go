@@ -23,7 +23,7 @@ func (s *scope) call(terms []*ast.Term) {
 	for i, operand := range operands {
 		args[i] = s.eval(operand)
 	}
-	result := (*shape)(nil)
+	var result *shape
 	if operator.HasPrefix(ast.DefaultRootRef) {
 		result = s.function(operator, args)
 	} else {
@@ -99,14 +99,16 @@ func (s *scope) question(function ast.Ref, p *permission, params *shape) {
 
 // knowing are the builtins that make no text that was not in what they were given.
 var knowing = []string{
-	ast.Lower.Name, ast.ObjectGet.Name, ast.ObjectKeys.Name, ast.ObjectUnion.Name, ast.ArrayConcat.Name, ast.Or.Name, ast.And.Name,
+	ast.Lower.Name, ast.ObjectGet.Name, ast.ObjectKeys.Name, ast.ObjectUnion.Name, ast.ArrayConcat.Name, ast.Or.Name,
+	ast.And.Name,
 	ast.Minus.Name, ast.ReachableBuiltin.Name, ast.ReachablePathsBuiltin.Name, ast.JSONPatch.Name, ast.Member.Name,
 	ast.MemberWithKey.Name, ast.Count.Name,
 }
 
 // typing are the builtins that say of what type a value is.
 var typing = []string{
-	ast.IsString.Name, ast.IsArray.Name, ast.IsObject.Name, ast.IsSet.Name, ast.IsNumber.Name, ast.IsBoolean.Name, ast.IsNull.Name,
+	ast.IsString.Name, ast.IsArray.Name, ast.IsObject.Name, ast.IsSet.Name, ast.IsNumber.Name, ast.IsBoolean.Name,
+	ast.IsNull.Name,
 	ast.TypeNameBuiltin.Name,
 }
 
@@ -331,7 +333,8 @@ func (s *scope) objectKeys(value *shape) *shape {
 // patch is a value after json.patch. Only what is put into it may be the caller's.
 func (s *scope) patch(tree, patches *shape) *shape {
 	const tooMuch = "json.patch does more with the caller's texts than to put them in by add or replace"
-	if tree.touched() || patches.of == nil || patches.anywhere != nil || patches.of.numbered || patches.of.repeats || !patches.of.array {
+	if tree.touched() || patches.of == nil || patches.anywhere != nil || patches.of.numbered || patches.of.repeats ||
+		!patches.of.array {
 		s.apart(tooMuch)
 		return opaqueShape
 	}

@@ -1,3 +1,26 @@
+// Package alike finds the callers whom a policy cannot tell apart, so that one decision is
+// made for all of them.
+//
+// A policy knows some texts: those written in its rules, and those of its data. Of a
+// caller it can ask which of these are among the claims. What else the claims say it can
+// only hand on, for instance as params of a condition. So two callers are alike where the
+// same known texts are among their claims, in the same order. Take a policy with the rule
+//
+//	allow if "group:default/sre" in input.identity.claims
+//	allow if CATALOG.is_entity_owner(input.resource, input.identity.claims)
+//
+// For it all callers who are not in sre are alike. [Callers.Kind] says of which kind a
+// caller is. The engine decides once for the kind's caller, in whose claims one
+// placeholder stands for all that the policy does not know. [Kind.Own] then puts each
+// caller's own claims where the placeholder is in the answer. This is a projection of the
+// input on what the policy reads of it.
+//
+// It is sound only where the policy does no more with an unknown text than compare it and
+// hand it on. A policy that counts the claims, sorts them or cuts them into parts asks for
+// more. A data-flow analysis of the compiled rules shows that it does not ([Look]): an
+// abstract interpretation, in which a shape stands for all values that a term can have.
+// Where the analysis says no, [Policy.Apart] says why and where, and each caller is
+// decided for alone.
 package alike
 
 import (
@@ -93,7 +116,7 @@ func (p *Policy) Callers(
 	if len(p.Apart) > 0 {
 		return nil
 	}
-	known := (*texts)(nil)
+	var known *texts
 	if previous != nil {
 		known = previous.texts
 	}
@@ -333,7 +356,10 @@ func (p *putting) list(sorted bool) {
 		p.out = before
 	}
 	_, _ = p.in.ReadToken()
-	if slices.ContainsFunc(elements, func(e string) bool { return e == p.kind.of.claim.quoted || e == p.kind.of.claim.lowerQuoted }) {
+	if slices.ContainsFunc(elements, func(e string) bool {
+		return e == p.kind.of.claim.quoted ||
+			e == p.kind.of.claim.lowerQuoted
+	}) {
 		// One that was in order is that of a set, or was sorted.
 		sorted = sorted || len(elements) > 1 && slices.IsSorted(elements)
 		if elements = p.splice(elements); sorted {
@@ -353,7 +379,7 @@ func (p *putting) splice(elements []string) []string {
 	before := k.Caller.Claims[:len(k.Caller.Claims)-1] // that the placeholder comes after
 	var list []string
 	for _, e := range elements {
-		form := func(claim string) string { return quote(claim) }
+		form := quote
 		switch e {
 		case k.of.claim.quoted:
 		case k.of.claim.lowerQuoted:

@@ -130,7 +130,7 @@ func (f *flow) decision(entrypoint ast.Ref) {
 			return
 		}
 	}
-	answer := (*shape)(nil)
+	var answer *shape
 	var at *ast.Location
 	if len(n.rules) > 0 {
 		f.reach(n)
@@ -273,7 +273,8 @@ func (s *scope) notOnePerKey(value *shape, tail ast.Ref) string {
 			return "the caller's claims are in a key"
 		}
 	}
-	if len(tail) > 0 && value.touched() && slices.ContainsFunc(tail, func(key *ast.Term) bool { return s.eval(key).touched() }) {
+	if len(tail) > 0 && value.touched() && slices.ContainsFunc(tail,
+		func(key *ast.Term) bool { return s.eval(key).touched() }) {
 		return "a rule has the caller's texts as keys and in its values"
 	}
 	return ""
@@ -310,7 +311,8 @@ func permissionRules(c *ast.Compiler) map[string]*permission {
 
 // alikeWords are the keywords of JSON Schema that take all texts alike, and lists of
 // texts of any length.
-var alikeWords = []string{"type", "properties", "required", "items", "additionalProperties", "title", "description", "default",
+var alikeWords = []string{"type", "properties", "required", "items", "additionalProperties", "title", "description",
+	"default",
 	"examples", "$schema", "$id", "$comment", "deprecated", "readOnly", "writeOnly"}
 
 // choosy is a keyword of a schema that could tell texts, or lists of them, apart.

@@ -194,7 +194,8 @@ func (s *scope) eval(t *ast.Term) *shape {
 	case ast.Ref:
 		return s.reference(v)
 	case *ast.Array:
-		return s.literal(v.Len(), v.Elem, func(i int) string { return ast.InternedTerm(i).String() }, &collection{array: true})
+		return s.literal(v.Len(), v.Elem, func(i int) string { return ast.InternedTerm(i).String() },
+			&collection{array: true})
 	case ast.Set:
 		elements := v.Slice()
 		return s.literal(len(elements), func(i int) *ast.Term { return elements[i] }, nil, &collection{set: true})
@@ -287,7 +288,7 @@ func (s *scope) objectComprehension(v *ast.ObjectComprehension) *shape {
 
 // reference is the value at a reference.
 func (s *scope) reference(ref ast.Ref) *shape {
-	value := (*shape)(nil)
+	var value *shape
 	rest := ref[1:]
 	switch head := ref[0].Value.(type) {
 	case ast.Var:
@@ -398,7 +399,8 @@ func (s *scope) lookUp(value, key *shape) *shape {
 		found = found.join(value.of.element())
 	}
 	if value.anywhere != nil {
-		found = found.join(&shape{known: value.known, other: value.other, anywhere: value.anywhere}).join(s.lookUp(value.anywhere, key))
+		whole := &shape{known: value.known, other: value.other, anywhere: value.anywhere}
+		found = found.join(whole).join(s.lookUp(value.anywhere, key))
 	}
 	return found
 }

@@ -184,7 +184,8 @@ func (c *collection) join(d *collection) *collection {
 	j := &collection{
 		array: c.array || d.array, set: c.set || d.set, object: c.object || d.object,
 		rest: c.rest.join(d.rest), keys: c.keys.join(d.keys),
-		numbered: c.numbered || d.numbered, merges: (c.merges || !c.numbered) && (d.merges || !d.numbered), lone: c.lone || d.lone,
+		numbered: c.numbered || d.numbered, merges: (c.merges || !c.numbered) && (d.merges || !d.numbered), lone: c.lone ||
+			d.lone,
 		repeats: c.repeats || d.repeats, crossed: c.crossed || d.crossed,
 	}
 	if len(c.members)+len(d.members) > 0 {
@@ -218,7 +219,8 @@ func (s *shape) equal(t *shape) bool {
 	if s == nil || t == nil || s == t {
 		return s == t
 	}
-	return s.known == t.known && s.other == t.other && s.constant == t.constant && s.user == t.user && s.claim == t.claim &&
+	return s.known == t.known && s.other == t.other && s.constant == t.constant && s.user == t.user &&
+		s.claim == t.claim &&
 		s.alone == t.alone && s.picked == t.picked && s.amount == t.amount && s.opaque == t.opaque &&
 		s.anywhere.equal(t.anywhere) && s.of.equal(t.of)
 }
@@ -227,7 +229,8 @@ func (c *collection) equal(d *collection) bool {
 	if c == nil || d == nil || c == d {
 		return c == d
 	}
-	return c.array == d.array && c.set == d.set && c.object == d.object && c.numbered == d.numbered && c.merges == d.merges && c.lone == d.lone &&
+	return c.array == d.array && c.set == d.set && c.object == d.object && c.numbered == d.numbered &&
+		c.merges == d.merges && c.lone == d.lone &&
 		c.repeats == d.repeats && c.crossed == d.crossed && c.rest.equal(d.rest) && c.keys.equal(d.keys) &&
 		maps.EqualFunc(c.members, d.members, (*shape).equal)
 }
@@ -286,7 +289,8 @@ func (s *scope) collected(element *shape, set bool) *shape {
 	if !element.touched() && (set || !s.multiple && !s.merging) {
 		return element.orEmpty()
 	}
-	c := &collection{array: !set, set: set, numbered: element.touched() && set || s.multiple || s.merging, merges: !s.multiple}
+	c := &collection{array: !set, set: set, numbered: element.touched() && set || s.multiple || s.merging,
+		merges: !s.multiple}
 	if element != nil && element.claim {
 		c.lone = element.alone != s.depth && element.alone != 0
 		c.crossed, c.merges = s.generators > 1, false

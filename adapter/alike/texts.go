@@ -92,15 +92,6 @@ func (t *texts) hasExactly(text string) bool {
 	return false
 }
 
-// size is about how many bytes of memory they take.
-func (t *texts) size() int {
-	n := 0
-	for _, f := range t.filters {
-		n += len(f.words) * wordBits / 8
-	}
-	return n
-}
-
 // gathered are hashes of texts that become a filter.
 type gathered struct {
 	seed   maphash.Seed

@@ -186,7 +186,7 @@ func (q question) decide(ctx context.Context, resource presence) (criteria.Funct
 		allowed = f.space.Any(allowed, f.space.All(where, holds))
 		return err
 	})
-	if err = f.wrong(err); err != nil {
+	if err := f.wrong(err); err != nil {
 		return criteria.Denied, err
 	}
 	certain, err := w.space.Certain(w.space.All(allowed, f.fails.Not()))
@@ -328,8 +328,8 @@ func (f *frame) condition(d wire.Decision, v *ast.Term) (criteria.Function, erro
 	}
 	var s shape
 	members, ok := f.membersOf(of, &s)
-	any := op.Equal(ast.StringTerm("anyOf"))
-	if !ok || s != isList || !any && !op.Equal(ast.StringTerm("allOf")) {
+	isAny := op.Equal(ast.StringTerm("anyOf"))
+	if !ok || s != isList || !isAny && !op.Equal(ast.StringTerm("allOf")) {
 		return criteria.Denied, f.outside("a condition that is none of rule, anyOf, allOf and not")
 	}
 	found := criteria.Denied
@@ -338,7 +338,7 @@ func (f *frame) condition(d wire.Decision, v *ast.Term) (criteria.Function, erro
 		if err != nil {
 			return criteria.Denied, err
 		}
-		if !any { // as the negation of any that does not hold
+		if !isAny { // as the negation of any that does not hold
 			is = is.Not()
 		}
 		if is, err = f.some(m.over, f.space.All(m.where, is)); err != nil {
@@ -346,7 +346,7 @@ func (f *frame) condition(d wire.Decision, v *ast.Term) (criteria.Function, erro
 		}
 		found = f.space.Any(found, is)
 	}
-	if !any {
+	if !isAny {
 		found = found.Not()
 	}
 	return found, nil

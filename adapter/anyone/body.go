@@ -90,16 +90,16 @@ func (f *frame) solve(body ast.Body, where criteria.Function, found solution) er
 // holds is where a body has a solution. What it binds is not seen outside.
 func (f *frame) holds(body ast.Body) (criteria.Function, error) {
 	inner := f.within()
-	var any []criteria.Function
+	var solutions []criteria.Function
 	err := inner.solve(body, criteria.Granted, func(where criteria.Function) error {
 		is, err := f.some(inner.elements, where)
-		any = append(any, is)
+		solutions = append(solutions, is)
 		return err
 	})
 	if err != nil {
 		return criteria.Denied, err
 	}
-	holds := f.space.Any(any...)
+	holds := f.space.Any(solutions...)
 	return holds, f.carry(inner, holds)
 }
 

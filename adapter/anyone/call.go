@@ -33,7 +33,7 @@ func (f *frame) callExpr(terms []*ast.Term, where criteria.Function, found solut
 	var out *ast.Term
 	rules := f.functionAt(ref)
 	builtin := ast.BuiltinMap[name]
-	arity := 0
+	var arity int
 	switch {
 	case len(rules) > 0:
 		arity = len(rules[0].Head.Args)
@@ -264,7 +264,8 @@ func run(ctx context.Context, now time.Time, name string, args []*ast.Term, foun
 
 // transparent are builtins that move values about in arrays and objects, and do not
 // look at them.
-var transparent = set(ast.ArrayConcat, ast.ArraySlice, ast.ArrayReverse, ast.ObjectUnion, ast.ObjectUnionN, ast.ObjectRemove,
+var transparent = set(ast.ArrayConcat, ast.ArraySlice, ast.ArrayReverse, ast.ObjectUnion, ast.ObjectUnionN,
+	ast.ObjectRemove,
 	ast.ObjectFilter, ast.ObjectKeys, ast.JSONPatch, ast.JSONRemove, ast.JSONFilter, ast.Count,
 	ast.IsArray, ast.IsObject, ast.IsSet, ast.IsString, ast.IsNumber, ast.IsBoolean, ast.IsNull, ast.TypeNameBuiltin)
 
@@ -272,7 +273,8 @@ var transparent = set(ast.ArrayConcat, ast.ArraySlice, ast.ArrayReverse, ast.Obj
 // Those that must be constant so that nothing fails are looked at in unfit.
 var total = set(ast.Lower, ast.Upper, ast.StartsWith, ast.EndsWith, ast.Contains, ast.Trim, ast.TrimLeft, ast.TrimRight,
 	ast.TrimPrefix, ast.TrimSuffix, ast.TrimSpace, ast.Replace, ast.Split, ast.Concat, ast.IndexOf, ast.Substring,
-	ast.StringReverse, ast.StringCount, ast.RegexMatch, ast.RegexSplit, ast.RegexReplace, ast.RegexFind, ast.RegexFindAllStringSubmatch,
+	ast.StringReverse, ast.StringCount, ast.RegexMatch, ast.RegexSplit, ast.RegexReplace, ast.RegexFind,
+	ast.RegexFindAllStringSubmatch,
 	ast.GlobMatch, ast.AnyPrefixMatch, ast.AnySuffixMatch,
 	ast.Count, ast.Equal, ast.NotEqual, ast.GreaterThan, ast.GreaterThanEq, ast.LessThan, ast.LessThanEq, ast.Member,
 	ast.Plus, ast.Multiply, ast.Minus, ast.Max, ast.Min, ast.ArraySlice, ast.ArrayReverse, ast.Sort,
@@ -604,7 +606,7 @@ func (f *frame) inWithKey(key, v, of *ast.Term) (criteria.Function, error) {
 	if c == nil || c.shape != isObject {
 		return criteria.Denied, errors.New("this looks at the place in a list that depends on the caller")
 	}
-	any := criteria.Denied
+	holds := criteria.Denied
 	for _, m := range c.members {
 		m = f.fresh(m)
 		k, err := f.equal(m.key, key)
@@ -618,9 +620,9 @@ func (f *frame) inWithKey(key, v, of *ast.Term) (criteria.Function, error) {
 		if is, err = f.some(m.over, f.space.All(m.where, k, is)); err != nil {
 			return criteria.Denied, err
 		}
-		any = f.space.Any(any, is)
+		holds = f.space.Any(holds, is)
 	}
-	return any, nil
+	return holds, nil
 }
 
 // objectGet finds what stands at a key or a path of an object, or the default.
@@ -832,7 +834,8 @@ func (f *frame) ask(rule *explore.PermissionRule, params *ast.Term) (criteria.Fu
 	if why := f.misfit(rule); why {
 		key := rule.Function.String() + f.textOf(params)
 		if len(f.freeOf(params)) > 0 {
-			return criteria.Denied, f.outside("%s is not about this permission's type of resource, and asks about a claim", rule.Name)
+			return criteria.Denied, f.outside("%s is not about this permission's type of resource, and asks about a claim",
+				rule.Name)
 		}
 		is, ok := f.foreign[key]
 		if !ok {
@@ -883,7 +886,7 @@ func (f *frame) leaf(a *atom, params *ast.Term) (criteria.Function, error) {
 	if !ok || s == isObject {
 		return criteria.Denied, fmt.Errorf("the %s of %s are something that is made of the caller", name, a.name)
 	}
-	any := criteria.Denied
+	holds := criteria.Denied
 	for _, m := range members {
 		m = f.fresh(m)
 		one := ast.NewObject()
@@ -896,9 +899,9 @@ func (f *frame) leaf(a *atom, params *ast.Term) (criteria.Function, error) {
 		if is, err = f.some(m.over, f.space.All(m.where, is)); err != nil {
 			return criteria.Denied, err
 		}
-		any = f.space.Any(any, is)
+		holds = f.space.Any(holds, is)
 	}
-	return any, nil
+	return holds, nil
 }
 
 func (f *frame) symbolicLeaf(a *atom, params *ast.Term) (criteria.Function, error) {

@@ -308,7 +308,7 @@ func (t *theory) assume(assumed map[criteria.Function]bool, known *comparison.Co
 			case a.kind == isEqual && t.symbolOf(a.a) == t.user && isPlainText(t, a.b):
 				users = append(users, v)
 			case a.kind == isRule && !t.symbolic(a.params):
-				text := string(a.params.String())
+				text := a.params.String()
 				rules = append(rules, criteria.Criteria{Op: criteria.Leaf,
 					Rule: criteria.Rule{Name: a.name, ResourceType: a.about, Params: text}})
 			case t.isAboutUser(a):

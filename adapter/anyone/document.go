@@ -274,7 +274,7 @@ func (f *frame) whole(node *ast.TreeNode, path ast.Ref, where criteria.Function,
 		if child == nil || len(child.Values) > 0 && len(child.Values[0].Head.Args) > 0 {
 			continue
 		}
-		at := append(path[:len(path):len(path)], ast.NewTerm(key))
+		at := slices.Concat(path, ast.Ref{ast.NewTerm(key)})
 		err := f.data(at, criteria.Granted, func(v *ast.Term, where criteria.Function) error {
 			return f.addMember(c, member{key: ast.NewTerm(key), value: v, where: where})
 		})
@@ -463,7 +463,7 @@ func (f *frame) object(node *ast.TreeNode, path ast.Ref) (*ast.Term, error) {
 	}
 	for _, key := range node.Sorted {
 		if child := node.Child(key); child != nil && len(child.Values) > 0 {
-			at := append(path[:len(path):len(path)], ast.NewTerm(key))
+			at := slices.Concat(path, ast.Ref{ast.NewTerm(key)})
 			if err := f.ruled(child, at, nil, criteria.Granted, func(v *ast.Term, where criteria.Function) error {
 				return f.addMember(c, member{key: ast.NewTerm(key), value: v, where: where})
 			}); err != nil {
@@ -511,13 +511,13 @@ func (f *frame) evaluate(rules []*ast.Rule, args []*ast.Term) ([]outcome, error)
 				return nil, err
 			}
 			fails = f.space.Any(fails, f.space.All(failed, taken.Not()))
-			any := criteria.Denied
+			here := criteria.Denied
 			for _, v := range values {
 				v.where = f.space.All(v.where, taken.Not())
 				found = append(found, v)
-				any = f.space.Any(any, v.where)
+				here = f.space.Any(here, v.where)
 			}
-			taken = f.space.Any(taken, any)
+			taken = f.space.Any(taken, here)
 		}
 		none = f.space.All(none, taken.Not())
 	}

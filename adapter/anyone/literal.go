@@ -404,20 +404,20 @@ func (t *theory) within(members, of []member) (criteria.Function, error) {
 
 // anyMember is where there is a member.
 func (t *theory) anyMember(members []member) (criteria.Function, error) {
-	any := criteria.Denied
+	there := criteria.Denied
 	for _, m := range members {
 		is, err := t.some(m.over, m.where)
 		if err != nil {
 			return criteria.Denied, err
 		}
-		any = t.space.Any(any, is)
+		there = t.space.Any(there, is)
 	}
-	return any, nil
+	return there, nil
 }
 
 // memberOf is where a value is one of the members of a set or list.
 func (t *theory) memberOf(value *ast.Term, members []member) (criteria.Function, error) {
-	any := make([]criteria.Function, 0, len(members))
+	each := make([]criteria.Function, 0, len(members))
 	for _, m := range members {
 		m = t.fresh(m)
 		is, err := t.equal(value, m.value)
@@ -430,9 +430,9 @@ func (t *theory) memberOf(value *ast.Term, members []member) (criteria.Function,
 		if is, err = t.some(m.over, is); err != nil {
 			return criteria.Denied, err
 		}
-		any = append(any, is)
+		each = append(each, is)
 	}
-	return t.space.Any(any...), nil
+	return t.space.Any(each...), nil
 }
 
 // membersOf are the members of a value, and of which shape it is.
@@ -574,12 +574,11 @@ func (q *existence) some(elements []int, such []literal, f criteria.Function) (c
 	}
 	v, a := q.choose(f, elements)
 	if a == nil {
-		there, err := q.there(elements, such)
-		return q.space.All(f, there), err
+		return q.space.All(f, q.there(elements, such)), nil
 	}
 	yes, no := q.space.Given(f, v, true), q.space.Given(f, v, false)
 	either := q.space.All(yes, no)
-	any, err := q.some(elements, such, either)
+	some, err := q.some(elements, such, either)
 	if err != nil {
 		return criteria.Denied, err
 	}
@@ -588,16 +587,16 @@ func (q *existence) some(elements []int, such []literal, f criteria.Function) (c
 		if err != nil {
 			return criteria.Denied, err
 		}
-		any = q.space.Any(any, is)
+		some = q.space.Any(some, is)
 	}
 	if no != either {
 		is, err := q.suppose(elements, such, no, literal{a, true})
 		if err != nil {
 			return criteria.Denied, err
 		}
-		any = q.space.Any(any, is)
+		some = q.space.Any(some, is)
 	}
-	return any, nil
+	return some, nil
 }
 
 // suppose goes on with a literal. Where it says what an element is, the element is
@@ -675,7 +674,7 @@ func (q *existence) choose(f criteria.Function, elements []int) (criteria.Functi
 
 // there is where there are elements for which literals hold. What shares no element is
 // a question of its own.
-func (q *existence) there(elements []int, such []literal) (criteria.Function, error) {
+func (q *existence) there(elements []int, such []literal) criteria.Function {
 	all := criteria.Granted
 	for len(elements) > 0 {
 		group := []int{elements[0]}
@@ -708,7 +707,7 @@ func (q *existence) there(elements []int, such []literal) (criteria.Function, er
 		slices.Sort(group)
 		all = q.space.All(all, q.someAtom(group, about))
 	}
-	return all, nil
+	return all
 }
 
 func (t *theory) someAtom(elements []int, such []literal) criteria.Function {

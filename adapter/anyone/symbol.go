@@ -140,7 +140,7 @@ func (t *theory) freeOf(terms ...*ast.Term) []int {
 // element is a new element of a list or set.
 func (t *theory) element(of *ast.Term) *symbol {
 	t.numbers++
-	is := types.Type(types.A)
+	is := types.A
 	if s := t.symbolOf(of); s != nil {
 		if v := types.Values(s.is); v != nil {
 			is = v
@@ -153,7 +153,7 @@ func (t *theory) element(of *ast.Term) *symbol {
 
 // call is what a builtin makes of operands that depend on the caller.
 func (t *theory) call(name string, args []*ast.Term) *symbol {
-	is := types.Type(types.A)
+	is := types.A
 	if b := ast.BuiltinMap[name]; b != nil && b.Decl.Result() != nil {
 		is = b.Decl.Result()
 	}
@@ -162,7 +162,7 @@ func (t *theory) call(name string, args []*ast.Term) *symbol {
 }
 
 func (t *theory) index(base, key *ast.Term) *symbol {
-	is := types.Type(types.A)
+	is := types.A
 	if s := t.symbolOf(base); s != nil {
 		if v := types.Values(s.is); v != nil {
 			is = v

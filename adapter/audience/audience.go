@@ -112,7 +112,8 @@ func people(ctx context.Context, from Sources, folder *fold.Folder) (*Who, error
 		all = append(all, Class{Name: callers.Name(c), Example: c})
 	}
 	all = append(all,
-		Class{Name: "anybody else who is signed in", Example: decision.Caller{User: callers.Somebody, Claims: []string{callers.Somebody}}},
+		Class{Name: "anybody else who is signed in", Example: decision.Caller{User: callers.Somebody,
+			Claims: []string{callers.Somebody}}},
 		Class{Name: "a caller without credentials", Example: decision.Caller{Anonymous: true}})
 	who := &Who{List: all, Why: folder.Why()}
 	keys := make([]string, len(all))
@@ -133,7 +134,8 @@ func people(ctx context.Context, from Sources, folder *fold.Folder) (*Who, error
 		}
 		who.List[first].People += class.People
 	}
-	who.Of = fmt.Sprintf("all %s people of %s, in %s that are treated alike", report.Thousands(len(inv.People)), inv.Source,
+	who.Of = fmt.Sprintf("all %s people of %s, in %s that are treated alike", report.Thousands(len(inv.People)),
+		inv.Source,
 		report.Count(len(who.List), "class", "classes"))
 	if who.Why != "" {
 		who.Of = fmt.Sprintf("all %s people of %s, each asked for, since policies could tell any two apart: %s",

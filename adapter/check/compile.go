@@ -47,7 +47,8 @@ func compile(s *source.Source, sources *offline.Sources, others []*offline.Sourc
 		refused[problem.Error()] = true
 	}
 	for _, problem := range strict {
-		if problem.Location != nil && sources.Modules[problem.Location.File] == nil || s.FoundAt(findings.At(problem.Location)) {
+		if problem.Location != nil && sources.Modules[problem.Location.File] == nil ||
+			s.FoundAt(findings.At(problem.Location)) {
 			continue // another's, or told already
 		}
 		severity := findings.Warning

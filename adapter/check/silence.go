@@ -64,7 +64,8 @@ func silence(found []findings.Finding, sources *offline.Sources, data *datafiles
 		case c.codes == "" || c.reason == "":
 			l.Add(c.at, findings.Error, "ignore", "say what is ignored and why: # stagedoor:ignore CODE REASON")
 		case !c.used:
-			l.Add(c.at, findings.Warning, "ignore", "there is nothing to ignore here of the code %s; delete the comment", c.codes)
+			l.Add(c.at, findings.Warning, "ignore", "there is nothing to ignore here of the code %s; delete the comment",
+				c.codes)
 		}
 	}
 	l.Sort()

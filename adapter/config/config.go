@@ -202,8 +202,9 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		Reach:      reach.Options(s.Policy.Capabilities),
 		Supply:     supply.Options{Path: s.Policy.Path, MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail"},
 		OPA:        opa.Options{Config: opaConfig, AuditRequired: s.Audit.Required},
-		Engine:     engine.Options{Decision: s.Limits.Decision, Answer: int64(s.Limits.Answer), Memo: int64(s.Caches.Decisions)},
-		Audit:      audit.Options{Required: s.Audit.Required, Callers: s.Audit.Callers},
+		Engine: engine.Options{Decision: s.Limits.Decision, Answer: int64(s.Limits.Answer),
+			Memo: int64(s.Caches.Decisions)},
+		Audit: audit.Options{Required: s.Audit.Required, Callers: s.Audit.Callers},
 	}
 	if of := s.Policy.Shadow; of != nil {
 		c.Shadow = &Shadow{Path: of.Path, Share: 1}

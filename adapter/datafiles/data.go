@@ -67,6 +67,7 @@ func (d *Files) Described(steps []string) bool {
 	})
 }
 
+// A File is a file of data, JSON or YAML, as it was parsed.
 type File struct {
 	Name  string   // as the PATH was given
 	Under []string // the folders that are its path in data
@@ -283,7 +284,8 @@ func checkSchema(l *findings.List, known *inventory.Inventory, files fs.FS, name
 	}
 	for _, cause := range leavesOf(invalidity(schema.Validate(value))) {
 		where := locate(file.Root, cause.InstanceLocation)
-		l.Add(findings.Position{File: file.Name, Row: where.Line, Col: where.Column}, findings.Error, "schema", "%s: %s, says %s",
+		l.Add(findings.Position{File: file.Name, Row: where.Line, Col: where.Column}, findings.Error, "schema",
+			"%s: %s, says %s",
 			PathText(append(slices.Clone(file.Under), cause.InstanceLocation...)),
 			cause.ErrorKind.LocalizedString(english), schemaName)
 	}

@@ -148,7 +148,7 @@ func (f *flow) because(at *ast.Location, format string, args ...any) {
 
 // group is the group that a reference leads to, nil for none.
 func (f *flow) group(ref ast.Ref) *group {
-	rules := f.compiler.GetRulesDynamic(ref)
+	rules := f.compiler.GetRulesDynamicWithOpts(ref, ast.RulesOptions{IncludeHiddenModules: true})
 	if len(rules) == 0 {
 		return nil
 	}
@@ -540,7 +540,7 @@ func (s *scope) call(terms []*ast.Term) {
 	for i, t := range terms[1 : 1+arity] {
 		args[i] = s.of(t)
 	}
-	result := shape{}
+	var result shape
 	if operator.HasPrefix(ast.DefaultRootRef) {
 		result = s.function(operator, args)
 	} else {

@@ -116,7 +116,7 @@ func TestKey(t *testing.T) {
 			if got := key(test.a) == key(test.b); got != test.alike {
 				t.Errorf("alike: %v\n%s\n\n%s", got, key(test.a), key(test.b))
 			}
-			if key(test.a) != key(test.a) || key(test.a) == key(decision.Caller{Anonymous: true}) {
+			if again := key(test.a); key(test.a) != again || again == key(decision.Caller{Anonymous: true}) {
 				t.Error("keys")
 			}
 		})
@@ -126,15 +126,17 @@ func TestKey(t *testing.T) {
 // TestReadyPolicies folds by every ready policy.
 func TestReadyPolicies(t *testing.T) {
 	for _, name := range []string{"default", "ownership", "rbac", "regulated", "wrapper"} {
-		p, err := offline.Open(t.Context(), filepath.Join("../../bundles", name), offline.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = p.Close(t.Context()) }()
-		f, err := fold.New(t.Context(), nil, p)
-		if err != nil || f.Why() != "" {
-			t.Errorf("%s: %v, %s", name, err, f.Why())
-		}
+		t.Run(name, func(t *testing.T) {
+			p, err := offline.Open(t.Context(), filepath.Join("..", "..", "bundles", name), offline.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = p.Close(t.Context()) }()
+			f, err := fold.New(t.Context(), nil, p)
+			if err != nil || f.Why() != "" {
+				t.Errorf("%v, %s", err, f.Why())
+			}
+		})
 	}
 }
 

@@ -35,12 +35,14 @@ func (c userClaims) left(of time.Duration) time.Duration {
 func newClaimsCache(ttl time.Duration, bytes int64, log *logrus.Entry) (*otter.Cache[fingerprint, userClaims], error) {
 	type entry = otter.Entry[fingerprint, userClaims]
 	return otter.New(&otter.Options[fingerprint, userClaims]{
-		MaximumWeight:     uint64(bytes), //nolint:gosec // it is positive
-		StatsRecorder:     stats.NewCounter(),
-		Weigher:           func(_ fingerprint, c userClaims) uint32 { return weight(256, c.refs) },
-		ExpiryCalculator:  otter.ExpiryWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl) }),
-		RefreshCalculator: renewing{otter.RefreshWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl - ttl/lastPart) })},
-		Logger:            renewalLog{log},
+		MaximumWeight:    uint64(bytes), //nolint:gosec // it is positive
+		StatsRecorder:    stats.NewCounter(),
+		Weigher:          func(_ fingerprint, c userClaims) uint32 { return weight(256, c.refs) },
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e entry) time.Duration { return e.Value.left(ttl) }),
+		RefreshCalculator: renewing{otter.RefreshWritingFunc(func(e entry) time.Duration {
+			return e.Value.left(ttl - ttl/lastPart)
+		})},
+		Logger: renewalLog{log},
 	})
 }
 

@@ -192,7 +192,8 @@ func (c *CatalogPuller) ask(ctx context.Context, client *http.Client, at string)
 	switch status := response.StatusCode; {
 	case status == http.StatusOK:
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return nil, fmt.Errorf("it refuses the token (status %d); give one of a user or of a service that Backstage lets in", status)
+		return nil, fmt.Errorf("it refuses the token (status %d); give one of a user or of a service that Backstage lets in",
+			status)
 	case status == http.StatusNotFound:
 		return nil, errors.New("it has no " + queryPath + " (status 404): is this the base URL of a Backstage backend?")
 	case status == http.StatusBadRequest:
@@ -254,7 +255,11 @@ func (c *CatalogPuller) write(dir string, s *spool, pulled *PulledCatalog) error
 		if err != nil {
 			return err
 		}
-		if err := written(filepath.Join(dir, name), func(w io.Writer) error { _, err := w.Write(text); return err }); err != nil {
+		err = written(filepath.Join(dir, name), func(w io.Writer) error {
+			_, err := w.Write(text)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -423,7 +428,8 @@ func (s *spool) add(p *page) error {
 			err = json.Unmarshal(line, &e)
 		}
 		if err != nil || e.Kind == "" || e.Metadata.Name == "" {
-			return fmt.Errorf("item %d after %d entities is no entity: it has no kind or no metadata.name", i+1, s.state.Entities)
+			return fmt.Errorf("item %d after %d entities is no entity: it has no kind or no metadata.name", i+1,
+				s.state.Entities)
 		}
 		text.Write(line)
 		text.WriteByte('\n')

@@ -133,7 +133,8 @@ func (m *Matrix) Markdown() string {
 		for _, p := range m.Plugins {
 			for _, r := range p.Rows {
 				for _, of := range r.byAnswer(m) {
-					fmt.Fprintf(&b, "| %s | %s | %s |\n", r.names(), report.Markdown(marks[of.answer]), report.Markdown(audience.Names(of.callers)))
+					fmt.Fprintf(&b, "| %s | %s | %s |\n", r.names(), report.Markdown(marks[of.answer]),
+						report.Markdown(audience.Names(of.callers)))
 				}
 			}
 		}
@@ -192,7 +193,8 @@ func (m *Matrix) CSV() string {
 	for _, cell := range m.Cells() {
 		for _, c := range cell.Callers {
 			_ = w.Write([]string{
-				report.Cell(cell.Plugin), report.Cell(cell.Permission), strconv.FormatBool(cell.Named), report.Cell(c.Class), report.Cell(c.Example),
+				report.Cell(cell.Plugin), report.Cell(cell.Permission), strconv.FormatBool(cell.Named), report.Cell(c.Class),
+				report.Cell(c.Example),
 				strconv.Itoa(c.Count), cell.Result, report.Cell(cell.InWords),
 			})
 		}

@@ -108,7 +108,8 @@ func (p *Policy) open(ctx context.Context, from supply.Options) error {
 	if p.modules, p.tests, err = p.source.parse(); err != nil {
 		return &RefusedError{p.Path, err}
 	}
-	vetter, err := vetted.New(vetted.Options{Entrypoint: p.options.Entrypoint, Library: rego.Modules(), Reach: p.options.Reach})
+	vetter, err := vetted.New(vetted.Options{Entrypoint: p.options.Entrypoint, Library: rego.Modules(),
+		Reach: p.options.Reach})
 	if err != nil {
 		return err
 	}

@@ -49,9 +49,11 @@ func byName(builtin string) bool {
 func (o Options) Validate() error {
 	var problems []error
 	for _, host := range o.AllowNet {
-		if u, err := url.Parse("http://" + host); err != nil || host == "" || u.Hostname() != host && net.ParseIP(host) == nil {
-			problems = append(problems, fmt.Errorf("%s: want a host such as api.example.com, without scheme, port and path, have %q",
-				netKey, host))
+		if u, err := url.Parse("http://" + host); err != nil || host == "" || u.Hostname() != host &&
+			net.ParseIP(host) == nil {
+			problems = append(problems,
+				fmt.Errorf("%s: want a host such as api.example.com, without scheme, port and path, have %q",
+					netKey, host))
 		}
 	}
 	for _, name := range o.AllowBuiltins {

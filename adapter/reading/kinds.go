@@ -16,17 +16,27 @@ import (
 type Kind uint16
 
 const (
+	// PermissionName is the name of a permission.
 	PermissionName Kind = 1 << iota
+	// PermissionType is basic or resource.
 	PermissionType
+	// Action is what a permission's attributes say: create, read, update or delete.
 	Action
+	// ResourceType is the type of a resource, such as catalog-entity.
 	ResourceType
+	// PluginID is the id of a plugin.
 	PluginID
+	// UserRef is a reference to a user.
 	UserRef
 	claimRef
+	// Actor is the subject of a service that asks.
 	Actor
+	// RuleName is the name of a plugin's rule in a condition.
 	RuleName
+	// Result is ALLOW, DENY or CONDITIONAL.
 	Result
 
+	// AnyRef is a reference to an entity, whichever.
 	AnyRef = UserRef | claimRef
 )
 
@@ -54,13 +64,19 @@ type JSONTypes uint8
 
 const (
 	isString JSONTypes = 1 << iota
+	// IsNumber is a number of any size, with a fraction or without.
 	IsNumber
+	// IsBoolean is true or false.
 	IsBoolean
 	isNull
+	// IsList is an array, or a set of Rego.
 	IsList
+	// IsObject is an object.
 	IsObject
 )
 
+// Root is the node that stands for all those that are one with n. It is the find of a
+// union-find.
 func (n *Node) Root() *Node {
 	for n.up != nil {
 		if n.up.up != nil {
@@ -71,6 +87,7 @@ func (n *Node) Root() *Node {
 	return n
 }
 
+// Element is the node of the elements, made where there was none.
 func (n *Node) Element() *Node {
 	n = n.Root()
 	if n.Elem == nil {
@@ -87,6 +104,7 @@ func (n *Node) keys() *Node {
 	return n.key.Root()
 }
 
+// Field is the node of what stands at a key that is known, made where there was none.
 func (n *Node) Field(name string) *Node {
 	n = n.Root()
 	f := n.fields[name]
@@ -213,6 +231,7 @@ func inputSchema() *Schema {
 	return readSchema("input", doc)
 }
 
+// TypeNames are the types by the names that a JSON Schema has for them.
 var TypeNames = map[string]JSONTypes{
 	"string": isString, "number": IsNumber, "integer": IsNumber, "boolean": IsBoolean, "null": isNull,
 	"array": IsList, "object": IsObject,

@@ -173,6 +173,8 @@ func (s *scope) find(v ast.Var) *Node {
 	return nil
 }
 
+// New is the reading of a policy before any of its parts is read: its modules and its
+// tests by file, the rules that may be called, and its data.
 func New(modules, tests map[string]*ast.Module, rules []*Rule, data *datafiles.Files) *Reading {
 	r := &Reading{
 		Modules: modules, Tests: tests, Files: data, Rules: map[string]*Rule{}, input: inputSchema().node(), data: &Node{},

@@ -307,7 +307,8 @@ func (r *Report) CSV() string {
 		_ = w.Write([]string{
 			report.Cell(c.Permission), string(c.Change), strconv.Itoa(c.People), strconv.Itoa(c.Events),
 			report.Cell(c.GainsInWords), report.Cell(c.LosesInWords),
-			report.Cell(c.OldInWords), report.Cell(c.NewInWords), report.Cell(c.Error), report.Cell(e.User), report.Cell(e.DecisionID),
+			report.Cell(c.OldInWords), report.Cell(c.NewInWords), report.Cell(c.Error), report.Cell(e.User),
+			report.Cell(e.DecisionID),
 		})
 	}
 	w.Flush()

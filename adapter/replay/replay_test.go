@@ -75,16 +75,14 @@ func TestReplayCounts(t *testing.T) {
 		lines = append(lines, fmt.Sprintf(`{"decision_id":"d%d","input":{"permission":{%s,"attributes":{"action":"x"}},"identity":{"user":%q}},`+
 			`"result":%s,"custom":{"claims_sha256":%q}}`, i, permission, user, result, decision.Caller{User: user, Claims: claims}.ClaimsHash()))
 	}
-	arrays := ""
-	var arraysSb79 strings.Builder
+	var arrays strings.Builder
 	for i := 0; i < len(lines); i += 100 {
-		arraysSb79.WriteString("[" + strings.Join(lines[i:i+100], ",") + "]")
+		arrays.WriteString("[" + strings.Join(lines[i:i+100], ",") + "]")
 	}
-	arrays += arraysSb79.String()
 	for name, log := range map[string]io.Reader{
 		"lines":  strings.NewReader(strings.Join(lines, "\n")),
 		"packed": packed(t, strings.Join(lines, "\n")),
-		"arrays": strings.NewReader(arrays), "packed arrays": packed(t, arrays),
+		"arrays": strings.NewReader(arrays.String()), "packed arrays": packed(t, arrays.String()),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var l replay.Log

@@ -120,7 +120,8 @@ func (r *Report) GitHub(failOn []comparison.Change) string {
 			at = fmt.Sprintf("file=%s,line=%s,", report.Property(file), report.Property(line))
 		}
 		title := fmt.Sprintf("%s: %s", f.Change, strings.Join(f.Permissions, ", "))
-		fmt.Fprintf(&b, "::%s %stitle=%s::%s\n", level, at, report.Property(title), report.Message(strings.Join(f.lines(), "\n")))
+		fmt.Fprintf(&b, "::%s %stitle=%s::%s\n", level, at, report.Property(title),
+			report.Message(strings.Join(f.lines(), "\n")))
 	}
 	fmt.Fprintf(&b, "::notice title=Who may do what::%s\n", report.Message(r.Summary.String()+"\n"+r.About.String()))
 	return b.String()

@@ -107,8 +107,9 @@ func (s *Source) CheckAnnotated(sources *offline.Sources) {
 	if len(distinct) > 1 {
 		for i, at := range places {
 			others := slices.DeleteFunc(slices.Clone(distinct), func(path string) bool { return path == paths[i] })
-			s.Add(at, findings.Error, "entrypoint", "%s is annotated as entrypoint, and so is %s; leave entrypoint: true to the "+
-				"one that decides, or name it by --entrypoint",
+			s.Add(at, findings.Error, "entrypoint",
+				"%s is annotated as entrypoint, and so is %s; leave entrypoint: true to the "+
+					"one that decides, or name it by --entrypoint",
 				paths[i], strings.Join(others, ", "))
 		}
 	}
@@ -128,16 +129,19 @@ func (s *Source) CheckEntrypoint(rules []*ast.Rule) {
 			}
 			at := findings.At(each.Head.Location)
 			if each.Default && allows(each.Head.Value) {
-				s.Add(at, findings.Error, "default", "by this default everybody may do what no rule speaks of; write default %s := %s",
+				s.Add(at, findings.Error, "default",
+					"by this default everybody may do what no rule speaks of; write default %s := %s",
 					shortName(each), denial(each.Head.Value))
 			}
 			switch v := each.Head.Value.Value.(type) {
 			case ast.String, ast.Number, ast.Null, *ast.Array, ast.Set:
-				s.Add(at, findings.Error, "answer", "%v is no answer, so that every request fails for which this holds; write true, "+
-					"false or {\"result\": \"ALLOW\"}", each.Head.Value)
+				s.Add(at, findings.Error, "answer",
+					"%v is no answer, so that every request fails for which this holds; write true, "+
+						"false or {\"result\": \"ALLOW\"}", each.Head.Value)
 			case ast.Object:
 				if v.Get(ast.StringTerm("result")) == nil {
-					s.Add(at, findings.Error, "answer", "an answer needs result; write {\"result\": \"ALLOW\"}, \"DENY\" or \"CONDITIONAL\"")
+					s.Add(at, findings.Error, "answer",
+						"an answer needs result; write {\"result\": \"ALLOW\"}, \"DENY\" or \"CONDITIONAL\"")
 				}
 			}
 		}

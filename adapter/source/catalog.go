@@ -55,8 +55,9 @@ func (s *Source) checkEntityParam(rule, param string, value *ast.Term) {
 	case rule == "HAS_SPEC" && strings.HasPrefix(string(text), "spec."),
 		rule == "HAS_METADATA" && strings.HasPrefix(string(text), "metadata."):
 		_, rest, _ := strings.Cut(string(text), ".")
-		s.Add(findings.At(value.Location), findings.Error, "params", "%s looks below %s by itself, so that %s is never there; "+
-			"write %q", rule, strings.ToLower(strings.TrimPrefix(rule, "HAS_")), text, rest)
+		s.Add(findings.At(value.Location), findings.Error, "params",
+			"%s looks below %s by itself, so that %s is never there; "+
+				"write %q", rule, strings.ToLower(strings.TrimPrefix(rule, "HAS_")), text, rest)
 	}
 }
 
@@ -84,7 +85,8 @@ func (s *Source) checkTestPermission(document *reading.DocumentUse) {
 	}
 	if value := attributes.Get(ast.StringTerm("action")); value != nil && ast.IsScalar(value.Value) &&
 		!value.Equal(ast.StringTerm(known.Attributes.Action)) {
-		s.Add(findings.At(value.Location), findings.Error, "input", "no Backstage sends %s with the action %s: it is %q", name,
+		s.Add(findings.At(value.Location), findings.Error, "input", "no Backstage sends %s with the action %s: it is %q",
+			name,
 			value, known.Attributes.Action)
 	}
 }
@@ -116,8 +118,9 @@ func (s *Source) checkRelationType(relation ast.Object) {
 	}
 	text, _ := t.Value.(ast.String)
 	if meant := nearly(string(text), relationTypes, true); meant != "" {
-		s.Add(findings.At(t.Location), findings.Error, "input", "no relation of Backstage's own is of type %s (%s?), so that "+
-			"this test passes or fails for the wrong reason", string(text), meant)
+		s.Add(findings.At(t.Location), findings.Error, "input",
+			"no relation of Backstage's own is of type %s (%s?), so that "+
+				"this test passes or fails for the wrong reason", string(text), meant)
 	}
 }
 

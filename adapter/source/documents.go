@@ -23,7 +23,8 @@ func (s *Source) checkDocument(use *reading.DocumentUse) {
 	}
 	for _, name := range []string{"anyOf", "allOf"} {
 		if list, ok := valueOf(member(name)).(*ast.Array); ok && list.Len() == 0 {
-			s.Add(use.At, findings.Error, "answer", "%s of nothing is no condition; write ALLOW or DENY, or what is asked for", name)
+			s.Add(use.At, findings.Error, "answer", "%s of nothing is no condition; write ALLOW or DENY, or what is asked for",
+				name)
 		}
 	}
 	if member("result") != nil && member("rule") == nil {
@@ -124,7 +125,8 @@ func (s *Source) checkPlugin(use *reading.DocumentUse, at *ast.Term) {
 		}
 	}
 	if len(owners) > 0 && !slices.Contains(owners, plugins[0]) {
-		s.Add(findings.At(at.Location), findings.Error, "plugin", "the plugin %s has nothing of type %s; write %q", plugins[0],
+		s.Add(findings.At(at.Location), findings.Error, "plugin", "the plugin %s has nothing of type %s; write %q",
+			plugins[0],
 			types[0], owners[0])
 	}
 }

@@ -122,7 +122,8 @@ func example(raw json.RawMessage) string {
 	return strings.Join(parts, ", ")
 }
 
-func (s *Source) checkParams(rule string, raw json.RawMessage, object ast.Object, n *reading.Node, at findings.Position) {
+func (s *Source) checkParams(rule string, raw json.RawMessage, object ast.Object, n *reading.Node,
+	at findings.Position) {
 	schema := readParamsSchema(raw)
 	if schema == nil || len(schema.AnyOf) > 0 {
 		return
@@ -169,7 +170,8 @@ func (s *Source) checkEmpty(rule, resourceType string, params ast.Object, at fin
 			s.Add(at, findings.Error, "empty", "%s without %s holds for everything; name what is meant", rule, list.Param)
 		case *ast.Array:
 			if v.Len() == 0 {
-				s.Add(findings.At(value.Location), findings.Error, "empty", "%s with no %s holds for everything; name what is meant", rule,
+				s.Add(findings.At(value.Location), findings.Error, "empty",
+					"%s with no %s holds for everything; name what is meant", rule,
 					list.Param)
 			}
 		default:
@@ -237,6 +239,8 @@ var EmptyMeansAll = []struct{ ResourceType, Rule, Param string }{
 	{"homepage-default-widget", "HAS_WIDGET_ID", "widgetIds"},
 }
 
+// EmptyParam reports whether a param of a rule call, whose params are given as JSON, is
+// missing or an empty list.
 func EmptyParam(params, name string) bool {
 	var members map[string]json.RawMessage
 	if params == "" || json.Unmarshal([]byte(params), &members) != nil {

@@ -150,7 +150,8 @@ func (s *Source) checkConstant(c *reading.Constant) {
 		}
 	case kinds == reading.PluginID:
 		if !slices.Contains(s.Words.plugins, text) {
-			s.Add(c.At, findings.Error, "plugin", "no plugin that has permissions is called %s%s", c.Text, orPull(text, s.Words.plugins))
+			s.Add(c.At, findings.Error, "plugin", "no plugin that has permissions is called %s%s", c.Text,
+				orPull(text, s.Words.plugins))
 		}
 	case kinds == reading.RuleName:
 		if !slices.Contains(s.Words.rules, text) {
@@ -218,7 +219,8 @@ func (s *Source) checkRef(c *reading.Constant, exact, user bool) {
 	case entityRef.MatchString(text):
 		switch kind, name, _ := strings.Cut(text, ":"); {
 		case user && kind != "user":
-			s.Add(c.At, findings.Error, "reference", "input.identity.user is a user, never %s; look for it in input.identity.claims",
+			s.Add(c.At, findings.Error, "reference",
+				"input.identity.user is a user, never %s; look for it in input.identity.claims",
 				text)
 		case !user && exact && !s.claimKind(kind):
 			s.Add(c.At, findings.Warning, "reference", "claims are users and groups, and no claim that is known is a %s; "+
@@ -282,16 +284,19 @@ func (s *Source) checkPattern(p reading.Pattern) {
 		switch {
 		case kinds == reading.PermissionName:
 			if !slices.ContainsFunc(s.Words.permissions, matches) && !s.ownPattern(c.Text) {
-				s.Add(c.At, findings.Error, "permission", "%s finds no permission: none %s%s", p.Builtin, matched(p.Builtin, c.Text),
+				s.Add(c.At, findings.Error, "permission", "%s finds no permission: none %s%s", p.Builtin,
+					matched(p.Builtin, c.Text),
 					patternHint(p.Builtin, c.Text, s.Words.permissions))
 			}
 		case kinds == reading.ResourceType:
 			if !slices.ContainsFunc(s.Words.resourceTypes, matches) {
-				s.Add(c.At, findings.Error, "resource-type", "%s finds no resource type: none %s", p.Builtin, matched(p.Builtin, c.Text))
+				s.Add(c.At, findings.Error, "resource-type", "%s finds no resource type: none %s", p.Builtin,
+					matched(p.Builtin, c.Text))
 			}
 		case kinds == reading.Action:
 			if !slices.ContainsFunc([]string{"create", "read", "update", "delete"}, matches) {
-				s.Add(c.At, findings.Error, "action", "%s finds no action: none %s; write create, read, update or delete", p.Builtin,
+				s.Add(c.At, findings.Error, "action", "%s finds no action: none %s; write create, read, update or delete",
+					p.Builtin,
 					matched(p.Builtin, c.Text))
 			}
 		case kinds != 0 && kinds&^reading.AnyRef == 0:
@@ -402,8 +407,9 @@ func (s *Source) checkDataRefs() {
 		case use.Rule != nil && negated[use.Rule.Ref().GroundPrefix().String()]:
 			holds = fmt.Sprintf("so %s never holds, and not %s is true for everybody", shortName(use.Rule), shortName(use.Rule))
 		}
-		s.Add(use.At, findings.Error, "data", "no file of the bundle has %s, and no other bundle that is checked with it%s; it "+
-			"is undefined, %s",
+		s.Add(use.At, findings.Error, "data",
+			"no file of the bundle has %s, and no other bundle that is checked with it%s; it "+
+				"is undefined, %s",
 			datafiles.PathText(use.Path), orNearest(last, beside), holds)
 	}
 }

@@ -89,7 +89,7 @@ func (l *local) files(ctx context.Context) (*files, error) {
 }
 
 func (l *local) readFiles(ctx context.Context) (*files, error) {
-	r := &reading{ctx: ctx, left: maxBytes}
+	r := &reading{left: maxBytes}
 	if l.embedded() {
 		return r.embedded(l.fsys)
 	}
@@ -98,7 +98,7 @@ func (l *local) readFiles(ctx context.Context) (*files, error) {
 	case err != nil:
 		return nil, err
 	case !info.IsDir():
-		return r.archive(l.path)
+		return r.archive(ctx, l.path)
 	}
 	root, err := os.OpenRoot(l.path)
 	if err != nil {
@@ -118,7 +118,7 @@ func (l *local) readFiles(ctx context.Context) (*files, error) {
 		if !isTakenIn(entry.Name()) {
 			return nil
 		}
-		content, err := r.regular(root.Stat, root.OpenFile, name)
+		content, err := r.regular(ctx, root.Stat, root.OpenFile, name)
 		r.found = append(r.found, localFile{name, content})
 		return err
 	})
@@ -130,7 +130,6 @@ func (l *local) readFiles(ctx context.Context) (*files, error) {
 
 // reading is one reading of a source.
 type reading struct {
-	ctx   context.Context
 	left  int64 // bytes that may still be read
 	found []localFile
 }
@@ -163,8 +162,8 @@ func (r *reading) embedded(fsys fs.FS) (*files, error) {
 }
 
 // archive reads a bundle.tar.gz. Its fingerprint is that of the archive.
-func (r *reading) archive(at string) (*files, error) {
-	packed, err := r.regular(os.Stat, os.OpenFile, at)
+func (r *reading) archive(ctx context.Context, at string) (*files, error) {
+	packed, err := r.regular(ctx, os.Stat, os.OpenFile, at)
 	if err != nil {
 		return nil, err
 	}
@@ -187,13 +186,13 @@ func (r *reading) archive(at string) (*files, error) {
 		name := strings.TrimPrefix(path.Clean("/"+header.Name), "/")
 		if header.Typeflag != tar.TypeReg || isBelowLeftOut(name) || !isTakenIn(path.Base(name)) {
 			// It is read all the same, to come to the next one.
-			if _, err := r.copy(io.Discard, content, header.Name); err != nil {
+			if err := r.copy(ctx, io.Discard, content, header.Name); err != nil {
 				return r.files(whole), err
 			}
 			continue
 		}
 		var text bytes.Buffer
-		if _, err := r.copy(&text, content, header.Name); err != nil {
+		if err := r.copy(ctx, &text, content, header.Name); err != nil {
 			return r.files(whole), err
 		}
 		r.found = append(r.found, localFile{name, text.Bytes()})
@@ -208,7 +207,8 @@ func isBelowLeftOut(name string) bool {
 
 // regular reads a regular file. Opening waits for nobody, as the opening of a pipe would.
 func (r *reading) regular(
-	stat func(string) (fs.FileInfo, error), open func(string, int, fs.FileMode) (*os.File, error), name string,
+	ctx context.Context, stat func(string) (fs.FileInfo, error), open func(string, int, fs.FileMode) (*os.File, error),
+	name string,
 ) ([]byte, error) {
 	info, err := stat(name) // opening a device can do something
 	switch {
@@ -231,7 +231,7 @@ func (r *reading) regular(
 		return nil, fmt.Errorf("%s: %w", name, errTooLarge)
 	}
 	text := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
-	_, err = r.copy(text, file, name)
+	err = r.copy(ctx, text, file, name)
 	return text.Bytes(), err
 }
 
@@ -246,22 +246,21 @@ var (
 )
 
 // copy copies within what may still be read, and while ctx is not done.
-func (r *reading) copy(to io.Writer, from io.Reader, name string) (int64, error) {
+func (r *reading) copy(ctx context.Context, to io.Writer, from io.Reader, name string) error {
 	const chunk = 1 << 20
-	for all := int64(0); ; {
-		if err := r.ctx.Err(); err != nil {
-			return all, err
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		n, err := io.CopyN(to, from, min(chunk, r.left+1))
-		all += n
 		if r.left -= n; r.left < 0 {
-			return all, fmt.Errorf("%s: %w", name, errTooLarge)
+			return fmt.Errorf("%s: %w", name, errTooLarge)
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return all, nil
+			return nil
 		case err != nil:
-			return all, fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 }

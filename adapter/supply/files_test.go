@@ -107,7 +107,7 @@ func secret(t *testing.T) string {
 func socket(t *testing.T, dir string) {
 	t.Helper()
 	// Made elsewhere, since the names of sockets must be short.
-	short, err := os.MkdirTemp("", "s")
+	short, err := os.MkdirTemp("", "s") //nolint:usetesting // its names are too long
 	fixture.Must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(short) })
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: short + "/s", Net: "unix"})
@@ -145,13 +145,11 @@ func TestFolderOfManyFiles(t *testing.T) {
 
 func itoa(i int) string {
 	const digits = "0123456789abcdefghijklmnopqrstuv"
-	text := ""
-	var textSb149 strings.Builder
+	text := []byte{'n'}
 	for ; i > 0; i /= len(digits) {
-		textSb149.WriteString(string(digits[i%len(digits)]))
+		text = append(text, digits[i%len(digits)])
 	}
-	text += textSb149.String()
-	return "n" + text
+	return string(text)
 }
 
 // A file that grows while it is read ends at the bound, not at the disk's.

@@ -237,7 +237,8 @@ func (d *deciding) conditions(permission wire.Permission, class callers.Class, c
 	}
 	if c.Op == criteria.Leaf {
 		for _, list := range source.EmptyMeansAll {
-			if c.Rule.Name == list.Rule && c.Rule.ResourceType == list.ResourceType && source.EmptyParam(c.Rule.Params, list.Param) {
+			if c.Rule.Name == list.Rule && c.Rule.ResourceType == list.ResourceType &&
+				source.EmptyParam(c.Rule.Params, list.Param) {
 				d.note(&d.empty, list.Rule+" with no "+list.Param, permission.Name+" for "+class.Name)
 			}
 		}
@@ -272,11 +273,13 @@ func (d *deciding) tell() {
 			}) {
 			continue
 		}
-		d.Add(f.at, findings.Error, "fails", "the policy fails for %s, such as %s: %s", countOf(len(f.names)), f.example, f.text)
+		d.Add(f.at, findings.Error, "fails", "the policy fails for %s, such as %s: %s", countOf(len(f.names)), f.example,
+			f.text)
 	}
 	if len(d.everybody) > 0 && !d.FoundOn(d.entry.File, "default") {
-		d.Add(d.entry, findings.Warning, "everybody", "%s may do what no rule names, such as a permission of a plugin that is "+
-			"not there yet; name the permissions, actions or resource types that are allowed",
+		d.Add(d.entry, findings.Warning, "everybody",
+			"%s may do what no rule names, such as a permission of a plugin that is "+
+				"not there yet; name the permissions, actions or resource types that are allowed",
 			names(d.everybody))
 	}
 	if len(d.voided) > 0 && len(d.everybody) == 0 {
@@ -292,7 +295,8 @@ func (d *deciding) tell() {
 			"about; write input.permission.resourceType == %q first", d.about[of], of, of)
 	}
 	for _, what := range slices.Sorted(maps.Keys(d.empty)) {
-		d.Add(d.entry, findings.Error, "empty", "the condition for %s is %s, which means everything; ask for count(…) > 0 first",
+		d.Add(d.entry, findings.Error, "empty",
+			"the condition for %s is %s, which means everything; ask for count(…) > 0 first",
 			d.empty[what], what)
 	}
 }

@@ -60,7 +60,8 @@ func newExplain() *cobra.Command {
 }
 
 // certifyAll writes the certificates of the questions, each on a line.
-func certifyAll(ctx context.Context, w io.Writer, path string, opening offline.Options, questions []offline.Question) (err error) {
+func certifyAll(ctx context.Context, w io.Writer, path string, opening offline.Options,
+	questions []offline.Question) (err error) {
 	p, err := offline.Open(ctx, path, opening)
 	if err != nil {
 		return err

@@ -169,7 +169,8 @@ func newInventoryPull() *cobra.Command {
 	f.StringArrayVar(&plugins, "plugin", nil, "the `id` of a plugin to ask besides; repeated")
 	f.StringVar(&tokenFile, "token-file", "", "a `file` with the token")
 	f.BoolVar(&catalog.People, "people", false, "read users and groups of the catalog too")
-	f.BoolVar(&catalog.Parents, "parents", false, "give people the parents of their groups as claims, which Backstage does not")
+	f.BoolVar(&catalog.Parents, "parents", false,
+		"give people the parents of their groups as claims, which Backstage does not")
 	f.BoolVar(&catalog.Entities, "entities", false, "read all entities of the catalog too")
 	return cmd
 }

@@ -76,7 +76,8 @@ func newTest() *cobra.Command {
 }
 
 // testPolicy runs the tests of one policy. One that does not load has failed.
-func testPolicy(ctx context.Context, path string, opening offline.Options, o tests.Options) (tested testedPolicy, err error) {
+func testPolicy(ctx context.Context, path string, opening offline.Options, o tests.Options) (tested testedPolicy,
+	err error) {
 	tested.Path = path
 	p, err := offline.Open(ctx, path, opening)
 	if refused, ok := errors.AsType[*offline.RefusedError](err); ok {

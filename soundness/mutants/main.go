@@ -88,7 +88,7 @@ func (r *run) all(wanted int, seed uint64) error {
 		if err != nil {
 			return fmt.Errorf("mutant %d: %w", at+1, err)
 		}
-		fmt.Printf("%3d  %s: %s\n", i+1, r.mutants[at], said)
+		_, _ = fmt.Fprintf(os.Stdout, "%3d  %s: %s\n", i+1, r.mutants[at], said)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (r *run) prepare() error {
 		}
 		return ""
 	}
-	fmt.Printf("%d mutants can be made; they are being compiled\n", len(r.mutants))
+	_, _ = fmt.Fprintf(os.Stdout, "%d mutants can be made; they are being compiled\n", len(r.mutants))
 	for _, args := range [][]string{
 		{"test", "-c", "-overlay", overlay, "-o", r.at("mutants.test"), "./soundness"},
 		{"build", "-C", "tools/certify", "-o", r.at("certify"), "."},
@@ -143,7 +143,8 @@ func (r *run) certify(number int, name string) (map[string]document, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.timeout)
 	defer cancel()
 	out, err := command(ctx, "soundness", []string{"STAGEDOOR_MUTANT=" + strconv.Itoa(number)}, r.at("mutants.test"),
-		"-test.run", "^TestCertificates$", "-certify-into", into, "-certified", strconv.Itoa(r.policies), "-certify-classes", "4")
+		"-test.run", "^TestCertificates$", "-certify-into", into, "-certified", strconv.Itoa(r.policies),
+		"-certify-classes", "4")
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%.2000s", err, out)
 	}
@@ -275,7 +276,7 @@ func (r *run) differ(a, b any) (bool, error) {
 }
 
 func (r *run) report() {
-	fmt.Printf("%d mutants answer as before, %d fail without an answer, %d change an answer: %d caught, %d missed "+
-		"(%d changed answers checked, each alone)\n",
-		r.same, r.failed, r.caught+r.missed, r.caught, r.missed, r.answers)
+	const said = "%d mutants answer as before, %d fail without an answer, %d change an answer: " +
+		"%d caught, %d missed (%d changed answers checked, each alone)\n"
+	_, _ = fmt.Fprintf(os.Stdout, said, r.same, r.failed, r.caught+r.missed, r.caught, r.missed, r.answers)
 }

@@ -134,7 +134,8 @@ func (b *breaker) source(n ast.Node) string {
 // add makes a mutant of a node.
 func (b *breaker) add(n ast.Node, what, before, after string) {
 	from, to := b.fset.Position(n.Pos()), b.fset.Position(n.End())
-	b.mutants = append(b.mutants, mutant{fmt.Sprintf("%s:%d", from.Filename, from.Line), what + " " + oneLine(b.source(n))})
+	b.mutants = append(b.mutants, mutant{fmt.Sprintf("%s:%d", from.Filename, from.Line),
+		what + " " + oneLine(b.source(n))})
 	before = strings.ReplaceAll(before, "#", strconv.Itoa(len(b.mutants)))
 	b.edits = append(b.edits, edit{from.Offset, to.Offset, before, after})
 }
