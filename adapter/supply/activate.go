@@ -2,6 +2,7 @@ package supply
 
 import (
 	"context"
+	"crypto/sha256"
 	"maps"
 	"slices"
 
@@ -18,19 +19,65 @@ import (
 )
 
 // activate vets what OPA activates, inside the write transaction.
-func (s *Supply) activate(opts *bundle.ActivateOpts) (*vetted.State, error) {
-	state, err := s.vetter.Vet(opts, s.awaits)
-	for name, b := range opts.Bundles {
-		if err != nil {
-			s.reports.refuse(name, b.Manifest.Revision, err.Error(), s.now())
-		} else {
-			s.reports.accept(name, s.confirmation(name))
-		}
+func (s *Supply) activate(opts *bundle.ActivateOpts, w *writing) error {
+	w.vetted, w.arrived = true, s.fingerprints(opts.Bundles)
+	if w.unchanged = s.servesAlready(w.arrived); w.unchanged {
+		s.accept(opts.Bundles)
+		return nil
 	}
-	if state == nil && err == nil {
+	state, err := s.vetter.Vet(opts, s.awaits)
+	if err != nil {
+		for name, b := range opts.Bundles {
+			s.reports.refuse(name, b.Manifest.Revision, err.Error(), s.now())
+		}
+		return err
+	}
+	s.accept(opts.Bundles)
+	if state == nil {
 		s.reports.fallBehind(s.now())
 	}
-	return state, err
+	w.state = state
+	return nil
+}
+
+func (s *Supply) accept(bundles map[string]*bundle.Bundle) {
+	for name := range bundles {
+		s.reports.accept(name, s.confirmation(name))
+	}
+}
+
+// fingerprint is that of a bundle; zero where it was not taken.
+type fingerprint [sha256.Size]byte
+
+// fingerprints are taken of bundles that OPA is to persist.
+func (s *Supply) fingerprints(bundles map[string]*bundle.Bundle) map[string]fingerprint {
+	var sources map[string]*bundleplugin.Source
+	if p := s.bundlePlugin(); p != nil {
+		sources = p.Config().Bundles
+	}
+	all := make(map[string]fingerprint, len(bundles))
+	for name, b := range bundles {
+		all[name] = fingerprint{}
+		if source := sources[name]; source != nil && source.Persist {
+			all[name] = vetted.Fingerprint(b)
+		}
+	}
+	return all
+}
+
+// servesAlready reports whether the policy that serves is made of the very bundles that
+// OPA brings, as it does at each poll where it cannot persist one. The store has them.
+func (s *Supply) servesAlready(arrived map[string]fingerprint) bool {
+	state := s.state.Load()
+	if state == nil || !s.reports.behindSince().IsZero() {
+		return false
+	}
+	for name, of := range arrived {
+		if _, serves := state.Revisions[name]; !serves || of == (fingerprint{}) || of != s.store.holds[name] {
+			return false
+		}
+	}
+	return true
 }
 
 // changed is called by the store before it commits what activated nothing. Where
@@ -61,6 +108,9 @@ func (s *Supply) changed(ctx context.Context, w *writing) *vetted.State {
 		return nil
 	}
 	s.reports.forget(gone)
+	for _, name := range gone {
+		delete(s.store.holds, name)
+	}
 	compiler := ast.NewCompiler()
 	state, err := s.vetter.Vet(&bundle.ActivateOpts{
 		Ctx: ctx, Store: s.store, Txn: w.Transaction, TxnCtx: w.context,

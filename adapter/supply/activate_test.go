@@ -3,10 +3,12 @@ package supply_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/supply"
@@ -274,25 +276,110 @@ func TestPersistedBundleKeepsItsMetadata(t *testing.T) {
 	fixture.Contains(t, second.Refusal("authz"), "connection refused")
 }
 
+// Where a bundle cannot be persisted, the same state goes on, and only the writing is
+// tried again.
 func TestPersistenceThatFailsIsToldAndHarmless(t *testing.T) {
 	s := fixture.NewServer(t)
-	s.Put("authz", fixture.Archive(t, fixture.Allowing("1", "x")))
-	obstacle := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(obstacle, nil, 0o600); err != nil {
-		t.Fatal(err)
+	masked := func(revision, allowed string) []byte {
+		files := fixture.Allowing(revision, allowed).With(fixture.Files{"m.rego": "package system.log\n\nmask contains \"/input/secret\"\n"})
+		return fixture.Archive(t, files.With(fixture.Files{".manifest": fixture.Manifest(revision, "a", "system/log")}))
 	}
-	e := fixture.New(t, fixture.Options{OPA: fixture.JSON(t, map[string]any{
+	s.Put("authz", masked("1", "x"))
+	obstacle := filepath.Join(t.TempDir(), "file")
+	fixture.Must(t, os.WriteFile(obstacle, nil, 0o600))
+	log, lines := fixture.NewLog()
+	e := fixture.New(t, fixture.Options{Log: log, OPA: fixture.JSON(t, map[string]any{
 		"services":              map[string]any{"s": map[string]any{"url": s.URL}},
 		"bundles":               map[string]any{"authz": map[string]any{"resource": "authz", "persist": true, "trigger": "manual"}},
 		"persistence_directory": obstacle,
 	})})
-	for range 2 {
+	activations := func() int { return strings.Count(lines.String(), `"policy is active"`) }
+	fails := func() {
+		t.Helper()
 		if err := e.Fetch(t, "authz"); err == nil {
 			t.Error("persisted into a file")
 		}
-		e.WantAnswer(t, "x", wire.Allow)
 		fixture.Contains(t, e.Refusal("authz"), "it serves, but could not be persisted", "not a directory")
 	}
+	fails()
+	first := e.State()
+	for range 19 {
+		before := e.Status().Confirmed
+		fails()
+		if e.State() != first || !e.Status().Confirmed.After(before) {
+			t.Fatal("another state serves, or it was not confirmed")
+		}
+	}
+	e.WantAnswer(t, "x", wire.Allow)
+	if rules := e.Manager.GetCompiler().GetRules(ast.MustParseRef("data.system.log.mask")); len(rules) != 1 {
+		t.Errorf("OPA has %d rules of the mask", len(rules))
+	}
+	if n := activations(); n != 1 {
+		t.Errorf("%d activations in 20 polls", n)
+	}
+
+	// What differs is activated all the same, also back and forth and where it is refused between.
+	s.Put("authz", masked("2", "y"))
+	fails()
+	e.WantAnswer(t, "y", wire.Allow)
+	s.Put("authz", masked("1", "x"))
+	fails()
+	e.WantAnswer(t, "y", wire.Deny)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("3", "y").With(fixture.Files{"b.rego": "package a\n\nx := nothing(1)\n"})))
+	if err := e.Fetch(t, "authz"); err == nil {
+		t.Error("taken in")
+	}
+	fixture.Contains(t, e.Refusal("authz"), "undefined function")
+	s.Put("authz", masked("1", "x"))
+	fails()
+	e.WantAnswer(t, "x", wire.Allow)
+	if n := activations(); n != 3 {
+		t.Errorf("%d activations of 3 policies", n)
+	}
+
+	fixture.Must(t, os.Remove(obstacle))
+	e.MustFetch(t, "authz")
+	if refused := e.Status().Refused; len(refused) != 0 || activations() != 3 {
+		t.Errorf("refused %+v, %d activations", refused, activations())
+	}
+	if _, err := os.Stat(filepath.Join(obstacle, "bundles", "authz", "bundle.tar.gz")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A bundle that was taken out, and serves on since nothing could without it, is held no
+// more: when it comes back, it is activated.
+func TestBundleThatCameBackIsActivated(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("1", "x")))
+	discovered := func(names ...string) []byte {
+		bundles := map[string]any{}
+		for _, name := range names {
+			bundles[name] = map[string]any{"service": "s", "resource": name, "persist": true, "trigger": "manual"}
+		}
+		return fixture.Archive(t, fixture.Files{"data.json": string(fixture.JSON(t, map[string]any{"config": map[string]any{"bundles": bundles}}))})
+	}
+	data := fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("1", "d"), "d/data.json": "{}"})
+	s.Put("data", data)
+	s.Put("discovery", discovered("authz", "data"))
+	e := fixture.New(t, fixture.Options{OPA: fixture.JSON(t, map[string]any{
+		"services":              map[string]any{"s": map[string]any{"url": s.URL}},
+		"discovery":             map[string]any{"resource": "discovery", "decision": "config", "trigger": "manual"},
+		"persistence_directory": t.TempDir(),
+	})})
+	e.Discover(t)
+	e.MustFetch(t, "authz", "data")
+	e.WantAnswer(t, "x", wire.Allow)
+	s.Put("discovery", discovered("data"))
+	e.Discover(t)
+	fixture.Contains(t, e.Refusal("authz"), "it is configured no more")
+	s.Put("discovery", discovered("authz", "data"))
+	e.Discover(t)
+	e.MustFetch(t, "authz")
+	if held, err := e.Held(t.Context()); err != nil || !slices.Contains(held, "authz") {
+		t.Errorf("the store holds %q, error %v", held, err)
+	}
+	e.WantAnswer(t, "x", wire.Allow)
 }
 
 // discoveryConfig is a discovery bundle that configures the named bundles.

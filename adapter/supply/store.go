@@ -3,11 +3,13 @@ package supply
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
@@ -25,6 +27,7 @@ type store struct {
 	supply *Supply
 	writer sync.Mutex
 	write  atomic.Pointer[writing] // the transaction that holds writer
+	holds  map[string]fingerprint  // of the bundles in it; guarded by writer
 }
 
 // writing is a write transaction.
@@ -33,6 +36,9 @@ type writing struct {
 	context *storage.Context
 	vetted  bool          // by activate
 	state   *vetted.State // nil where a further bundle is awaited
+	arrived map[string]fingerprint
+	// unchanged is whether these serve already, and nothing is written.
+	unchanged bool
 }
 
 func newStore(s *Supply) *store {
@@ -42,6 +48,7 @@ func newStore(s *Supply) *store {
 			inmem.OptRoundTripOnWrite(false),
 		),
 		supply: s,
+		holds:  map[string]fingerprint{},
 	}
 }
 
@@ -67,12 +74,17 @@ func (s *store) Commit(ctx context.Context, txn storage.Transaction) error {
 		return s.Store.Commit(ctx, txn)
 	}
 	defer s.end()
-	if !w.vetted {
+	switch {
+	case w.unchanged: // OPA has set a compiler that compiled nothing.
+		plugins.SetCompilerOnContext(w.context, s.supply.manager.GetCompiler())
+		return s.Store.Commit(ctx, txn)
+	case !w.vetted:
 		w.state = s.supply.changed(ctx, w)
 	}
 	if err := s.Store.Commit(ctx, txn); err != nil {
 		return err
 	}
+	maps.Copy(s.holds, w.arrived)
 	root, err := readRoot(ctx, s.Store)
 	if err != nil {
 		return fmt.Errorf("read the data of the new policy: %w", err)
@@ -162,11 +174,5 @@ func (activator) Activate(opts *bundle.ActivateOpts) error {
 		opts.ExtraModules = s.supply.vetter.Mask()
 		return (&bundle.DefaultActivator{}).Activate(opts)
 	}
-	state, err := s.supply.activate(opts)
-	if err != nil {
-		return err
-	}
-	w := s.write.Load()
-	w.vetted, w.state = true, state
-	return nil
+	return s.supply.activate(opts, s.write.Load())
 }

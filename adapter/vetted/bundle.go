@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"maps"
 	"path"
 	"slices"
@@ -198,11 +199,24 @@ func annotate(b *bundle.Bundle) error {
 }
 
 // contentRevision names a bundle that does not name its revision by its content.
-func contentRevision(b *bundle.Bundle) string {
+func contentRevision(b *bundle.Bundle) string { return RevisionOfHash(contentHash(b).Sum(nil)) }
+
+// Fingerprint is the same for two bundles where they are the same, in content and
+// manifest. It is to be taken before a bundle is vetted, which changes it.
+func Fingerprint(b *bundle.Bundle) (fingerprint [sha256.Size]byte) {
+	h := contentHash(b)
+	manifest, _ := json.Marshal(b.Manifest) // it was made of JSON; the keys are sorted
+	_, _ = h.Write(manifest)                // a hash takes everything
+	h.Sum(fingerprint[:0])
+	return fingerprint
+}
+
+// contentHash has taken in the files of a bundle.
+func contentHash(b *bundle.Bundle) hash.Hash {
 	h := sha256.New()
 	add := func(name string, content []byte) {
 		sum := sha256.Sum256(content)
-		_, _ = fmt.Fprintf(h, "%q %x\n", name, sum) // a hash takes everything
+		_, _ = fmt.Fprintf(h, "%q %x\n", name, sum)
 	}
 	for _, m := range sortedBy(b.Modules, func(m bundle.ModuleFile) string { return m.Path }) {
 		add(m.Path, m.Raw)
@@ -210,9 +224,9 @@ func contentRevision(b *bundle.Bundle) string {
 	for _, file := range sortedBy(b.Raw, func(r bundle.Raw) string { return r.Path }) {
 		add(file.Path, file.Value)
 	}
-	data, _ := json.Marshal(b.Data) // it was made of JSON; the keys are sorted
+	data, _ := json.Marshal(b.Data)
 	add("data", data)
-	return RevisionOfHash(h.Sum(nil))
+	return h
 }
 
 // RevisionOfHash names content by its hash, shortened to what is still unlikely to be
