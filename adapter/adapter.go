@@ -103,7 +103,7 @@ type Server struct {
 	options    Options
 	identity   *identity.Identity
 	policy     Decider
-	supply     func() supply.Status
+	supply     func() supply.Status // see status
 	conditions *conditions.Client
 	audit      *audit.Log
 	shadow     *shadow.Shadow // nil where nothing is compared
@@ -132,8 +132,19 @@ func New(o Options, p Parts) *Server {
 		registry: p.Registry, tracer: p.Tracer, metrics: metrics.New(p.Registry, o.Permissions),
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
-	p.Registry.MustRegister(s)
+	p.Registry.MustRegister(s, supply.Gauges(s.status))
 	return s
+}
+
+// status tells how the policy's supply and the decision log fare.
+func (s *Server) status() supply.Status {
+	status := s.supply()
+	if s.audit.Fails() {
+		status.Degraded = append(status.Degraded, supply.Degradation{
+			Part: supply.DecisionLog, Reason: "its receiver did not take what was sent last",
+		})
+	}
+	return status
 }
 
 // End says that this process is going to end: it is not ready from here on, and answers

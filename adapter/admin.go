@@ -25,6 +25,8 @@ type AdminOptions struct {
 	Token string
 	// Data is whether decisions can be asked (POST /v1/data).
 	Data bool
+	// Strict has /ready be what /ready?strict is (stagedoor.admin.strict).
+	Strict bool
 }
 
 // AdminHandler returns what is for operators, to be served at
@@ -33,8 +35,9 @@ type AdminOptions struct {
 // For everybody who can reach it, such as probes and scrapers:
 //
 //   - GET /health: the process lives.
-//   - GET /ready: 200 once a policy is active and fresh enough, else 503 with what
-//     it waits for, and from the moment on at which the process is told to end.
+//   - GET /ready: 200 once a policy is active, else 503 with what it waits for, and
+//     from the moment on at which the process is told to end. With ?strict, 503 too
+//     where something is degraded.
 //   - GET /metrics (Prometheus), /version, and of /status whether it is ready.
 //
 // For operators alone (see [Server.operator]):
@@ -52,7 +55,7 @@ func (s *Server) AdminHandler() http.Handler {
 	get("/health", s.health)
 	get("/ready", s.ready)
 	get("/version", s.version)
-	get("/status", s.status)
+	get("/status", s.tellStatus)
 	if s.shadow != nil {
 		get("/shadow", s.operators(func(w http.ResponseWriter, _ *http.Request) error {
 			return writeValue(w, s.shadow.Status())
@@ -113,14 +116,17 @@ func profiles(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
+	exchangeOf(r).quiet = true // to be late is no error, and comes from every probe
 	if s.ending.Load() {
-		exchangeOf(r).quiet = true
 		return wire.ServiceUnavailableError(1, "this process is ending")
 	}
-	status := s.supply()
+	status := s.status()
 	if !status.Ready {
-		exchangeOf(r).quiet = true // that is no error, and comes from every probe
 		return wire.ServiceUnavailableError(1, "waiting for %s", status.Waiting)
+	}
+	if len(status.Degraded) > 0 && (s.options.Admin.Strict || r.URL.Query().Has("strict")) {
+		worst := status.Degraded[0]
+		return wire.ServiceUnavailableError(1, "degraded: %s: %s", worst.Part, worst.Reason)
 	}
 	return writeValue(w, map[string]string{"status": "ok", "revision": status.Revision})
 }
@@ -129,8 +135,8 @@ func (s *Server) version(w http.ResponseWriter, _ *http.Request) error {
 	return writeValue(w, map[string]string{"version": s.options.Version})
 }
 
-func (s *Server) status(w http.ResponseWriter, r *http.Request) error {
-	status := s.supply()
+func (s *Server) tellStatus(w http.ResponseWriter, r *http.Request) error {
+	status := s.status()
 	if !s.operator(r) {
 		return writeValue(w, map[string]bool{"ready": status.Ready})
 	}

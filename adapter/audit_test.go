@@ -581,6 +581,49 @@ func TestDecisionLogDrops(t *testing.T) {
 	}
 }
 
+// TestReceiverIsAway has readiness go on where the receiver of the decision log does not
+// take events, as they are decided all the same. Who asks strictly is told.
+func TestReceiverIsAway(t *testing.T) {
+	for name, strict := range map[string]bool{"by the key": true, "by the query alone": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newReceiver(t)
+			site := newSite(t, siteOptions{policyDir: auditPolicy(t, nil), entrypoint: auditEntrypoint, opa: r.opa(nil), strict: strict})
+			token, err := site.backstage.PluginToken(alice)
+			check(t, err)
+			fares := func(well bool) {
+				t.Helper()
+				eventually(t, "the metric says so", func() bool {
+					status, _ := site.ask(t, question{token: token, items: []string{basicItem("always")}})
+					if status != http.StatusOK {
+						t.Errorf("it is answered %d", status)
+					}
+					return site.scrape(t)[`stagedoor_degraded{part="decision_log"}`] == map[bool]string{true: "0", false: "1"}[well]
+				})
+				want := map[bool]int{true: http.StatusOK, false: http.StatusServiceUnavailable}
+				for path, wants := range map[string]int{"/ready": want[well || !strict], "/ready?strict": want[well]} {
+					status, body := get(t, site.admin+path)
+					if status != wants || wants != http.StatusOK && !strings.Contains(body, "degraded: decision_log: its receiver") {
+						t.Errorf("%s: %d %s, want %d", path, status, body, wants)
+					}
+				}
+				if status := site.status(); !status.Ready {
+					t.Errorf("status %+v", status)
+				}
+				_, body := get(t, site.admin+"/status")
+				if strings.Contains(body, `"degraded":[{"part":"decision_log"`) == well || !strings.Contains(body, `"ready":true`) {
+					t.Errorf("/status: %s", body)
+				}
+			}
+			fares(true)
+			r.set(faults["503"])
+			fares(false)
+			r.set(nil)
+			fares(true)
+		})
+	}
+}
+
 // loginPage sends who comes elsewhere, where there is a page that says so.
 func loginPage(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 	if r.URL.Path == "/login" {

@@ -281,7 +281,7 @@ func TestRemoteFailureOfThePolicyIsItsOwn(t *testing.T) {
 			t.Errorf("two answers: %d %v", status, answer)
 		}
 	}
-	if status := site.status(); !status.Ready {
+	if status := site.status(); len(status.Degraded) > 0 {
 		t.Errorf("the server is left alone: %+v", status)
 	}
 	status, answer := site.askAs(t, alice, basicItem("always"))
@@ -421,12 +421,15 @@ func TestRemoteTLS(t *testing.T) {
 func (s *site) leftAlone(t testing.TB, within time.Duration) {
 	t.Helper()
 	started := time.Now()
-	eventually(t, "the server is left alone", func() bool { return !s.status().Ready })
+	eventually(t, "the server is left alone", func() bool { return len(s.status().Degraded) > 0 })
 	if took := time.Since(started); took > within {
 		t.Errorf("it took %v until the server was left alone", took)
 	}
-	if status, body := get(t, s.admin+"/ready"); status != http.StatusServiceUnavailable ||
-		!strings.Contains(body, "the remote OPA server") {
+	if status, body := get(t, s.admin+"/ready?strict"); status != http.StatusServiceUnavailable ||
+		!strings.Contains(body, "degraded: remote_opa: ") {
+		t.Errorf("strict readiness: %d %s", status, body)
+	}
+	if status, body := get(t, s.admin+"/ready"); status != http.StatusOK {
 		t.Errorf("readiness: %d %s", status, body)
 	}
 	started = time.Now()
@@ -488,7 +491,7 @@ func TestRemoteOPAStopped(t *testing.T) {
 		tr.flows(t)
 		server.signal(t, syscall.SIGCONT)
 		// What was asked before it was left alone is answered before it is asked again.
-		eventually(t, "the server is asked again", func() bool { return site.status().Ready })
+		eventually(t, "the server is asked again", func() bool { return len(site.status().Degraded) == 0 })
 	}
 	tr.healthy(t)
 	tr.end()

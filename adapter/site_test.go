@@ -62,6 +62,7 @@ type siteOptions struct {
 	// opa is OPA's configuration.
 	opa           map[string]any
 	auditRequired bool
+	strict        bool // readiness
 	remote        *remote.Options
 }
 
@@ -108,7 +109,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 	}
 	server := adapter.New(adapter.Options{
 		BasePath: "/api/permission", DenyOnError: o.denyOnError, Body: 10 << 20, Items: 10_000, Answer: 32 << 20, FromMetadata: !o.asTheyCome, Memory: 256 << 20, InFlight: o.inFlight, Version: "test",
-		Admin:       adapter.AdminOptions{Data: true},
+		Admin:       adapter.AdminOptions{Data: true, Strict: o.strict},
 		Permissions: map[string]string{"todo.item.update": "todo", "a": "catalog"},
 	}, parts)
 	s.server = server

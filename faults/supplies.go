@@ -113,6 +113,12 @@ func beyondMaxAge(ctx context.Context, r *rig) ([]figure, error) {
 		age := time.Since(time.Unix(int64(confirmed), 0))
 		figures = append(figures, figure{what: fmt.Sprintf("metric: replica %d last confirmed", n+1),
 			got: fmt.Sprintf("%.0f s ago", age.Seconds()), want: "> maxAge, to alert on", ok: confirmed > 0 && age > maxAge})
+		stale, _, err := d.metric(ctx, "stagedoor_degraded", `part="updates"`)
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, figure{what: fmt.Sprintf("metric: updates of replica %d are degraded", n+1),
+			got: fmt.Sprint(stale), want: "1", ok: stale == 1})
 		ready := d.isReady(ctx)
 		figures = append(figures, figure{what: fmt.Sprintf("replica %d is ready", n+1), got: strconv.FormatBool(ready), want: "true", ok: ready})
 	}
@@ -207,20 +213,18 @@ func unwritable(ctx context.Context, r *rig, on func(folder, config string) (*ex
 	if err != nil {
 		return nil, err
 	}
-	added := ""
-	var addedSb210 strings.Builder
+	var added strings.Builder
 	for name := range after {
 		if !before[name] {
-			addedSb210.WriteString("\n    " + name)
+			added.WriteString("\n    " + name)
 		}
 	}
-	added += addedSb210.String()
 	active, series := bytes.Count(log, []byte(`"policy is active"`)), policySeries(after)-policySeries(before)
 	said := bytes.Contains(log, []byte("persist"))
 	took, err := newRevision(ctx, r, g, c)
 	return append(withWhy(l.tally),
 		figure{what: fmt.Sprintf("activations in %d polls", polls), got: strconv.Itoa(active), want: "1", ok: active == 1},
-		figure{what: "metric series more", got: strconv.Itoa(series) + added, want: "0", ok: series == 0},
+		figure{what: "metric series more", got: strconv.Itoa(series) + added.String(), want: "0", ok: series == 0},
 		figure{what: "the log says that it was not persisted", got: strconv.FormatBool(said), want: "true", ok: said},
 		figure{what: "the next revision serves after", got: fmt.Sprintf("%.1f s", took.Seconds()), want: "≤ 15 s", ok: err == nil},
 	), nil

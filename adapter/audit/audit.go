@@ -137,6 +137,9 @@ func (a *Log) Close() {
 // Enabled reports whether there is a decision log, so that a Record is worth making.
 func (a *Log) Enabled() bool { return a.required || logs.Lookup(a.manager.Manager) != nil }
 
+// Fails reports whether the receiver did not take what was sent last.
+func (a *Log) Fails() bool { return a.manager.LogFails() }
+
 // Record records the decisions of a request. Where recording is required, and the
 // request is to be answered, it returns after the log's receiver has them, or with
 // [ErrUnrecorded]; else it returns nil, at once unless very many wait.

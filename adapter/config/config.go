@@ -51,9 +51,11 @@ type Config struct {
 	// Endpoint is where the permission API is, Admin where the operator's is.
 	Endpoint, Admin endpoint.Options
 	// AdminToken opens what is for operators alone from elsewhere than loopback; empty
-	// for none. AdminData is whether decisions can be asked there.
-	AdminToken string
-	AdminData  bool
+	// for none. AdminData is whether decisions can be asked there, and AdminStrict whether
+	// readiness fails where something is degraded.
+	AdminToken  string
+	AdminData   bool
+	AdminStrict bool
 	// ShutdownDelay is how long everything goes on after the process is told to end.
 	ShutdownDelay time.Duration
 	// BasePath is where the permission API is, such as /api/permission.
@@ -179,7 +181,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		Admin: endpoint.Options{
 			Address: s.Admin.Listen, TLS: s.Admin.TLS.options(true), H2C: s.Admin.H2C, Connections: adminConnections,
 		},
-		AdminToken: s.Admin.Token, AdminData: s.Admin.Data,
+		AdminToken: s.Admin.Token, AdminData: s.Admin.Data, AdminStrict: s.Admin.Strict,
 		ShutdownDelay: time.Duration(d.Backend.Lifecycle.ServerShutdownDelay),
 		BasePath:      s.BasePath, CORS: d.Backend.CORS.options(),
 		Body: int64(s.Limits.Body), Items: s.Limits.Items, InFlight: int64(s.Limits.InFlight),

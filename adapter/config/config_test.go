@@ -83,7 +83,7 @@ stagedoor:
   listen: 0.0.0.0:1
   basePath: /p
   h2c: true
-  admin: {listen: "unix:/run/s", h2c: true, token: "${ADMIN}", data: no}
+  admin: {listen: "unix:/run/s", h2c: true, token: "${ADMIN}", data: no, strict: yes}
   policy: {entrypoint: /a/b/, onError: deny, maxAge: 1h, onStale: fail,
     remote: {url: "http://opa", token: "${SECRET}", parallel: 3}}
   limits: {body: 1MiB, items: 5, inFlight: "${MANY}", connections: 9, decision: 250ms}
@@ -100,7 +100,7 @@ opa:
 	want := &Config{
 		Endpoint:   endpoint.Options{Address: "0.0.0.0:1", H2C: true, Connections: 9},
 		Admin:      endpoint.Options{Address: "unix:/run/s", H2C: true, Connections: 500},
-		AdminToken: "0123456789abcdef", ShutdownDelay: 90 * time.Second, BasePath: "/p",
+		AdminToken: "0123456789abcdef", AdminStrict: true, ShutdownDelay: 90 * time.Second, BasePath: "/p",
 		Body: 1 << 20, Items: 5, InFlight: 7, Answer: 32 << 20, FromMetadata: true, DenyOnError: true, LogLevel: logrus.DebugLevel,
 		Discovery: discovery.Options{BaseURL: "http://x", Endpoints: []discovery.Endpoint{
 			{Target: "http://a/{{pluginId}}", Plugins: []string{"catalog"}},

@@ -90,6 +90,7 @@ type own struct {
 		Token  string `mapstructure:"token"`
 		Data   bool   `mapstructure:"data"`
 		Pprof  bool   `mapstructure:"pprof"`
+		Strict bool   `mapstructure:"strict"`
 	} `mapstructure:"admin"`
 	Policy struct {
 		Path       string        `mapstructure:"path"`

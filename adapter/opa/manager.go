@@ -46,6 +46,7 @@ type Manager struct {
 	// Counters count what becomes of the events of the decision log.
 	Counters metrics.Metrics
 
+	uploads    *uploadCounters
 	policyKeys []string
 	started    bool
 }
@@ -83,7 +84,8 @@ func New(o Options, store storage.Store, log *logrus.Entry, registry prometheus.
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
-	m := &Manager{Manager: manager, Counters: metrics.New(), policyKeys: d.policyKeys()}
+	counters := &uploadCounters{Metrics: metrics.New()}
+	m := &Manager{Manager: manager, Counters: counters, uploads: counters, policyKeys: d.policyKeys()}
 	discover, err := discovery.New(manager, discovery.Hooks(hook), discovery.BootConfig(d), discovery.Metrics(m.Counters),
 		discovery.Factories(map[string]plugins.Factory{witnessName: witness{}}))
 	if err != nil {
@@ -96,6 +98,10 @@ func New(o Options, store storage.Store, log *logrus.Entry, registry prometheus.
 // BringsPolicy reports whether the configuration that it was made of says where a
 // policy is.
 func (m *Manager) BringsPolicy() bool { return len(m.policyKeys) > 0 }
+
+// LogFails reports whether the receiver of the decision log did not take what was sent
+// last.
+func (m *Manager) LogFails() bool { return m.uploads.failed.Load() }
 
 // Start starts the plugins. Stop must be called in the end.
 func (m *Manager) Start(ctx context.Context) (err error) {

@@ -207,11 +207,12 @@ func retry(ctx context.Context, response *http.Response, err error) (bool, error
 func (d *Remote) Close() { d.transport.CloseIdleConnections() }
 
 // Status says that a remote server decides. Whether that is well is not known
-// before it is asked, so it is ready unless it was left alone after failures.
+// before it is asked. Where it is left alone after failures no other replica would do
+// better, so this one is ready all the same.
 func (d *Remote) Status() supply.Status {
 	status := supply.Status{Ready: true, Entrypoint: d.options.Entrypoint, Remote: d.options.URL}
 	if d.breaker.State() == gobreaker.StateOpen {
-		status.Ready, status.Waiting = false, "the remote OPA server"
+		status.Degraded = []supply.Degradation{{Part: supply.RemoteOPA, Reason: "it failed, and is left alone for a while"}}
 	}
 	return status
 }

@@ -184,7 +184,7 @@ func TestRemoteIsAskedAgainAndLeftAlone(t *testing.T) {
 			t.Error("no failure")
 		}
 	}
-	if status := d.Status(); status.Ready || status.Waiting == "" {
+	if status := d.Status(); !status.Ready || !leftAlone(d) {
 		t.Errorf("status %+v", status)
 	}
 	before := asked.Load()
@@ -193,9 +193,15 @@ func TestRemoteIsAskedAgainAndLeftAlone(t *testing.T) {
 	}
 	failures.Store(0)
 	fixture.Eventually(t, "it is asked again", func() bool { return decideRemote(t, d).Decision.Result == wire.Allow })
-	if !d.Status().Ready {
-		t.Error("not ready again")
+	if leftAlone(d) {
+		t.Error("still left alone")
 	}
+}
+
+// leftAlone reports whether the server is, as the status has it.
+func leftAlone(d *Remote) bool {
+	degraded := d.Status().Degraded
+	return len(degraded) == 1 && degraded[0].Part == supply.RemoteOPA && degraded[0].Reason != ""
 }
 
 func TestRemoteDeadline(t *testing.T) {
@@ -272,12 +278,12 @@ func TestRemoteIsNotBlamedForRequestsThatEnd(t *testing.T) {
 		if n := asked.Load(); n < 1 || n > 4 {
 			t.Errorf("%s: asked about %d items", name, n)
 		}
-		if !d.Status().Ready {
+		if leftAlone(d) {
 			t.Errorf("%s: the server is left alone", name)
 		}
 	}
 	hangs.Store(false)
-	if o := decideRemote(t, d); o.Err == nil || d.Status().Ready {
+	if o := decideRemote(t, d); o.Err == nil || !leftAlone(d) {
 		t.Errorf("the failures before were forgotten: %v, %+v", o.Err, d.Status())
 	}
 }
@@ -308,7 +314,7 @@ func TestRemoteIsNotBlamedForSlowDecisions(t *testing.T) {
 			t.Errorf("outcomes %+v, error %v", batch.Outcomes, err)
 		}
 	}
-	if !d.Status().Ready {
+	if leftAlone(d) {
 		t.Error("the server is left alone")
 	}
 }
@@ -332,8 +338,8 @@ func TestRemoteIsAskedWhetherItLives(t *testing.T) {
 					t.Error("no error")
 				}
 			}
-			if ready := d.Status().Ready; ready != lives {
-				t.Errorf("ready %t", ready)
+			if alone := leftAlone(d); alone == lives {
+				t.Errorf("left alone: %t", alone)
 			}
 		})
 	}
@@ -351,7 +357,7 @@ func TestRemoteIsBlamedWhereItIsNotReached(t *testing.T) {
 			t.Error("no error")
 		}
 	}
-	if d.Status().Ready {
+	if !leftAlone(d) {
 		t.Error("the server is not left alone")
 	}
 }

@@ -25,6 +25,9 @@ type Status struct {
 	Ready bool `json:"ready"`
 	// Waiting says what readiness waits for; empty when ready.
 	Waiting string `json:"waiting,omitempty"`
+	// Degraded are the parts that are not as they should be, whether or not requests
+	// can be decided.
+	Degraded []Degradation `json:"degraded,omitempty"`
 	// Revision, Revisions, Since, Entrypoint and Nondeterministic are those of the
 	// [vetted.State] that serves.
 	Revision   string            `json:"revision,omitempty"`
@@ -52,6 +55,25 @@ type Status struct {
 	Refused []Refusal `json:"refused,omitempty"`
 }
 
+// Degradation is a part that is not as it should be, and why.
+type Degradation struct {
+	Part   Part   `json:"part"`
+	Reason string `json:"reason"`
+}
+
+// Part is what can be degraded.
+type Part string
+
+// The parts.
+const (
+	Updates     Part = "updates"      // of the policy, which is stale
+	RemoteOPA   Part = "remote_opa"   // which is left alone after failures
+	DecisionLog Part = "decision_log" // whose receiver did not take the last events
+)
+
+// Parts are all of them.
+func Parts() []Part { return []Part{Updates, RemoteOPA, DecisionLog} }
+
 // Refusal is a bundle that could not be had or must not serve, and why.
 type Refusal struct {
 	Bundle   string    `json:"bundle"`
@@ -74,9 +96,12 @@ func (s *Supply) Status() Status {
 	status.Shared, status.Apart = state.Alike() != nil, state.Apart()
 	status.Confirmed = s.confirmed(state)
 	status.Ready = true
-	if s.options.MaxAge > 0 && s.now().Sub(status.Confirmed) > s.options.MaxAge {
-		status.Ready = false
-		status.Waiting = "updates: the policy was last confirmed at " + status.Confirmed.UTC().Format(time.RFC3339)
+	if s.stale(status.Confirmed) {
+		reason := "the policy was last confirmed at " + status.Confirmed.UTC().Format(time.RFC3339)
+		status.Degraded = []Degradation{{Updates, reason}}
+		if s.options.DenyStale {
+			status.Ready, status.Waiting = false, string(Updates)+": "+reason
+		}
 	}
 	return status
 }

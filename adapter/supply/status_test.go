@@ -33,10 +33,14 @@ func TestMaxAge(t *testing.T) {
 			stale := func(want bool) {
 				t.Helper()
 				status := e.Status()
-				if status.Ready == want {
-					t.Errorf("ready %t, waiting for %q, confirmed %v", status.Ready, status.Waiting, status.Confirmed)
+				if status.Ready == (want && denies) || (len(status.Degraded) == 1) != want {
+					t.Errorf("ready %t, degraded %+v, confirmed %v", status.Ready, status.Degraded, status.Confirmed)
 				}
 				if want {
+					fixture.Contains(t, string(status.Degraded[0].Part), "updates")
+					fixture.Contains(t, status.Degraded[0].Reason, "the policy was last confirmed at ")
+				}
+				if want && denies {
 					fixture.Contains(t, status.Waiting, "updates: the policy was last confirmed at ")
 				}
 				_, err := e.Engine.Decide(t.Context(), fixture.Ann(), []wire.Permission{fixture.Basic("x")})

@@ -36,10 +36,10 @@ type Options struct {
 	Path string
 	// Default is the bundle that serves where nothing else is configured.
 	Default fs.FS
-	// MaxAge is how old the last confirmation of the policy may be before
-	// readiness fails (stagedoor.policy.maxAge); 0 is for ever.
+	// MaxAge is how old the last confirmation of the policy may be before it is
+	// stale (stagedoor.policy.maxAge); 0 is for ever.
 	MaxAge time.Duration
-	// DenyStale makes decisions fail too once MaxAge is over.
+	// DenyStale makes decisions fail by a stale policy.
 	DenyStale bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
@@ -176,11 +176,16 @@ func (s *Supply) Serving() (*vetted.State, error) {
 	if state == nil {
 		return nil, ErrNoPolicy
 	}
-	if !s.options.DenyStale || s.options.MaxAge == 0 {
+	if !s.options.DenyStale {
 		return state, nil
 	}
-	if age := s.now().Sub(s.confirmed(state)); age > s.options.MaxAge {
-		return nil, fmt.Errorf("%w: %s old", ErrStale, age.Round(time.Second))
+	if confirmed := s.confirmed(state); s.stale(confirmed) {
+		return nil, fmt.Errorf("%w: %s old", ErrStale, s.now().Sub(confirmed).Round(time.Second))
 	}
 	return state, nil
+}
+
+// stale reports whether a policy is that was confirmed then.
+func (s *Supply) stale(confirmed time.Time) bool {
+	return s.options.MaxAge > 0 && s.now().Sub(confirmed) > s.options.MaxAge
 }

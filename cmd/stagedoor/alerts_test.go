@@ -466,7 +466,7 @@ func faults() map[string]fault {
 			end: func(_ *testing.T, s *scene) { s.auth.breaks(nil) },
 		},
 		"a required log that is not taken": {
-			alert: "StagedoorErrors", stagedoor: "\n  audit: {required: true}",
+			alert: "StagedoorErrors", stagedoor: "\n  audit: {required: true}", also: []string{"StagedoorDegraded"},
 			opa: `opa: {services: {log: {url: "RECEIVER"}}, decision_logs: {service: log}}`,
 			begin: func(t *testing.T, s *scene) {
 				s.receiver.breaks(down)
@@ -518,6 +518,18 @@ func faults() map[string]fault {
 				writeConfig(t, filepath.Join(s.folder, "policy.rego"), doorPolicy)
 				s.bundles.put(published{revision: "3", bundle: bundleOf(t, s.folder)})
 				s.shows(t, "stagedoor_policy_refusals", is0)
+			},
+		},
+		"a log receiver that is away": {
+			alert: "StagedoorDegraded", clients: 1, pause: 50 * time.Millisecond, // for which the buffer has room
+			opa: `opa: {services: {log: {url: "RECEIVER"}}, decision_logs: {service: log}}`,
+			begin: func(t *testing.T, s *scene) {
+				s.receiver.breaks(down)
+				s.shows(t, `stagedoor_degraded{part="decision_log"}`, isNot0)
+			},
+			end: func(t *testing.T, s *scene) {
+				s.receiver.breaks(nil)
+				s.shows(t, `stagedoor_degraded{part="decision_log"}`, is0)
 			},
 		},
 		"a plugin that is down": {
@@ -588,7 +600,7 @@ func faults() map[string]fault {
 // series says that events were lost.
 func losing(buffer, series string) fault {
 	return fault{
-		alert: "StagedoorDecisionLogDropped", clients: 1, pause: 50 * time.Millisecond, // for which the buffer has room
+		alert: "StagedoorDecisionLogDropped", also: []string{"StagedoorDegraded"}, clients: 1, pause: 50 * time.Millisecond, // for which the buffer has room
 		opa: `opa: {services: {log: {url: "RECEIVER"}}, decision_logs: {service: log, reporting: {min_delay_seconds: 1, max_delay_seconds: 1, ` + buffer + `}}}`,
 		begin: func(t *testing.T, s *scene) {
 			s.receiver.breaks(down)

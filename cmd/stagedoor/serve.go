@@ -145,7 +145,7 @@ func build(
 		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata, Permissions: asks.Owners,
 		Profiles: c.Profiles,
 		CORS:     c.CORS, Version: version(),
-		Admin: adapter.AdminOptions{Token: c.AdminToken, Data: c.AdminData},
+		Admin: adapter.AdminOptions{Token: c.AdminToken, Data: c.AdminData, Strict: c.AdminStrict},
 	}, parts)
 	started.simple(s.Close)
 	if c.Profiles {
