@@ -52,7 +52,10 @@
 // the first element of one; labels and l have nothing of it; input is an object whose
 // member resource is the resource. Variables that are unified are one class, kept in a
 // union-find structure. The shapes of arguments and of values of rules are joined over
-// all calls and all rules, until nothing changes: a data flow to its fixpoint.
+// all calls and all rules, until nothing changes: a data flow to its fixpoint. A
+// resource that is put deeper than eight levels into a value is never lost: the whole
+// eighth level counts as something that can be the resource or another value, and
+// vetting refuses its use.
 //
 // Vetting then refuses whatever would look into the resource, with file, line and a
 // hint ([VetError]): a part of it, a comparison, a set of resources, a builtin, or a
@@ -60,13 +63,13 @@
 // does. What remains are calls of permission rules about the very resource, the
 // questions. They are directed to a builtin of ours, which only this compiler knows.
 //
-// The plan (plan.go, collection.go). A document is all that is defined at one path and
+// All this happens in [Compile]: a policy that is refused never serves.
+//
+// The plan (plan.go, collection.go) is made in Compile too. A document is all that is defined at one path and
 // depends on the resource. Each is a function of its own. A document is proved where
-// every expression of its bodies that depends on the resource can be a premise: a
-// question, the value of another document, a not, an every, an element of a set, a
-// number of elements, or a group of expressions that is explored by itself. Each
-// premise is replaced by a call of another builtin of ours. A document that cannot be
-// proved is explored as a whole. This is the plan of the example, as its String method
+// every expression of its bodies that depends on the resource can be a premise. What
+// can be one is listed below. Each premise is replaced by a call of another builtin of
+// ours. A document that cannot be proved is explored as a whole. This is the plan of the example, as its String method
 // writes it. Capitals are premises, and a dash begins a part of a body that shares no
 // variable with other parts:
 //
@@ -87,14 +90,15 @@
 //	      l = labels[t3]
 //	      ASK HAS_LABEL(e, {"label": l})
 //
-// The proofs (prove.go). [Policy.Decide] evaluates each body once. When OPA comes to a
-// premise, our builtin notes it and goes on as if it held. So each solution of the body
-// is a proof, and the premises on its way are what it rests on. For ann of
+// The proofs (prove.go). [Policy.Decide] evaluates each part of each body once. When
+// OPA comes to a premise, our builtin notes it and goes on as if it held. Where a premise
+// has values, as another document has, OPA goes on once with each of them. So each
+// solution of the body is a proof, and the premises on its way are what it rests on. For ann of
 // group:default/web, allow has one proof, which rests on two premises: she or her group
 // owns the entity, and frozen is not true. To say where frozen is true, the builtin evaluates its
 // two bodies in the same way. The first has one proof, the second has two, one for each
-// label: a body is a disjunction of its proofs, and a proof a conjunction of its premises. A
-// database calls that the provenance of an answer.
+// label: a body is a disjunction of its proofs, and a proof a conjunction of its premises. In
+// the theory of databases this is the why-provenance of an answer.
 //
 // The criteria. Functions are kept in a [criteria.Space], an and-inverter graph: all
 // that is proved is put together by and and not. In the end it is minimised and written:
@@ -105,6 +109,22 @@
 //	    HAS_LABEL {"label":"archived"}
 //	    HAS_LABEL {"label":"frozen"}
 //	    HAS_LABEL {"label":"retired"}
+//
+// # Premises
+//
+// These can be premises, each with how it looks in Rego:
+//
+//	a question               catalog.has_label(input.resource, {"label": "a"})
+//	the value of a document  role == "owner", where role depends on the resource
+//	a negation               not frozen
+//	a universal              every l in labels { catalog.has_label(input.resource, {"label": l}) }
+//	an element of a set      "owner" in roles, where roles contains "owner" if ...
+//	a number of elements     count([l | some l in labels; catalog.has_label(...)]) >= 2
+//	a group                  rules[input.permission.name], or allowed with data.p.strict as true
+//
+// A number counts as OPA counts: equal elements are one in a set, and two in an array. A
+// group is what else a body does with answers, and all that shares a variable with it. It
+// is explored by itself, so that the rest of the body can be proved.
 //
 // # Exploration
 //
@@ -119,8 +139,9 @@
 // That is Shannon's expansion, and the evaluations are the paths of a binary decision
 // diagram in the order asked. A document is a question too, with as many answers as it has
 // values. Whatever the policy does with the answers, OPA does it: exploration is exact
-// by construction, and needs 2^n evaluations in the worst case. Proofs need one for each part
-// of each body.
+// by construction, and needs 2^n evaluations in the worst case. Proofs need one for each
+// part of each body. Parts share no variable, and are evaluated apart so that the numbers
+// of their solutions are added, not multiplied.
 //
 // # Who calls whom
 //
@@ -130,9 +151,12 @@
 //
 // suppose is called for each premise, in a proof. ask is called for a permission rule and
 // choose for a document, in an exploration. What is found for a document, for the
-// arguments of a function, for a group or for a collection is found once a decision. A
-// proof that comes to a failure is given up, and the document explored: only the order of evaluation says
-// which answers fail.
+// arguments of a function, for a group or for a collection is found once per decision.
+//
+// A failure is an error of OPA: of a builtin, such as a division by zero, or two values
+// of one document. If an evaluation fails during a proof, the document is explored
+// instead. A proof cannot tell for which answers OPA would have come to the expression
+// that fails.
 //
 // # Outcomes
 //
@@ -149,23 +173,27 @@
 // A rule about another type of resource than the permission's has no answer, nor has
 // any rule where there is no resource. It is an unknown variable of the Space. What is
 // allowed is what is allowed whatever the unknown variables are: the function is
-// quantified over them ([criteria.Space.Certain]). [Result.Either] says on which
-// of them it depended. A basic permission is decided twice: as stock evaluation does,
-// without a resource, and where that allows, by either answer.
+// quantified over them ([criteria.Space.Certain]). [Result.Either] lists those whose
+// answer would have changed the result. A basic permission is decided first as stock
+// OPA decides: without a resource a question is undefined. Only where that allows, it is
+// decided again with every question unknown. ALLOW needs both.
 //
 // # Why it ends
 //
 //   - reach.collect looks at each rule once.
-//   - newFlow: each round but the last makes some shape larger. Shapes are a lattice of
-//     bounded height, since they are followed maxDepth levels deep and no further.
-//   - look: within a rule, each round but the last adds to the shape of a class.
-//   - findDependent: each round but the last adds a rule.
+//   - newFlow follows the resource through the rules. Each round but the last makes some
+//     shape larger. Shapes are a lattice of bounded height, since they have at most
+//     maxDepth levels.
+//   - look follows it within a rule. Each round but the last adds to the shape of a class.
+//   - findDependent finds the rules that depend on the resource. Each round but the last
+//     adds one.
 //   - planBody calls itself for the bodies that stand within a body, which are fewer.
 //   - outcomes calls itself by way of OPA for the documents that a document refers to.
 //     Rego refuses recursion, so that no document refers to itself.
 //   - exploration.branch fixes one more question in each call, and a policy asks finitely
 //     many. Where they are too many, [Limits] end the decision.
-//   - settle looks at each pair of values once, of at most maxValues.
+//   - settle makes errors of the places where a document has two values. It looks at each
+//     pair of values once, of at most maxValues.
 //   - criteria.Space.Certain and Minimise go to parts, or have one variable less.
 //
 // # One decision is one frozen world

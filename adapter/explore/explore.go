@@ -162,9 +162,9 @@ type Result struct {
 	// Criteria is the condition under which the policy allows: Never, Always or a
 	// tree without constants.
 	Criteria criteria.Criteria
-	// Either says of each rule that nobody can be asked about, and that the answer
-	// depends on, where it stands and why: it is allowed only what is allowed by
-	// either answer to it.
+	// Either lists the rules that nobody can be asked about and whose answer would have
+	// changed the result: where each stands, and why. What is allowed is allowed by
+	// either answer to them.
 	Either []string
 	// Errors are those of the branches in which the evaluation failed. Criteria
 	// does not hold there.
