@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test go-test rego-test lint e2e soundness mutants review inventory bench bench-compare faults faults-short simulate fuzz release sign deploy-test outdated clean
+.PHONY: help run build test go-test rego-test lint e2e soundness mutants review folds inventory bench bench-compare faults faults-short simulate fuzz release sign deploy-test outdated clean
 
 BIN := bin
 N ?= 100000
@@ -87,6 +87,9 @@ mutants: ## break explore and criteria in MUTANTS ways, and see that the checker
 
 review: ## hold what diff says to stock OPA, on PAIRS random pairs of policies
 	go test ./soundness -run '^TestReview$$' -count=1 -v -timeout 60m -pairs $(PAIRS) -pair-resources 170 -seed $(SEED)
+
+folds: ## hold N pairs of callers who fold together to the same answer from stock OPA
+	go test ./soundness -run '^TestFold$$' -count=1 -v -timeout 120m -folded $(N) -seed $(SEED)
 
 bench: ## measure stagedoor beside a floor, an OPA server and the reference backend
 	go run ./bench start

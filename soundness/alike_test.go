@@ -142,7 +142,7 @@ const alikeData = `{
 	"roles": {"group:default/admins": ["admin"], "group:default/web": ["developer", "reader"], "User:Default/Ann": ["reader"], "user:default/ann": ["reader"]},
 	"lists": {
 		"admins": ["group:default/admins", "Group:Default/Web"], "required": ["group:default/web", "group:default/admins"],
-		"first": 0, "path": ["c", 0], "names": ["a", "b"]
+		"first": 0, "path": ["c", 0], "names": ["a", "b"], "grants": {"admin": "read", "reader": "delete"}
 	},
 	"parents": {"group:default/web": ["group:default/all"], "group:default/all": [], "user:default/ann": ["group:default/web"]}
 }`
@@ -351,6 +351,7 @@ type alikeGrammar struct {
 	r     *rand.Rand
 	rules []string
 	n     int
+	made  bool // whether to draw rules that make something of the caller, to be read where the permission counts
 }
 
 func (g *alikeGrammar) pick(s ...string) string { return one(g.r, s...) }
@@ -515,6 +516,9 @@ func (g *alikeGrammar) of(v string) string {
 
 // condition is one on the caller.
 func (g *alikeGrammar) condition(depth int) string {
+	if g.made && g.r.IntN(3) == 0 {
+		return g.readsMade(max(depth-1, 0))
+	}
 	if depth == 0 {
 		return g.pick("true", "input.identity", `input.permission.attributes.action == "read"`)
 	}

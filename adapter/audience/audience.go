@@ -50,7 +50,7 @@ type Sources struct {
 	// Inventory has the people, who are folded by what the policies read of a caller.
 	Inventory *inventory.Inventory
 	// Resource is one that is asked about; nil for none. People are told apart whom it
-	// names.
+	// or a permission names.
 	Resource any
 	// Known are callers that somebody named, such as those of decision tables.
 	Known []decision.Caller
@@ -63,7 +63,7 @@ type Sources struct {
 // The error is the context's, or that of reading a policy.
 func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, error) {
 	if len(from.Inventory.People) > 0 {
-		folder, err := fold.New(ctx, from.Resource, policies...)
+		folder, err := fold.New(ctx, from.texts(), policies...)
 		if err != nil {
 			return nil, err
 		}
@@ -101,12 +101,23 @@ func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, e
 	return who, nil
 }
 
+// texts are those of a question that a policy may compare a caller's with, beside its
+// own: the resource's and the permissions'.
+func (s Sources) texts() any {
+	texts := []any{s.Resource}
+	for _, p := range s.Inventory.Permissions {
+		texts = append(texts, p.Name, p.Type, p.Attributes.Action, p.ResourceType)
+	}
+	return texts
+}
+
 // people are those of an inventory, beside whoever has no account in it.
 func people(ctx context.Context, from Sources, folder *fold.Folder) (*Who, error) {
 	inv := from.Inventory
 	var all []Class
 	for _, user := range slices.Sorted(maps.Keys(inv.People)) {
-		all = append(all, Class{Name: user, Example: decision.Caller{User: user, Claims: inv.People[user].Claims}, People: 1})
+		person := decision.Caller{User: user, Claims: inv.People[user].Claims}
+		all = append(all, Class{Name: user, Example: person, People: 1})
 	}
 	for _, c := range from.Known {
 		all = append(all, Class{Name: callers.Name(c), Example: c})

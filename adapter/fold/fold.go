@@ -104,9 +104,12 @@ func read(ctx context.Context, p *offline.Policy, further any) (*policy, string,
 	}
 	var err error
 	of.query, err = rego.New(rego.Compiler(compiler), rego.Store(p.Data()),
-		rego.Query("["+strings.Join(values, ", ")+"]")).PrepareForEval(ctx)
+		rego.Query("["+strings.Join(values, ", ")+"]"), rego.GenerateJSON(asTerm)).PrepareForEval(ctx)
 	return of, "", err
 }
+
+// asTerm leaves a value as it is: as JSON, a set would be a list.
+func asTerm(t *ast.Term, _ *rego.EvalContext) (any, error) { return t, nil }
 
 // noteData notes the texts of a part of the data, by its path.
 func (p *policy) noteData(ctx context.Context, path string) error {
@@ -180,23 +183,29 @@ func (p *policy) key(ctx context.Context, c decision.Caller) (string, bool) {
 	if err != nil || len(results) != 1 {
 		return "", false
 	}
-	values, ok := results[0].Expressions[0].Value.([]any)
+	all, ok := results[0].Expressions[0].Value.(*ast.Term)
+	if !ok {
+		return "", false
+	}
+	values, ok := all.Value.(*ast.Array)
 	if !ok {
 		return "", false
 	}
 	k := keying{known: p.known, strangers: make(map[string][]string)}
-	for i, value := range values {
-		k.place(strconv.Itoa(i), value, 0)
+	for i := range values.Len() {
+		if list, ok := values.Elem(i).Value.(*ast.Array); ok && list.Len() == 1 { // otherwise the rule is undefined
+			k.place(strconv.Itoa(i), list.Elem(0))
+		}
 	}
 	if p.reads["user"] {
-		k.place("user", c.User, 0)
+		k.text("user", c.User)
 	}
 	if p.reads["actor"] && c.Actor != "" {
-		k.place("actor", c.Actor, 0)
+		k.text("actor", c.Actor)
 	}
 	if p.reads["claims"] {
 		for _, claim := range c.Claims {
-			k.place("claims", claim, 0)
+			k.text("claims", claim)
 		}
 	}
 	return k.String(), !k.alone
@@ -212,35 +221,74 @@ type keying struct {
 	alone bool
 }
 
-// flat is how deep in a value a text can be exchanged: deeper, it matters with which
-// others it stands together.
-const flat = 2
-
-func (k *keying) place(at string, value any, depth int) {
-	switch value := value.(type) {
-	case string:
-		switch lower := strings.ToLower(value); {
-		case k.known[lower]:
-			k.seen = append(k.seen, fmt.Sprintf("%s=%q", at, value))
-		case depth > flat || lower != value:
-			k.alone = true
-		default:
-			k.strangers[value] = append(k.strangers[value], at)
-		}
-	case []any:
-		k.seen = append(k.seen, fmt.Sprintf("%s has %d", at, len(value)))
-		for _, element := range value {
-			k.place(at+"[]", element, depth+1)
-		}
-	case map[string]any:
-		k.seen = append(k.seen, fmt.Sprintf("%s has %d members", at, len(value)))
-		for _, name := range slices.Sorted(maps.Keys(value)) {
-			k.place(at+"{}", name, flat+1)
-			k.place(at+"."+name, value[name], flat)
-		}
+// place notes where the texts of a value stand. What a record has by a name that is
+// known has a place of its own. Of the elements of a list, all texts have one place, so
+// that their order does not count. A collection or record in a list must have no
+// stranger: it would matter with which others it stands together.
+func (k *keying) place(at string, value *ast.Term) {
+	switch value := value.Value.(type) {
+	case ast.String:
+		k.text(at, string(value))
+	case *ast.Array:
+		k.note("%s is a list of %d", at, value.Len())
+		value.Foreach(func(element *ast.Term) { k.element(at, element) })
+	case ast.Set:
+		k.note("%s is a set of %d", at, value.Len())
+		value.Foreach(func(element *ast.Term) { k.element(at, element) })
+	case ast.Object:
+		k.note("%s is a record of %d", at, value.Len())
+		value.Foreach(func(key, member *ast.Term) {
+			name, ok := key.Value.(ast.String)
+			switch {
+			case !ok:
+				k.note("%s[%s] is %s", at, k.plain(key), k.plain(member))
+			case k.known[strings.ToLower(string(name))]:
+				k.place(at+"."+name.String(), member)
+			default:
+				k.text(fmt.Sprintf("%s{%s}", at, k.plain(member)), string(name))
+			}
+		})
 	default:
-		k.seen = append(k.seen, fmt.Sprintf("%s=%v", at, value))
+		k.note("%s is %s", at, value)
 	}
+}
+
+// element notes where the texts of an element of a list or set stand.
+func (k *keying) element(of string, element *ast.Term) {
+	if text, ok := element.Value.(ast.String); ok {
+		k.text(of+"[]", string(text))
+		return
+	}
+	k.note("%s[] is %s", of, k.plain(element))
+}
+
+// text notes where a text stands. A stranger that is not in lower case is taken for
+// nobody else's, since lower() would make another text of it.
+func (k *keying) text(at, text string) {
+	lower := strings.ToLower(text)
+	switch {
+	case k.known[lower]:
+		k.note("%s is %q", at, text)
+	case lower != text:
+		k.alone = true
+	default:
+		k.strangers[text] = append(k.strangers[text], at)
+	}
+}
+
+func (k *keying) note(format string, args ...any) {
+	k.seen = append(k.seen, fmt.Sprintf(format, args...))
+}
+
+// plain is how a value is written that has no stranger in it. With one, the caller is
+// alike to nobody.
+func (k *keying) plain(value *ast.Term) string {
+	ast.WalkTerms(value, func(t *ast.Term) bool {
+		text, ok := t.Value.(ast.String)
+		k.alone = k.alone || ok && !k.known[strings.ToLower(string(text))]
+		return false
+	})
+	return value.String()
 }
 
 // String says what stands where, and how many strangers stand in the same places.

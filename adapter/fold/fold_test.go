@@ -97,6 +97,26 @@ func TestKey(t *testing.T) {
 		"pairs": {
 			policy: "allow if pairs[[input.permission.name, \"x\"]]\npairs contains [input.identity.user, c] if some c in input.identity.claims", a: ann, b: bob,
 		},
+		"a list in a record": {
+			policy: "allow if {\n\tsome item in aliases[\"$refs\"]\n\titem == input.permission.name\n}\naliases := {\"$refs\": input.identity.claims}",
+			a:      ann, b: bob, alike: true,
+		},
+		"records in a list, which go together in another way": {
+			policy: "allow if {\n\tsome held in all\n\theld.of == \"l\"\n\theld.as == \"k\"\n\tinput.permission.name\n}\n" +
+				"all contains {\"of\": data.d.of[c], \"as\": data.d.as[c]} if some c in input.identity.claims",
+			data: map[string]any{"of": map[string]any{"a": "l", "b": "y", "c": "l", "d": "y"}, "as": map[string]any{"a": "k", "b": "z", "c": "z", "d": "k"}},
+			a:    decision.Caller{User: "x", Claims: []string{"a", "b"}}, b: decision.Caller{User: "x", Claims: []string{"c", "d"}},
+		},
+		"a set and a list": {
+			policy: "allow if {\n\tis_set(held)\n\tinput.permission.name\n}\nheld := {\"x\"} if \"group:default/web\" in input.identity.claims\n" +
+				"held := [\"x\"] if \"group:default/sales\" in input.identity.claims",
+			a: ann, b: bob,
+		},
+		"keys of which each has something": {
+			policy: "allow if {\n\tsome c, level in held\n\tlevel == 3\n\tinput.permission.name == c\n}\nheld[c] := data.d.levels[c] if some c in input.identity.claims",
+			data:   map[string]any{"levels": map[string]any{"group:default/web": 1, "group:default/sales": 3}},
+			a:      ann, b: bob,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := fold.New(t.Context(), nil, open(t, test.policy, test.data))
