@@ -9,6 +9,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"time"
 
@@ -96,7 +97,7 @@ func New(o Options, serving Serving, log *logrus.Entry) (*Engine, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	e := &Engine{
 		options: o, serving: serving, log: log, memo: memo, overran: overran,
-		turns: newTurns(), stop: stop,
+		turns: newTurns(runtime.GOMAXPROCS(0)), stop: stop,
 	}
 	e.builtins.query = cache.NewInterQueryCacheWithContext(ctx, o.Caching)
 	e.builtins.value = cache.NewInterQueryValueCache(ctx, o.Caching)

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,21 +21,26 @@ const (
 // at once they would take longer together, and each of them could outlast the time
 // for one decision.
 //
-// Who has had a turn for a [quantum] gives it to the next who waits, and goes on in
-// its own next turn. Those that had none yet come first, and among equals each caller
-// in turn, so that neither dear decisions nor many of one caller hold up another's.
-// An evaluation that does not come to give its turn up, as it is in a builtin that
-// cannot be cancelled, has it taken away a quantum later.
+// Who has had a turn for a [quantum] is dear. It gives its turn to the next who waits,
+// and goes on in its own next turn. Those that had none yet come first, and among
+// equals each caller in turn, so that neither dear decisions nor many of one caller
+// hold up another's. Of several turns one is never for the dear: were all processors
+// busy with them, a request would wait for Go to take one of them away at each of its
+// steps, from its arrival on. An evaluation that does not come to give its turn up, as
+// it is in a builtin that cannot be cancelled, has it taken away a quantum later.
 //
 // It is safe for concurrent use.
 type turns struct {
 	mutex       sync.Mutex
 	free        int
+	forDear     int // how many more of the dear may hold one; less than 0 where some must give theirs up
 	fresh, dear queue
 	inARow      int // fresh ones since the last dear one
 }
 
-func newTurns() *turns { return &turns{free: runtime.GOMAXPROCS(0)} }
+func newTurns(processors int) *turns {
+	return &turns{free: processors, forDear: max(processors-1, 1)}
+}
 
 // turn is the turn of one evaluation. To OPA it is what says that an evaluation is to
 // end: asked that, which OPA does at each step, it lets others go first where it is
@@ -54,6 +58,7 @@ type turn struct {
 
 	// Guarded by of.mutex.
 	holds bool
+	dear  bool
 	ended bool
 	over  bool // it must end
 	used  time.Duration
@@ -72,7 +77,7 @@ func (ts *turns) begin(
 	t := &turn{of: ts, caller: caller, limit: limit, waits: waits, expired: expired, granted: make(chan struct{}, 1)}
 	t.ctx, t.stop = context.WithCancelCause(ctx)
 	ts.mutex.Lock()
-	if !waits && ts.free == 0 {
+	if !waits && !t.take() {
 		ts.fresh.push(t)
 		ts.mutex.Unlock()
 		if err := t.await(); err != nil {
@@ -80,9 +85,6 @@ func (ts *turns) begin(
 			return nil, err
 		}
 		ts.mutex.Lock()
-	} else if !waits {
-		ts.free--
-		t.holds = true
 	}
 	defer ts.mutex.Unlock()
 	t.since = time.Now()
@@ -129,8 +131,13 @@ func (t *turn) tick() {
 		t.expired()
 		return
 	}
-	if t.holds && ts.waiting() && t.due.Load() {
-		t.release()
+	if !t.dear {
+		t.dear = true
+		if t.holds {
+			ts.forDear--
+		}
+	} else if t.holds && ts.wanted() {
+		t.release() // It was told so a quantum ago.
 	}
 	t.due.Store(true)
 	t.timer.Reset(min(quantum, t.limit-t.used))
@@ -152,13 +159,11 @@ func (t *turn) yield() (over bool) {
 	case t.over || t.ctx.Err() != nil:
 		ts.mutex.Unlock()
 		return true
-	case t.waits || t.holds && !ts.waiting():
+	case t.waits || t.holds && !ts.wanted():
 		t.due.Store(false)
 		ts.mutex.Unlock()
 		return false
-	case !t.holds && ts.free > 0:
-		ts.free--
-		t.holds = true
+	case !t.holds && t.take():
 		t.due.Store(false)
 		ts.mutex.Unlock()
 		return false
@@ -191,32 +196,57 @@ func (t *turn) end() {
 	t.stop(nil)
 }
 
-// release gives the turn, where it is held, to who is next. The caller holds the
-// mutex.
+// take takes a turn where one may be had. The caller holds the mutex.
+func (t *turn) take() bool {
+	ts := t.of
+	if ts.free == 0 || t.dear && ts.forDear <= 0 {
+		return false
+	}
+	ts.free--
+	if t.dear {
+		ts.forDear--
+	}
+	t.holds = true
+	return true
+}
+
+// release gives the turn up, where it is held, and lets those have theirs who are next.
+// The caller holds the mutex.
 func (t *turn) release() {
 	if !t.holds {
 		return
 	}
 	t.holds = false
-	next := t.of.next()
-	if next == nil {
-		t.of.free++
-		return
+	ts := t.of
+	ts.free++
+	if t.dear {
+		ts.forDear++
 	}
-	next.holds = true
-	next.granted <- struct{}{}
+	for ts.free > 0 {
+		next := ts.next()
+		if next == nil {
+			return
+		}
+		next.take()
+		next.granted <- struct{}{}
+	}
 }
 
-func (ts *turns) waiting() bool { return len(ts.fresh)+len(ts.dear) > 0 }
+// wanted reports whether whoever is dear must give its turn up.
+func (ts *turns) wanted() bool { return ts.forDear < 0 || len(ts.fresh) > 0 || len(ts.dear) > 0 }
 
-// next takes who is next out of the queues; nil for nobody.
+// next takes who may have a turn now out of the queues; nil for nobody.
 func (ts *turns) next() *turn {
-	if len(ts.fresh) > 0 && (ts.inARow < freshInARow || len(ts.dear) == 0) {
+	dear := len(ts.dear) > 0 && ts.forDear > 0
+	switch {
+	case len(ts.fresh) > 0 && (!dear || ts.inARow < freshInARow):
 		ts.inARow++
 		return ts.fresh.pop()
+	case dear:
+		ts.inARow = 0
+		return ts.dear.pop()
 	}
-	ts.inARow = 0
-	return ts.dear.pop()
+	return nil
 }
 
 // queue is who waits, by caller: the first of the first caller is next, and then the

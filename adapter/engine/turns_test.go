@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +36,17 @@ func works(t *turn, long time.Duration) (over bool) {
 }
 
 // oneAtATime are turns of one processor.
-func oneAtATime() *turns { return &turns{free: 1} }
+func oneAtATime() *turns { return newTurns(1) }
+
+// idle has a test fail where anybody holds one of so many turns, or waits.
+func idle(t *testing.T, ts *turns, processors int) {
+	t.Helper()
+	ts.mutex.Lock()
+	defer ts.mutex.Unlock()
+	if ts.free != processors || ts.forDear != max(processors-1, 1) || len(ts.fresh)+len(ts.dear) > 0 {
+		t.Errorf("%d turns are free, %d of them for the dear; %d and %d wait", ts.free, ts.forDear, len(ts.fresh), len(ts.dear))
+	}
+}
 
 // TestCheapPassesDear has ten evaluations of a second each, of one caller, and then a
 // short one of another.
@@ -68,9 +79,58 @@ func TestCheapPassesDear(t *testing.T) {
 			}
 		}
 		group.Wait()
-		if ts.free != 1 || ts.waiting() {
-			t.Errorf("%d turns are free, and %v wait", ts.free, ts)
+		idle(t, ts, 1)
+	})
+}
+
+// TestATurnIsLeftForNewOnes has more dear evaluations than processors, and new ones
+// between: they never wait, and the dear get all the rest.
+func TestATurnIsLeftForNewOnes(t *testing.T) {
+	const processors, dear = 4, 6
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTurns(processors)
+		var group sync.WaitGroup
+		for n := range dear {
+			group.Go(func() {
+				turn, err := ts.begin(t.Context(), fmt.Sprint("dear", n), time.Minute, false, func() {})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer turn.end()
+				for range 500 { // of 2 ms
+					if works(turn, 2*time.Millisecond) {
+						t.Error("it was ended")
+					}
+				}
+			})
 		}
+		started := time.Now()
+		time.Sleep(3 * quantum) // until all are dear
+		for range 20 {
+			ts.mutex.Lock()
+			if held := processors - ts.free; held != processors-1 {
+				t.Errorf("%d of %d turns are held by the dear", held, processors)
+			}
+			ts.mutex.Unlock()
+			asked := time.Now()
+			turn, err := ts.begin(t.Context(), "new", time.Minute, false, func() {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			works(turn, 5*time.Millisecond)
+			turn.end()
+			if took := time.Since(asked); took > 5*time.Millisecond {
+				t.Errorf("a new one of 5 ms took %v", took)
+			}
+			time.Sleep(7 * time.Millisecond)
+		}
+		group.Wait()
+		// Six seconds of work by three at a time.
+		if took := time.Since(started); took > 2*time.Second+4*quantum {
+			t.Errorf("the dear took %v", took)
+		}
+		idle(t, ts, processors)
 	})
 }
 
@@ -173,9 +233,7 @@ func TestTurnIsTakenAway(t *testing.T) {
 			t.Error("it may go on")
 		}
 		stuck.end()
-		if ts.free != 1 {
-			t.Errorf("%d turns are free", ts.free)
-		}
+		idle(t, ts, 1)
 	})
 }
 
@@ -233,9 +291,7 @@ func TestWaitingEndsWithItsRequest(t *testing.T) {
 		}
 		holder.end()
 		synctest.Wait()
-		if ts.free != 1 || ts.waiting() {
-			t.Errorf("%d turns are free", ts.free)
-		}
+		idle(t, ts, 1)
 	})
 }
 
@@ -329,7 +385,7 @@ func TestFlightEndsWithThoseWhoWait(t *testing.T) {
 	eventually(t, func() bool {
 		e.turns.mutex.Lock()
 		defer e.turns.mutex.Unlock()
-		return e.turns.free == newTurns().free
+		return e.turns.free == runtime.GOMAXPROCS(0)
 	})
 }
 
