@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -111,8 +112,26 @@ func BenchmarkEvaluated(b *testing.B) {
 		for _, groups := range []int{5, 500} {
 			name := fmt.Sprintf("%d bindings/%d groups/", bindings, groups)
 			b.Run(name+"hit", func(b *testing.B) { benchHit(b, decides, groups, refresh) })
-			b.Run(name+"miss", func(b *testing.B) { benchMiss(b, decides, groups, refresh) })
+			b.Run(name+"alike", func(b *testing.B) { benchMiss(b, decides, groups, refresh) })
+			b.Run(name+"miss", func(b *testing.B) { benchKinds(b, decides, bindings, groups, refresh) })
 		}
+	}
+}
+
+// benchKinds decides for callers no two of whom are alike: each is in groups of their
+// own, drawn from all that are bound.
+func benchKinds(b *testing.B, decides *engine.Engine, bound, groups int, permissions []wire.Permission) {
+	b.ReportAllocs()
+	r := rand.New(rand.NewPCG(uint64(bound), uint64(groups))) //nolint:gosec // it repeats
+	for b.Loop() {
+		user := fmt.Sprintf("user:default/user-%d", r.Uint32())
+		claims := []string{user}
+		group, step := r.IntN(bound), 10*r.IntN(bound/10)+1 // so that none is drawn twice
+		for range groups {
+			claims = append(claims, fmt.Sprintf("group:default/g-%d", group))
+			group = (group + step) % bound
+		}
+		decide(b, decides, decision.Caller{User: user, Claims: claims, Actor: "catalog"}, permissions)
 	}
 }
 
