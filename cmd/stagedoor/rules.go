@@ -1,13 +1,18 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/rego"
 )
 
@@ -30,8 +35,39 @@ func newRules() *cobra.Command {
 			manifest := filepath.Join(args[0], ".manifest")
 			return os.WriteFile(manifest, []byte(rego.Manifest()), 0o644) //nolint:gosec // it is public text
 		},
+	}, &cobra.Command{
+		Use:   "list",
+		Short: "Print the functions of the rule library, each with the rule that it means and its params",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			known, err := loadInventory("")
+			if err != nil {
+				return err
+			}
+			return listLibrary(cmd.OutOrStdout(), known)
+		},
 	})
 	return cmd
+}
+
+// listLibrary prints a function of the rule library on each line. The params are those
+// that the plugin publishes.
+func listLibrary(w io.Writer, known *inventory.Inventory) error {
+	params := map[ruleID]string{}
+	for _, r := range known.Rules {
+		params[ruleID{r.PluginID, r.ResourceType, r.Name}] = r.Params()
+	}
+	var lines []string
+	for rule, function := range libraryFunctions() {
+		lines = append(lines, strings.Join([]string{function, rule.name, rule.resourceType, rule.plugin, orDash(params[rule])}, "\t"))
+	}
+	slices.Sort(lines)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, strings.Join([]string{"FUNCTION", "RULE", "RESOURCE TYPE", "PLUGIN", "PARAMS"}, "\t"))
+	for _, line := range lines {
+		_, _ = fmt.Fprintln(table, line)
+	}
+	return table.Flush()
 }
 
 // export writes the tree without its tests and the mask of the decision log, which is
