@@ -59,7 +59,8 @@ func listLibrary(w io.Writer, known *inventory.Inventory) error {
 	}
 	var lines []string
 	for rule, function := range libraryFunctions() {
-		lines = append(lines, strings.Join([]string{function, rule.name, rule.resourceType, rule.plugin, orDash(params[rule])}, "\t"))
+		cells := []string{function, rule.name, rule.resourceType, rule.plugin, orDash(params[rule])}
+		lines = append(lines, strings.Join(cells, "\t"))
 	}
 	slices.Sort(lines)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
