@@ -24,6 +24,7 @@ var mayImportOPA = []string{
 	"adapter/callers",
 	"adapter/certificate",
 	"adapter/decision",
+	"adapter/document",
 	"adapter/engine",
 	"adapter/explain",
 	"adapter/explore",

@@ -34,15 +34,18 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // Callers are the callers of one policy whose decisions are shared by those who are
 // alike. They are immutable and safe for concurrent use.
 type Callers struct {
+	policy *Policy
 	// texts are those of the policy and its data.
 	texts *texts
 	// reads are the parts of the identity that the policy reads.
@@ -106,12 +109,14 @@ func Look(c *ast.Compiler, entrypoint ast.Ref) *Policy {
 }
 
 // Callers are the callers of the policy with its data; nil where decisions are not shared.
-// What is wide and the same in the data of previous, which can be nil, is not read again.
+// Where data differs from that of previous, which can be nil, at the changed paths only, no
+// other is read.
 //
 // Where the policy is about the resource, lists says in which parameter of a rule a list
 // means "any of", or nothing; it is nil for any other policy.
 func (p *Policy) Callers(
-	data ast.Value, previous *Callers, reads Reads, lists func(pluginID string, rule criteria.Rule) string,
+	data *document.Document, previous *Callers, changed []storage.Path, reads Reads,
+	lists func(pluginID string, rule criteria.Rule) string,
 ) *Callers {
 	if len(p.Apart) > 0 {
 		return nil
@@ -121,9 +126,21 @@ func (p *Policy) Callers(
 		known = previous.texts
 	}
 	return &Callers{
-		texts: newTexts(p.texts, data, known), reads: reads, lists: lists,
+		policy: p, texts: newTexts(p.texts, data, known, changed), reads: reads, lists: lists,
 		user: newPlaceholder("User"), claim: newPlaceholder("Claim"),
 	}
+}
+
+// With are the callers of the same policy with data that differs from the data before at
+// the changed paths only. They are alike in the same way, and so what was decided for a
+// kind of them is the kind's still, as far as the data that was read is the same.
+func (c *Callers) With(data *document.Document, changed []storage.Path) *Callers {
+	if c == nil {
+		return nil
+	}
+	next := *c
+	next.texts = newTexts(c.policy.texts, data, c.texts, changed)
+	return &next
 }
 
 // Kind is what is decided once for all callers who are alike.

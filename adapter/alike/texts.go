@@ -2,9 +2,12 @@ package alike
 
 import (
 	"hash/maphash"
+	"slices"
 	"strings"
 
-	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+
+	"github.com/stagedoor/stagedoor/adapter/document"
 )
 
 // texts are the texts of a policy and its data, as they are and in lower case. They take
@@ -16,61 +19,41 @@ import (
 type texts struct {
 	seed    maphash.Seed
 	filters []*filter
-	wide    map[ast.Object]*filter // those of the wide objects among the data
+	// data are those of the data, with their filter, and added are those that came to it
+	// since. What was taken out of the data stays among them until all is read again.
+	data  *filter
+	added []uint64
 }
 
-// wideObject is how many members an object has whose filter is kept for the next state:
-// most data stays as it is when some of it changes.
-const wideObject = 10_000
+// mostAdded is how many texts are added before all data is read again, which takes
+// longer: a tenth of a second for a million texts.
+const mostAdded = 4096
 
-// newTexts are those of a policy, and of data. What is wide and the same in previous,
-// which can be nil, is not read again.
-func newTexts(policy []string, data ast.Value, previous *texts) *texts {
-	t := &texts{seed: maphash.MakeSeed(), wide: make(map[ast.Object]*filter)}
+// newTexts are those of a policy, and of data. Where the data differs from that of previous,
+// which can be nil, at the changed paths only, no other is read.
+func newTexts(policy []string, data *document.Document, previous *texts, changed []storage.Path) *texts {
+	t := &texts{seed: maphash.MakeSeed()}
 	if previous != nil {
-		t.seed = previous.seed
+		t.seed, t.data = previous.seed, previous.data
+		added := &gathered{seed: t.seed, hashes: slices.Clone(previous.added)}
+		for _, path := range changed {
+			data.Texts(path, added.add)
+		}
+		if t.added = added.hashes; len(t.added) > mostAdded {
+			t.data, t.added = nil, nil
+		}
 	}
-	small := &gathered{seed: t.seed}
+	if t.data == nil {
+		all := &gathered{seed: t.seed}
+		data.Texts(nil, all.add)
+		t.data = all.filter()
+	}
+	few := &gathered{seed: t.seed, hashes: slices.Clone(t.added)}
 	for _, text := range policy {
-		small.add(text)
+		few.add(text)
 	}
-	t.gather(small, data, previous)
-	t.filters = append(t.filters, small.filter())
+	t.filters = []*filter{t.data, few.filter()}
 	return t
-}
-
-// gather gathers the texts of a document, those of wide objects by themselves.
-func (t *texts) gather(into *gathered, v ast.Value, previous *texts) {
-	switch v := v.(type) {
-	case ast.String:
-		into.add(string(v))
-	case *ast.Array:
-		v.Foreach(func(element *ast.Term) { t.gather(into, element.Value, previous) })
-	case ast.Set:
-		v.Foreach(func(element *ast.Term) { t.gather(into, element.Value, previous) })
-	case ast.Object:
-		each := func(into *gathered) {
-			v.Foreach(func(key, value *ast.Term) {
-				t.gather(into, key.Value, previous)
-				t.gather(into, value.Value, previous)
-			})
-		}
-		if v.Len() < wideObject {
-			each(into)
-			return
-		}
-		f := (*filter)(nil)
-		if previous != nil {
-			f = previous.wide[v]
-		}
-		if f == nil {
-			own := &gathered{seed: t.seed}
-			each(own)
-			f = own.filter()
-		}
-		t.wide[v] = f
-		t.filters = append(t.filters, f)
-	}
 }
 
 // has reports whether the text is one of them, or one in lower case is.

@@ -37,7 +37,7 @@ func (e *Engine) DecideDocument(ctx context.Context, document map[string]any) (d
 	if !ok {
 		input = ast.NewObject()
 	}
-	f, flying := flight.New[decision.Outcome](ctx)
+	f, flying := flight.New[made](ctx)
 	go e.fly(flying, f, s, world{now: e.options.Now()}, p, input)
 	select {
 	case <-f.Done():
@@ -46,8 +46,8 @@ func (e *Engine) DecideDocument(ctx context.Context, document map[string]any) (d
 		return decision.Batch{}, p, ctx.Err()
 	}
 	return decision.Batch{
-		Outcomes: []*decision.Outcome{f.Value()}, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint,
-		Input: input,
+		Outcomes: []*decision.Outcome{&f.Value().Outcome}, Input: input,
+		Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint,
 	}, p, nil
 }
 

@@ -15,11 +15,13 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/flight"
 	"github.com/stagedoor/stagedoor/adapter/peer"
@@ -61,7 +63,7 @@ type Engine struct {
 	}
 	memo    *memo
 	overran *overran
-	flights flight.Group[asked, decision.Outcome]
+	flights flight.Group[asked, made]
 	turns   *turns
 	counts  counts
 	stop    context.CancelFunc
@@ -125,10 +127,10 @@ func (e *Engine) Decide(
 	known, key := (*remembered)(nil), callerKey{}
 	if s.Deterministic() {
 		key = callerKeyOf(s, caller)
-		known = e.memo.of(key)
+		known = e.memo.of(key, s, func() callerKey { return kindKeyOf(s, caller) })
 	}
 	outcomes := make([]*decision.Outcome, len(permissions))
-	var decided map[question]*decision.Outcome
+	var decided map[question]answer
 	var shared *shared
 	size, hits := int64(0), uint64(0)
 	for i, p := range permissions {
@@ -137,7 +139,7 @@ func (e *Engine) Decide(
 			hits++
 			continue
 		}
-		if outcomes[i] = decided[of]; outcomes[i] != nil {
+		if outcomes[i] = decided[of].outcome; outcomes[i] != nil {
 			continue
 		}
 		// A cheap evaluation does not notice that its context is done.
@@ -145,15 +147,15 @@ func (e *Engine) Decide(
 			return decision.Batch{}, err
 		}
 		if decided == nil {
-			decided = make(map[question]*decision.Outcome)
+			decided = make(map[question]answer)
 			shared = e.sharedBy(s, w)
 		}
-		outcome := shared.ask(ctx, of, p)
-		if outcome == nil {
-			outcome = e.ask(ctx, s, &w, key, of, p)
+		a := shared.ask(ctx, of, p)
+		if a.outcome == nil {
+			a = e.ask(ctx, s, &w, key, of, p)
 		}
-		outcomes[i], decided[of] = outcome, outcome
-		if size += int64(len(outcome.Decision.Text())); e.options.Answer > 0 && size > e.options.Answer {
+		outcomes[i], decided[of] = a.outcome, a
+		if size += int64(len(a.outcome.Decision.Text())); e.options.Answer > 0 && size > e.options.Answer {
 			return decision.Batch{}, decision.ErrTooLarge
 		}
 	}
@@ -162,17 +164,24 @@ func (e *Engine) Decide(
 		return decision.Batch{}, err
 	}
 	if len(decided) > 0 && s.Deterministic() {
-		e.memo.add(key, known, decided)
+		e.memo.add(key, s.Number, shared.key(), known, decided)
 		shared.remember()
 	}
 	e.counts.add(hits, shared, len(decided))
 	return decision.Batch{Outcomes: outcomes, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint}, nil
 }
 
-// asked is who asks what, of which policy.
+// asked is who asks what, of the state of which number.
 type asked struct {
 	caller   callerKey
 	question question
+	number   uint64
+}
+
+// made is a decision, with what data it was made of.
+type made struct {
+	decision.Outcome
+	read document.Read
 }
 
 // world is what all decisions of one batch share: one time, one caller.
@@ -189,7 +198,7 @@ type world struct {
 // again for a while: both only where the same evaluation comes to the same end.
 func (e *Engine) ask(
 	ctx context.Context, s *vetted.State, w *world, key callerKey, of question, p wire.Permission,
-) *decision.Outcome {
+) answer {
 	input := func() ast.Object {
 		if w.identity == nil {
 			w.identity = decision.Identity(w.caller)
@@ -197,19 +206,19 @@ func (e *Engine) ask(
 		return decision.Input(p, w.identity)
 	}
 	if !s.Deterministic() {
-		f, flying := flight.New[decision.Outcome](ctx)
+		f, flying := flight.New[made](ctx)
 		go e.fly(flying, f, s, *w, p, input())
 		select {
 		case <-f.Done():
-			return f.Value()
+			return answerOf(f)
 		case <-ctx.Done():
 			f.Cancel()
-			return &decision.Outcome{Err: failure(ctx.Err())}
+			return answer{outcome: &decision.Outcome{Err: failure(ctx.Err())}}
 		}
 	}
-	a := asked{key, of}
+	a := asked{key, of, s.Number}
 	if last := e.overran.last(a, w.now); last != nil {
-		return last
+		return answer{outcome: last}
 	}
 	f, flying := e.flights.Join(ctx, a)
 	if flying != nil {
@@ -217,34 +226,37 @@ func (e *Engine) ask(
 		go func() {
 			defer e.flights.Landed(a, f)
 			e.fly(flying, f, s, *w, p, in)
-			e.overran.note(a, f.Value(), e.options.Now())
+			e.overran.note(a, &f.Value().Outcome, e.options.Now())
 		}()
 	}
 	select {
 	case <-f.Done():
-		return f.Value()
+		return answerOf(f)
 	case <-ctx.Done():
 		e.flights.Leave(a, f)
-		return &decision.Outcome{Err: failure(ctx.Err())}
+		return answer{outcome: &decision.Outcome{Err: failure(ctx.Err())}}
 	}
 }
+
+// answerOf is what a flight has landed with.
+func answerOf(f *flight.Flight[made]) answer { return answer{&f.Value().Outcome, f.Value().read} }
 
 // fly decides, in turn with others and within the time that one decision may take,
 // and lands the flight. A builtin that cannot be cancelled may go on after that.
 func (e *Engine) fly(
-	ctx context.Context, f *flight.Flight[decision.Outcome], s *vetted.State, w world, p wire.Permission, input ast.Object,
+	ctx context.Context, f *flight.Flight[made], s *vetted.State, w world, p wire.Permission, input ast.Object,
 ) {
 	defer f.Cancel()
 	defer func() {
 		if panicked := peer.Panic(recover()); panicked != nil {
 			e.log.WithError(panicked).Error("a decision panicked")
-			f.Land(decision.Outcome{Err: failure(panicked)})
+			f.Land(made{Outcome: decision.Outcome{Err: failure(panicked)}})
 		}
 	}()
-	overran := func() { f.Land(decision.Outcome{Err: failure(context.DeadlineExceeded)}) }
+	overran := func() { f.Land(made{Outcome: decision.Outcome{Err: failure(context.DeadlineExceeded)}}) }
 	t, err := e.turns.begin(ctx, w.caller.User+"\x00"+w.caller.Actor, e.options.Decision, s.Waits(), overran)
 	if err != nil {
-		f.Land(decision.Outcome{Err: failure(err)})
+		f.Land(made{Outcome: decision.Outcome{Err: failure(err)}})
 		return
 	}
 	defer t.end()
@@ -252,28 +264,30 @@ func (e *Engine) fly(
 }
 
 // decide decides in its turn.
-func (e *Engine) decide(t *turn, s *vetted.State, w *world, p wire.Permission, input ast.Object) decision.Outcome {
+func (e *Engine) decide(t *turn, s *vetted.State, w *world, p wire.Permission, input ast.Object) made {
 	var outcome decision.Outcome
 	var err error
+	store, view := s.Data()
 	if s.AboutResource() {
-		outcome, err = e.explore(t, s, w, p, input)
+		outcome, err = e.explore(t, s, store, view, w, p, input)
 	} else {
-		outcome, err = e.evaluate(t, s, w, input)
+		outcome, err = e.evaluate(t, s, view, w, input)
 	}
 	if err == nil {
 		if err := s.CheckConditions(outcome.Decision); err != nil {
-			return decision.Outcome{Err: &decision.Failure{Kind: decision.FailureAnswer, Cause: err}}
+			return made{Outcome: decision.Outcome{Err: &decision.Failure{Kind: decision.FailureAnswer, Cause: err}}}
 		}
 	}
 	if err != nil {
-		return decision.Outcome{Err: failure(err)}
+		return made{Outcome: decision.Outcome{Err: failure(err)}}
 	}
-	return outcome
+	return made{outcome, view.Read()}
 }
 
 // evaluate asks a decision-style policy.
-func (e *Engine) evaluate(t *turn, s *vetted.State, w *world, input ast.Value) (decision.Outcome, error) {
-	_, txn := s.Data()
+func (e *Engine) evaluate(
+	t *turn, s *vetted.State, txn storage.Transaction, w *world, input ast.Value,
+) (decision.Outcome, error) {
 	var tracker topdown.EvaluatedRuleTracker
 	results, err := s.Query().Eval(t.ctx,
 		rego.EvalExternalCancel(t),
@@ -299,9 +313,8 @@ func (e *Engine) evaluate(t *turn, s *vetted.State, w *world, input ast.Value) (
 
 // explore asks a policy about the resource for the conditions under which it allows.
 func (e *Engine) explore(
-	t *turn, s *vetted.State, w *world, p wire.Permission, input ast.Object,
+	t *turn, s *vetted.State, store storage.Store, txn storage.Transaction, w *world, p wire.Permission, input ast.Object,
 ) (decision.Outcome, error) {
-	store, txn := s.Data()
 	result, err := s.Explorer().Decide(t.ctx, explore.Query{
 		Store:                       store,
 		Txn:                         txn,

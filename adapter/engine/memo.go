@@ -15,14 +15,16 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
 // memo remembers the decisions of deterministic policies, by caller and then by
-// permission. The caller's key stands for the state that decided and for every part
-// of the identity that this state's policy reads, so that a new policy needs no
-// clearing and an old answer is never served.
+// permission. The caller's key stands for the policy that decided and for every part
+// of the identity that it reads, so that a new policy needs no clearing and an old
+// answer is never served. Where the data of a policy changes, what was decided is kept
+// that read nothing of what has changed.
 //
 // It is bounded by bytes and safe for concurrent use.
 type memo struct {
@@ -44,15 +46,28 @@ type memo struct {
 type remembered struct {
 	// Most callers ask the same few questions; a map would have room for eight at least.
 	few     []answered
-	many    map[question]*decision.Outcome // all, where they are not few
-	answers []*decision.Outcome            // that are not plain, each once, however many questions have it
+	many    map[question]answer // all, where they are not few
+	answers []*decision.Outcome // that are not plain, each once, however many questions have it
+	reads   []document.Read     // each once
 	weight  uint32
+	// kind is the key of the caller's kind where some of it was decided for that: it is
+	// right as long as the caller is of the kind. It is zero where nothing was.
+	kind callerKey
+	// It is right by all states from the number from up to the number to.
+	from uint64
+	to   atomic.Uint64
 }
 
-// answered is the outcome of one question.
+// answer is an outcome, and what data it was made of.
+type answer struct {
+	outcome *decision.Outcome
+	read    document.Read
+}
+
+// answered is the answer to one question.
 type answered struct {
 	question question
-	outcome  *decision.Outcome
+	answer
 }
 
 // question is what of a permission matters to a decision. Those that several callers
@@ -69,18 +84,39 @@ func (r *remembered) outcome(of question) *decision.Outcome {
 			return a.outcome
 		}
 	}
-	return r.many[of]
+	return r.many[of].outcome
 }
 
-// all are the outcomes of all questions, which the caller may add to.
-func (r *remembered) all() map[question]*decision.Outcome {
+// readBy is what data was read for a question.
+func (r *remembered) readBy(of question) document.Read {
+	for _, a := range r.few {
+		if a.question == of {
+			return a.read
+		}
+	}
+	return r.many[of].read
+}
+
+// all are the answers to all questions, which the caller may add to.
+func (r *remembered) all() map[question]answer {
 	all := maps.Clone(r.many)
 	if all == nil {
-		all = make(map[question]*decision.Outcome, len(r.few))
+		all = make(map[question]answer, len(r.few))
 	}
 	for _, a := range r.few {
-		all[a.question] = a.outcome
+		all[a.question] = a.answer
 	}
+	return all
+}
+
+// unreached are those of the answers that the changes do not reach.
+func (r *remembered) unreached(c document.Changes) map[question]answer {
+	gone := make(map[document.Read]bool, len(r.reads))
+	for _, read := range r.reads {
+		gone[read] = c.Reach(read)
+	}
+	all := r.all()
+	maps.DeleteFunc(all, func(_ question, a answer) bool { return gone[a.read] })
 	return all
 }
 
@@ -97,6 +133,7 @@ const (
 	callerOverhead   = 400
 	questionOverhead = 300
 	answerOverhead   = 400
+	readOverhead     = 100
 )
 
 func newMemo(bytes int64) (*memo, error) {
@@ -157,59 +194,95 @@ func (s *sharedOutcomes) remember(o *decision.Outcome) *decision.Outcome {
 	return &remembered
 }
 
-// of returns what was decided for the caller of that key; nil for nothing.
-func (m *memo) of(key callerKey) *remembered {
+// of returns what the policy of a state decided for the caller of that key, as far as it
+// is right by the state; nil for nothing. Kind is the key of the caller's kind by that state,
+// zero where there is none.
+func (m *memo) of(key callerKey, s *vetted.State, kind func() callerKey) *remembered {
 	r, _ := m.cache.GetIfPresent(key)
-	return r
+	if r == nil || s.Number < r.from {
+		return nil
+	}
+	to := r.to.Load()
+	if s.Number <= to {
+		return r
+	}
+	changes, known := s.ChangesSince(to)
+	if !known || r.kind != (callerKey{}) && r.kind != kind() {
+		return nil
+	}
+	if !slices.ContainsFunc(r.reads, changes.Reach) {
+		r.to.CompareAndSwap(to, s.Number)
+		return r
+	}
+	kept := m.assemble(s.Number, r.kind, nil, r.unreached(changes))
+	m.set(key, kept)
+	return kept
 }
 
-// add remembers what was decided beside what is known already. Of two that do so
-// for one caller at a time one may get lost, and is decided again.
-func (m *memo) add(key callerKey, known *remembered, decided map[question]*decision.Outcome) {
-	r, all := &remembered{}, map[question]*decision.Outcome{}
+// add remembers what was decided by the state of a number beside what is known already.
+// Of two that do so for one caller at a time one may get lost, and is decided again.
+func (m *memo) add(key callerKey, number uint64, kind callerKey, known *remembered, decided map[question]answer) {
+	m.set(key, m.assemble(number, kind, known, decided))
+}
+
+func (m *memo) set(key callerKey, r *remembered) {
+	if len(r.few)+len(r.many) > 0 {
+		m.cache.Set(key, r)
+	}
+}
+
+// assemble makes what is remembered of what is known and decided.
+func (m *memo) assemble(number uint64, kind callerKey, known *remembered, decided map[question]answer) *remembered {
+	r, all := &remembered{from: number, kind: kind}, map[question]answer{}
+	r.to.Store(number)
 	if known != nil && len(known.few)+len(known.many)+len(decided) <= memoPermissions {
 		all = known.all()
-		r.answers, r.weight = slices.Clone(known.answers), known.weight
+		r.answers, r.reads, r.weight = slices.Clone(known.answers), slices.Clone(known.reads), known.weight
 	}
 	said := make(map[saying][]*decision.Outcome, len(r.answers))
 	for _, answer := range r.answers {
 		says := sayingOf(answer)
 		said[says] = append(said[says], answer)
 	}
-	for of, outcome := range decided {
-		if outcome.Err != nil || len(all) == memoPermissions {
+	for of, a := range decided {
+		if a.outcome.Err != nil || len(all) == memoPermissions {
 			continue
 		}
 		r.weight += weight(questionOverhead + len(of.Value().Name) + len(of.Value().ResourceType))
-		if outcome == m.apart {
-			all[of] = outcome
-			continue
+		if !slices.Contains(r.reads, a.read) {
+			r.reads = append(r.reads, a.read)
+			r.weight += weight(readOverhead + len(a.read.Value()))
 		}
-		if isPlain(outcome) {
-			all[of] = m.plain[outcome.Decision.Result]
-			continue
-		}
-		says := sayingOf(outcome)
-		at := slices.IndexFunc(said[says], func(other *decision.Outcome) bool { return foundAlike(outcome, other) })
-		if at < 0 {
-			answer := m.reasoned.remember(outcome)
-			at = len(said[says])
-			said[says] = append(said[says], answer)
-			r.answers = append(r.answers, answer)
-			r.weight += weight(answerOverhead + answer.Size())
-		}
-		all[of] = said[says][at]
+		all[of] = answer{m.share(r, said, a.outcome), a.read}
 	}
 	if len(all) > memoFew {
 		r.many = all
-	} else {
-		for of, outcome := range all {
-			r.few = append(r.few, answered{of, outcome})
-		}
+		return r
 	}
-	if len(all) > 0 {
-		m.cache.Set(key, r)
+	for of, a := range all {
+		r.few = append(r.few, answered{of, a})
 	}
+	return r
+}
+
+// share is an outcome as it is remembered beside what was said already.
+func (m *memo) share(r *remembered, said map[saying][]*decision.Outcome, o *decision.Outcome) *decision.Outcome {
+	switch {
+	case o == m.apart:
+		return o
+	case isPlain(o):
+		return m.plain[o.Decision.Result]
+	}
+	says := sayingOf(o)
+	at := slices.IndexFunc(said[says], func(other *decision.Outcome) bool { return foundAlike(o, other) })
+	if at < 0 {
+		o = m.reasoned.remember(o)
+		at = len(said[says])
+		said[says] = append(said[says], o)
+		r.answers = append(r.answers, o)
+		r.weight += weight(answerOverhead + o.Size())
+	}
+	return said[says][at]
 }
 
 // isPlain reports whether the outcome is ALLOW or DENY, without a reason and a note of
@@ -234,12 +307,12 @@ func weight(bytes int) uint32 {
 }
 
 // callerKey is the memo's key for what a state decides for a caller: the SHA-256 of
-// the state's number and of what its policy reads of the caller.
+// the policy's number and of what it reads of the caller.
 type callerKey [sha256.Size]byte
 
 func callerKeyOf(s *vetted.State, c decision.Caller) callerKey {
 	b := make([]byte, 0, 512)
-	b = binary.AppendUvarint(b, s.Number)
+	b = binary.AppendUvarint(b, s.Policy)
 	if s.Reads(vetted.PartAnonymous) {
 		b = appendBool(b, c.Anonymous)
 	}

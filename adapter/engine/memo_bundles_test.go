@@ -46,9 +46,9 @@ func TestMemoAgrees(t *testing.T) {
 // anew decides without what is remembered.
 func anew(t *testing.T, e *Engine, s *vetted.State, caller decision.Caller, p wire.Permission) decision.Outcome {
 	t.Helper()
-	f, ctx := flight.New[decision.Outcome](t.Context())
+	f, ctx := flight.New[made](t.Context())
 	e.fly(ctx, f, s, world{now: time.Now(), caller: caller}, p, decision.Input(p, decision.Identity(caller)))
-	return *f.Value()
+	return f.Value().Outcome
 }
 
 // drawn is a caller and a permission out of a few, so that they come again.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -198,7 +199,7 @@ func TestMemoIsBoundedByCaller(t *testing.T) {
 		if _, err := e.Decide(t.Context(), ann, all); err != nil {
 			t.Fatal(err)
 		}
-		known := e.memo.of(key)
+		known := knownOf(e.memo, key)
 		if n := len(known.all()); n == 0 || n > memoPermissions || known.weight < uint32(n*questionOverhead) {
 			t.Fatalf("after %d: %d outcomes of weight %d", start, n, known.weight)
 		}
@@ -262,7 +263,7 @@ func TestCallersHaveKeysOfTheirOwn(t *testing.T) {
 	keys := map[callerKey]string{}
 	state := *reading(t, "input.identity")
 	for _, number := range []uint64{1, 2, 257, 1 << 32} {
-		state.Number = number
+		state.Policy = number
 		for _, c := range []decision.Caller{
 			{},
 			{Anonymous: true},
@@ -294,6 +295,22 @@ func TestCallersHaveKeysOfTheirOwn(t *testing.T) {
 	}
 }
 
+// remember remembers what was decided without reading any data.
+func remember(m *memo, key callerKey, known *remembered, decided map[question]*decision.Outcome) {
+	var none document.Reads
+	answers := make(map[question]answer, len(decided))
+	for of, outcome := range decided {
+		answers[of] = answer{outcome, none.Read()}
+	}
+	m.add(key, 1, callerKey{}, known, answers)
+}
+
+// knownOf is what is remembered under a key; nil for nothing.
+func knownOf(m *memo, key callerKey) *remembered {
+	r, _ := m.cache.GetIfPresent(key)
+	return r
+}
+
 // TestMemoAddsTwice adds to what is known twice, as two requests at a time do.
 func TestMemoAddsTwice(t *testing.T) {
 	m, err := newMemo(defaultMemo)
@@ -305,8 +322,8 @@ func TestMemoAddsTwice(t *testing.T) {
 		for _, name := range names {
 			decided[unique.Make(wire.Permission{Name: name})] = &decision.Outcome{Reason: name}
 		}
-		m.add(callerKey{}, known, decided)
-		return m.of(callerKey{})
+		remember(m, callerKey{}, known, decided)
+		return knownOf(m, callerKey{})
 	}
 	known := add(nil, "a", "b", "c", "d", "e")
 	first, second := add(known, "f"), add(known, "g")
@@ -337,11 +354,11 @@ func TestMemoSharesPlain(t *testing.T) {
 		for name, outcome := range outcomes {
 			decided[unique.Make(wire.Permission{Name: name})] = &outcome
 		}
-		m.add(key, nil, decided)
+		remember(m, key, nil, decided)
 	}
 	for name, want := range outcomes {
 		of := unique.Make(wire.Permission{Name: name})
-		anns, bobs := m.of(ann).outcome(of), m.of(bob).outcome(of)
+		anns, bobs := knownOf(m, ann).outcome(of), knownOf(m, bob).outcome(of)
 		want.Remembered = true
 		if expect := fmt.Sprintf("%+v", want); fmt.Sprintf("%+v", *anns) != expect || fmt.Sprintf("%+v", *bobs) != expect {
 			t.Errorf("%s: got %+v and %+v", name, *anns, *bobs)
@@ -382,9 +399,9 @@ func TestMemoKeepsExcluded(t *testing.T) {
 		}
 		decided[unique.Make(wire.Permission{Name: strconv.Itoa(n)})] = o
 	}
-	m.add(callerKey{}, nil, decided)
+	remember(m, callerKey{}, nil, decided)
 	for of, made := range decided {
-		if got := m.of(callerKey{}).outcome(of); !slices.Equal(got.Excluded, made.Excluded) || !got.Remembered || made.Remembered {
+		if got := knownOf(m, callerKey{}).outcome(of); !slices.Equal(got.Excluded, made.Excluded) || !got.Remembered || made.Remembered {
 			t.Errorf("%s: got %+v", of.Value().Name, got)
 		}
 	}
@@ -419,7 +436,7 @@ func remembering(t *testing.T, s *vetted.State, callers, questions int, name fun
 			}
 			decided[questionOf(s, wire.Permission{Name: name(n, q)})] = o
 		}
-		m.add(keys[n], nil, decided)
+		remember(m, keys[n], nil, decided)
 	}
 	m.cache.CleanUp()
 	return m, keys
@@ -431,7 +448,7 @@ func TestMemoHoldsManyCallers(t *testing.T) {
 	const callers = 4500
 	m, keys := remembering(t, readsAlmostAll(t), callers, 50, func(_, q int) string { return fmt.Sprintf("catalog.entity.something.%02d", q) })
 	for n, key := range keys {
-		if m.of(key) == nil {
+		if knownOf(m, key) == nil {
 			t.Fatalf("caller %d of %d is forgotten; the memo weighs %d", n, callers, m.cache.WeightedSize())
 		}
 	}
@@ -448,7 +465,7 @@ func TestMemoWeighsWhatItTakes(t *testing.T) {
 		if ratio := took / weight; ratio > 1.3 || ratio < 0.3 {
 			t.Errorf("%d questions each: %.0f bytes weigh %.0f", questions, took, weight)
 		}
-		if m.of(keys[0]) == nil {
+		if knownOf(m, keys[0]) == nil {
 			t.Errorf("%d questions each: not all are remembered, and the comparison is worth nothing", questions)
 		}
 	}

@@ -19,7 +19,7 @@ type shared struct {
 	world  world
 	known  *remembered
 	// decided are the decisions made anew, and own what became of each.
-	decided map[question]*decision.Outcome
+	decided map[question]answer
 	own     map[*decision.Outcome]*decision.Outcome
 	hits    int // of what was known of the kind
 }
@@ -30,62 +30,84 @@ func (e *Engine) sharedBy(s *vetted.State, w world) *shared {
 	if callers == nil {
 		return nil
 	}
-	kind, ok := callers.Kind(s.Number, w.caller)
+	kind, ok := callers.Kind(s.Policy, w.caller)
 	if !ok {
 		return nil
 	}
 	w.identity, w.standsFor = decision.Identity(kind.Caller), true
 	return &shared{
-		engine: e, state: s, kind: kind, world: w, known: e.memo.of(kind.Key),
-		decided: make(map[question]*decision.Outcome),
+		engine: e, state: s, kind: kind, world: w, known: e.memo.of(kind.Key, s, nil),
+		decided: make(map[question]answer),
 		own:     make(map[*decision.Outcome]*decision.Outcome),
 	}
 }
 
-// ask is the answer to one permission; nil where it is to be decided for this caller.
-func (s *shared) ask(ctx context.Context, of question, p wire.Permission) *decision.Outcome {
+// kindKeyOf is the key of the caller's kind by a state; zero where there is none.
+func kindKeyOf(s *vetted.State, caller decision.Caller) callerKey {
+	if callers := s.Alike(); callers != nil {
+		if kind, ok := callers.Kind(s.Policy, caller); ok {
+			return kind.Key
+		}
+	}
+	return callerKey{}
+}
+
+// key is the key of the kind; zero where there is none.
+func (s *shared) key() callerKey {
 	if s == nil {
-		return nil
+		return callerKey{}
+	}
+	return s.kind.Key
+}
+
+// ask is the answer to one permission, without an outcome where it is to be decided for
+// this caller.
+func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer {
+	if s == nil {
+		return answer{}
 	}
 	o := s.known.outcome(of)
 	known := o != nil
-	if !known {
-		o = s.engine.ask(ctx, s.state, &s.world, s.kind.Key, of, p)
+	a := answer{outcome: o}
+	if known {
+		a.read = s.known.readBy(of)
+	} else {
+		a = s.engine.ask(ctx, s.state, &s.world, s.kind.Key, of, p)
 		if ctx.Err() != nil {
-			return o
+			return a
 		}
-		if f, failed := errors.AsType[*decision.Failure](o.Err); failed {
+		if f, failed := errors.AsType[*decision.Failure](a.outcome.Err); failed {
 			if f.Kind == decision.FailureDeadline || f.Kind == decision.FailureBounds {
-				return o // of a caller with as many texts or more it is no better
+				return a // of a caller with as many texts or more it is no better
 			}
-			o = s.engine.memo.apart // what an error quotes must be the caller's own
+			a.outcome = s.engine.memo.apart // what an error quotes must be the caller's own
 		}
-		if len(o.Excluded) > 0 {
-			o = s.engine.memo.apart
+		if len(a.outcome.Excluded) > 0 {
+			a.outcome = s.engine.memo.apart
 		}
-		s.decided[of] = o
+		s.decided[of] = a
 	}
-	if o == s.engine.memo.apart {
-		return nil
+	if a.outcome == s.engine.memo.apart {
+		return answer{}
 	}
-	own := s.own[o]
+	own := s.own[a.outcome]
 	if own == nil {
 		var ok bool
-		if own, ok = s.kind.Own(o); !ok {
-			s.decided[of] = s.engine.memo.apart
-			return nil
+		if own, ok = s.kind.Own(a.outcome); !ok {
+			s.decided[of] = answer{s.engine.memo.apart, a.read}
+			return answer{}
 		}
-		s.own[o] = own
+		s.own[a.outcome] = own
 	}
 	if known {
 		s.hits++
 	}
-	return own
+	return answer{own, a.read}
 }
 
 // remember remembers what was decided for the kind.
 func (s *shared) remember() {
 	if s != nil && len(s.decided) > 0 {
-		s.engine.memo.add(s.kind.Key, s.known, s.decided)
+		s.engine.memo.add(s.kind.Key, s.state.Number, callerKey{}, s.known, s.decided)
 	}
 }

@@ -25,7 +25,7 @@ func (s *Supply) activate(opts *bundle.ActivateOpts, w *writing) error {
 		s.accept(opts.Bundles)
 		return nil
 	}
-	state, err := s.vetter.Vet(opts, s.awaits)
+	state, err := s.vetter.Vet(opts, s.awaits, s.store.made)
 	if err != nil {
 		for name, b := range opts.Bundles {
 			s.reports.refuse(name, b.Manifest.Revision, err.Error(), s.now())
@@ -115,7 +115,7 @@ func (s *Supply) changed(ctx context.Context, w *writing) *vetted.State {
 	state, err := s.vetter.Vet(&bundle.ActivateOpts{
 		Ctx: ctx, Store: s.store, Txn: w.Transaction, TxnCtx: w.context,
 		Compiler: compiler, Metrics: metrics.New(), ParserOptions: opa.ParserOptions(),
-	}, s.awaits)
+	}, s.awaits, nil)
 	if err != nil {
 		s.log.WithError(err).Error("what is left of the bundles must not serve")
 		for _, name := range gone {

@@ -61,6 +61,84 @@ func TestWaitsForEveryBundle(t *testing.T) {
 	}
 }
 
+// delta is a delta bundle of the operations.
+func delta(revision, operations string, roots ...string) fixture.Files {
+	return fixture.Files{"patch.json": `{"data": [` + operations + `]}`, ".manifest": fixture.Manifest(revision, roots...)}
+}
+
+// TestDeltaBundles changes the data of a bundle by delta bundles. The masks of the
+// decision log go on with the policy as it was compiled.
+func TestDeltaBundles(t *testing.T) {
+	files := fixture.Files{
+		".manifest": fixture.Manifest("1", "a"), "a.rego": "package a\n\n# METADATA\n# entrypoint: true\ndefault allow := false\n\n" +
+			"allow if data.a.allowed[input.permission.name]\n", "a/allowed/data.json": `{"x": true}`,
+	}
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, delta("0", `{"op": "upsert", "path": "/a/allowed/y", "value": true}`, "a")))
+	e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "authz")})
+	if err := e.Fetch(t, "authz"); err == nil || e.State() != nil {
+		t.Error("a delta bundle is taken in before there is a bundle")
+	}
+	fixture.Contains(t, e.Refusal("authz"), "no bundle of the name is active that it could change")
+	s.Put("authz", fixture.Archive(t, files))
+	e.MustFetch(t, "authz")
+	e.WantAnswer(t, "y", wire.Deny)
+	compiler := e.Manager.GetCompiler()
+	for n, step := range []struct {
+		bundle   fixture.Files
+		revision string
+		allowed  string
+	}{
+		{delta("2", `{"op": "upsert", "path": "/a/allowed/y", "value": true}, {"op": "remove", "path": "/a/allowed/x"}`, "a"), "2", "y"},
+		{delta("3", `{"op": "upsert", "path": "/a/allowed/b~1c", "value": true}, {"op": "upsert", "path": "/a/new/deep", "value": 1}`, "a"), "3", "y b/c"},
+		{files.With(fixture.Files{".manifest": fixture.Manifest("4", "a")}), "4", "x"},
+		{delta("", `{"op": "replace", "path": "/a/allowed", "value": {"z": true}}`, "a"), "sha256:", "z"},
+	} {
+		s.Put("authz", fixture.Archive(t, step.bundle))
+		e.MustFetch(t, "authz")
+		for _, name := range []string{"x", "y", "b/c", "z"} {
+			want := wire.Deny
+			if slices.Contains(strings.Fields(step.allowed), name) {
+				want = wire.Allow
+			}
+			e.WantAnswer(t, name, want)
+		}
+		status := e.Status()
+		if !strings.HasPrefix(status.Revision, step.revision) || len(status.Refused) > 0 || status.Revisions["authz"] != status.Revision {
+			t.Errorf("step %d: status %+v", n, status)
+		}
+		if e.State().Policy != 1 || e.Manager.GetCompiler() != compiler {
+			t.Errorf("step %d: the policy was compiled again", n)
+		}
+	}
+	s.Put("authz", fixture.Archive(t, files.With(fixture.Files{"b.rego": "package a.b\n"})))
+	e.MustFetch(t, "authz")
+	if e.State().Policy == 1 {
+		t.Error("another policy is taken for the same")
+	}
+}
+
+// TestDeltaWhileAnotherIsAwaited changes one of two bundles before the other is there.
+func TestDeltaWhileAnotherIsAwaited(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("data", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("1", "b"), "b/data.json": `{"x": true}`}))
+	e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "policy", "data")})
+	e.MustFetch(t, "data")
+	s.Put("data", fixture.Archive(t, delta("2", `{"op": "upsert", "path": "/b/y", "value": true}`, "b")))
+	e.MustFetch(t, "data")
+	if status := e.Status(); status.Ready || !slices.Equal(status.Awaited, []string{"policy"}) {
+		t.Errorf("status %+v", status)
+	}
+	s.Put("policy", fixture.Archive(t, fixture.Files{".manifest": fixture.Manifest("1", "a"), "a.rego": "package a\n\n# METADATA\n" +
+		"# entrypoint: true\ndefault allow := false\n\nallow if data.b[input.permission.name]\n"}))
+	e.MustFetch(t, "policy")
+	e.WantAnswer(t, "x", wire.Allow)
+	e.WantAnswer(t, "y", wire.Allow)
+	if got := e.State().Revision; got != "data=2,policy=1" {
+		t.Errorf("the revision is %s", got)
+	}
+}
+
 func TestRefusesAndGoesOn(t *testing.T) {
 	good := fixture.Allowing("good", "x")
 	tests := map[string]struct {
@@ -122,9 +200,25 @@ is_mine(resource, params) if resource.owner == "me"
 			good.With(fixture.Files{"b/data.json": `{"x": 1}`}),
 			[]string{"do not permit data at path"},
 		},
-		"delta": {
-			fixture.Files{"patch.json": `{"data": [{"op": "upsert", "path": "/a/x", "value": 1}]}`, ".manifest": fixture.Manifest("d", "a")},
-			[]string{"delta bundle"},
+		"delta of other roots": {
+			delta("d", `{"op": "upsert", "path": "/a/x", "value": 1}`, "a", "b"),
+			[]string{"a delta bundle has the roots of the bundle that it changes, which are [a]"},
+		},
+		"delta outside its roots": {
+			delta("d", `{"op": "upsert", "path": "/a/x", "value": 1}, {"op": "upsert", "path": "/ab/x", "value": 1}`, "a"),
+			[]string{"manifest roots [a] do not permit data patch at path 'ab/x'"},
+		},
+		"delta where a rule is": {
+			delta("d", `{"op": "upsert", "path": "/a/allow", "value": true}`, "a"),
+			[]string{"a.rego:5", "conflicting rule for data path a/allow found"},
+		},
+		"delta that does not fit": {
+			delta("d", `{"op": "upsert", "path": "/a/x", "value": 1}, {"op": "remove", "path": "/a/absent"}`, "a"),
+			[]string{"patch.json: /a/absent: storage_not_found_error"},
+		},
+		"delta with another operation": {
+			delta("d", `{"op": "move", "path": "/a/x", "value": 1}`, "a"),
+			[]string{`patch.json: "move" is no operation`},
 		},
 		"WebAssembly": {
 			good.With(fixture.Files{"policy.wasm": "\x00asm"}),

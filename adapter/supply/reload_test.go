@@ -38,7 +38,14 @@ func allowedBy(revision, permission int) bool {
 	return (uint32(revision)*2654435761>>uint32(permission))&1 == 1
 }
 
-func swapBundle(module *ast.Module, revision int) *bundle.Bundle {
+// swapBundle is the bundle of a revision. Each hundred have another policy than those
+// before, and the others have other data alone.
+func swapBundle(t testing.TB, revision int) *bundle.Bundle {
+	t.Helper()
+	text := swapPolicy + fmt.Sprintln("#", revision/100)
+	module, err := ast.ParseModuleWithOpts("a.rego", text, ast.ParserOptions{ProcessAnnotation: true})
+	fixture.Must(t, err)
+
 	bits := map[string]any{}
 	for p := range swapPermissions {
 		bits["p"+strconv.Itoa(p)] = allowedBy(revision, p)
@@ -46,7 +53,7 @@ func swapBundle(module *ast.Module, revision int) *bundle.Bundle {
 	roots := []string{"a"}
 	return &bundle.Bundle{
 		Manifest: bundle.Manifest{Revision: strconv.Itoa(revision), Roots: &roots},
-		Modules:  []bundle.ModuleFile{{Path: "a.rego", URL: "a.rego", Raw: []byte(swapPolicy), Parsed: module.Copy()}},
+		Modules:  []bundle.ModuleFile{{Path: "a.rego", URL: "a.rego", Raw: []byte(text), Parsed: module}},
 		Data:     map[string]any{"a": map[string]any{"bits": bits}},
 	}
 }
@@ -56,9 +63,7 @@ func swapBundle(module *ast.Module, revision int) *bundle.Bundle {
 // none that was exchanged before it was asked for.
 func TestHotReloadUnderLoad(t *testing.T) {
 	e := fixture.New(t, fixture.Options{Default: fixture.FS(fixture.Allowing("0", "x")), Library: map[string]string{}})
-	module, err := ast.ParseModuleWithOpts("a.rego", swapPolicy, ast.ParserOptions{ProcessAnnotation: true})
-	fixture.Must(t, err)
-	fixture.Must(t, e.ActivateLocal(t.Context(), swapBundle(module, 0)))
+	fixture.Must(t, e.ActivateLocal(t.Context(), swapBundle(t, 0)))
 	var newest, answers, remembered atomic.Int64
 	var done atomic.Bool
 	var group sync.WaitGroup
@@ -90,7 +95,7 @@ func TestHotReloadUnderLoad(t *testing.T) {
 		})
 	}
 	for n := 1; n <= swaps; n++ {
-		fixture.Must(t, e.ActivateLocal(t.Context(), swapBundle(module, n)))
+		fixture.Must(t, e.ActivateLocal(t.Context(), swapBundle(t, n)))
 		newest.Store(int64(n))
 	}
 	done.Store(true)

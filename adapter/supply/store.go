@@ -2,17 +2,15 @@ package supply
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/storage"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 )
 
@@ -20,21 +18,24 @@ import (
 // becomes the serving policy only when it has been vetted, inside the write
 // transaction; its commit publishes it.
 //
-// A write transaction excludes every other one until its snapshot is taken, so
-// that the snapshot is of its own data and states are published in order.
+// A write transaction excludes every other one until its state is published, so
+// that states are published in order.
 type store struct {
-	storage.Store
+	*document.Store
 	supply *Supply
 	writer sync.Mutex
 	write  atomic.Pointer[writing] // the transaction that holds writer
 	holds  map[string]fingerprint  // of the bundles in it; guarded by writer
+	// made is the state that was made of what is committed; nil where that has none. It is
+	// guarded by writer too.
+	made *vetted.State
 }
 
 // writing is a write transaction.
 type writing struct {
-	storage.Transaction
+	*document.Transaction
 	context *storage.Context
-	vetted  bool          // by activate
+	vetted  bool          // by activate, or written from outside
 	state   *vetted.State // nil where a further bundle is awaited
 	arrived map[string]fingerprint
 	// unchanged is whether these serve already, and nothing is written.
@@ -42,14 +43,7 @@ type writing struct {
 }
 
 func newStore(s *Supply) *store {
-	return &store{
-		Store: inmem.NewWithOpts(
-			inmem.OptReturnASTValuesOnRead(true),
-			inmem.OptRoundTripOnWrite(false),
-		),
-		supply: s,
-		holds:  map[string]fingerprint{},
-	}
+	return &store{Store: document.NewStore(), supply: s, holds: map[string]fingerprint{}}
 }
 
 // NewTransaction begins a transaction; one that writes waits for its turn.
@@ -63,7 +57,8 @@ func (s *store) NewTransaction(ctx context.Context, params ...storage.Transactio
 		s.writer.Unlock()
 		return nil, err
 	}
-	s.write.Store(&writing{Transaction: txn, context: params[0].Context})
+	t, _ := txn.(*document.Transaction) // there are no others
+	s.write.Store(&writing{Transaction: t, context: params[0].Context})
 	return txn, nil
 }
 
@@ -81,45 +76,25 @@ func (s *store) Commit(ctx context.Context, txn storage.Transaction) error {
 	case !w.vetted:
 		w.state = s.supply.changed(ctx, w)
 	}
+	if w.state != nil && w.context != nil {
+		// OPA has a new one for every bundle, in which nothing is where data alone changed.
+		plugins.SetCompilerOnContext(w.context, w.state.Compiler())
+	}
+	written := w.Touched()
 	if err := s.Store.Commit(ctx, txn); err != nil {
 		return err
 	}
 	maps.Copy(s.holds, w.arrived)
-	root, err := readRoot(ctx, s.Store)
-	if err != nil {
-		return fmt.Errorf("read the data of the new policy: %w", err)
-	}
-	sortKeys(root)
+	serves := s.supply.State()
+	follows := serves != nil && serves == s.made
 	if w.state != nil {
-		w.state.Complete(root, s.supply.State(), s.supply.now())
+		w.state.Complete(vetted.Commit{Data: s.Document(), Written: written, Since: s.supply.now()}, serves, follows)
 		s.supply.publish(w.state)
 	}
+	if w.state != nil || len(written) > 0 {
+		s.made = w.state
+	}
 	return nil
-}
-
-// readRoot returns all data of a store that returns AST values on read.
-func readRoot(ctx context.Context, store storage.Store) (ast.Object, error) {
-	root, err := storage.ReadOne(ctx, store, storage.RootPath)
-	if err != nil {
-		return nil, err
-	}
-	object, ok := root.(ast.Object)
-	if !ok {
-		return nil, fmt.Errorf("the data of the store is of type %T", root)
-	}
-	return object, nil
-}
-
-// sortKeys lets the objects of a document sort their keys. They do it when they
-// are first iterated, and OPA copies subtrees in its write transactions by ways
-// that must not meet with that.
-func sortKeys(v ast.Value) {
-	switch v := v.(type) {
-	case ast.Object:
-		v.Foreach(func(_, value *ast.Term) { sortKeys(value.Value) })
-	case *ast.Array:
-		v.Foreach(func(element *ast.Term) { sortKeys(element.Value) })
-	}
 }
 
 // Abort drops the transaction and what was vetted in it.
@@ -133,22 +108,6 @@ func (s *store) Abort(ctx context.Context, txn storage.Transaction) {
 func (s *store) end() {
 	s.write.Store(nil)
 	s.writer.Unlock()
-}
-
-// Register registers a trigger, which gets AST values: nobody but the plugin manager
-// registers one, and it looks at data for WebAssembly only, which is refused. OPA's
-// conversion for it took a quarter of the time of activating a million members.
-func (s *store) Register(
-	ctx context.Context, txn storage.Transaction, trigger storage.TriggerConfig,
-) (storage.TriggerHandle, error) {
-	trigger.SkipDataConversion = true
-	return s.Store.Register(ctx, txn, trigger)
-}
-
-// MakeDir creates the objects down to path in the way of the in-memory store,
-// which does without copying what lies beside.
-func (s *store) MakeDir(ctx context.Context, txn storage.Transaction, path storage.Path) error {
-	return storage.MakeDir(ctx, s.Store, txn, path)
 }
 
 // activator is registered with OPA as the default activator of every bundle, in

@@ -21,10 +21,6 @@ import (
 
 // acceptable refuses bundles that OPA would take and that would do harm.
 func (v *Vetter) acceptable(name string, b *bundle.Bundle) error {
-	if b.Type() == bundle.DeltaBundleType {
-		return fmt.Errorf("bundle %s is a delta bundle; stagedoor takes whole bundles only, "+
-			"since each policy serves its own immutable data", name)
-	}
 	if len(b.WasmModules) > 0 {
 		return fmt.Errorf("bundle %s holds WebAssembly, and stagedoor evaluates Rego: build it without -t wasm", name)
 	}
@@ -37,6 +33,12 @@ func (v *Vetter) acceptable(name string, b *bundle.Bundle) error {
 		if ownedByOPA(root) {
 			return fmt.Errorf("bundle %s: the root %s covers what OPA itself keeps of all bundles; "+
 				"the mask of the decision log is at system/log", name, root)
+		}
+		for _, written := range v.writable {
+			if bundle.RootPathsOverlap(root, written) {
+				return fmt.Errorf("bundle %s: the root %s meets with %s, whose data is written from outside "+
+					"(stagedoor.policy.data.roots)", name, root, written)
+			}
 		}
 	}
 	return nil
@@ -147,7 +149,6 @@ func dataKeys(b *bundle.Bundle) []string {
 // Bundle is what a state is told of a bundle that it is made of.
 type Bundle struct {
 	Revision string
-	Roots    []storage.Path
 }
 
 // Active are the bundles that are active as OPA's store has it, by name.
@@ -162,22 +163,14 @@ func Active(ctx context.Context, s storage.Store, txn storage.Transaction) (map[
 		if err != nil && !storage.IsNotFound(err) {
 			return nil, err
 		}
-		roots, err := bundle.ReadBundleRootsFromStore(ctx, s, txn, name)
+		_, err = bundle.ReadBundleRootsFromStore(ctx, s, txn, name)
 		if storage.IsNotFound(err) {
 			continue // taken out: OPA leaves the name behind
 		}
 		if err != nil {
 			return nil, err
 		}
-		b := Bundle{Revision: revision}
-		for _, root := range roots {
-			at, ok := storage.ParsePathEscaped("/" + root)
-			if !ok {
-				return nil, fmt.Errorf("bundle %s: the root %q is no path", name, root)
-			}
-			b.Roots = append(b.Roots, at)
-		}
-		active[name] = b
+		active[name] = Bundle{Revision: revision}
 	}
 	return active, nil
 }
@@ -237,9 +230,14 @@ func sortedBy[E any](list []E, key func(E) string) []E {
 	return slices.SortedFunc(slices.Values(list), func(a, b E) int { return strings.Compare(key(a), key(b)) })
 }
 
-// revisionOf names a set of bundles: the revision of a single one, else all by name.
-func revisionOf(revisions map[string]string) string {
-	if len(revisions) == 1 {
+// writtenName is the name under which the revision of data tells what was written from
+// outside. It can be no bundle's.
+const writtenName = "/v1/data"
+
+// revisionOf names a set of bundles: the revision of a single one, else all by name, and
+// what was written from outside.
+func revisionOf(revisions map[string]string, written string) string {
+	if len(revisions) == 1 && written == "" {
 		for _, revision := range revisions {
 			return revision
 		}
@@ -247,6 +245,9 @@ func revisionOf(revisions map[string]string) string {
 	var named []string
 	for _, name := range slices.Sorted(maps.Keys(revisions)) {
 		named = append(named, name+"="+revisions[name])
+	}
+	if written != "" {
+		named = append(named, writtenName+"="+written)
 	}
 	return strings.Join(named, ",")
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/alike"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -34,15 +35,21 @@ type State struct {
 	Nondeterministic []Source
 	// Reach is what it may reach beyond its input and data.
 	Reach reach.Options
-	// Number tells it from every other state of its store.
-	Number uint64
+	// Number tells it from every other state of its store, and Policy is the number of
+	// the first that has the same policy: from there on only data has changed.
+	Number, Policy uint64
 
-	reads  Parts
-	policy *alike.Policy
-	alike  *alike.Callers
-	roots  []storage.Path
-	data   *snapshot
-	rules  map[ruleKey]*explore.PermissionRule
+	reads    Parts
+	policy   *alike.Policy
+	alike    *alike.Callers
+	data     *snapshot
+	rules    map[ruleKey]*explore.PermissionRule
+	compiler *ast.Compiler
+	changes  document.Changes // since the state of number Policy
+	// samePolicy is whether it differs in data only from the state that the store had
+	// before, and written names what was written to that from outside.
+	samePolicy bool
+	written    string
 
 	modules map[string]*ast.Module
 
@@ -52,23 +59,65 @@ type State struct {
 	query    rego.PreparedEvalQuery
 }
 
-// Complete gives the state, which nobody else has yet, its data and its place after
-// previous, the state that served before; nil for the first. Of the data, what is
-// below the roots of its bundles is shared with whoever gave it, who must exchange
-// it only whole.
-func (s *State) Complete(data ast.Object, previous *State, since time.Time) {
-	var known indexes
-	s.Number, s.Since = 1, since
-	if previous != nil {
-		known, s.Number = previous.data.indexes, previous.Number+1
+// ChangesSince are the changes of data after the state of the number. It is false where
+// they are not known, or that state had another policy.
+func (s *State) ChangesSince(number uint64) (document.Changes, bool) {
+	if number < s.Policy || number > s.Number {
+		return nil, false
 	}
-	spine := copyAbove(data, s.roots)
-	s.data.root, s.data.indexes = spine, indexWide(spine, known)
-	s.alike = s.callers(previous)
+	return s.changes.Last(s.Number - number)
 }
 
-// callers are those whose decisions are shared by who is alike; nil where none are.
-func (s *State) callers(previous *State) *alike.Callers {
+// Commit is what was committed of the data of a state.
+type Commit struct {
+	Data *document.Document
+	// Written are the paths of all that was written.
+	Written []storage.Path
+	// Since is when.
+	Since time.Time
+}
+
+// Complete gives the state, which nobody else has yet, its data and its place after
+// previous, the state that served before; nil for the first. Follows is whether nothing
+// was written between the two but what the commit says.
+func (s *State) Complete(c Commit, previous *State, follows bool) {
+	s.Number, s.Since = 1, c.Since
+	if previous != nil {
+		s.Number = previous.Number + 1
+		if s.written == "" {
+			s.written = previous.written // which no bundle takes out
+			s.Revision = revisionOf(s.Revisions, s.written)
+		}
+	}
+	var changed []storage.Path
+	if follows {
+		changed, follows = document.Differences(previous.data.data, c.Data, c.Written, document.MostPaths)
+	}
+	s.data = &snapshot{data: c.Data}
+	if s.samePolicy && follows {
+		s.changes = previous.changes.And(changed)
+		s.alike = previous.alike.With(c.Data, changed)
+		return
+	}
+	s.Policy, s.changes = s.Number, nil
+	if !follows {
+		previous = nil
+	}
+	s.alike = s.callers(previous, changed)
+}
+
+// setBundles names what it is made of.
+func (s *State) setBundles(bundles map[string]Bundle) {
+	s.Revisions = make(map[string]string, len(bundles))
+	for name, b := range bundles {
+		s.Revisions[name] = b.Revision
+	}
+	s.Revision = revisionOf(s.Revisions, s.written)
+}
+
+// callers are those whose decisions are shared by who is alike; nil where none are. Where
+// data differs from that of previous at the changed paths only, no other is read.
+func (s *State) callers(previous *State, changed []storage.Path) *alike.Callers {
 	if !s.Deterministic() {
 		return nil
 	}
@@ -86,7 +135,7 @@ func (s *State) callers(previous *State) *alike.Callers {
 		lists = nil
 	}
 	reads := alike.Reads{User: s.Reads(PartUser), Claims: s.Reads(PartClaims), Actor: s.Reads(PartActor)}
-	return s.policy.Callers(s.data.root, known, reads, lists)
+	return s.policy.Callers(s.data.data, known, changed, reads, lists)
 }
 
 // Alike are the callers whose decisions are shared by who is alike; nil where every
@@ -114,9 +163,11 @@ func (s *State) Explorer() *explore.Policy { return s.explorer }
 // Query evaluates the entrypoint of a policy that is not about the resource.
 func (s *State) Query() rego.PreparedEvalQuery { return s.query }
 
-// Data is a store with its data and the one transaction to read it by, which needs
-// no end.
-func (s *State) Data() (storage.Store, storage.Transaction) { return s.data, readTransaction{} }
+// Data is a store with its data and a view of it for one decision.
+func (s *State) Data() (storage.Store, *View) { return s.data, &View{data: s.data.data} }
+
+// Compiler is what OPA compiled of its bundles. Who writes to the store is alone with it.
+func (s *State) Compiler() *ast.Compiler { return s.compiler }
 
 // Modules are the parsed modules that it was made of, stagedoor's own among them, by
 // file. They must not be changed.

@@ -19,8 +19,10 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/alike"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/reach"
 )
@@ -38,6 +40,9 @@ type Options struct {
 	Mask string
 	// Reach is what policies may reach beyond their input and data.
 	Reach reach.Options
+	// Writable are the roots of data that is written from outside
+	// (stagedoor.policy.data.roots). No bundle may have any of it.
+	Writable []string
 }
 
 // Vetter turns what OPA activates into a [State], or says why it must not serve.
@@ -50,6 +55,7 @@ type Vetter struct {
 	// entrypoint is the configured path, or empty for the annotated rule.
 	entrypoint string
 	reach      reach.Options
+	writable   []string
 }
 
 // The files of stagedoor's own modules begin with libraryPrefix.
@@ -63,7 +69,9 @@ const (
 func New(o Options) (*Vetter, error) {
 	boundBuiltins()
 	reach.Guard()
-	v := &Vetter{library: make(map[string]*ast.Module, len(o.Library)), entrypoint: o.Entrypoint, reach: o.Reach}
+	v := &Vetter{
+		library: make(map[string]*ast.Module, len(o.Library)), entrypoint: o.Entrypoint, reach: o.Reach, writable: o.Writable,
+	}
 	for path, text := range o.Library {
 		module, err := parseModule(libraryPrefix+path, text, ast.DefaultRegoVersion)
 		if err != nil {
@@ -110,34 +118,52 @@ func (v *Vetter) Mask() map[string]*ast.Module {
 // mend. The state is nil, without an error, where a further bundle is awaited beside
 // the active ones: a policy serves whole or not at all, for what is missing could be
 // what denies.
-func (v *Vetter) Vet(opts *bundle.ActivateOpts, awaits func(active map[string]Bundle) bool) (*State, error) {
+//
+// Made is the state that was made of what the store holds, or nil. Where the policies
+// of the bundles are the same, and their data alone is other, nothing is compiled.
+func (v *Vetter) Vet(
+	opts *bundle.ActivateOpts, awaits func(active map[string]Bundle) bool, made *State,
+) (*State, error) {
+	snapshots := map[string]*bundle.Bundle{}
 	for name, b := range opts.Bundles {
 		if err := v.accept(name, b); err != nil {
 			return nil, err
 		}
+		if b.Type() == bundle.SnapshotBundleType {
+			snapshots[name] = b
+		} else if err := applyDelta(opts, name, b); err != nil {
+			return nil, err
+		} else if made != nil {
+			if err := made.conflicts(opts, *b.Manifest.Roots); err != nil {
+				return nil, err
+			}
+		}
 	}
-	masked, err := masksItself(opts)
-	if err != nil {
-		return nil, err
+	same := false
+	if len(opts.Bundles) > 0 {
+		var err error
+		if same, err = activateData(opts, snapshots, made); err != nil {
+			return nil, err
+		}
 	}
-	own := v.Library()
-	if !masked {
-		maps.Copy(own, v.Mask())
-	}
-	maps.Copy(own, opts.ExtraModules)
-	opts.ExtraModules = own
-	opts.Compiler.WithKeepModules(true).WithCapabilities(v.reach.Capabilities())
-	if err := (&bundle.DefaultActivator{}).Activate(opts); err != nil {
-		return nil, err
+	full := *opts
+	full.Bundles = snapshots
+	if !same {
+		if err := v.compile(&full, len(snapshots) < len(opts.Bundles)); err != nil {
+			return nil, err
+		}
 	}
 	active, err := Active(opts.Ctx, opts.Store, opts.Txn)
 	if err != nil {
 		return nil, err
 	}
-	if awaits(active) {
+	switch {
+	case awaits(active):
 		return nil, nil
+	case same:
+		return made.with(active), nil
 	}
-	state, err := v.state(opts.Ctx, opts.Compiler, active)
+	state, err := v.state(opts.Ctx, full.Compiler, active)
 	if err == nil {
 		return state, nil
 	}
@@ -147,6 +173,26 @@ func (v *Vetter) Vet(opts *bundle.ActivateOpts, awaits func(active map[string]Bu
 		}
 	}
 	return nil, err
+}
+
+// compile lets OPA activate bundles, with stagedoor's own modules beside them. Where there
+// was a delta bundle among them, the compiler is the one of what serves, and not for this.
+func (v *Vetter) compile(opts *bundle.ActivateOpts, delta bool) error {
+	masked, err := masksItself(opts)
+	if err != nil {
+		return err
+	}
+	own := v.Library()
+	if !masked {
+		maps.Copy(own, v.Mask())
+	}
+	maps.Copy(own, opts.ExtraModules)
+	opts.ExtraModules = own
+	if delta {
+		opts.Compiler = ast.NewCompiler().WithPathConflictsCheck(storage.NonEmpty(opts.Ctx, opts.Store, opts.Txn))
+	}
+	opts.Compiler.WithKeepModules(true).WithCapabilities(v.reach.Capabilities())
+	return (&bundle.DefaultActivator{}).Activate(opts)
 }
 
 // accept looks at a bundle before it is compiled. It parses modules again that were
@@ -163,7 +209,7 @@ func (v *Vetter) accept(name string, b *bundle.Bundle) error {
 			return err
 		}
 	}
-	if b.Manifest.Revision == "" {
+	if b.Manifest.Revision == "" && b.Type() == bundle.SnapshotBundleType {
 		b.Manifest.Revision = contentRevision(b)
 	}
 	return v.takeOwn(b)
@@ -180,18 +226,14 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 	s := &State{
 		Entrypoint:       entrypoint,
 		Reach:            v.reach,
-		Revisions:        map[string]string{},
 		Nondeterministic: nondeterminism(rules),
 		reads:            inputParts(rules),
 		policy:           alike.Look(c, ref), // before exploration changes the rules
-		data:             &snapshot{},
+		data:             &snapshot{data: document.New()},
+		compiler:         c,
 		modules:          c.ParsedModules(),
 	}
-	for name, b := range bundles {
-		s.Revisions[name] = b.Revision
-		s.roots = append(s.roots, b.Roots...)
-	}
-	s.Revision = revisionOf(s.Revisions)
+	s.setBundles(bundles)
 	o := explore.Options{Modules: c.ParsedModules(), Entrypoint: ref, Capabilities: v.reach.Capabilities()}
 	if !share(rules, reachable(c, maskPackage)) {
 		o.Compiled = c

@@ -1,0 +1,102 @@
+package document
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+	"unique"
+
+	"github.com/open-policy-agent/opa/v1/storage"
+)
+
+// Reads note what somebody reads of a document. The zero value is ready for use. It is
+// not safe for concurrent use.
+//
+// A path is noted by 32 bits of its hash. Two that have the same let something be taken
+// for changed that is not, and nothing else.
+type Reads struct{ marks map[mark]struct{} }
+
+// Read is what was read, and can be kept: the same is in memory once.
+type Read = unique.Handle[string]
+
+// Touch is what changes of a document reach.
+type Touch struct{ marks map[mark]struct{} }
+
+// mark stands for a path that was read, or for one below which something was.
+type mark uint32
+
+// mostReads is how many paths are noted. Who reads more depends on everything.
+const mostReads = 4096
+
+// FNV-1a of 64 bits.
+const (
+	offset64 = 14695981039346656037
+	prime64  = 1099511628211
+)
+
+type hash uint64
+
+func (h hash) step(name string) hash {
+	for i := range len(name) {
+		h = (h ^ hash(name[i])) * prime64
+	}
+	return (h ^ 0xff) * prime64 // which no text in UTF-8 has
+}
+
+func (h hash) exactly() mark { return mark(h>>32) ^ mark(h) } //nolint:gosec // bits are folded
+
+func (h hash) below() mark { return (h * prime64).exactly() }
+
+// Note notes that the value at path was read, or that there is none.
+func (r *Reads) Note(path []string) {
+	if r.marks == nil {
+		r.marks = make(map[mark]struct{}, len(path)+1)
+	}
+	h := hash(offset64)
+	for _, step := range path {
+		r.marks[h.below()] = struct{}{}
+		h = h.step(step)
+	}
+	r.marks[h.exactly()] = struct{}{}
+	if len(r.marks) > mostReads {
+		r.marks = map[mark]struct{}{hash(offset64).exactly(): {}}
+	}
+}
+
+// Read is what was read.
+func (r *Reads) Read() Read {
+	b := make([]byte, 0, 4*len(r.marks))
+	for _, m := range slices.Sorted(maps.Keys(r.marks)) {
+		b = binary.LittleEndian.AppendUint32(b, uint32(m))
+	}
+	return unique.Make(string(b))
+}
+
+// NewTouch is what changes at the paths reach.
+func NewTouch(paths []storage.Path) Touch {
+	t := Touch{map[mark]struct{}{}}
+	for _, path := range paths {
+		h := hash(offset64)
+		for _, step := range path {
+			t.marks[h.exactly()] = struct{}{}
+			h = h.step(step)
+		}
+		t.marks[h.exactly()] = struct{}{}
+		t.marks[h.below()] = struct{}{}
+	}
+	return t
+}
+
+// Reaches reports whether what was read may be another now. Of the zero Read nobody knows
+// what it was.
+func (t Touch) Reaches(r Read) bool {
+	if r == (Read{}) {
+		return true
+	}
+	for b := []byte(r.Value()); len(b) > 0; b = b[4:] {
+		if _, is := t.marks[mark(binary.LittleEndian.Uint32(b))]; is {
+			return true
+		}
+	}
+	return false
+}

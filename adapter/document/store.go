@@ -1,0 +1,397 @@
+package document
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/util"
+)
+
+// Store is a [storage.Store] whose data is a [Document]: who reads has the version that
+// there was when the transaction began, and waits for nobody. One transaction writes at
+// a time. Values are read as OPA's values.
+type Store struct {
+	writer   sync.Mutex
+	content  atomic.Pointer[content]
+	number   atomic.Uint64
+	mutex    sync.Mutex // guards triggers
+	triggers []*trigger
+}
+
+// content is what is committed. It is immutable.
+type content struct {
+	document *Document
+	policies map[string][]byte
+}
+
+// Transaction is a transaction of a [Store]. It is not safe for concurrent use.
+type Transaction struct {
+	of       *Store
+	number   uint64
+	content  *content
+	writing  *Editor // nil where it only reads
+	policies map[string][]byte
+	events   storage.TriggerEvent
+	ended    bool
+}
+
+// NewStore returns an empty store.
+func NewStore() *Store {
+	s := &Store{}
+	s.content.Store(&content{document: New()})
+	return s
+}
+
+// Document is the data that is committed.
+func (s *Store) Document() *Document { return s.content.Load().document }
+
+// ID implements [storage.Transaction].
+func (t *Transaction) ID() uint64 { return t.number }
+
+// Touched are the paths of all data that it wrote.
+func (t *Transaction) Touched() []storage.Path { return t.writing.Touched() }
+
+// NewTransaction implements [storage.Store].
+func (s *Store) NewTransaction(_ context.Context, params ...storage.TransactionParams) (storage.Transaction, error) {
+	t := &Transaction{of: s, number: s.number.Add(1)}
+	if len(params) > 0 && params[0].Write {
+		s.writer.Lock()
+		t.content = s.content.Load()
+		t.writing, t.policies = t.content.document.Edit(), maps.Clone(t.content.policies)
+		t.events.Context = params[0].Context
+		return t, nil
+	}
+	t.content = s.content.Load()
+	return t, nil
+}
+
+func (s *Store) transaction(txn storage.Transaction, writes bool) (*Transaction, error) {
+	t, ours := txn.(*Transaction)
+	var why string
+	switch {
+	case !ours || t.of != s:
+		why = "unknown transaction"
+	case t.ended:
+		why = "stale transaction"
+	case writes && t.writing == nil:
+		why = "data write during read transaction"
+	default:
+		return t, nil
+	}
+	return nil, &storage.Error{Code: storage.InvalidTransactionErr, Message: why}
+}
+
+// document is the data as the transaction has it.
+func (t *Transaction) document() *Document {
+	if t.writing != nil {
+		return &t.writing.document
+	}
+	return t.content.document
+}
+
+// Read implements [storage.Store].
+func (s *Store) Read(_ context.Context, txn storage.Transaction, at storage.Path) (any, error) {
+	t, err := s.transaction(txn, false)
+	if err != nil {
+		return nil, err
+	}
+	if v, ok := t.document().Read(at); ok {
+		return v, nil
+	}
+	return nil, NotFound(at)
+}
+
+// NotFound is the error of OPA's stores for what is not at a path.
+func NotFound(at storage.Path) error {
+	return &storage.Error{Code: storage.NotFoundErr, Message: at.String() + ": document does not exist"}
+}
+
+// NonEmpty implements [storage.NonEmptyer], without making anything whole.
+func (s *Store) NonEmpty(_ context.Context, txn storage.Transaction) func([]string) (bool, error) {
+	return func(at []string) (bool, error) {
+		t, err := s.transaction(txn, false)
+		if err != nil {
+			return false, err
+		}
+		for i := len(at); i > 0; i-- {
+			if found, object := t.document().Has(at[:i]); found {
+				return i == len(at) || !object, nil
+			}
+		}
+		return false, nil
+	}
+}
+
+// Write implements [storage.Store].
+func (s *Store) Write(
+	_ context.Context, txn storage.Transaction, op storage.PatchOp, at storage.Path, value any,
+) error {
+	t, err := s.transaction(txn, true)
+	if err != nil {
+		return err
+	}
+	return t.writing.Write(op, at, value)
+}
+
+// MakeDir implements [storage.MakeDirer].
+func (s *Store) MakeDir(_ context.Context, txn storage.Transaction, at storage.Path) error {
+	t, err := s.transaction(txn, true)
+	if err != nil {
+		return err
+	}
+	return t.writing.MakeDir(at)
+}
+
+// Truncate implements [storage.Store]: it writes the data and policies of a bundle, whose
+// roots params has.
+func (s *Store) Truncate(
+	_ context.Context, txn storage.Transaction, params storage.TransactionParams, files storage.Iterator,
+) error {
+	t, err := s.transaction(txn, true)
+	if err != nil {
+		return err
+	}
+	data := map[string]any{}
+	for {
+		file, err := files.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return t.writeRoots(params.BasePaths, data)
+		case err != nil:
+			return err
+		case file.IsPolicy:
+			t.upsert(file.Path.PolicyID(), file.Value)
+			continue
+		}
+		var value any
+		if err := util.Unmarshal(file.Value, &value); err != nil {
+			return err
+		}
+		if value != nil && !merge(data, file.Path, value) {
+			return fmt.Errorf("failed to insert data file from path %s", path.Join(file.Path...))
+		}
+	}
+}
+
+// merge puts a value into a document at a path. It is false where something else is there.
+func merge(into map[string]any, at storage.Path, value any) bool {
+	if len(at) > 0 {
+		below, _ := into[at[0]].(map[string]any)
+		switch _, there := into[at[0]]; {
+		case !there && len(at) == 1:
+			into[at[0]] = value
+			return true
+		case !there:
+			below = map[string]any{}
+			into[at[0]] = below
+		case below == nil:
+			return false
+		}
+		return merge(below, at[1:], value)
+	}
+	object, is := value.(map[string]any)
+	if !is {
+		return false
+	}
+	for key, member := range object {
+		if !merge(into, storage.Path{key}, member) {
+			return false
+		}
+	}
+	return true
+}
+
+// writeRoots writes what there is of a bundle's data at its roots, and refuses what is
+// beside them.
+func (t *Transaction) writeRoots(roots []string, data map[string]any) error {
+	if beside := besideRoots(roots, data, ""); beside != "" {
+		return fmt.Errorf(
+			"manifest roots %v do not permit data at path '/%s' (hint: check bundle directory structure)", roots, beside)
+	}
+	for _, root := range roots {
+		at, ok := storage.ParsePathEscaped("/" + root)
+		if !ok {
+			return fmt.Errorf("storage path invalid: %v", root)
+		}
+		value, ok := lookup(data, at)
+		if !ok {
+			continue
+		}
+		if err := t.writing.MakeDir(at[:max(len(at)-1, 0)]); err != nil {
+			return err
+		}
+		if err := t.writing.Write(storage.AddOp, at, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// besideRoots is a path of data that is not below the roots; empty for none.
+func besideRoots(roots []string, data map[string]any, at string) string {
+	for key, value := range data {
+		path := strings.TrimPrefix(at+"/"+key, "/")
+		if bundle.RootPathsContain(roots, path) {
+			continue
+		}
+		below, is := value.(map[string]any)
+		above := func(root string) bool { return strings.HasPrefix(strings.Trim(root, "/"), path) }
+		if !is || !slices.ContainsFunc(roots, above) {
+			return path
+		}
+		if beside := besideRoots(roots, below, path); beside != "" {
+			return beside
+		}
+	}
+	return ""
+}
+
+func lookup(data map[string]any, at storage.Path) (any, bool) {
+	value := any(data)
+	for _, step := range at {
+		object, _ := value.(map[string]any)
+		var ok bool
+		if value, ok = object[step]; !ok {
+			return nil, false
+		}
+	}
+	return value, true
+}
+
+// ListPolicies implements [storage.Policy].
+func (s *Store) ListPolicies(_ context.Context, txn storage.Transaction) ([]string, error) {
+	t, err := s.transaction(txn, false)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(t.texts())), nil
+}
+
+// texts are the policies as the transaction has them.
+func (t *Transaction) texts() map[string][]byte {
+	if t.writing != nil {
+		return t.policies
+	}
+	return t.content.policies
+}
+
+// GetPolicy implements [storage.Policy].
+func (s *Store) GetPolicy(_ context.Context, txn storage.Transaction, id string) ([]byte, error) {
+	t, err := s.transaction(txn, false)
+	if err != nil {
+		return nil, err
+	}
+	if text, ok := t.texts()[id]; ok {
+		return text, nil
+	}
+	return nil, &storage.Error{Code: storage.NotFoundErr, Message: fmt.Sprintf("policy id %q", id)}
+}
+
+// UpsertPolicy implements [storage.Policy].
+func (s *Store) UpsertPolicy(_ context.Context, txn storage.Transaction, id string, text []byte) error {
+	t, err := s.transaction(txn, true)
+	if err == nil {
+		t.upsert(id, text)
+	}
+	return err
+}
+
+func (t *Transaction) upsert(id string, text []byte) {
+	if t.policies == nil {
+		t.policies = map[string][]byte{}
+	}
+	t.policies[id] = text
+	t.events.Policy = append(t.events.Policy, storage.PolicyEvent{ID: id, Data: text})
+}
+
+// DeletePolicy implements [storage.Policy].
+func (s *Store) DeletePolicy(ctx context.Context, txn storage.Transaction, id string) error {
+	if _, err := s.GetPolicy(ctx, txn, id); err != nil {
+		return err
+	}
+	t, err := s.transaction(txn, true)
+	if err != nil {
+		return err
+	}
+	delete(t.policies, id)
+	t.events.Policy = append(t.events.Policy, storage.PolicyEvent{ID: id, Removed: true})
+	return nil
+}
+
+// Commit implements [storage.Store]. Triggers are told which paths were written, and not
+// what is there: nobody but the plugin manager registers one, and it looks at data for
+// WebAssembly only, which is refused.
+func (s *Store) Commit(ctx context.Context, txn storage.Transaction) error {
+	t, err := s.transaction(txn, false)
+	if err != nil || t.writing == nil {
+		return err
+	}
+	defer s.writer.Unlock()
+	defer func() { t.ended = true }()
+	s.content.Store(&content{t.writing.Document(), t.policies})
+	for _, path := range t.writing.Touched() {
+		t.events.Data = append(t.events.Data, storage.DataEvent{Path: path})
+	}
+	s.mutex.Lock()
+	triggers := slices.Clone(s.triggers)
+	s.mutex.Unlock()
+	for _, trigger := range triggers {
+		trigger.OnCommit(ctx, t, t.events)
+	}
+	return nil
+}
+
+// Abort implements [storage.Store].
+func (s *Store) Abort(_ context.Context, txn storage.Transaction) {
+	t, err := s.transaction(txn, false)
+	if err != nil {
+		return
+	}
+	t.ended = true
+	if t.writing != nil {
+		s.writer.Unlock()
+	}
+}
+
+// trigger is a registered one.
+type trigger struct {
+	storage.TriggerConfig
+	of *Store
+}
+
+// Register implements [storage.Trigger].
+func (s *Store) Register(
+	_ context.Context, txn storage.Transaction, config storage.TriggerConfig,
+) (storage.TriggerHandle, error) {
+	if _, err := s.transaction(txn, true); err != nil {
+		return nil, err
+	}
+	t := &trigger{config, s}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.triggers = append(s.triggers, t)
+	return t, nil
+}
+
+// Unregister implements [storage.TriggerHandle].
+func (t *trigger) Unregister(context.Context, storage.Transaction) {
+	t.of.mutex.Lock()
+	defer t.of.mutex.Unlock()
+	t.of.triggers = slices.DeleteFunc(t.of.triggers, func(other *trigger) bool { return other == t })
+}
+
+var (
+	_ storage.Store      = (*Store)(nil)
+	_ storage.NonEmptyer = (*Store)(nil)
+	_ storage.MakeDirer  = (*Store)(nil)
+)
