@@ -43,6 +43,8 @@ type Class struct {
 	Example decision.Caller
 	// People is how many people of the inventory are in the class.
 	People int
+	// Members are these people's references, in order.
+	Members []string
 }
 
 // Sources are what callers are found in.
@@ -96,7 +98,7 @@ func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, e
 		who.Of += "; there may be others"
 	}
 	for _, c := range found.List {
-		who.List = append(who.List, Class{c.Name, c.Example, c.People})
+		who.List = append(who.List, Class{Name: c.Name, Example: c.Example, People: c.People})
 	}
 	return who, nil
 }
@@ -117,7 +119,7 @@ func people(ctx context.Context, from Sources, folder *fold.Folder) (*Who, error
 	var all []Class
 	for _, user := range slices.Sorted(maps.Keys(inv.People)) {
 		person := decision.Caller{User: user, Claims: inv.People[user].Claims}
-		all = append(all, Class{Name: user, Example: person, People: 1})
+		all = append(all, Class{Name: user, Example: person, People: 1, Members: []string{user}})
 	}
 	for _, c := range from.Known {
 		all = append(all, Class{Name: callers.Name(c), Example: c})
@@ -144,6 +146,7 @@ func people(ctx context.Context, from Sources, folder *fold.Folder) (*Who, error
 			continue
 		}
 		who.List[first].People += class.People
+		who.List[first].Members = append(who.List[first].Members, class.Members...)
 	}
 	who.Of = fmt.Sprintf("all %s people of %s, in %s that are treated alike", report.Thousands(len(inv.People)),
 		inv.Source,

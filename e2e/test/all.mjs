@@ -11,5 +11,6 @@ import './faults.test.mjs';
 import './audit.test.mjs';
 import './inventory.test.mjs';
 import './review.test.mjs';
+import './page.test.mjs';
 import './trace.test.mjs';
 import '../rbac/same.test.mjs';
