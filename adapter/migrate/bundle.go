@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io/fs"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/stagedoor/stagedoor/adapter/migrate/enforcer"
 	"github.com/stagedoor/stagedoor/bundles"
 )
 
@@ -49,4 +51,50 @@ func Write(dir string, files map[string][]byte) error {
 		}
 	}
 	return nil
+}
+
+// bundleData is the model as data of bundles/rbac.
+func bundleData(m *enforcer.Enforcer) (rbac, members map[string]any) {
+	superusers := []string{}
+	for _, s := range m.Superusers {
+		superusers = append(superusers, s.Name)
+	}
+	conditions := map[string]map[string][]any{}
+	for _, p := range m.Policies {
+		if conditions[p.Role] == nil {
+			conditions[p.Role] = map[string][]any{}
+		}
+		mapping := make([]any, len(p.Mapping))
+		for i, entry := range p.Mapping {
+			mapping[i] = entry.Action
+			if entry.Name != "" {
+				mapping[i] = map[string]any{"name": entry.Name, "action": entry.Action}
+			}
+		}
+		conditions[p.Role][p.ResourceType] = append(conditions[p.Role][p.ResourceType], map[string]any{
+			"pluginId": p.PluginID, "permissionMapping": mapping, "conditions": p.Condition.Document(),
+		})
+	}
+	rbac = map[string]any{
+		"precedence": cmp.Or(m.Precedence, "conditional"), "superusers": superusers,
+		"permissions": m.Permissions, "conditions": conditions,
+	}
+	if m.MaxDepth != nil {
+		rbac["maxDepth"] = *m.MaxDepth
+	}
+	if m.UseOwnershipEntities {
+		rbac["useOwnershipEntityRefs"] = true
+	}
+	bindings := map[string][]string{}
+	for member, roles := range m.Roles {
+		bindings[member] = slices.Sorted(slices.Values(roles))
+	}
+	if m.DefaultRole != "" {
+		bindings["*"] = []string{m.DefaultRole}
+	}
+	groups := m.Groups
+	if groups == nil {
+		groups = map[string][]string{}
+	}
+	return rbac, map[string]any{"bindings": bindings, "groups": groups}
 }

@@ -12,181 +12,159 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/migrate/enforcer"
+	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
 )
-
-// An installation is what the sources say.
-type installation struct {
-	settings
-
-	lines    []line
-	bindings []binding
-	policies []policy
-	// groups is nil where nothing is known of groups.
-	groups map[string][]string
-	// stored is whether the sources are what the plugin has stored, and not what it has yet
-	// to read. Of files it skips what it does not like.
-	stored bool
-}
 
 // The role that the plugin gives to admin.users.
 const adminRole = "role:default/rbac_admin"
 
 // judge decides what the plugin makes of an installation: what it keeps, and what it
 // skips. Nothing is skipped without a finding.
-func judge(in *installation, known *inventory.Inventory) *judgement {
-	j := &judgement{in: in, known: newNames(known), held: &model{
-		settings: in.settings, permissions: map[string]map[string]map[string]string{},
-		roles: map[string][]string{}, groups: in.groups,
+func judge(in *installation.Installation, known *inventory.Inventory) *judgement {
+	j := &judgement{in: in, known: newNames(known), held: &enforcer.Enforcer{
+		Settings: in.Settings, Permissions: map[string]map[string]map[string]string{},
+		Roles: map[string][]string{}, Groups: in.Groups,
 	}}
 	j.bindingsOf()
 	j.linesOf()
 	j.policiesOf()
 	j.settingsOf()
 	j.useless()
-	slices.SortStableFunc(j.rows, func(a, b row) int {
-		return cmp.Or(cmp.Compare(a.at.File, b.at.File), cmp.Compare(a.at.Line, b.at.Line))
+	slices.SortStableFunc(j.rows, func(a, b installation.Row) int {
+		return cmp.Or(cmp.Compare(a.At.File, b.At.File), cmp.Compare(a.At.Line, b.At.Line))
 	})
-	sortFindings(j.found)
+	installation.SortFindings(j.found)
 	return j
 }
 
 type judgement struct {
-	in    *installation
+	in    *installation.Installation
 	known names
-	held  *model
-	rows  []row
-	found []Finding
+	held  *enforcer.Enforcer
+	rows  []installation.Row
+	found []installation.Finding
 	// keptLines and keptBindings are those that count.
-	keptLines    []line
-	keptBindings []binding
+	keptLines    []installation.Line
+	keptBindings []installation.Binding
 }
 
-// A row says what became of something in the sources.
-type row struct {
-	at Place
-	// span is its lines where there are several, such as 3-17.
-	span         string
-	what, became string
+func (j *judgement) find(at installation.Place, severity installation.Severity, code, text string) {
+	j.found = append(j.found, installation.Finding{Place: at, Severity: severity, Code: code, Text: text})
 }
 
-func (j *judgement) find(at Place, severity Severity, code, format string, args ...any) {
-	j.found = append(j.found, Finding{at, severity, code, fmt.Sprintf(format, args...)})
+func (j *judgement) note(at installation.Place, code, format string, args ...any) {
+	j.find(at, installation.Note, code, fmt.Sprintf(format, args...))
+}
+
+func (j *judgement) warn(at installation.Place, code, format string, args ...any) {
+	j.find(at, installation.Warning, code, fmt.Sprintf(format, args...))
+}
+
+func (j *judgement) wrong(at installation.Place, code, format string, args ...any) {
+	j.find(at, installation.Wrong, code, fmt.Sprintf(format, args...))
 }
 
 // leaveOut records something that the plugin skips.
-func (j *judgement) leaveOut(at Place, span, what, code, format string, args ...any) {
+func (j *judgement) leaveOut(at installation.Place, span, what, code, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	j.find(at, Wrong, code, "%s", text)
-	j.rows = append(j.rows, row{at, span, what, "left out: " + text})
+	j.wrong(at, code, "%s", text)
+	j.rows = append(j.rows, installation.Row{At: at, Span: span, What: what, Became: "left out: " + text})
 }
 
-func (j *judgement) keep(at Place, span, what, format string, args ...any) {
-	j.rows = append(j.rows, row{at, span, what, fmt.Sprintf(format, args...)})
+func (j *judgement) keep(at installation.Place, span, what, format string, args ...any) {
+	j.rows = append(j.rows, installation.Row{At: at, Span: span, What: what, Became: fmt.Sprintf(format, args...)})
 }
 
 // fromConfiguration are the roles that the plugin makes of the app-config. It takes
 // nothing about them from files.
 func (j *judgement) fromConfiguration(role string) bool {
-	return !j.in.stored && (role == adminRole || role == j.in.defaultRole)
-}
-
-func (b binding) String() string { return "g, " + b.written + ", " + b.role }
-
-func (l line) String() string {
-	return strings.Join([]string{"p", l.subject, l.object, l.action, l.effect}, ", ")
-}
-
-func (p policy) String() string {
-	mapping := make([]string, len(p.mapping))
-	for i, m := range p.mapping {
-		mapping[i] = m.String()
-	}
-	return fmt.Sprintf("condition of %s for %s: %s", p.role, p.resourceType, strings.Join(mapping, "; "))
+	return !j.in.Stored && (role == adminRole || role == j.in.DefaultRole)
 }
 
 func (j *judgement) bindingsOf() {
 	count := map[[2]string]int{}
-	for _, b := range j.in.bindings {
-		count[[2]string{b.member, b.role}]++
+	for _, b := range j.in.Bindings {
+		count[[2]string{b.Member, b.Role}]++
 	}
-	for _, b := range j.in.bindings {
+	for _, b := range j.in.Bindings {
 		what := b.String()
-		errMember, errRole := checkRef(b.member, "user", "group"), checkRef(b.role, "role")
+		errMember, errRole := installation.CheckRef(b.Member, "user", "group"), installation.CheckRef(b.Role, "role")
 		switch {
-		case strings.HasPrefix(b.member, "role:"):
-			j.leaveOut(b.at, "", what, "role-of-role", "a role cannot have a role; the plugin skips it")
+		case strings.HasPrefix(b.Member, "role:"):
+			j.leaveOut(b.At, "", what, "role-of-role", "a role cannot have a role; the plugin skips it")
 		case errMember != nil:
-			j.leaveOut(b.at, "", what, "reference", "%v; the plugin skips it", errMember)
+			j.leaveOut(b.At, "", what, "reference", "%v; the plugin skips it", errMember)
 		case errRole != nil:
-			j.leaveOut(b.at, "", what, "reference", "%v; the plugin skips it", errRole)
-		case j.fromConfiguration(b.role):
-			j.leaveOut(b.at, "", what, "from-configuration", "%s is made of the app-config; the plugin skips it here", b.role)
-		case count[[2]string{b.member, b.role}] > 1 && !j.in.stored:
-			j.leaveOut(b.at, "", what, "twice", "stands %d times; the plugin adds none of them, so delete the others",
-				count[[2]string{b.member, b.role}])
+			j.leaveOut(b.At, "", what, "reference", "%v; the plugin skips it", errRole)
+		case j.fromConfiguration(b.Role):
+			j.leaveOut(b.At, "", what, "from-configuration", "%s is made of the app-config; the plugin skips it here", b.Role)
+		case count[[2]string{b.Member, b.Role}] > 1 && !j.in.Stored:
+			j.leaveOut(b.At, "", what, "twice", "stands %d times; the plugin adds none of them, so delete the others",
+				count[[2]string{b.Member, b.Role}])
 		default:
-			if hasCapitals(b.written) {
-				j.find(b.at, Note, "capitals", "%s is written %s, as the plugin stores it", b.written, b.member)
+			if hasCapitals(b.Written) {
+				j.note(b.At, "capitals", "%s is written %s, as the plugin stores it", b.Written, b.Member)
 			}
-			j.keep(b.at, "", what, "data.rbac_members.bindings[%q]", b.member)
+			j.keep(b.At, "", what, "data.rbac_members.bindings[%q]", b.Member)
 			j.bind(b)
 		}
 	}
-	for _, admin := range j.in.admins {
-		member := strings.ToLower(admin.name)
-		if err := checkRef(member, "user", "group"); err != nil {
-			j.find(admin.at, Wrong, "reference", "%v; the plugin does not start with it", err)
+	for _, admin := range j.in.Admins {
+		member := strings.ToLower(admin.Name)
+		if err := installation.CheckRef(member, "user", "group"); err != nil {
+			j.wrong(admin.At, "reference", "%v; the plugin does not start with it", err)
 			continue
 		}
-		j.bind(binding{at: admin.at, member: member, role: adminRole, written: admin.name})
+		j.bind(installation.Binding{At: admin.At, Member: member, Role: adminRole, Written: admin.Name})
 	}
 }
 
-func (j *judgement) bind(b binding) {
+func (j *judgement) bind(b installation.Binding) {
 	j.keptBindings = append(j.keptBindings, b)
-	if !slices.Contains(j.held.roles[b.member], b.role) {
-		j.held.roles[b.member] = append(j.held.roles[b.member], b.role)
+	if !slices.Contains(j.held.Roles[b.Member], b.Role) {
+		j.held.Roles[b.Member] = append(j.held.Roles[b.Member], b.Role)
 	}
 }
 
 func (j *judgement) linesOf() {
 	type key struct{ subject, object, action, effect string }
 	count := map[key]int{}
-	for _, l := range j.in.lines {
-		count[key{l.subject, l.object, l.action, l.effect}]++
+	for _, l := range j.in.Lines {
+		count[key{l.Subject, l.Object, l.Action, l.Effect}]++
 	}
-	for _, l := range j.in.lines {
+	for _, l := range j.in.Lines {
 		what := l.String()
 		other := "allow"
-		if l.effect == "allow" {
+		if l.Effect == "allow" {
 			other = "deny"
 		}
-		times := count[key{l.subject, l.object, l.action, l.effect}]
-		contradicted := count[key{l.subject, l.object, l.action, other}] > 0
-		err := checkRef(l.subject, "role", "user", "group")
+		times := count[key{l.Subject, l.Object, l.Action, l.Effect}]
+		contradicted := count[key{l.Subject, l.Object, l.Action, other}] > 0
+		err := installation.CheckRef(l.Subject, "role", "user", "group")
 		switch {
 		case err != nil:
-			j.leaveOut(l.at, "", what, "reference", "%v; the plugin skips it", err)
-		case l.object == "" || strings.Contains(l.object, `"`):
-			j.leaveOut(l.at, "", what, "permission", "no permission name or resource type; the plugin skips it")
-		case !slices.Contains(actions, l.action):
-			j.leaveOut(l.at, "", what, "action", "the action %q is none of %s; the plugin skips it%s", l.action,
-				strings.Join(actions, ", "), didYouMean(l.action, actions))
-		case l.effect != "allow" && l.effect != "deny":
-			j.leaveOut(l.at, "", what, "effect", "the effect %q is neither allow nor deny; the plugin skips it", l.effect)
-		case j.fromConfiguration(l.subject):
-			j.leaveOut(l.at, "", what, "from-configuration", "%s is made of the app-config; the plugin skips it here", l.subject)
-		case hasCapitals(l.subject) && !strings.HasPrefix(l.subject, "role:"):
-			j.leaveOut(l.at, "", what, "never-applies",
-				"%s has capitals, and such lines are compared as they are written, so it is nobody", l.subject)
-		case j.in.stored || times == 1 && !contradicted:
-			j.keep(l.at, "", what, "data.rbac.permissions[%q][%q][%q]", l.subject, l.object, l.action)
+			j.leaveOut(l.At, "", what, "reference", "%v; the plugin skips it", err)
+		case l.Object == "" || strings.Contains(l.Object, `"`):
+			j.leaveOut(l.At, "", what, "permission", "no permission name or resource type; the plugin skips it")
+		case !slices.Contains(installation.Actions(), l.Action):
+			j.leaveOut(l.At, "", what, "action", "the action %q is none of %s; the plugin skips it%s", l.Action,
+				strings.Join(installation.Actions(), ", "), didYouMean(l.Action, installation.Actions()))
+		case l.Effect != "allow" && l.Effect != "deny":
+			j.leaveOut(l.At, "", what, "effect", "the effect %q is neither allow nor deny; the plugin skips it", l.Effect)
+		case j.fromConfiguration(l.Subject):
+			j.leaveOut(l.At, "", what, "from-configuration", "%s is made of the app-config; the plugin skips it here", l.Subject)
+		case hasCapitals(l.Subject) && !strings.HasPrefix(l.Subject, "role:"):
+			j.leaveOut(l.At, "", what, "never-applies",
+				"%s has capitals, and such lines are compared as they are written, so it is nobody", l.Subject)
+		case j.in.Stored || times == 1 && !contradicted:
+			j.keep(l.At, "", what, "data.rbac.permissions[%q][%q][%q]", l.Subject, l.Object, l.Action)
 			j.hold(l)
-		case l.effect == "allow" && contradicted:
-			j.leaveOut(l.at, "", what, "contradiction",
+		case l.Effect == "allow" && contradicted:
+			j.leaveOut(l.At, "", what, "contradiction",
 				"the same is denied on another line; the plugin skips both, so delete one")
-		case l.effect == "allow":
-			j.leaveOut(l.at, "", what, "twice", "stands %d times; the plugin adds none of them, so delete the others", times)
+		case l.Effect == "allow":
+			j.leaveOut(l.At, "", what, "twice", "stands %d times; the plugin adds none of them, so delete the others", times)
 		default:
 			text := fmt.Sprintf("stands %d times; the plugin adds none of them. Here it denies. Delete the others", times)
 			code := "twice"
@@ -194,167 +172,151 @@ func (j *judgement) linesOf() {
 				code, text = "contradiction", "the same is allowed on another line; the plugin skips both. Here it denies. "+
 					"Delete one"
 			}
-			j.find(l.at, Wrong, code, "%s", text)
-			j.keep(l.at, "", what, "data.rbac.permissions[%q][%q][%q]: %s", l.subject, l.object, l.action, text)
+			j.wrong(l.At, code, "%s", text)
+			j.keep(l.At, "", what, "data.rbac.permissions[%q][%q][%q]: %s", l.Subject, l.Object, l.Action, text)
 			j.hold(l)
 		}
 	}
-	for _, l := range j.in.defaults {
+	for _, l := range j.in.Defaults {
 		j.hold(l)
 	}
-	if len(j.in.admins) > 0 {
+	if len(j.in.Admins) > 0 {
 		for _, of := range [][2]string{
 			{"policy-entity", "read"}, {"policy-entity", "update"}, {"policy-entity", "delete"},
 			{"policy.entity.create", "create"}, {"catalog-entity", "read"},
 		} {
-			j.hold(line{at: j.in.admins[0].at, subject: adminRole, object: of[0], action: of[1], effect: "allow"})
+			j.hold(installation.Line{At: j.in.Admins[0].At, Subject: adminRole, Object: of[0], Action: of[1], Effect: "allow"})
 		}
 	}
 }
 
 // hold adds a line to the model. A denial stays one.
-func (j *judgement) hold(l line) {
+func (j *judgement) hold(l installation.Line) {
 	j.keptLines = append(j.keptLines, l)
-	of := j.held.permissions[l.subject]
+	of := j.held.Permissions[l.Subject]
 	if of == nil {
 		of = map[string]map[string]string{}
-		j.held.permissions[l.subject] = of
+		j.held.Permissions[l.Subject] = of
 	}
-	if of[l.object] == nil {
-		of[l.object] = map[string]string{}
+	if of[l.Object] == nil {
+		of[l.Object] = map[string]string{}
 	}
-	if of[l.object][l.action] != "deny" {
-		of[l.object][l.action] = l.effect
+	if of[l.Object][l.Action] != "deny" {
+		of[l.Object][l.Action] = l.Effect
 	}
 }
 
 func (j *judgement) policiesOf() {
 	hasMember := map[string]bool{}
 	for _, b := range j.keptBindings {
-		hasMember[b.role] = true
+		hasMember[b.Role] = true
 	}
-	var stopped Place // where the plugin stops reading the file
-	for _, p := range j.in.policies {
+	var stopped installation.Place // where the plugin stops reading the file
+	for _, p := range j.in.Policies {
 		what := p.String()
 		switch {
-		case stopped.File != "" && !j.in.stored:
-			j.leaveOut(p.at, p.span(), what, "after-collision",
+		case stopped.File != "" && !j.in.Stored:
+			j.leaveOut(p.At, p.Span(), what, "after-collision",
 				"the plugin takes nothing of the file after the collision at %s; mend that", stopped)
 			continue
-		case !j.in.stored && j.fromConfiguration(p.role):
-			j.leaveOut(p.at, p.span(), what, "from-configuration",
-				"%s is made of the app-config; the plugin skips its conditions", p.role)
+		case !j.in.Stored && j.fromConfiguration(p.Role):
+			j.leaveOut(p.At, p.Span(), what, "from-configuration",
+				"%s is made of the app-config; the plugin skips its conditions", p.Role)
 			continue
-		case !j.in.stored && !hasMember[p.role]:
-			j.leaveOut(p.at, p.span(), what, "undefined-role",
+		case !j.in.Stored && !hasMember[p.Role]:
+			j.leaveOut(p.At, p.Span(), what, "undefined-role",
 				"the CSV gives %s to nobody, so the plugin skips its conditions%s",
-				p.role, didYouMean(p.role, slices.Sorted(maps.Keys(hasMember))))
+				p.Role, didYouMean(p.Role, slices.Sorted(maps.Keys(hasMember))))
 			continue
 		}
-		if p.result != "CONDITIONAL" {
-			j.find(p.at, Warning, "result", "the result %q counts as CONDITIONAL", p.result)
+		if p.Result != "CONDITIONAL" {
+			j.warn(p.At, "result", "the result %q counts as CONDITIONAL", p.Result)
 		}
-		for _, name := range p.others {
-			j.find(p.at, Warning, "unknown-key", "%s is no key of a conditional policy%s", name,
+		for _, name := range p.Others {
+			j.warn(p.At, "unknown-key", "%s is no key of a conditional policy%s", name,
 				didYouMean(name, []string{"result", "roleEntityRef", "pluginId", "resourceType", "permissionMapping",
 					"conditions"}))
 		}
 		j.mappingOf(p)
 		j.rulesOf(p)
-		became := fmt.Sprintf("data.rbac.conditions[%q][%q]", p.role, p.resourceType)
-		var collisions []mapped
-		for _, earlier := range j.held.policies {
-			both := earlier.collides(p)
+		became := fmt.Sprintf("data.rbac.conditions[%q][%q]", p.Role, p.ResourceType)
+		var collisions []installation.Mapped
+		for _, earlier := range j.held.Policies {
+			both := earlier.Collides(p)
 			if len(both) == 0 {
 				continue
 			}
 			collisions = append(collisions, both...)
-			j.find(p.at, Wrong, "collision",
+			j.wrong(p.At, "collision",
 				"%s has another condition for %s, %s at %s. Two deny; of a file the plugin takes the first, and nothing from "+
 					"here on",
-				p.role, p.resourceType, both[0], earlier.at)
+				p.Role, p.ResourceType, both[0], earlier.At)
 		}
-		if len(collisions) > 0 && !j.in.stored {
-			stopped = p.at
-			p.mapping = collisions
+		if len(collisions) > 0 && !j.in.Stored {
+			stopped = p.At
+			p.Mapping = collisions
 			became += ", for what two conditions of the role are about, so that it is denied; the rest is left out, as by " +
 				"the plugin"
 		}
-		j.keep(p.at, p.span(), what, "%s", became)
-		j.held.policies = append(j.held.policies, p)
+		j.keep(p.At, p.Span(), what, "%s", became)
+		j.held.Policies = append(j.held.Policies, p)
 	}
 }
 
-// collides says about what two conditional policies of a role both are.
-func (p policy) collides(other policy) []mapped {
-	if p.role != other.role || p.resourceType != other.resourceType {
-		return nil
+func (j *judgement) mappingOf(p installation.Policy) {
+	if owners := j.known.owners[p.ResourceType]; len(owners) > 0 && !slices.Contains(owners, p.PluginID) {
+		j.wrong(p.At, "plugin", "%s belongs to the plugin %s, not to %s", p.ResourceType, strings.Join(owners,
+			" or "), p.PluginID)
 	}
-	var both []mapped
-	for _, a := range p.mapping {
-		for _, b := range other.mapping {
-			if a.action == b.action && (a.name == b.name || a.name == "" || b.name == "") {
-				both = append(both, mapped{at: b.at, name: cmp.Or(a.name, b.name), action: a.action})
-			}
-		}
-	}
-	return both
-}
-
-func (j *judgement) mappingOf(p policy) {
-	if owners := j.known.owners[p.resourceType]; len(owners) > 0 && !slices.Contains(owners, p.pluginID) {
-		j.find(p.at, Wrong, "plugin", "%s belongs to the plugin %s, not to %s", p.resourceType, strings.Join(owners,
-			" or "), p.pluginID)
-	}
-	if len(j.known.ofType[p.resourceType]) == 0 {
-		j.find(p.at, Warning, "unknown-type", "no plugin publishes a permission about %s%s", p.resourceType,
-			didYouMean(p.resourceType, slices.Sorted(maps.Keys(j.known.ofType))))
+	if len(j.known.ofType[p.ResourceType]) == 0 {
+		j.warn(p.At, "unknown-type", "no plugin publishes a permission about %s%s", p.ResourceType,
+			didYouMean(p.ResourceType, slices.Sorted(maps.Keys(j.known.ofType))))
 		return
 	}
-	for _, m := range p.mapping {
-		permission, ok := j.known.byName[m.name]
+	for _, m := range p.Mapping {
+		permission, ok := j.known.byName[m.Name]
 		switch {
-		case m.name != "" && !ok:
-			j.find(m.at, Warning, "unknown-permission", "no plugin publishes the permission %s%s", m.name,
-				didYouMean(m.name, slices.Sorted(maps.Keys(j.known.byName))))
-		case m.name != "" && permission.ResourceType != p.resourceType:
-			j.find(m.at, Warning, "never-applies", "%s is not about %s, so the entry never applies", m.name, p.resourceType)
-		case m.name != "" && actionOf(permission) != m.action:
-			j.find(m.at, Warning, "never-applies", "%s has the action %s, so the entry never applies", m.name,
-				actionOf(permission))
-		case m.name == "" && !slices.ContainsFunc(j.known.ofType[p.resourceType], hasAction(m.action)):
-			j.find(m.at, Warning, "never-applies", "no permission about %s has the action %s, so the entry never applies",
-				p.resourceType, m.action)
+		case m.Name != "" && !ok:
+			j.warn(m.At, "unknown-permission", "no plugin publishes the permission %s%s", m.Name,
+				didYouMean(m.Name, slices.Sorted(maps.Keys(j.known.byName))))
+		case m.Name != "" && permission.ResourceType != p.ResourceType:
+			j.warn(m.At, "never-applies", "%s is not about %s, so the entry never applies", m.Name, p.ResourceType)
+		case m.Name != "" && enforcer.ActionOf(permission) != m.Action:
+			j.warn(m.At, "never-applies", "%s has the action %s, so the entry never applies", m.Name,
+				enforcer.ActionOf(permission))
+		case m.Name == "" && !slices.ContainsFunc(j.known.ofType[p.ResourceType], hasAction(m.Action)):
+			j.warn(m.At, "never-applies", "no permission about %s has the action %s, so the entry never applies",
+				p.ResourceType, m.Action)
 		}
 	}
 }
 
-func (j *judgement) rulesOf(p policy) {
-	rules := j.known.rules[p.resourceType]
-	for _, c := range p.condition.rules() {
-		for _, name := range c.others {
-			j.find(c.at, Warning, "unknown-key", "%s is no key of a rule%s", name, didYouMean(name, []string{"rule",
+func (j *judgement) rulesOf(p installation.Policy) {
+	rules := j.known.rules[p.ResourceType]
+	for _, c := range p.Condition.Rules() {
+		for _, name := range c.Others {
+			j.warn(c.At, "unknown-key", "%s is no key of a rule%s", name, didYouMean(name, []string{"rule",
 				"resourceType", "params"}))
 		}
-		aliases := unknownAliases(c)
+		aliases := c.UnknownAliases()
 		for _, alias := range aliases {
-			j.find(alias.at, Wrong, "unknown-alias",
+			j.wrong(alias.At, "unknown-alias",
 				"%s is no alias that is filled in here: $currentUser is one, as a text or in a list, and $ownerRefs in a "+
 					"list. The condition gives nothing",
-				alias.of)
+				alias.Of)
 		}
-		rule, ok := rules[c.rule]
+		rule, ok := rules[c.Rule]
 		switch {
-		case c.resourceType != p.resourceType:
-			j.find(c.at, Wrong, "resource-type", "%s is about %s, but the policy about %s. The condition gives nothing",
-				c.rule, c.resourceType, p.resourceType)
+		case c.ResourceType != p.ResourceType:
+			j.wrong(c.At, "resource-type", "%s is about %s, but the policy about %s. The condition gives nothing",
+				c.Rule, c.ResourceType, p.ResourceType)
 		case len(rules) == 0: // nothing is known of the type
 		case !ok:
-			j.find(c.at, Wrong, "unknown-rule", "no plugin publishes the rule %s for %s%s", c.rule, p.resourceType,
-				didYouMean(c.rule, slices.Sorted(maps.Keys(rules))))
+			j.wrong(c.At, "unknown-rule", "no plugin publishes the rule %s for %s%s", c.Rule, p.ResourceType,
+				didYouMean(c.Rule, slices.Sorted(maps.Keys(rules))))
 		case len(aliases) == 0:
 			for _, text := range wrongParams(rule, c) {
-				j.find(c.at, Wrong, "params", "%s refuses the params: %s", c.rule, text)
+				j.wrong(c.At, "params", "%s refuses the params: %s", c.Rule, text)
 			}
 		}
 	}
@@ -362,13 +324,13 @@ func (j *judgement) rulesOf(p policy) {
 
 // wrongParams says what the schema of a rule has against the params, with aliases
 // filled in for somebody.
-func wrongParams(rule inventory.Rule, c condition) []string {
+func wrongParams(rule inventory.Rule, c installation.Condition) []string {
 	schema, err := rule.Schema()
 	if err != nil || schema == nil {
 		return nil
 	}
-	params, _ := fill(c.params, caller{user: "user:default/someone",
-		claims: []string{"user:default/someone"}}).(map[string]any)
+	params, _ := enforcer.Fill(c.Params, enforcer.Caller{User: "user:default/someone",
+		Claims: []string{"user:default/someone"}}).(map[string]any)
 	if params == nil {
 		params = map[string]any{}
 	}
@@ -394,32 +356,32 @@ func wrongParams(rule inventory.Rule, c condition) []string {
 }
 
 func (j *judgement) settingsOf() {
-	j.rows = append(j.rows, j.in.rows...)
-	j.held.superusers = nil
-	for _, s := range j.in.superusers {
-		what := "superuser " + s.name
-		if err := checkRef(s.name, "user", "group"); err != nil {
-			j.leaveOut(s.at, "", what, "never-applies", "%v, so it is nobody", err)
-		} else if hasCapitals(s.name) {
-			j.leaveOut(s.at, "", what, "never-applies",
-				"%s has capitals and is compared as it is written; references are in lower case, so it is nobody", s.name)
+	j.rows = append(j.rows, j.in.Rows...)
+	j.held.Superusers = nil
+	for _, s := range j.in.Superusers {
+		what := "superuser " + s.Name
+		if err := installation.CheckRef(s.Name, "user", "group"); err != nil {
+			j.leaveOut(s.At, "", what, "never-applies", "%v, so it is nobody", err)
+		} else if hasCapitals(s.Name) {
+			j.leaveOut(s.At, "", what, "never-applies",
+				"%s has capitals and is compared as it is written; references are in lower case, so it is nobody", s.Name)
 		} else {
-			j.held.superusers = append(j.held.superusers, s)
+			j.held.Superusers = append(j.held.Superusers, s)
 		}
 	}
 }
 
 // useless finds what has no effect.
 func (j *judgement) useless() {
-	hasLines, hasMember := map[string]bool{}, map[string]bool{j.in.defaultRole: true}
+	hasLines, hasMember := map[string]bool{}, map[string]bool{j.in.DefaultRole: true}
 	for _, l := range j.keptLines {
-		hasLines[l.subject] = true
+		hasLines[l.Subject] = true
 	}
-	for _, p := range j.held.policies {
-		hasLines[p.role] = true
+	for _, p := range j.held.Policies {
+		hasLines[p.Role] = true
 	}
 	for _, b := range j.keptBindings {
-		hasMember[b.role] = true
+		hasMember[b.Role] = true
 	}
 	roles := slices.Sorted(maps.Keys(hasLines))
 	said := map[string]bool{}
@@ -430,28 +392,28 @@ func (j *judgement) useless() {
 	}
 	toGroup := false
 	for _, b := range j.keptBindings {
-		if !hasLines[b.role] && once("role "+b.role) {
-			j.find(b.at, Warning, "undefined-role", "%s has neither lines nor conditions%s", b.role, didYouMean(b.role, roles))
+		if !hasLines[b.Role] && once("role "+b.Role) {
+			j.warn(b.At, "undefined-role", "%s has neither lines nor conditions%s", b.Role, didYouMean(b.Role, roles))
 		}
 		j.memberOf(b)
-		toGroup = toGroup || strings.HasPrefix(b.member, "group:")
+		toGroup = toGroup || strings.HasPrefix(b.Member, "group:")
 	}
-	if toGroup && j.in.groups == nil {
-		j.find(j.keptBindings[0].at, Note, "no-groups",
+	if toGroup && j.in.Groups == nil {
+		j.note(j.keptBindings[0].At, "no-groups",
 			"roles that are bound to a parent are its children's too, and nothing says which groups have parents; give "+
 				"--catalog or --inventory")
 	}
-	for _, group := range slices.Sorted(maps.Keys(j.in.groups)) {
-		if parents := j.in.groups[group]; len(parents) > 1 {
-			j.find(Place{File: "groups"}, Warning, "several-parents",
+	for _, group := range slices.Sorted(maps.Keys(j.in.Groups)) {
+		if parents := j.in.Groups[group]; len(parents) > 1 {
+			j.warn(installation.Place{File: "groups"}, "several-parents",
 				"%s has the parents %s; the plugin follows one of them, whichever its database names first. Here all "+
 					"count", group, strings.Join(parents, ", "))
 		}
 	}
 	for _, l := range j.keptLines {
-		if strings.HasPrefix(l.subject, "role:") {
-			if !hasMember[l.subject] && once("member "+l.subject) {
-				j.find(l.at, Warning, "never-applies", "nobody has %s%s", l.subject, didYouMean(l.subject,
+		if strings.HasPrefix(l.Subject, "role:") {
+			if !hasMember[l.Subject] && once("member "+l.Subject) {
+				j.warn(l.At, "never-applies", "nobody has %s%s", l.Subject, didYouMean(l.Subject,
 					slices.Sorted(maps.Keys(hasMember))))
 			}
 		} else {
@@ -462,73 +424,73 @@ func (j *judgement) useless() {
 	}
 }
 
-func (j *judgement) memberOf(b binding) {
-	if j.known.people != nil && strings.HasPrefix(b.member, "user:") && !j.known.people[b.member] {
-		j.find(b.at, Warning, "unknown-member", "the inventory has no %s", b.member)
+func (j *judgement) memberOf(b installation.Binding) {
+	if j.known.people != nil && strings.HasPrefix(b.Member, "user:") && !j.known.people[b.Member] {
+		j.warn(b.At, "unknown-member", "the inventory has no %s", b.Member)
 	}
-	if j.known.groups != nil && strings.HasPrefix(b.member, "group:") && !j.known.groups[b.member] {
-		j.find(b.at, Warning, "unknown-member", "the inventory has no %s", b.member)
+	if j.known.groups != nil && strings.HasPrefix(b.Member, "group:") && !j.known.groups[b.Member] {
+		j.warn(b.At, "unknown-member", "the inventory has no %s", b.Member)
 	}
 }
 
 // withoutRole finds lines about users and groups that can never count.
-func (j *judgement) withoutRole(l line) {
-	_, isName := j.known.byName[l.object]
+func (j *judgement) withoutRole(l installation.Line) {
+	_, isName := j.known.byName[l.Object]
 	switch {
-	case j.in.defaultRole != "":
-		j.find(l.at, Warning, "never-applies",
-			"lines about users and groups count for those without any role, and everybody has %s", j.in.defaultRole)
-	case len(j.held.roles[l.subject]) > 0:
-		j.find(l.at, Warning, "never-applies",
+	case j.in.DefaultRole != "":
+		j.warn(l.At, "never-applies",
+			"lines about users and groups count for those without any role, and everybody has %s", j.in.DefaultRole)
+	case len(j.held.Roles[l.Subject]) > 0:
+		j.warn(l.At, "never-applies",
 			"lines about users and groups count for those without any role, and %s has "+
-				"%s", l.subject, j.held.roles[l.subject][0])
-	case isName && j.known.byName[l.object].ResourceType != "":
-		j.find(l.at, Warning, "never-applies", "for those without any role, %s is looked up by its type %s alone",
-			l.object, j.known.byName[l.object].ResourceType)
-	case !isName && j.in.precedence == "basic":
-		j.find(l.at, Warning, "never-applies", "with the precedence basic, those without any role have nothing of resources")
+				"%s", l.Subject, j.held.Roles[l.Subject][0])
+	case isName && j.known.byName[l.Object].ResourceType != "":
+		j.warn(l.At, "never-applies", "for those without any role, %s is looked up by its type %s alone",
+			l.Object, j.known.byName[l.Object].ResourceType)
+	case !isName && j.in.Precedence == "basic":
+		j.warn(l.At, "never-applies", "with the precedence basic, those without any role have nothing of resources")
 	}
 }
 
 // targetOf finds lines about permissions that nobody publishes.
-func (j *judgement) targetOf(l line) {
-	permission, isName := j.known.byName[l.object]
-	ofType, isType := j.known.ofType[l.object]
+func (j *judgement) targetOf(l installation.Line) {
+	permission, isName := j.known.byName[l.Object]
+	ofType, isType := j.known.ofType[l.Object]
 	switch {
 	case !isName && !isType:
-		j.find(l.at, Warning, "unknown-permission", "no plugin publishes %s, as a permission or a type of resource%s",
-			l.object,
-			didYouMean(l.object, slices.Concat(slices.Sorted(maps.Keys(j.known.byName)),
+		j.warn(l.At, "unknown-permission", "no plugin publishes %s, as a permission or a type of resource%s",
+			l.Object,
+			didYouMean(l.Object, slices.Concat(slices.Sorted(maps.Keys(j.known.byName)),
 				slices.Sorted(maps.Keys(j.known.ofType)))))
-	case isName && actionOf(permission) != l.action:
-		j.find(l.at, Warning, "never-applies", "%s has the action %s, so the line never applies", l.object,
-			actionOf(permission))
-	case !isName && !slices.ContainsFunc(ofType, hasAction(l.action)) && (l.object != "policy-entity" ||
-		l.action != "create"):
-		j.find(l.at, Warning, "never-applies", "no permission about %s has the action %s, so the line never applies",
-			l.object, l.action)
+	case isName && enforcer.ActionOf(permission) != l.Action:
+		j.warn(l.At, "never-applies", "%s has the action %s, so the line never applies", l.Object,
+			enforcer.ActionOf(permission))
+	case !isName && !slices.ContainsFunc(ofType, hasAction(l.Action)) && (l.Object != "policy-entity" ||
+		l.Action != "create"):
+		j.warn(l.At, "never-applies", "no permission about %s has the action %s, so the line never applies",
+			l.Object, l.Action)
 	}
 }
 
 // shadowed finds lines that a condition of the same role always takes the place of.
-func (j *judgement) shadowed(l line) {
-	resourceType := l.object
-	if permission, ok := j.known.byName[l.object]; ok {
+func (j *judgement) shadowed(l installation.Line) {
+	resourceType := l.Object
+	if permission, ok := j.known.byName[l.Object]; ok {
 		resourceType = permission.ResourceType
 	}
-	for _, p := range j.held.policies {
-		if p.role != l.subject || p.resourceType != resourceType {
+	for _, p := range j.held.Policies {
+		if p.Role != l.Subject || p.ResourceType != resourceType {
 			continue
 		}
-		for _, m := range p.mapping {
-			if m.action != l.action || m.name != "" && m.name != l.object {
+		for _, m := range p.Mapping {
+			if m.Action != l.Action || m.Name != "" && m.Name != l.Object {
 				continue
 			}
-			if j.in.precedence == "basic" {
-				j.find(m.at, Warning, "never-applies", "with the precedence basic, %s at %s takes the place of the condition",
-					l, l.at)
+			if j.in.Precedence == "basic" {
+				j.warn(m.At, "never-applies", "with the precedence basic, %s at %s takes the place of the condition",
+					l, l.At)
 			} else {
-				j.find(l.at, Warning, "never-applies", "the condition of the same role at %s takes the line's place", p.at)
+				j.warn(l.At, "never-applies", "the condition of the same role at %s takes the line's place", p.At)
 			}
 		}
 	}
@@ -576,11 +538,8 @@ func newNames(known *inventory.Inventory) names {
 	return n
 }
 
-// actionOf is the action of a permission as the plugin names it.
-func actionOf(p inventory.Permission) string { return cmp.Or(p.Attributes.Action, "use") }
-
 func hasAction(action string) func(inventory.Permission) bool {
-	return func(p inventory.Permission) bool { return actionOf(p) == action }
+	return func(p inventory.Permission) bool { return enforcer.ActionOf(p) == action }
 }
 
 // didYouMean names what of the known is spelt nearly so, as the end of a sentence.
@@ -597,3 +556,5 @@ func didYouMean(text string, known []string) string {
 	}
 	return "; did you mean " + best + "?"
 }
+
+func hasCapitals(text string) bool { return strings.ToLower(text) != text }

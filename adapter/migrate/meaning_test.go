@@ -10,6 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/migrate/enforcer"
+	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
+
 	asking "github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
@@ -17,7 +20,7 @@ import (
 )
 
 // TestBundleMeansWhatThePluginMeans holds bundles/rbac, with the data of a migration, to
-// the plugin's meaning in meaning.go, over installations drawn at random: the same
+// the plugin's answers by package enforcer, over installations drawn at random: the same
 // answer for every caller and permission.
 func TestBundleMeansWhatThePluginMeans(t *testing.T) {
 	counts := map[string]int{}
@@ -44,86 +47,86 @@ var permissionsAsked = []inventory.Permission{
 }
 
 // drawn is an installation of a few roles, people and groups, so that its parts meet.
-func drawn(seed uint64) *installation {
+func drawn(seed uint64) *installation.Installation {
 	r := rand.New(rand.NewPCG(seed, 17))
 	one := func(of ...string) string { return of[r.IntN(len(of))] }
-	in := &installation{stored: true}
-	in.precedence = one("conditional", "basic")
+	in := &installation.Installation{Stored: true}
+	in.Precedence = one("conditional", "basic")
 	if r.IntN(3) == 0 {
-		in.defaultRole = "role:default/everybody"
-		in.defaults = []line{{subject: in.defaultRole, object: one("a.read", "a", "make"), action: one("read", "create"), effect: "allow"}}
+		in.DefaultRole = "role:default/everybody"
+		in.Defaults = []installation.Line{{Subject: in.DefaultRole, Object: one("a.read", "a", "make"), Action: one("read", "create"), Effect: "allow"}}
 	}
 	if r.IntN(3) == 0 {
 		depth := r.IntN(4)
-		in.maxDepth = &depth
+		in.MaxDepth = &depth
 	}
-	in.useOwnershipEntities = r.IntN(2) == 0
+	in.UseOwnershipEntities = r.IntN(2) == 0
 	if r.IntN(3) == 0 {
-		in.superusers = []named{{name: one("user:default/ann", "group:default/g1")}}
+		in.Superusers = []installation.Named{{Name: one("user:default/ann", "group:default/g1")}}
 	}
 	roles := []string{"role:default/r", "role:default/s", "role:default/T"}
 	for range 1 + r.IntN(5) {
-		in.bindings = append(in.bindings, binding{member: one(drawnMembers...), role: one(roles...), written: "m"})
+		in.Bindings = append(in.Bindings, installation.Binding{Member: one(drawnMembers...), Role: one(roles...), Written: "m"})
 	}
 	for range r.IntN(10) {
-		l := line{subject: one(append(roles, drawnMembers...)...), effect: one("allow", "allow", "deny")}
-		l.object, l.action = one("a.read", "a.look", "a", "a", "b", "make", "proxy", "policy-entity", "policy.entity.create"), one("read", "read", "create", "update", "use")
-		in.lines = append(in.lines, l)
+		l := installation.Line{Subject: one(append(roles, drawnMembers...)...), Effect: one("allow", "allow", "deny")}
+		l.Object, l.Action = one("a.read", "a.look", "a", "a", "b", "make", "proxy", "policy-entity", "policy.entity.create"), one("read", "read", "create", "update", "use")
+		in.Lines = append(in.Lines, l)
 	}
 	for range r.IntN(6) {
-		p := policy{role: one(roles...), pluginID: one("p", "p", "p", "q"), resourceType: one("a", "a", "b"), result: "CONDITIONAL"}
-		p.mapping = []mapped{{action: one("read", "update", "use")}}
+		p := installation.Policy{Role: one(roles...), PluginID: one("p", "p", "p", "q"), ResourceType: one("a", "a", "b"), Result: "CONDITIONAL"}
+		p.Mapping = []installation.Mapped{{Action: one("read", "update", "use")}}
 		if r.IntN(3) == 0 {
-			p.mapping[0].name = one("a.read", "a.look", "b.update")
+			p.Mapping[0].Name = one("a.read", "a.look", "b.update")
 		}
-		p.condition = drawnCondition(r, p.resourceType, 2)
-		in.policies = append(in.policies, p)
+		p.Condition = drawnCondition(r, p.ResourceType, 2)
+		in.Policies = append(in.Policies, p)
 	}
-	in.groups = map[string][]string{}
+	in.Groups = map[string][]string{}
 	for range r.IntN(4) {
 		child := one("group:default/g1", "group:default/g2", "group:default/g3", "group:default/g4")
-		in.groups[child] = append(in.groups[child], one("group:default/g1", "group:default/g2", "group:default/g3", "group:default/g4"))
+		in.Groups[child] = append(in.Groups[child], one("group:default/g1", "group:default/g2", "group:default/g3", "group:default/g4"))
 	}
 	return in
 }
 
 var drawnMembers = []string{"user:default/ann", "user:default/bob", "group:default/g1", "group:default/g2", "group:default/g3"}
 
-func drawnCondition(r *rand.Rand, resourceType string, depth int) condition {
+func drawnCondition(r *rand.Rand, resourceType string, depth int) installation.Condition {
 	if depth == 0 || r.IntN(2) == 0 {
-		texts := []string{"x", currentUser, ownerRefs, "$me"}
-		param := value{of: texts[r.IntN(2)]}
+		texts := []string{"x", installation.CurrentUser, installation.OwnerRefs, "$me"}
+		param := installation.Value{Of: texts[r.IntN(2)]}
 		if r.IntN(12) == 0 {
-			param.of = texts[2+r.IntN(2)]
+			param.Of = texts[2+r.IntN(2)]
 		}
 		if r.IntN(2) == 0 {
-			param.of = list{{of: "y"}, {of: texts[r.IntN(3)]}}
+			param.Of = installation.List{{Of: "y"}, {Of: texts[r.IntN(3)]}}
 		}
-		params := &object{names: []string{"p"}, members: map[string]value{"p": param}}
-		return condition{rule: fmt.Sprintf("R%d", r.IntN(3)), resourceType: resourceType, params: value{of: params}}
+		params := &installation.Object{Names: []string{"p"}, Members: map[string]installation.Value{"p": param}}
+		return installation.Condition{Rule: fmt.Sprintf("R%d", r.IntN(3)), ResourceType: resourceType, Params: installation.Value{Of: params}}
 	}
-	some := make([]condition, 1+r.IntN(2))
+	some := make([]installation.Condition, 1+r.IntN(2))
 	for i := range some {
 		some[i] = drawnCondition(r, resourceType, depth-1)
 	}
 	switch r.IntN(3) {
 	case 0:
-		return condition{allOf: some}
+		return installation.Condition{AllOf: some}
 	case 1:
-		return condition{anyOf: some}
+		return installation.Condition{AnyOf: some}
 	}
-	return condition{not: &some[0]}
+	return installation.Condition{Not: &some[0]}
 }
 
 // callersAsked are the callers, some of them of no source.
-var callersAsked = []caller{
-	{user: "user:default/ann", claims: []string{"user:default/ann", "group:default/g1"}},
-	{user: "user:default/bob", claims: []string{"user:default/bob", "group:default/g2", "group:default/g4"}},
-	{user: "user:default/cy", claims: []string{"user:default/cy"}},
-	{user: "user:default/dee", claims: []string{"user:default/dee", "group:default/g3"}},
+var callersAsked = []enforcer.Caller{
+	{User: "user:default/ann", Claims: []string{"user:default/ann", "group:default/g1"}},
+	{User: "user:default/bob", Claims: []string{"user:default/bob", "group:default/g2", "group:default/g4"}},
+	{User: "user:default/cy", Claims: []string{"user:default/cy"}},
+	{User: "user:default/dee", Claims: []string{"user:default/dee", "group:default/g3"}},
 }
 
-func compare(t *testing.T, in *installation, counts map[string]int) {
+func compare(t *testing.T, in *installation.Installation, counts map[string]int) {
 	t.Helper()
 	m := &Migration{Known: &inventory.Inventory{Permissions: permissionsAsked}}
 	m.judgement = judge(in, m.Known)
@@ -142,28 +145,28 @@ func compare(t *testing.T, in *installation, counts map[string]int) {
 	defer p.Close(t.Context())
 	for _, who := range callersAsked {
 		for _, asked := range permissionsAsked {
-			want := m.judgement.held.decide(who, asked)
-			counts[want.result]++
-			outcome, err := p.Decide(t.Context(), asking.Caller{User: who.user, Claims: who.claims}, wire.Permission{
+			want := m.judgement.held.Decide(who, asked)
+			counts[want.Result]++
+			outcome, err := p.Decide(t.Context(), asking.Caller{User: who.User, Claims: who.Claims}, wire.Permission{
 				Name: asked.Name, Action: asked.Attributes.Action, Resource: asked.ResourceType != "", ResourceType: asked.ResourceType,
 			})
 			if err != nil || outcome.Err != nil {
-				t.Fatalf("%s %s: %v, %v", who.user, asked.Name, err, outcome.Err)
+				t.Fatalf("%s %s: %v, %v", who.User, asked.Name, err, outcome.Err)
 			}
-			got := decision{result: outcome.Decision.Result.String()}
-			if diff := cmp.Diff(want.result, got.result); diff != "" {
-				t.Errorf("%s %s: %s\n%s", who.user, asked.Name, diff, files["data.json"])
+			got := enforcer.Decision{Result: outcome.Decision.Result.String()}
+			if diff := cmp.Diff(want.Result, got.Result); diff != "" {
+				t.Errorf("%s %s: %s\n%s", who.User, asked.Name, diff, files["data.json"])
 				continue
 			}
-			if want.result != "CONDITIONAL" {
+			if want.Result != "CONDITIONAL" {
 				continue
 			}
-			condition, err := criteria.Parse(map[string]any{"anyOf": want.conditions})
+			condition, err := criteria.Parse(map[string]any{"anyOf": want.Conditions})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !same(t, condition, outcome.Decision.Conditions) {
-				t.Errorf("%s %s:\n%s\n%s", who.user, asked.Name, cmp.Diff(condition, outcome.Decision.Conditions), files["data.json"])
+				t.Errorf("%s %s:\n%s\n%s", who.User, asked.Name, cmp.Diff(condition, outcome.Decision.Conditions), files["data.json"])
 			}
 		}
 	}

@@ -8,20 +8,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
 )
 
 // report says what became of each line of the sources.
 func (m *Migration) report() []byte {
 	var text bytes.Buffer
 	put := func(format string, args ...any) { fmt.Fprintf(&text, format, args...) }
-	count := map[Severity]int{}
+	count := map[installation.Severity]int{}
 	for _, f := range m.Findings {
 		count[f.Severity]++
 	}
 	put("# What became of the RBAC policy\n\n")
 	put("%d lines, %d members of roles and %d conditions count. %d errors, %d warnings, %d notes. Names are those "+
 		"of the inventory %s.\n",
-		m.Lines(), m.Bindings(), m.Conditions(), count[Wrong], count[Warning], count[Note], m.Known.Source)
+		m.Lines(), m.Bindings(), m.Conditions(), count[installation.Wrong], count[installation.Warning],
+		count[installation.Note], m.Known.Source)
 
 	put("\n## Findings\n\n")
 	if len(m.Findings) == 0 {
@@ -41,22 +44,22 @@ func (m *Migration) report() []byte {
 
 	var file string
 	for _, r := range m.judgement.rows {
-		if r.at.File != file {
-			file = r.at.File
+		if r.At.File != file {
+			file = r.At.File
 			put("\n## %s\n\n", file)
 			if blank := m.blank[file]; len(blank) > 0 {
 				put("Blank, or a comment: %s.\n\n", ranges(blank))
 			}
 			put("| line | what it says | what became of it |\n| --- | --- | --- |\n")
 		}
-		span := r.span
+		span := r.Span
 		if span == "" {
-			span = strconv.Itoa(r.at.Line)
+			span = strconv.Itoa(r.At.Line)
 		}
-		put("| %s | %s | %s |\n", span, cell(r.what), cell(r.became))
+		put("| %s | %s | %s |\n", span, cell(r.What), cell(r.Became))
 	}
 	for _, file := range slices.Sorted(maps.Keys(m.blank)) {
-		if !slices.ContainsFunc(m.judgement.rows, func(r row) bool { return r.at.File == file }) {
+		if !slices.ContainsFunc(m.judgement.rows, func(r installation.Row) bool { return r.At.File == file }) {
 			put("\n## %s\n\nNothing but blank lines and comments: %s.\n", file, cmp.Or(ranges(m.blank[file]),
 				"none, it is empty"))
 		}

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
 )
 
 const secret = "a-very-secret-token"
 
 // serving is an API that answers each route of the plugin with a text.
-func serving(t *testing.T, answers map[string]string) Sources {
+func serving(t *testing.T, answers map[string]string) installation.Sources {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer "+secret {
@@ -32,7 +33,7 @@ func serving(t *testing.T, answers map[string]string) Sources {
 		_, _ = w.Write([]byte(answer))
 	}))
 	t.Cleanup(server.Close)
-	return Sources{URL: server.URL, Token: secret, Known: inventory.Stock()}
+	return installation.Sources{URL: server.URL, Token: secret, Known: inventory.Stock()}
 }
 
 func TestStored(t *testing.T) {
@@ -50,13 +51,13 @@ func TestStored(t *testing.T) {
 	}
 	// What is stored counts as it is: two lines that contradict each other deny, and a
 	// condition of a role that nobody has stays.
-	if got := m.judgement.held.permissions["role:default/a"]["catalog-entity"]["read"]; got != "deny" {
+	if got := m.judgement.held.Permissions["role:default/a"]["catalog-entity"]["read"]; got != "deny" {
 		t.Errorf("the effect is %q", got)
 	}
 	if m.Lines() != 2 || m.Bindings() != 2 || m.Conditions() != 1 {
 		t.Errorf("%d lines, %d members, %d conditions", m.Lines(), m.Bindings(), m.Conditions())
 	}
-	if i := slices.IndexFunc(m.Findings, func(f Finding) bool { return f.Code == "not-told" }); i < 0 {
+	if i := slices.IndexFunc(m.Findings, func(f installation.Finding) bool { return f.Code == "not-told" }); i < 0 {
 		t.Error("nothing says what the API does not tell")
 	}
 	report := string(m.report())
@@ -99,7 +100,7 @@ func TestStoredIsRefused(t *testing.T) {
 		}
 	})
 	t.Run("no URL", func(t *testing.T) {
-		_, err := RBAC(t.Context(), Sources{URL: "backstage", Token: secret, Known: inventory.Stock()})
+		_, err := RBAC(t.Context(), installation.Sources{URL: "backstage", Token: secret, Known: inventory.Stock()})
 		if err == nil || !strings.Contains(err.Error(), "no http or https URL") {
 			t.Errorf("the error is %v", err)
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/migrate/enforcer"
+	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
 	"github.com/stagedoor/stagedoor/adapter/words"
 )
 
@@ -22,32 +24,32 @@ type tableRow struct {
 const somebody = "user:default/somebody-else"
 
 // table is a decision table with a row for every line, role and condition that counts
-// and can be asked about. What it expects is the plugin's meaning, from meaning.go.
+// and can be asked about. What it expects is the plugin's answer, by package enforcer.
 func (m *Migration) table(vocabulary words.Vocabulary) ([]byte, error) {
-	t := tabled{judgement: m.judgement, vocabulary: vocabulary, callers: map[string]caller{}}
+	t := tabled{judgement: m.judgement, vocabulary: vocabulary, callers: map[string]enforcer.Caller{}}
 	t.membersByRole()
 	for _, l := range t.keptLines {
-		if permission, ok := t.permissionOf(l.object, l.action); ok {
-			if err := t.row(t.callerOf(l.subject), permission, l.at, l.String()); err != nil {
+		if permission, ok := t.permissionOf(l.Object, l.Action); ok {
+			if err := t.row(t.callerOf(l.Subject), permission, l.At, l.String()); err != nil {
 				return nil, err
 			}
 		}
 	}
-	for _, p := range t.held.policies {
-		for _, mapped := range p.mapping {
-			permission, ok := t.permissionOf(cmp.Or(mapped.name, p.resourceType), mapped.action)
+	for _, p := range t.held.Policies {
+		for _, mapped := range p.Mapping {
+			permission, ok := t.permissionOf(cmp.Or(mapped.Name, p.ResourceType), mapped.Action)
 			if !ok {
 				continue
 			}
-			if err := t.row(t.callerOf(p.role), permission, p.at, p.String()); err != nil {
+			if err := t.row(t.callerOf(p.Role), permission, p.At, p.String()); err != nil {
 				return nil, err
 			}
 			break
 		}
 	}
 	for _, b := range t.keptBindings {
-		if permission, ok := t.oneOf(b.role); ok {
-			if err := t.row(memberCaller(b.member), permission, b.at, b.String()); err != nil {
+		if permission, ok := t.oneOf(b.Role); ok {
+			if err := t.row(memberCaller(b.Member), permission, b.At, b.String()); err != nil {
 				return nil, err
 			}
 		}
@@ -63,8 +65,8 @@ func (t *tabled) text() []byte {
 	put("callers:\n")
 	for _, name := range slices.Sorted(maps.Keys(t.callers)) {
 		who := t.callers[name]
-		put("  %q: {user: %q", name, who.user)
-		if groups := who.claims[1:]; len(groups) > 0 {
+		put("  %q: {user: %q", name, who.User)
+		if groups := who.Claims[1:]; len(groups) > 0 {
 			put(", groups: [%q]", groups[0])
 		}
 		put("}\n")
@@ -87,7 +89,7 @@ type tabled struct {
 	*judgement
 
 	vocabulary words.Vocabulary
-	callers    map[string]caller
+	callers    map[string]enforcer.Caller
 	rows       []tableRow
 	// members are those of a role, the one with the fewest roles first.
 	members map[string][]string
@@ -96,21 +98,21 @@ type tabled struct {
 
 func (t *tabled) membersByRole() {
 	t.members, t.asks = map[string][]string{}, map[string]inventory.Permission{}
-	for _, member := range slices.Sorted(maps.Keys(t.held.roles)) {
-		for _, role := range t.held.roles[member] {
+	for _, member := range slices.Sorted(maps.Keys(t.held.Roles)) {
+		for _, role := range t.held.Roles[member] {
 			t.members[role] = append(t.members[role], member)
 		}
 	}
 	for role, members := range t.members {
 		slices.SortStableFunc(members, func(a, b string) int {
-			return cmp.Compare(len(t.held.roles[a]), len(t.held.roles[b]))
+			return cmp.Compare(len(t.held.Roles[a]), len(t.held.Roles[b]))
 		})
 		t.members[role] = members
 	}
 	for _, l := range t.keptLines {
-		if permission, ok := t.permissionOf(l.object, l.action); ok {
-			if _, taken := t.asks[l.subject]; !taken {
-				t.asks[l.subject] = permission
+		if permission, ok := t.permissionOf(l.Object, l.Action); ok {
+			if _, taken := t.asks[l.Subject]; !taken {
+				t.asks[l.Subject] = permission
 			}
 		}
 	}
@@ -121,12 +123,12 @@ func (t *tabled) oneOf(role string) (inventory.Permission, bool) {
 	if permission, ok := t.asks[role]; ok {
 		return permission, true
 	}
-	for _, p := range t.held.policies {
-		if p.role != role {
+	for _, p := range t.held.Policies {
+		if p.Role != role {
 			continue
 		}
-		for _, mapped := range p.mapping {
-			if permission, ok := t.permissionOf(cmp.Or(mapped.name, p.resourceType), mapped.action); ok {
+		for _, mapped := range p.Mapping {
+			if permission, ok := t.permissionOf(cmp.Or(mapped.Name, p.ResourceType), mapped.Action); ok {
 				return permission, true
 			}
 		}
@@ -143,7 +145,7 @@ func (t *tabled) permissionOf(object, action string) (inventory.Permission, bool
 	var found inventory.Permission
 	for _, permission := range t.known.ofType[object] {
 		switch {
-		case actionOf(permission) != action:
+		case enforcer.ActionOf(permission) != action:
 		case slices.Contains(t.known.owners[object], permission.PluginID):
 			return permission, true
 		case found.Name == "":
@@ -155,7 +157,7 @@ func (t *tabled) permissionOf(object, action string) (inventory.Permission, bool
 
 // callerOf is a caller with a role, or one that lines are about. Of a role that nobody
 // has, it is somebody else.
-func (t *tabled) callerOf(subject string) caller {
+func (t *tabled) callerOf(subject string) enforcer.Caller {
 	switch {
 	case !strings.HasPrefix(subject, "role:"):
 		return memberCaller(subject)
@@ -165,15 +167,15 @@ func (t *tabled) callerOf(subject string) caller {
 	return memberCaller(somebody)
 }
 
-func memberCaller(member string) caller {
+func memberCaller(member string) enforcer.Caller {
 	if strings.HasPrefix(member, "user:") {
-		return caller{user: member, claims: []string{member}}
+		return enforcer.Caller{User: member, Claims: []string{member}}
 	}
-	return caller{user: somebody, claims: []string{somebody, member}}
+	return enforcer.Caller{User: somebody, Claims: []string{somebody, member}}
 }
 
-func (t *tabled) row(who caller, permission inventory.Permission, at Place, what string) error {
-	name := strings.TrimPrefix(who.claims[len(who.claims)-1], "user:")
+func (t *tabled) row(who enforcer.Caller, permission inventory.Permission, at installation.Place, what string) error {
+	name := strings.TrimPrefix(who.Claims[len(who.Claims)-1], "user:")
 	t.callers[name] = who
 	expect, err := t.expected(who, permission)
 	if err != nil {
@@ -183,14 +185,14 @@ func (t *tabled) row(who caller, permission inventory.Permission, at Place, what
 	return nil
 }
 
-func (t *tabled) expected(who caller, permission inventory.Permission) (string, error) {
-	answer := t.held.decide(who, permission)
-	if answer.result != "CONDITIONAL" {
-		return answer.result, nil
+func (t *tabled) expected(who enforcer.Caller, permission inventory.Permission) (string, error) {
+	answer := t.held.Decide(who, permission)
+	if answer.Result != "CONDITIONAL" {
+		return answer.Result, nil
 	}
-	condition, err := criteria.Parse(map[string]any{"anyOf": answer.conditions})
+	condition, err := criteria.Parse(map[string]any{"anyOf": answer.Conditions})
 	if err != nil {
 		return "", err
 	}
-	return t.vocabulary.Condition(condition, words.Caller{User: who.user, Claims: who.claims}), nil
+	return t.vocabulary.Condition(condition, words.Caller{User: who.User, Claims: who.Claims}), nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 )
 
@@ -16,12 +17,15 @@ import (
 // says for each what says it about the resource: the call of the permission rule, and
 // for a CONDITIONAL document the ALLOW that takes its place. The findings are notes,
 // but for rules of which the policy and the library have none.
-func Wrapper(p *offline.Policy) []Finding {
-	var found []Finding
+func Wrapper(p *offline.Policy) []installation.Finding {
+	var found []installation.Finding
 	modules := p.Modules()
 	for _, file := range slices.Sorted(maps.Keys(modules)) {
-		add := func(at *ast.Location, severity Severity, code, format string, args ...any) {
-			found = append(found, Finding{Place{at.File, at.Row}, severity, code, fmt.Sprintf(format, args...)})
+		add := func(at *ast.Location, severity installation.Severity, code, format string, args ...any) {
+			found = append(found, installation.Finding{
+				Place: installation.Place{File: at.File, Line: at.Row}, Severity: severity, Code: code,
+				Text: fmt.Sprintf(format, args...),
+			})
 		}
 		ast.WalkTerms(modules[file], func(term *ast.Term) bool {
 			object, ok := term.Value.(ast.Object)
@@ -29,7 +33,7 @@ func Wrapper(p *offline.Policy) []Finding {
 				return false
 			}
 			if textOf(object, "result") == "CONDITIONAL" {
-				add(term.Location, Note, "document",
+				add(term.Location, installation.Note, "document",
 					`write {"result": "ALLOW"} in its place, and its conditions into the body of the rule`)
 			}
 			name, resourceType := textOf(object, "rule"), textOf(object, "resourceType")
@@ -37,15 +41,15 @@ func Wrapper(p *offline.Policy) []Finding {
 				return false
 			}
 			if rule := ruleOf(p, name, resourceType); rule != nil {
-				add(term.Location, Note, "rule", "%s is %s", name, callOf(rule, object))
+				add(term.Location, installation.Note, "rule", "%s is %s", name, callOf(rule, object))
 			} else {
-				add(term.Location, Warning, "unknown-rule",
+				add(term.Location, installation.Warning, "unknown-rule",
 					"neither the library nor the policy has a rule for %s; write one, annotated, as docs/writing.md says", name)
 			}
 			return false
 		})
 	}
-	sortFindings(found)
+	installation.SortFindings(found)
 	return found
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stagedoor/stagedoor/adapter/migrate"
+	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 )
 
@@ -23,7 +24,7 @@ func newMigrate() *cobra.Command {
 }
 
 func newMigrateRBAC() *cobra.Command {
-	var from migrate.Sources
+	var from installation.Sources
 	var inventory, tokenFile, members string
 	cmd := &cobra.Command{
 		Use:   "rbac DIR",
@@ -103,7 +104,7 @@ func writeMigration(ctx context.Context, m *migrate.Migration, dir, members stri
 func tellMigration(cmd *cobra.Command, m *migrate.Migration, dir string) error {
 	found := false
 	for _, f := range m.Findings {
-		found = found || f.Severity != migrate.Note
+		found = found || f.Severity != installation.Note
 		if _, err := fmt.Fprintln(cmd.OutOrStdout(), f); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package migrate
+package installation
 
 import (
 	"strings"
@@ -18,10 +18,10 @@ func FuzzReadCSV(f *testing.F) {
 		lines, bindings, skipped, refused := readCSV("f", []byte(text))
 		seen := map[int]int{}
 		for _, l := range lines {
-			seen[l.at.Line]++
+			seen[l.At.Line]++
 		}
 		for _, b := range bindings {
-			seen[b.at.Line]++
+			seen[b.At.Line]++
 		}
 		for _, n := range skipped {
 			seen[n]++
@@ -56,11 +56,11 @@ func FuzzReadPolicies(f *testing.F) {
 			return
 		}
 		for _, p := range policies {
-			if p.role == "" || p.resourceType == "" || len(p.mapping) == 0 || len(p.condition.rules()) == 0 {
+			if p.Role == "" || p.ResourceType == "" || len(p.Mapping) == 0 || len(p.Condition.Rules()) == 0 {
 				t.Errorf("%+v", p)
 			}
-			_ = p.condition.document()
-			_ = p.understood()
+			_ = p.Condition.Document()
+			_ = p.Understood()
 		}
 	})
 }

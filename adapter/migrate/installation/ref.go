@@ -1,4 +1,4 @@
-package migrate
+package installation
 
 import (
 	"fmt"
@@ -15,8 +15,8 @@ var (
 // mostRef is how long a name or namespace may be.
 const mostRef = 63
 
-// checkRef says what of an entity reference the plugin would not take.
-func checkRef(ref string, kinds ...string) error {
+// CheckRef says what of an entity reference the plugin would not take.
+func CheckRef(ref string, kinds ...string) error {
 	kind, rest, hasKind := strings.Cut(ref, ":")
 	namespace, name, hasNamespace := strings.Cut(rest, "/")
 	switch {
@@ -33,5 +33,3 @@ func checkRef(ref string, kinds ...string) error {
 	}
 	return nil
 }
-
-func hasCapitals(text string) bool { return strings.ToLower(text) != text }

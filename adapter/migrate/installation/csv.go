@@ -1,4 +1,4 @@
-package migrate
+package installation
 
 import (
 	"errors"
@@ -7,21 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-// A line is one of the plugin's permission lines: p, SUBJECT, OBJECT, ACTION, EFFECT.
-type line struct {
-	at      Place
-	subject string
-	// object is the name of a permission or a type of resource.
-	object, action, effect string
+// A Line is one of the plugin's permission lines: p, SUBJECT, OBJECT, ACTION, EFFECT.
+type Line struct {
+	At      Place
+	Subject string
+	// Object is the name of a permission or a type of resource.
+	Object, Action, Effect string
 }
 
-// A binding gives a role to a member: g, MEMBER, ROLE.
-type binding struct {
-	at Place
-	// member is in lower case, as the plugin stores it.
-	member, role string
-	// written is the member as it stands in the source.
-	written string
+// A Binding gives a role to a member: g, MEMBER, ROLE.
+type Binding struct {
+	At Place
+	// Member is in lower case, as the plugin stores it.
+	Member, Role string
+	// Written is the member as it stands in the source.
+	Written string
 }
 
 // bom begins files of some editors. The plugin takes it for white space.
@@ -31,7 +31,7 @@ const bom = "\ufeff"
 // time, with blank lines and comments, spaces around fields, and fields in quotes.
 // What that reader would skip without a word, or take for something else, is a
 // refusal with its line. skipped are the lines that say nothing.
-func readCSV(file string, text []byte) (lines []line, bindings []binding, skipped []int, refused []Finding) {
+func readCSV(file string, text []byte) (lines []Line, bindings []Binding, skipped []int, refused []Finding) {
 	if !utf8.Valid(text) {
 		return nil, nil, nil, []Finding{refusal(Place{File: file, Line: invalidLine(text)}, "not UTF-8 text")}
 	}
@@ -51,12 +51,12 @@ func readCSV(file string, text []byte) (lines []line, bindings []binding, skippe
 		}
 		switch kind, rest := fields[0], fields[1:]; {
 		case kind == "p" && len(rest) == 4:
-			lines = append(lines, line{at: at, subject: rest[0], object: rest[1], action: rest[2], effect: rest[3]})
+			lines = append(lines, Line{At: at, Subject: rest[0], Object: rest[1], Action: rest[2], Effect: rest[3]})
 		case kind == "p":
 			refused = append(refused, refusal(at, "%d fields; a permission line is p, SUBJECT, OBJECT, ACTION, EFFECT",
 				len(fields)))
 		case kind == "g" && len(rest) == 2:
-			bindings = append(bindings, binding{at: at, member: strings.ToLower(rest[0]), role: rest[1], written: rest[0]})
+			bindings = append(bindings, Binding{At: at, Member: strings.ToLower(rest[0]), Role: rest[1], Written: rest[0]})
 		case kind == "g":
 			refused = append(refused, refusal(at, "%d fields; a role's member is g, MEMBER, ROLE", len(fields)))
 		default:
@@ -127,4 +127,12 @@ func invalidLine(text []byte) int {
 		}
 	}
 	return 0
+}
+
+// String is the binding as it stands in a CSV.
+func (b Binding) String() string { return "g, " + b.Written + ", " + b.Role }
+
+// String is the line as it stands in a CSV.
+func (l Line) String() string {
+	return strings.Join([]string{"p", l.Subject, l.Object, l.Action, l.Effect}, ", ")
 }

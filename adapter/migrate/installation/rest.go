@@ -1,4 +1,4 @@
-package migrate
+package installation
 
 import (
 	"context"
@@ -21,8 +21,8 @@ const (
 )
 
 // ask reads what a running plugin has stored.
-func (s Sources) ask(ctx context.Context, in *installation) ([]Finding, error) {
-	in.stored = true
+func (s Sources) ask(ctx context.Context, in *Installation) ([]Finding, error) {
+	in.Stored = true
 	base, err := url.Parse(strings.TrimRight(s.URL, "/"))
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, errors.New("the URL of Backstage is no http or https URL")
@@ -30,7 +30,7 @@ func (s Sources) ask(ctx context.Context, in *installation) ([]Finding, error) {
 	var refused []Finding
 	for _, route := range []struct {
 		name string
-		read func(v value) []Finding
+		read func(v Value) []Finding
 	}{
 		{policiesRoute, in.storedLine},
 		{"/api/permission/roles", in.storedRole},
@@ -45,9 +45,9 @@ func (s Sources) ask(ctx context.Context, in *installation) ([]Finding, error) {
 		if len(wrong) > 0 {
 			continue
 		}
-		var all list
+		var all List
 		if len(documents) == 1 {
-			all, _ = documents[0].of.(list)
+			all, _ = documents[0].Of.(List)
 		}
 		if len(documents) != 1 || all == nil {
 			refused = append(refused, refusal(Place{File: route.name}, "the answer is no list"))
@@ -61,51 +61,51 @@ func (s Sources) ask(ctx context.Context, in *installation) ([]Finding, error) {
 }
 
 // renumbered is a value that stands at the nth element of an answer, all of it.
-func renumbered(v value, n int) value {
-	v.at.Line = n
-	switch of := v.of.(type) {
-	case list:
+func renumbered(v Value, n int) Value {
+	v.At.Line = n
+	switch of := v.Of.(type) {
+	case List:
 		for i := range of {
 			of[i] = renumbered(of[i], n)
 		}
-	case *object:
-		for name, member := range of.members {
-			of.members[name] = renumbered(member, n)
+	case *Object:
+		for name, member := range of.Members {
+			of.Members[name] = renumbered(member, n)
 		}
 	}
 	return v
 }
 
-func (in *installation) storedLine(v value) []Finding {
-	l := line{at: v.at, subject: v.text("entityReference"), object: v.text("permission"), action: v.text("policy"),
-		effect: v.text("effect")}
-	if l.subject == "" || l.object == "" || l.action == "" || l.effect == "" {
-		return []Finding{refusal(v.at, "want entityReference, permission, policy and effect")}
+func (in *Installation) storedLine(v Value) []Finding {
+	l := Line{At: v.At, Subject: v.text("entityReference"), Object: v.text("permission"), Action: v.text("policy"),
+		Effect: v.text("effect")}
+	if l.Subject == "" || l.Object == "" || l.Action == "" || l.Effect == "" {
+		return []Finding{refusal(v.At, "want entityReference, permission, policy and effect")}
 	}
-	in.lines = append(in.lines, l)
+	in.Lines = append(in.Lines, l)
 	return nil
 }
 
-func (in *installation) storedRole(v value) []Finding {
+func (in *Installation) storedRole(v Value) []Finding {
 	members, _ := v.member("memberReferences")
-	all, ok := members.of.(list)
+	all, ok := members.Of.(List)
 	if v.text("name") == "" || !ok {
-		return []Finding{refusal(v.at, "want name and memberReferences")}
+		return []Finding{refusal(v.At, "want name and memberReferences")}
 	}
 	for _, one := range all {
-		member, ok := one.of.(string)
+		member, ok := one.Of.(string)
 		if !ok {
-			return []Finding{refusal(v.at, "a member of %s is no text", v.text("name"))}
+			return []Finding{refusal(v.At, "a member of %s is no text", v.text("name"))}
 		}
-		in.bindings = append(in.bindings, binding{at: v.at, member: strings.ToLower(member), role: v.text("name"),
-			written: member})
+		in.Bindings = append(in.Bindings, Binding{At: v.At, Member: strings.ToLower(member), Role: v.text("name"),
+			Written: member})
 	}
 	return nil
 }
 
-func (in *installation) storedPolicy(v value) []Finding {
+func (in *Installation) storedPolicy(v Value) []Finding {
 	p, wrong := readPolicy(v)
-	in.policies = append(in.policies, p)
+	in.Policies = append(in.Policies, p)
 	return wrong
 }
 

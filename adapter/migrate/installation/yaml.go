@@ -1,4 +1,4 @@
-package migrate
+package installation
 
 import (
 	"bytes"
@@ -12,60 +12,62 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A value is one of a YAML or JSON document, with its line.
-type value struct {
-	at Place
-	// of is a string, a bool, a number as int64 or float64, nil, or one of the two below.
-	of any
+// A Value is one of a YAML or JSON document, with its line.
+type Value struct {
+	At Place
+	// Of is a string, a bool, a number as int64 or float64, nil, or one of the two below.
+	Of any
 }
 
 type (
-	list   []value
-	object struct {
-		names   []string
-		members map[string]value
+	// A List is a sequence.
+	List []Value
+	// An Object is a mapping: its names in the order of the source, and their values.
+	Object struct {
+		Names   []string
+		Members map[string]Value
 	}
 )
 
-func (v value) member(name string) (value, bool) {
-	o, ok := v.of.(*object)
+func (v Value) member(name string) (Value, bool) {
+	o, ok := v.Of.(*Object)
 	if !ok {
-		return value{}, false
+		return Value{}, false
 	}
-	m, ok := o.members[name]
+	m, ok := o.Members[name]
 	return m, ok
 }
 
 // text is the member's text, empty where it has none.
-func (v value) text(name string) string {
+func (v Value) text(name string) string {
 	m, _ := v.member(name)
-	text, _ := m.of.(string)
+	text, _ := m.Of.(string)
 	return text
 }
 
-// plain is the value as encoding/json would decode it.
-func (v value) plain() any {
-	switch of := v.of.(type) {
-	case list:
+// Plain is the value as encoding/json would decode it.
+func (v Value) Plain() any {
+	switch of := v.Of.(type) {
+	case List:
 		all := make([]any, len(of))
 		for i, one := range of {
-			all[i] = one.plain()
+			all[i] = one.Plain()
 		}
 		return all
-	case *object:
-		all := make(map[string]any, len(of.members))
-		for name, one := range of.members {
-			all[name] = one.plain()
+	case *Object:
+		all := make(map[string]any, len(of.Members))
+		for name, one := range of.Members {
+			all[name] = one.Plain()
 		}
 		return all
 	}
-	return v.of
+	return v.Of
 }
 
 // readYAML reads the documents of a file, without those that are empty. JSON is YAML,
 // and is read by the same.
-func readYAML(file string, text []byte) ([]value, []Finding) {
-	var documents []value
+func readYAML(file string, text []byte) ([]Value, []Finding) {
+	var documents []Value
 	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
 		var node yaml.Node
 		switch err := decoder.Decode(&node); {
@@ -78,7 +80,7 @@ func readYAML(file string, text []byte) ([]value, []Finding) {
 		if err != nil {
 			return nil, []Finding{yamlRefusal(file, err)}
 		}
-		if v.of != nil {
+		if v.Of != nil {
 			documents = append(documents, v)
 		}
 	}
@@ -98,8 +100,8 @@ func yamlRefusal(file string, err error) Finding {
 // deepest is how deep a document may be.
 const deepest = 100
 
-func readNode(file string, node *yaml.Node, depth int) (value, error) {
-	v := value{at: Place{File: file, Line: node.Line}}
+func readNode(file string, node *yaml.Node, depth int) (Value, error) {
+	v := Value{At: Place{File: file, Line: node.Line}}
 	if depth > deepest {
 		return v, fmt.Errorf("line %d: more than %d levels", node.Line, deepest)
 	}
@@ -109,34 +111,34 @@ func readNode(file string, node *yaml.Node, depth int) (value, error) {
 	case yaml.AliasNode:
 		return readNode(file, node.Alias, depth+1)
 	case yaml.SequenceNode:
-		all := make(list, len(node.Content))
+		all := make(List, len(node.Content))
 		for i, one := range node.Content {
 			var err error
 			if all[i], err = readNode(file, one, depth+1); err != nil {
 				return v, err
 			}
 		}
-		v.of = all
+		v.Of = all
 	case yaml.MappingNode:
-		all := &object{members: map[string]value{}}
+		all := &Object{Members: map[string]Value{}}
 		for i := 0; i < len(node.Content); i += 2 {
 			key := node.Content[i]
 			if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" {
 				return v, fmt.Errorf("line %d: want a text as key", key.Line)
 			}
-			if _, twice := all.members[key.Value]; twice {
+			if _, twice := all.Members[key.Value]; twice {
 				return v, fmt.Errorf("line %d: the key %s is there already", key.Line, key.Value)
 			}
 			member, err := readNode(file, node.Content[i+1], depth+1)
 			if err != nil {
 				return v, err
 			}
-			all.names = append(all.names, key.Value)
-			all.members[key.Value] = member
+			all.Names = append(all.Names, key.Value)
+			all.Members[key.Value] = member
 		}
-		v.of = all
+		v.Of = all
 	default:
-		v.of = scalar(node)
+		v.Of = scalar(node)
 	}
 	return v, nil
 }

@@ -1,4 +1,4 @@
-package migrate
+package installation
 
 import (
 	"cmp"
@@ -12,12 +12,12 @@ import (
 // documents, as a JSON list, or as an answer of the catalog with items. The parents are
 // the targets of relations of type childOf; an export without relations has spec.parent
 // and the spec.children of other groups. The rows say what became of each entity.
-func readGroups(file string, text []byte) (map[string][]string, []row, []Finding) {
+func readGroups(file string, text []byte) (map[string][]string, []Row, []Finding) {
 	documents, refused := readYAML(file, text)
 	if len(refused) > 0 {
 		return nil, nil, refused
 	}
-	var rows []row
+	var rows []Row
 	parents := map[string]map[string]bool{}
 	child := func(of, parent string) {
 		if parents[of] == nil {
@@ -28,25 +28,25 @@ func readGroups(file string, text []byte) (map[string][]string, []row, []Finding
 		}
 	}
 	for _, entity := range entitiesIn(documents) {
-		if _, ok := entity.of.(*object); !ok {
-			refused = append(refused, refusal(entity.at, "no entity: want an object with kind and metadata"))
+		if _, ok := entity.Of.(*Object); !ok {
+			refused = append(refused, refusal(entity.At, "no entity: want an object with kind and metadata"))
 			continue
 		}
 		if kind := entity.text("kind"); !strings.EqualFold(kind, "group") {
-			rows = append(rows, row{at: entity.at, what: "entity of kind " + kind, became: "nothing: only groups have parents"})
+			rows = append(rows, Row{At: entity.At, What: "entity of kind " + kind, Became: "nothing: only groups have parents"})
 			continue
 		}
 		metadata, _ := entity.member("metadata")
 		if metadata.text("name") == "" {
-			refused = append(refused, refusal(entity.at, "a group without metadata.name"))
+			refused = append(refused, refusal(entity.At, "a group without metadata.name"))
 			continue
 		}
 		namespace := cmp.Or(metadata.text("namespace"), "default")
 		ref := strings.ToLower("group:" + namespace + "/" + metadata.text("name"))
 		child(ref, "")
-		rows = append(rows, row{at: entity.at, what: ref, became: "data.rbac_members.groups, where it has parents"})
+		rows = append(rows, Row{At: entity.At, What: ref, Became: "data.rbac_members.groups, where it has parents"})
 		if relations, ok := entity.member("relations"); ok {
-			all, _ := relations.of.(list)
+			all, _ := relations.Of.(List)
 			for _, relation := range all {
 				if relation.text("type") == "childOf" {
 					child(ref, strings.ToLower(relation.text("targetRef")))
@@ -59,9 +59,9 @@ func readGroups(file string, text []byte) (map[string][]string, []row, []Finding
 			child(ref, groupRef(parent, namespace))
 		}
 		children, _ := spec.member("children")
-		all, _ := children.of.(list)
+		all, _ := children.Of.(List)
 		for _, one := range all {
-			if name, ok := one.of.(string); ok {
+			if name, ok := one.Of.(string); ok {
 				child(groupRef(name, namespace), ref)
 			}
 		}
@@ -82,13 +82,13 @@ func readGroups(file string, text []byte) (map[string][]string, []row, []Finding
 }
 
 // entitiesIn are the entities of the documents, one each, or as lists or items.
-func entitiesIn(documents []value) []value {
-	var all []value
+func entitiesIn(documents []Value) []Value {
+	var all []Value
 	for _, document := range documents {
 		if items, ok := document.member("items"); ok {
 			document = items
 		}
-		if many, ok := document.of.(list); ok {
+		if many, ok := document.Of.(List); ok {
 			all = append(all, many...)
 		} else {
 			all = append(all, document)

@@ -1,26 +1,7 @@
-// Package migrate brings a policy over from a neighbour.
-//
-// [RBAC] reads what the community RBAC plugin of Backstage reads: its CSV of lines and
-// roles, its YAML of conditional policies and its part of the app-config; or what its
-// REST API tells. From that it makes a bundle of bundles/rbac with data of its own, a
-// decision table with a row for every line, and a report.
-//
-// What cannot be read is a refusal, with its place, and nothing is made. What can be
-// read has the meaning that the plugin gives it, which is at times that it is skipped:
-// then it is a finding, and the report says so. Nothing is dropped without a word. The
-// same sources give the same files, byte for byte.
-//
-// [Wrapper] says what to write in a policy of the OPA wrapper module, for it to ask
-// about the resource itself.
-//
-// The package knows the RBAC plugin's meaning twice: once as the data of bundles/rbac, and
-// once in Go (meaning.go), by which the decision table is written. So the table is a
-// proof of the policy, and not its echo.
-package migrate
+package installation
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -87,10 +68,8 @@ func (r *RefusedError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// errNothing is what RBAC says where it is given no source.
-var errNothing = errors.New("nothing to migrate: name a policy, conditions, an app-config or a URL")
-
-func sortFindings(findings []Finding) {
+// SortFindings sorts by file, line and text.
+func SortFindings(findings []Finding) {
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Text, b.Text))
 	})

@@ -1,4 +1,4 @@
-package migrate
+package installation
 
 import (
 	"cmp"
@@ -15,27 +15,28 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/appconfig"
 )
 
-// settings are what the plugin reads of the app-config.
-type settings struct {
-	admins, superusers []named
-	precedence         string
-	defaultRole        string
-	defaults           []line
-	// maxDepth is nil where there is no bound.
-	maxDepth             *int
-	useOwnershipEntities bool
-	// rows say what became of each key, for the report.
-	rows []row
+// Settings are what the plugin reads of the app-config.
+type Settings struct {
+	Admins, Superusers []Named
+	Precedence         string
+	DefaultRole        string
+	Defaults           []Line
+	// MaxDepth is nil where there is no bound.
+	MaxDepth             *int
+	UseOwnershipEntities bool
+	// Rows say what became of each key, for the report.
+	Rows []Row
 }
 
-type named struct {
-	at   Place
-	name string
+// Named is somebody whom the app-config names.
+type Named struct {
+	At   Place
+	Name string
 }
 
 // readSettings reads permission.rbac of the files, merged as Backstage merges them.
-func readSettings(files, environ []string) (settings, []Finding, []Finding) {
-	s := settings{precedence: "conditional"}
+func readSettings(files, environ []string) (Settings, []Finding, []Finding) {
+	s := Settings{Precedence: "conditional"}
 	document, problems := appconfig.Read(appconfig.Options{
 		Files: files, Environ: environ, Read: appconfig.Keys{"permission": {"enabled": nil, "rbac": nil}},
 	})
@@ -65,10 +66,10 @@ type settingsReader struct {
 // section is where the plugin's keys are.
 const section = "permission.rbac"
 
-func (r *settingsReader) read(s *settings, key string, v any) {
+func (r *settingsReader) read(s *Settings, key string, v any) {
 	path := section + "." + key
 	became := func(path, text string) {
-		s.rows = append(s.rows, row{at: r.place(path), what: path, became: text})
+		s.Rows = append(s.Rows, Row{At: r.place(path), What: path, Became: text})
 	}
 	none := func(why string) { became(path, "no equivalent: "+why) }
 	switch key {
@@ -83,7 +84,7 @@ func (r *settingsReader) read(s *settings, key string, v any) {
 	case "policyDecisionPrecedence":
 		text, _ := v.(string)
 		if text == "basic" {
-			s.precedence = "basic"
+			s.Precedence = "basic"
 		} else if text != "conditional" {
 			r.find(path, Wrong, "precedence", "%s is neither basic nor conditional; the plugin takes it for conditional", path)
 		}
@@ -94,7 +95,7 @@ func (r *settingsReader) read(s *settings, key string, v any) {
 			r.refuse(path, "%s is no whole number from 0 on; the plugin does not start with it", path)
 			return
 		}
-		s.maxDepth = &depth
+		s.MaxDepth = &depth
 		became(path, "data.rbac.maxDepth")
 	case "useOwnershipEntityRefs":
 		on, ok := v.(bool)
@@ -102,7 +103,7 @@ func (r *settingsReader) read(s *settings, key string, v any) {
 			r.refuse(path, "%s is neither true nor false", path)
 			return
 		}
-		s.useOwnershipEntities = on
+		s.UseOwnershipEntities = on
 		became(path, "data.rbac.useOwnershipEntityRefs")
 	case "admin":
 		admin, ok := v.(map[string]any)
@@ -113,10 +114,10 @@ func (r *settingsReader) read(s *settings, key string, v any) {
 		for _, key := range slices.Sorted(maps.Keys(admin)) {
 			switch at := path + "." + key; key {
 			case "users":
-				s.admins = r.names(at, admin[key])
+				s.Admins = r.names(at, admin[key])
 				became(at, "members of role:default/rbac_admin in data.rbac_members.bindings, and the lines of that role")
 			case "superUsers":
-				s.superusers = r.names(at, admin[key])
+				s.Superusers = r.names(at, admin[key])
 				became(at, "data.rbac.superusers")
 			default:
 				r.unknown(at)
@@ -132,10 +133,10 @@ func (r *settingsReader) read(s *settings, key string, v any) {
 	}
 }
 
-func (r *settingsReader) defaultPermissions(s *settings, path string, v any) {
+func (r *settingsReader) defaultPermissions(s *Settings, path string, v any) {
 	defaults, _ := v.(map[string]any)
-	s.defaultRole, _ = defaults["defaultRole"].(string)
-	if err := checkRef(s.defaultRole, "role"); err != nil {
+	s.DefaultRole, _ = defaults["defaultRole"].(string)
+	if err := CheckRef(s.DefaultRole, "role"); err != nil {
 		r.refuse(path+".defaultRole", "%s.defaultRole: %v; the plugin does not start with it", path, err)
 	}
 	permissions, _ := defaults["basicPermissions"].([]any)
@@ -147,20 +148,20 @@ func (r *settingsReader) defaultPermissions(s *settings, path string, v any) {
 		members, _ := one.(map[string]any)
 		name, _ := members["permission"].(string)
 		action, _ := members["action"].(string)
-		l := line{at: r.place(at), subject: s.defaultRole, object: name, action: cmp.Or(action, "use"), effect: "allow"}
-		if name == "" || !slices.Contains(actions, l.action) {
+		l := Line{At: r.place(at), Subject: s.DefaultRole, Object: name, Action: cmp.Or(action, "use"), Effect: "allow"}
+		if name == "" || !slices.Contains(Actions(), l.Action) {
 			r.refuse(at, "%s is no {permission, action}; the plugin does not start with it", at)
 		}
-		s.defaults = append(s.defaults, l)
+		s.Defaults = append(s.Defaults, l)
 	}
 }
 
-func (r *settingsReader) names(path string, v any) []named {
+func (r *settingsReader) names(path string, v any) []Named {
 	all, ok := v.([]any)
 	if !ok && v != nil {
 		r.refuse(path, "%s is no list", path)
 	}
-	var names []named
+	var names []Named
 	for i, one := range all {
 		at := fmt.Sprintf("%s[%d].name", path, i)
 		members, _ := one.(map[string]any)
@@ -169,7 +170,7 @@ func (r *settingsReader) names(path string, v any) []named {
 			r.refuse(at, "%s is missing or no text; the plugin does not start with it", at)
 			continue
 		}
-		names = append(names, named{at: r.place(at), name: name})
+		names = append(names, Named{At: r.place(at), Name: name})
 	}
 	return names
 }
