@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run build test go-test rego-test lint e2e soundness mutants review folds inventory bench bench-compare faults faults-short simulate fuzz release sign deploy-test outdated clean
+.PHONY: help run build test go-test rego-test lint e2e soundness twice mutants review folds inventory bench bench-compare faults faults-short simulate fuzz release sign deploy-test outdated clean
 
 BIN := bin
 N ?= 100000
@@ -81,6 +81,10 @@ e2e/inventory/node_modules: e2e/inventory/package-lock.json
 
 soundness: e2e/node_modules ## compare N random decisions with stock OPA and the plugins' own rules
 	go test ./soundness -run '^TestSoundness$$' -count=1 -v -timeout 60m -trials $(N) -seed $(SEED)
+
+twice: ## decide N evaluations of drawn tests as `stagedoor test` does, twice; then with faults planted in either way
+	go test ./soundness -run '^TestTwice$$' -count=1 -v -timeout 120m -twice $(N) -seed $(SEED)
+	go test ./soundness -run '^TestPlanted$$' -count=1 -v -timeout 60m -planted
 
 mutants: ## break explore and criteria in MUTANTS ways, and see that the checker of certificates notices
 	go run ./soundness/mutants -n $(MUTANTS) -seed $(SEED)
