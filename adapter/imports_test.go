@@ -27,6 +27,7 @@ var mayImportOPA = []string{
 	"adapter/document",
 	"adapter/engine",
 	"adapter/explain",
+	"adapter/explain/counterfactual",
 	"adapter/explore",
 	"adapter/fixture",
 	"adapter/offline",

@@ -7,7 +7,7 @@
 //
 // What decided is found by trying: a rule is named where the answer is another one
 // without it. The change that would turn the answer is found by trying too
-// (change.go), and is decided by the engine before it is told.
+// (package counterfactual), and is decided by the engine before it is told.
 package explain
 
 import (
@@ -16,7 +16,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/explain/counterfactual"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -42,7 +42,7 @@ type Explanation struct {
 	// Tree is the author's own rules that were evaluated for the entrypoint.
 	Tree []*Node `json:"tree"`
 	// Change is the smallest change that was found to turn the answer; nil where none was.
-	Change *Change `json:"change,omitempty"`
+	Change *counterfactual.Change `json:"change,omitempty"`
 }
 
 // A Rule is one rule of the author's: its title, or its name where it has none.
@@ -140,7 +140,7 @@ func Explain(
 		return nil, err
 	}
 	e.Decided = t.named(t.foremost(decided)...)
-	e.Change, err = smallest(ctx, p, q, e.Result == wire.Allow.String(), known)
+	e.Change, err = counterfactual.Smallest(ctx, p, q, e.Result == wire.Allow.String(), known)
 	return e, err
 }
 
@@ -274,15 +274,4 @@ func (n *Node) text(b *strings.Builder, indent string, below bool) {
 			of.text(b, indent+"      ", true)
 		}
 	}
-}
-
-// leaves are the different rules of a condition.
-func leaves(c criteria.Criteria) []criteria.Rule {
-	var rules []criteria.Rule
-	for r := range c.Rules() {
-		if !slices.Contains(rules, r) {
-			rules = append(rules, r)
-		}
-	}
-	return rules
 }

@@ -292,7 +292,7 @@ func (t *trials) runs(ctx context.Context, c criteria.Criteria) ([]*run, error) 
 		return nil, err
 	}
 	asked := none.asked
-	for _, r := range append(all.asked, leaves(c)...) {
+	for _, r := range slices.AppendSeq(all.asked, c.Rules()) {
 		if !slices.Contains(asked, r) {
 			asked = append(asked, r)
 		}

@@ -1,4 +1,15 @@
-package explain
+// Package counterfactual finds the smallest change that turns the answer of a policy.
+//
+// An explanation by what would have been otherwise is what the literature calls a
+// counterfactual. [Smallest] tries three kinds of it. One is an edit of the resource, for the
+// rules of Backstage's own plugins: a label more, another owner. One is another caller: with a
+// group more or less, another user, one who is signed in. The third is both at once. Each
+// edit and each other caller costs one, and the cheapest change wins.
+//
+// A change is found by trying. The engine that serves decides for each other caller, and the
+// rules themselves are asked about each edited resource, before the change is told. The
+// search is bounded: mostCandidates callers, and mostEdits edits among mostLeaves rules.
+package counterfactual
 
 import (
 	"cmp"
@@ -44,13 +55,17 @@ type candidate struct {
 	cost        int
 }
 
-// smallest finds the smallest change that turns the answer: of the resource, of the
+// Smallest finds the smallest change that turns the answer: of the resource, of the
 // caller, or of both. It returns nil where it finds none.
-func smallest(
+func Smallest(
 	ctx context.Context, p *offline.Policy, q offline.Question, allowed bool, known *inventory.Inventory,
 ) (*Change, error) {
 	var best *Change
 	least := mostEdits + 2
+	turned := wire.Allow
+	if allowed {
+		turned = wire.Deny
+	}
 	for _, c := range candidates(ctx, p, q, known, allowed) {
 		if c.cost >= least {
 			continue
@@ -74,7 +89,7 @@ func smallest(
 			return nil, err
 		}
 		if cost := c.cost + len(texts); edited != nil && cost > 0 && cost < least {
-			change := Change{Claim: c.claim, User: c.user, Result: result(!allowed), Text: c.text}
+			change := Change{Claim: c.claim, User: c.user, Result: turned.String(), Text: c.text}
 			if len(texts) > 0 {
 				change.Resource = edited
 				change.Text = "the same " + noun(q) + " " + strings.Join(texts, " and ")
@@ -418,4 +433,15 @@ func member(object map[string]any, name string, value any, other string, holds b
 		object[name] = value
 	}
 	return true
+}
+
+// leaves are the different rules of a condition.
+func leaves(c criteria.Criteria) []criteria.Rule {
+	var rules []criteria.Rule
+	for r := range c.Rules() {
+		if !slices.Contains(rules, r) {
+			rules = append(rules, r)
+		}
+	}
+	return rules
 }
