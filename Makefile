@@ -61,11 +61,15 @@ lint: ## golangci-lint on the Go, Regal on the Rego
 $(BIN)/otelcol: tools/otelcol/go.mod tools/otelcol/main.go
 	cd tools/otelcol && CGO_ENABLED=0 go build -o ../../$@ .
 
-e2e: build $(BIN)/opa $(BIN)/otelcol e2e/node_modules e2e/rbac/node_modules ## the real Backstage packages and PostgreSQL against bin/stagedoor
+e2e: build $(BIN)/opa $(BIN)/otelcol e2e/node_modules e2e/rbac/node_modules e2e/schemas/node_modules ## the real Backstage packages and PostgreSQL against bin/stagedoor
 	cd e2e && npm test
 
 e2e/node_modules: e2e/package-lock.json
 	cd e2e && npm ci --no-audit --no-fund
+	touch $@
+
+e2e/schemas/node_modules: e2e/schemas/package-lock.json
+	cd e2e/schemas && npm ci --no-audit --no-fund
 	touch $@
 
 e2e/rbac/node_modules: e2e/rbac/package-lock.json

@@ -144,6 +144,8 @@ func (r testRun) github() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// junitSuites is what `--format junit` writes, by the schema that Jenkins has for it. Where
+// a test is stands in the text of its failures: the schema has no attribute for it.
 type junitSuites struct {
 	XMLName  xml.Name     `xml:"testsuites"`
 	Name     string       `xml:"name,attr"`
@@ -168,8 +170,6 @@ type junitSuite struct {
 type junitCase struct {
 	Name      string         `xml:"name,attr"`
 	Class     string         `xml:"classname,attr"`
-	File      string         `xml:"file,attr,omitempty"`
-	Line      int            `xml:"line,attr,omitempty"`
 	Time      string         `xml:"time,attr"`
 	Skipped   *struct{}      `xml:"skipped"`
 	Errors    []junitFailure `xml:"error"`
@@ -195,7 +195,7 @@ func (r testRun) junit() ([]byte, error) {
 		}
 		for _, t := range p.Tests {
 			c := junitCase{
-				Name: t.Name, Class: t.Package, File: t.File, Line: t.Line, Time: seconds(t.Duration),
+				Name: t.Name, Class: t.Package, Time: seconds(t.Duration),
 				SystemOut: t.Note + t.Output,
 			}
 			spent += t.Duration

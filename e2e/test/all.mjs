@@ -12,5 +12,6 @@ import './audit.test.mjs';
 import './inventory.test.mjs';
 import './review.test.mjs';
 import './page.test.mjs';
+import './formats.test.mjs';
 import './trace.test.mjs';
 import '../rbac/same.test.mjs';
