@@ -45,6 +45,7 @@ var mayImportOPA = []string{
 	"adapter/findings",
 	"adapter/reading",
 	"adapter/source",
+	"adapter/habits",
 	"adapter/trial",
 	"adapter/check",
 	"adapter/migrate",

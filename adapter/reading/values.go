@@ -3,6 +3,8 @@ package reading
 import (
 	"go.yaml.in/yaml/v3"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/stagedoor/stagedoor/adapter/datafiles"
 	"github.com/stagedoor/stagedoor/adapter/findings"
 )
@@ -60,4 +62,15 @@ func readValue(r *Reading, file string, value *yaml.Node, n *Node, leaves *int) 
 			r.Constants = append(r.Constants, &Constant{Text: value.Value, At: at, Node: n})
 		}
 	}
+}
+
+// Single reports whether a term is written out with less than two elements.
+func Single(t *ast.Term) bool {
+	switch v := t.Value.(type) {
+	case *ast.Array:
+		return v.Len() < 2
+	case ast.Set:
+		return v.Len() < 2
+	}
+	return false
 }

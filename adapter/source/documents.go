@@ -9,6 +9,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/reading"
+	"github.com/stagedoor/stagedoor/adapter/source/params"
 )
 
 // checkDocument holds an object that has the members of a decision or of a condition
@@ -48,7 +49,7 @@ func (s *Source) checkCondition(use *reading.DocumentUse, member func(string) *a
 		s.Add(use.At, findings.Error, "answer", "a condition needs resourceType beside rule; write \"resourceType\": "+
 			"input.permission.resourceType")
 	}
-	params := member("params")
+	given := member("params")
 	for _, name := range names {
 		rules := s.Words.schemas[name]
 		if types := s.constantsOf(use.Node.Field("resourceType")); len(types) == 1 && len(names) == 1 {
@@ -66,16 +67,16 @@ func (s *Source) checkCondition(use *reading.DocumentUse, member func(string) *a
 			continue
 		}
 		schema := rules[0].ParamsSchema
-		if params == nil {
+		if given == nil {
 			s.checkEmpty(name, rules[0].ResourceType, ast.NewObject(), use.At, use.In)
-			if read := readParamsSchema(schema); read != nil && len(read.Properties) > 0 {
-				s.Add(use.At, findings.Error, "params", "%s needs params; write \"params\": {%s}", name, example(schema))
+			if read := params.Read(schema); read != nil && len(read.Properties) > 0 {
+				s.Add(use.At, findings.Error, "params", "%s needs params; write \"params\": {%s}", name, read.Example())
 			}
 			continue
 		}
-		if object, ok := params.Value.(ast.Object); ok {
-			s.checkEmpty(name, rules[0].ResourceType, object, findings.At(params.Location), use.In)
-			s.checkParams(name, schema, object, use.Node.Field("params"), findings.At(params.Location))
+		if object, ok := given.Value.(ast.Object); ok {
+			s.checkEmpty(name, rules[0].ResourceType, object, findings.At(given.Location), use.In)
+			s.checkParams(name, schema, object, use.Node.Field("params"), findings.At(given.Location))
 		}
 	}
 }

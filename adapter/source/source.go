@@ -1,6 +1,6 @@
 // Package source finds what is wrong with a policy by its source: names that nobody
 // publishes, params that no rule takes, answers and references in a form that is none,
-// data that no file has, and habits that mean something else than they say.
+// and data that no file has. What hardly anybody means has a package of its own, habits.
 package source
 
 import (
@@ -19,6 +19,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/datafiles"
 	"github.com/stagedoor/stagedoor/adapter/findings"
+	"github.com/stagedoor/stagedoor/adapter/habits"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/reading"
 )
@@ -79,7 +80,7 @@ func (s *Source) Check() {
 	s.checkOwnRules()
 	s.checkTests()
 	for _, name := range slices.Sorted(maps.Keys(s.Modules)) {
-		s.checkHabits(s.Modules[name])
+		habits.Check(s.List, s.Modules[name])
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/reading"
 	"github.com/stagedoor/stagedoor/adapter/source"
+	"github.com/stagedoor/stagedoor/adapter/source/params"
 	"github.com/stagedoor/stagedoor/adapter/tables"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -236,9 +237,9 @@ func (d *deciding) conditions(permission wire.Permission, class callers.Class, c
 		}
 	}
 	if c.Op == criteria.Leaf {
-		for _, list := range source.EmptyMeansAll {
+		for _, list := range params.EmptyMeansAll {
 			if c.Rule.Name == list.Rule && c.Rule.ResourceType == list.ResourceType &&
-				source.EmptyParam(c.Rule.Params, list.Param) {
+				params.Empty(c.Rule.Params, list.Param) {
 				d.note(&d.empty, list.Rule+" with no "+list.Param, permission.Name+" for "+class.Name)
 			}
 		}

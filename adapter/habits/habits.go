@@ -1,4 +1,13 @@
-package source
+// Package habits finds expressions in a policy that are well formed, and that hardly anybody
+// means.
+//
+// They are habits of other languages, where a not of what is missing is true and where a
+// loop asks about each. [Check] knows three of them:
+//
+//   - "always": two bodies of a rule differ in one not alone, so that one of them holds;
+//   - "each": some x in xs; not f(x), which holds as soon as one of xs is missing;
+//   - "undefined": a member that can be missing stands under a not, and the body fails.
+package habits
 
 import (
 	"strings"
@@ -6,26 +15,29 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/findings"
+	"github.com/stagedoor/stagedoor/adapter/reading"
 )
 
-// checkHabits looks for expressions that are well formed and that hardly anybody
-// means.
-func (s *Source) checkHabits(m *ast.Module) {
-	s.checkOpposites(m)
+type checker struct{ *findings.List }
+
+// Check adds what of a module is such a habit.
+func Check(to *findings.List, m *ast.Module) {
+	c := checker{to}
+	c.checkOpposites(m)
 	for _, rule := range m.Rules {
 		for each := rule; each != nil; each = each.Else {
-			s.checkBody(each.Body)
+			c.checkBody(each.Body)
 		}
 		visit := ast.NewGenericVisitor(func(x any) bool {
 			switch x := x.(type) {
 			case *ast.ArrayComprehension:
-				s.checkBody(x.Body)
+				c.checkBody(x.Body)
 			case *ast.SetComprehension:
-				s.checkBody(x.Body)
+				c.checkBody(x.Body)
 			case *ast.ObjectComprehension:
-				s.checkBody(x.Body)
+				c.checkBody(x.Body)
 			case *ast.Every:
-				s.checkBody(x.Body)
+				c.checkBody(x.Body)
 			}
 			return false
 		})
@@ -38,7 +50,7 @@ const maxAlternatives = 100
 
 // checkOpposites looks for two bodies of a rule that are alike but for a not: one of
 // them always holds where the rest does.
-func (s *Source) checkOpposites(m *ast.Module) {
+func (c checker) checkOpposites(m *ast.Module) {
 	byPath := map[string][]*ast.Rule{}
 	for _, rule := range m.Rules {
 		if rule.Default || rule.Else != nil {
@@ -47,7 +59,7 @@ func (s *Source) checkOpposites(m *ast.Module) {
 		path := rule.Head.String()
 		for _, other := range byPath[path] {
 			if what := opposite(rule.Body, other.Body); what != "" {
-				s.Add(findings.At(rule.Head.Location), findings.Warning, "always",
+				c.Add(findings.At(rule.Head.Location), findings.Warning, "always",
 					"this or the rule at line %d holds whatever %s is; leave that out of both, and one of them",
 					other.Location.Row, findings.OneLine(what))
 			}
@@ -77,14 +89,14 @@ func opposite(a, b ast.Body) string {
 	return what
 }
 
-func (s *Source) checkBody(body ast.Body) {
+func (c checker) checkBody(body ast.Body) {
 	for i, e := range body {
 		if e.Negated {
-			s.checkOptional(body, i)
+			c.checkOptional(body, i)
 		}
 		if some, ok := e.Terms.(*ast.SomeDecl); ok && len(some.Symbols) == 1 {
 			if call, ok := some.Symbols[0].Value.(ast.Call); ok {
-				s.checkEach(body, i, call)
+				c.checkEach(body, i, call)
 			}
 		}
 	}
@@ -92,9 +104,9 @@ func (s *Source) checkBody(body ast.Body) {
 
 // checkEach looks for `some x in xs; not f(x)`, which holds where one of xs is
 // missing, and mostly is meant for each of them.
-func (s *Source) checkEach(body ast.Body, at int, some ast.Call) {
+func (c checker) checkEach(body ast.Body, at int, some ast.Call) {
 	v, ok := some[len(some)-2].Value.(ast.Var)
-	if !ok || single(some[len(some)-1]) {
+	if !ok || reading.Single(some[len(some)-1]) {
 		return
 	}
 	var denied *ast.Expr
@@ -111,7 +123,7 @@ func (s *Source) checkEach(body ast.Body, at int, some ast.Call) {
 		return
 	}
 	text := findings.OneLine(strings.TrimSpace(strings.TrimPrefix(string(denied.Location.Text), "not")))
-	s.Add(findings.At(denied.Location), findings.Warning, "each",
+	c.Add(findings.At(denied.Location), findings.Warning, "each",
 		"this holds as soon as one of %s is missing; for none of them write: every %s in %s { not %s }",
 		some[len(some)-1], v, some[len(some)-1], text)
 }
@@ -121,17 +133,6 @@ func (s *Source) checkEach(body ast.Body, at int, some ast.Call) {
 func callsFunction(e *ast.Expr) bool {
 	terms, ok := e.Terms.([]*ast.Term)
 	return ok && ast.BuiltinMap[terms[0].String()] == nil
-}
-
-// single is whether a term is written out with less than two elements.
-func single(t *ast.Term) bool {
-	switch v := t.Value.(type) {
-	case *ast.Array:
-		return v.Len() < 2
-	case ast.Set:
-		return v.Len() < 2
-	}
-	return false
 }
 
 func uses(x any, v ast.Var) bool {
@@ -152,7 +153,7 @@ var optional = map[string]string{
 
 // checkOptional looks for a member that can be missing, under a not: the body fails
 // then, though the author reads the not as true.
-func (s *Source) checkOptional(body ast.Body, at int) {
+func (c checker) checkOptional(body ast.Body, at int) {
 	e := body[at]
 	terms, ok := e.Terms.([]*ast.Term)
 	if !ok || len(terms) != 3 {
@@ -175,8 +176,8 @@ func (s *Source) checkOptional(body ast.Body, at int) {
 			return
 		}
 	}
-	s.Add(findings.At(e.Location), findings.Warning, "undefined",
+	c.Add(findings.At(e.Location), findings.Warning, "undefined",
 		"%v is not there for %s, and then the whole body fails, not only what stands under not; write object.get(%s, "+
 			"%q, \"\") instead, or a rule of its own and not that rule",
-		ref, when, ref[:len(ref)-1], plainStep(ref[len(ref)-1]))
+		ref, when, ref[:len(ref)-1], strings.Trim(ref[len(ref)-1].String(), `"`))
 }
