@@ -1,8 +1,11 @@
 package audit
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -40,8 +43,11 @@ func event(r Record, i int, identity *ast.Term) (*server.Info, error) {
 	if len(outcome.Excluded) > 0 {
 		custom["excluded_branches"] = texts(outcome.Excluded)
 	}
-	if outcome.Reason != "" {
-		custom["reason"] = outcome.Reason
+	if reason := cmp.Or(outcome.Reason, titles(outcome.Rules)); reason != "" {
+		custom["reason"] = reason
+	}
+	if len(outcome.Rules) > 0 {
+		custom["rules"] = outcome.Rules
 	}
 	if answer.Refs != nil {
 		applied := map[string]any{"resource_refs": answer.Refs}
@@ -123,4 +129,15 @@ func texts(errs []error) []any {
 		list[i] = err.Error()
 	}
 	return list
+}
+
+// titles are the reason where the policy gives none: what the rules are called.
+func titles(rules []decision.Rule) string {
+	var titles []string
+	for _, rule := range rules {
+		if rule.Title != "" && !slices.Contains(titles, rule.Title) {
+			titles = append(titles, rule.Title)
+		}
+	}
+	return strings.Join(titles, "; ")
 }

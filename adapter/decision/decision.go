@@ -30,6 +30,8 @@ type Outcome struct {
 	// Reason is what the documents of the policy said under "reason", and which rules
 	// were decided by either answer (package explore).
 	Reason string
+	// Rules are those of a policy about the resource that the decision comes from.
+	Rules []Rule
 	// Excluded are the errors of those branches of a policy about the resource
 	// that are therefore no part of the conditions.
 	Excluded []error
@@ -40,6 +42,14 @@ type Outcome struct {
 	// Err is the failure of the policy for this item, of type *Failure, or nil. The
 	// Decision beside an Err is the zero one, which denies.
 	Err error
+}
+
+// Rule is a rule of the policy.
+type Rule struct {
+	// Title is that of its METADATA; empty where there is none.
+	Title string `json:"title,omitempty"`
+	// Place is where it stands, as file:line.
+	Place string `json:"place"`
 }
 
 // Batch is the answer to all permissions of one request, by one policy.
@@ -61,12 +71,16 @@ type Batch struct {
 // of conditions.
 const (
 	noteOverhead = 64
+	ruleOverhead = 32
 	treeFactor   = 3
 )
 
 // Size is about how many bytes of memory the outcome takes.
 func (o *Outcome) Size() int {
 	n := len(o.Reason) + treeFactor*len(o.Decision.Text()) + noteOverhead*(len(o.Excluded)+len(o.RuleLabels))
+	for _, rule := range o.Rules {
+		n += ruleOverhead + len(rule.Title) + len(rule.Place)
+	}
 	for _, err := range o.Excluded {
 		n += len(err.Error())
 	}

@@ -9,6 +9,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"time"
@@ -347,8 +348,18 @@ func (e *Engine) explore(
 	return decision.Outcome{
 		Decision: result.Decision,
 		Reason:   strings.Join(reasons, "; "),
+		Rules:    rulesOf(result),
 		Excluded: result.Errors,
 	}, nil
+}
+
+// rulesOf are the rules that a result comes from.
+func rulesOf(r explore.Result) []decision.Rule {
+	rules := make([]decision.Rule, len(r.Rules))
+	for i, rule := range r.Rules {
+		rules[i] = decision.Rule{Title: rule.Title, Place: fmt.Sprintf("%s:%d", rule.File, rule.Line)}
+	}
+	return rules
 }
 
 // failure gives an error of a decision its kind.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"unique"
@@ -288,13 +289,20 @@ func (m *memo) share(r *remembered, said map[saying][]*decision.Outcome, o *deci
 // isPlain reports whether the outcome is ALLOW or DENY, without a reason and a note of
 // how it was found.
 func isPlain(o *decision.Outcome) bool {
-	return o.Decision.Result != wire.Conditional && o.Reason == "" && len(o.Excluded)+len(o.RuleLabels) == 0
+	return o.Decision.Result != wire.Conditional && o.Reason == "" &&
+		len(o.Excluded)+len(o.RuleLabels)+len(o.Rules) == 0
 }
 
 // saying is what an outcome says. The rest is how it was found.
-type saying struct{ decision, reason string }
+type saying struct{ decision, reason, rules string }
 
-func sayingOf(o *decision.Outcome) saying { return saying{o.Decision.Text(), o.Reason} }
+func sayingOf(o *decision.Outcome) saying {
+	var rules strings.Builder
+	for _, rule := range o.Rules {
+		rules.WriteString(rule.Place + "\n")
+	}
+	return saying{o.Decision.Text(), o.Reason, rules.String()}
+}
 
 // foundAlike reports whether two outcomes that say the same were found in the same way.
 func foundAlike(o, other *decision.Outcome) bool {

@@ -192,7 +192,7 @@ func (j *join) result() (Result, error) {
 	if len(j.meanings) == 1 && j.asks == 0 {
 		r.Decision = j.meanings[0].Decision // as the author wrote it
 	}
-	r.Reason = j.reason(r.Decision.Result)
+	r.Reason, r.Rules = j.reason(r.Decision.Result), j.rules(r.Decision.Result)
 	r.Either = j.either(certain)
 	return r, nil
 }
@@ -208,6 +208,67 @@ func (j *join) reason(result wire.Result) string {
 		}
 	}
 	return strings.Join(reasons, "; ")
+}
+
+// decidingClause is a clause of the entrypoint with what it comes to.
+type decidingClause struct {
+	rule *ast.Rule
+	outcome
+}
+
+// rules are those that the result comes from. Beside one that allows whatever the answers
+// are, none that asks decides.
+func (j *join) rules(result wire.Result) []DecidingRule {
+	fit := slices.DeleteFunc(slices.Clone(j.deciding), func(c decidingClause) bool {
+		return denies(c.value) != (result == wire.Deny) || !j.space.Possible(c.where)
+	})
+	certain := slices.ContainsFunc(fit, func(c decidingClause) bool { return c.where == criteria.Granted })
+	var rules []DecidingRule
+	seen := make(map[*ast.Rule]bool)
+	for _, c := range fit {
+		if seen[c.rule] || certain && c.where != criteria.Granted {
+			continue
+		}
+		seen[c.rule] = true
+		at := c.rule.Location
+		rules = append(rules, DecidingRule{Title: j.policy.titles[c.rule], File: at.File, Line: at.Row})
+	}
+	return rules
+}
+
+// denies is whether a value of the entrypoint is false or a document that denies.
+func denies(value *ast.Term) bool {
+	if object, is := value.Value.(ast.Object); is {
+		result := object.Get(ast.InternedTerm("result"))
+		return result != nil && result.Equal(ast.InternedTerm(wire.Deny.String()))
+	}
+	return value.Equal(ast.InternedTerm(false))
+}
+
+// titlesOf are the titles of rules by their METADATA: each rule's own, else that of the
+// document, which stands above the first of its rules.
+func titlesOf(rules []*ast.Rule) map[*ast.Rule]string {
+	titles := make(map[*ast.Rule]string)
+	document := ""
+	for _, rule := range rules {
+		for _, a := range rule.Annotations {
+			if a.Scope == "document" && a.Title != "" {
+				document = a.Title
+			}
+		}
+	}
+	for _, rule := range rules {
+		title := document
+		for _, a := range rule.Annotations {
+			if a.Scope == "rule" && a.Title != "" {
+				title = a.Title
+			}
+		}
+		for r := rule; r != nil && title != ""; r = r.Else {
+			titles[r] = title
+		}
+	}
+	return titles
 }
 
 func deniesLast(r wire.Result) int {

@@ -43,7 +43,8 @@ type Policy struct {
 	builtins   map[string]*topdown.Builtin
 	rules      []*PermissionRule
 
-	plan *plan
+	plan   *plan
+	titles map[*ast.Rule]string // of the rules at the entrypoint
 }
 
 // Compile compiles the modules and proves that the policy looks at the resource
@@ -93,7 +94,7 @@ func Compile(o Options) (*Policy, error) {
 		return p, nil // and the compiled policy stays as it is
 	}
 	p.direct(f)
-	p.plan = newPlan(reached, f.questions)
+	p.plan, p.titles = newPlan(reached, f.questions), titlesOf(entries)
 	return p, nil
 }
 
@@ -162,6 +163,10 @@ type Result struct {
 	// Criteria is the condition under which the policy allows: Never, Always or a
 	// tree without constants.
 	Criteria criteria.Criteria
+	// Rules are those of the entrypoint that the decision comes from, in the order of the
+	// source: those that allow, or of a DENY those that deny. None is told of a default,
+	// and of an entrypoint that was explored.
+	Rules []DecidingRule
 	// Either lists the rules that nobody can be asked about and whose answer would have
 	// changed the result: where each stands, and why. What is allowed is allowed by
 	// either answer to them.
@@ -173,6 +178,15 @@ type Result struct {
 	Method Method
 	// Evaluations is how many times OPA evaluated.
 	Evaluations int
+}
+
+// A DecidingRule is a rule that a decision comes from.
+type DecidingRule struct {
+	// Title is that of its METADATA, or of its document's; empty where there is none.
+	Title string
+	// File and Line are where it stands.
+	File string
+	Line int
 }
 
 // A Method is how a decision was found.

@@ -30,6 +30,7 @@ type chain struct {
 
 // clause is one body and the value that it gives.
 type clause struct {
+	rule  *ast.Rule
 	args  []*ast.Term
 	value *ast.Term // nil where it is that of resultVar
 	body  *bodyPlan
@@ -222,9 +223,9 @@ func (p *planner) clause(rule *ast.Rule) clause {
 		bound.Update(varsOf(arg))
 	}
 	if ast.IsConstant(rule.Head.Value.Value) {
-		return clause{rule.Head.Args, rule.Head.Value, p.planBody(rule.Body, bound)}
+		return clause{rule, rule.Head.Args, rule.Head.Value, p.planBody(rule.Body, bound)}
 	}
-	return clause{rule.Head.Args, nil, p.planKeyed(rule.Body, rule.Head.Value, bound, false)}
+	return clause{rule, rule.Head.Args, nil, p.planKeyed(rule.Body, rule.Head.Value, bound, false)}
 }
 
 // varsOf are the variables of x, of closures within it too.

@@ -104,6 +104,7 @@ func callOf(ref ast.Ref, args []*ast.Term) ast.Body {
 func (w *world) proveDocument(doc *document, args []*ast.Term) ([]outcome, error) {
 	none := outcome{value: doc.fallback, where: criteria.Granted}
 	var found []outcome
+	var deciding []decidingClause
 	for _, c := range w.chains(doc) {
 		taken := criteria.Denied
 		for _, b := range c.clauses {
@@ -112,7 +113,9 @@ func (w *world) proveDocument(doc *document, args []*ast.Term) ([]outcome, error
 				return nil, err
 			}
 			for _, e := range elements {
-				found = append(found, outcome{value: e.value, where: w.space.All(e.where, taken.Not())})
+				o := outcome{value: e.value, where: w.space.All(e.where, taken.Not())}
+				found = append(found, o)
+				deciding = append(deciding, decidingClause{b.rule, o})
 			}
 			taken = w.space.Any(taken, w.any(elements))
 		}
@@ -123,6 +126,9 @@ func (w *world) proveDocument(doc *document, args []*ast.Term) ([]outcome, error
 		return nil, err
 	}
 	w.proved++
+	if doc.ref.Equal(w.policy.entrypoint) {
+		w.deciding = deciding
+	}
 	return w.merge(append([]outcome{none}, found...)), nil
 }
 

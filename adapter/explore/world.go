@@ -35,6 +35,7 @@ type world struct {
 	byRule    map[*document]int // the question that a document is
 	known     map[knownKey][]knownOutcomes
 	collected map[knownKey][]knownElements
+	deciding  []decidingClause             // those of the entrypoint, where it was proved
 	asked     *PermissionRule              // the first rule that was asked; criteria are about its type
 	foreign   map[criteria.Function]string // what is decided by either answer, and why
 
