@@ -122,7 +122,7 @@ func BenchmarkEvaluated(b *testing.B) {
 // own, drawn from all that are bound.
 func benchKinds(b *testing.B, decides *engine.Engine, bound, groups int, permissions []wire.Permission) {
 	b.ReportAllocs()
-	r := rand.New(rand.NewPCG(uint64(bound), uint64(groups))) //nolint:gosec // it repeats
+	r := rand.New(rand.NewPCG(uint64(bound), uint64(groups)))
 	for b.Loop() {
 		user := fmt.Sprintf("user:default/user-%d", r.Uint32())
 		claims := []string{user}
