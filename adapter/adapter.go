@@ -30,6 +30,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
@@ -83,12 +84,14 @@ type Decider interface {
 	Decide(context.Context, decision.Caller, []wire.Permission) (decision.Batch, error)
 }
 
-// Parts are what a [Server] is made of; all but Shadow are required.
+// Parts are what a [Server] is made of; all but Shadow and Write are required.
 type Parts struct {
 	Identity *identity.Identity
 	Policy   Decider
 	// Status tells how the policy's supply fares.
-	Status     func() supply.Status
+	Status func() supply.Status
+	// Write changes data of the policy; nil where nobody may.
+	Write      func(context.Context, []document.Change) error
 	Conditions *conditions.Client
 	Audit      *audit.Log
 	// Shadow compares a candidate with Policy; nil where there is none.
@@ -104,6 +107,7 @@ type Server struct {
 	identity   *identity.Identity
 	policy     Decider
 	supply     func() supply.Status // see status
+	write      func(context.Context, []document.Change) error
 	conditions *conditions.Client
 	audit      *audit.Log
 	shadow     *shadow.Shadow // nil where nothing is compared
@@ -127,8 +131,9 @@ func New(o Options, p Parts) *Server {
 		p.Registry.MustRegister(counted)
 	}
 	s := &Server{
-		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, conditions: p.Conditions,
-		audit: p.Audit, shadow: p.Shadow, log: p.Log,
+		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, write: p.Write,
+		conditions: p.Conditions,
+		audit:      p.Audit, shadow: p.Shadow, log: p.Log,
 		registry: p.Registry, tracer: p.Tracer, metrics: metrics.New(p.Registry, o.Permissions),
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}

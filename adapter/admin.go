@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/pprof"
 	"strings"
@@ -13,9 +14,11 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/dataapi"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
+	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -47,6 +50,8 @@ type AdminOptions struct {
 //   - GET /shadow: where the candidate of stagedoor.policy.shadow decides otherwise.
 //   - POST /v1/data/{entrypoint}: a decision in the shape of OPA's data API, for a
 //     stock permission backend with the OPA wrapper module.
+//   - PATCH and PUT /v1/data/{path}: data is changed, as OPA's data API does it, below
+//     the roots of stagedoor.admin.dataRoots.
 func (s *Server) AdminHandler() http.Handler {
 	router := mux.NewRouter()
 	get := func(path string, h handler) {
@@ -64,7 +69,12 @@ func (s *Server) AdminHandler() http.Handler {
 	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
 	if s.options.Admin.Data {
 		data := routed(metrics.AtData, s.operators(s.withOperatorBody(s.admitted(s.data))), dataapi.WriteError)
-		router.Handle("/v1/data/{entrypoint:.+}", data).Methods(http.MethodPost)
+		router.Handle(dataPath+"/{entrypoint:.+}", data).Methods(http.MethodPost)
+	}
+	if s.write != nil {
+		write := routed(metrics.AtDataWrite, s.operators(asJSON(s.withOperatorBody(s.admitted(s.writeData)))), dataapi.WriteError)
+		router.Handle(dataPath, write).Methods(http.MethodPatch, http.MethodPut)
+		router.PathPrefix(dataPath+"/").Handler(write).Methods(http.MethodPatch, http.MethodPut)
 	}
 	if s.options.Profiles {
 		router.PathPrefix("/debug/pprof/").Handler(s.route("", s.operators(profiles)))
@@ -149,6 +159,41 @@ func writeValue(w http.ResponseWriter, v any) error {
 		return err
 	}
 	return writeJSON(w, append(body, '\n'))
+}
+
+// dataPath is where OPA has its data API.
+const dataPath = "/v1/data"
+
+// asJSON takes the body for JSON, as OPA does whatever its content type says: OPAL sends
+// application/json-patch+json.
+func asJSON(next handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		r.Header.Set("Content-Type", "application/json")
+		return next(w, r)
+	}
+}
+
+// writeData answers as OPA's PATCH and PUT /v1/data/{path} do.
+func (s *Server) writeData(w http.ResponseWriter, r *http.Request) error {
+	parse := document.ParsePatch
+	if r.Method == http.MethodPut {
+		parse = document.ParsePut
+	}
+	changes, err := parse(strings.TrimPrefix(r.URL.EscapedPath(), dataPath), exchangeOf(r).body)
+	if err != nil {
+		return wire.InputError("%v", err)
+	}
+	err = s.write(r.Context(), changes)
+	switch refused, is := errors.AsType[*supply.Refused](err); {
+	case is && refused.Missing:
+		return wire.NotFoundError("%v", err)
+	case is:
+		return wire.InputError("%v", err)
+	case err != nil:
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // data answers as OPA's POST /v1/data/{path} does.

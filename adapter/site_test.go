@@ -63,6 +63,7 @@ type siteOptions struct {
 	opa           map[string]any
 	auditRequired bool
 	strict        bool // readiness
+	dataRoots     []string
 	remote        *remote.Options
 }
 
@@ -128,7 +129,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 func startPolicy(t testing.TB, o siteOptions, p *adapter.Parts) {
 	t.Helper()
 	vetter, err := vetted.New(vetted.Options{Entrypoint: o.entrypoint, Library: rego.Modules(), Mask: rego.Mask(),
-		Reach: reach.Options{AllowNet: []string{"127.0.0.1"}}})
+		Reach: reach.Options{AllowNet: []string{"127.0.0.1"}}, Writable: o.dataRoots})
 	check(t, err)
 	policies := supply.New(supply.Options{Path: o.policyDir, Default: bundles.Dev()}, vetter, p.Log)
 	configuration := opa.Options{AuditRequired: o.auditRequired}
@@ -157,6 +158,9 @@ func startPolicy(t testing.TB, o siteOptions, p *adapter.Parts) {
 	t.Cleanup(near.Close)
 	t.Cleanup(policies.Close)
 	p.Policy, p.Status = near, policies.Status
+	if o.dataRoots != nil {
+		p.Write = policies.Write
+	}
 	check(t, policies.Start(t.Context(), manager))
 }
 

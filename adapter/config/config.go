@@ -202,8 +202,10 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		Conditions: conditions.Options{Timeout: s.Conditions.Timeout},
 		Entrypoint: strings.Trim(s.Policy.Entrypoint, "/"),
 		Reach:      reach.Options(s.Policy.Capabilities),
-		Supply:     supply.Options{Path: s.Policy.Path, MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail"},
-		OPA:        opa.Options{Config: opaConfig, AuditRequired: s.Audit.Required},
+		Supply: supply.Options{
+			Path: s.Policy.Path, MaxAge: s.Policy.MaxAge, DenyStale: s.Policy.OnStale == "fail", DataRoots: s.Admin.DataRoots,
+		},
+		OPA: opa.Options{Config: opaConfig, AuditRequired: s.Audit.Required},
 		Engine: engine.Options{Decision: s.Limits.Decision, Answer: int64(s.Limits.Answer),
 			Memo: int64(s.Caches.Decisions)},
 		Audit: audit.Options{Required: s.Audit.Required, Callers: s.Audit.Callers},
@@ -289,6 +291,9 @@ func (p *problems) check(d document, c *Config) {
 	p.checkEndpoint("stagedoor.admin", c.Admin)
 	if n := len(s.Admin.Token); n > 0 && n < leastToken {
 		p.add("stagedoor.admin.token", "want %d characters at least", leastToken)
+	}
+	if len(c.Supply.DataRoots) > 0 && s.Policy.Remote != nil {
+		p.add("stagedoor.admin.dataRoots", "a remote OPA server decides: write data there")
 	}
 	if delay := c.ShutdownDelay; delay > mostDelay {
 		p.add("backend.lifecycle.serverShutdownDelay", "want %v at most, have %v", mostDelay, delay)

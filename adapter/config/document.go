@@ -89,8 +89,10 @@ type own struct {
 		H2C    bool   `mapstructure:"h2c"`
 		Token  string `mapstructure:"token"`
 		Data   bool   `mapstructure:"data"`
-		Pprof  bool   `mapstructure:"pprof"`
-		Strict bool   `mapstructure:"strict"`
+		// DataRoots are where data is written.
+		DataRoots []string `mapstructure:"dataRoots"`
+		Pprof     bool     `mapstructure:"pprof"`
+		Strict    bool     `mapstructure:"strict"`
 	} `mapstructure:"admin"`
 	Policy struct {
 		Path       string        `mapstructure:"path"`

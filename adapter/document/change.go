@@ -1,9 +1,12 @@
 package document
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -23,6 +26,9 @@ type Change struct {
 // Apply makes the changes, all of which must be below the roots.
 func Apply(ctx context.Context, store storage.Store, txn storage.Transaction, roots []string, changes []Change) error {
 	for _, c := range changes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if !slices.ContainsFunc(roots, func(root string) bool {
 			at, ok := storage.ParsePathEscaped("/" + root)
 			return ok && c.Path.HasPrefix(at)
@@ -54,4 +60,79 @@ func ParsePointer(text string) (storage.Path, bool) {
 		path[i] = strings.ReplaceAll(strings.ReplaceAll(step, "~1", "/"), "~0", "~")
 	}
 	return path, true
+}
+
+// ErrMalformed is a request for changes that is none.
+var ErrMalformed = errors.New("this says no change of data")
+
+// ParsePatch reads a JSON patch of what is at a path, as OPA's PATCH /v1/data takes it.
+func ParsePatch(at string, body []byte) ([]Change, error) {
+	var operations []struct {
+		Op    string `json:"op"`
+		Path  string `json:"path"`
+		Value any    `json:"value"`
+	}
+	if err := decode(body, &operations); err != nil {
+		return nil, fmt.Errorf("%w: want a list of operations: %w", ErrMalformed, err)
+	}
+	changes := make([]Change, 0, len(operations))
+	for i, o := range operations {
+		c := Change{Value: o.Value}
+		switch o.Op {
+		case "add":
+			c.Op = storage.AddOp
+		case "remove":
+			c.Op = storage.RemoveOp
+		case "replace":
+			c.Op = storage.ReplaceOp
+		default:
+			return nil, fmt.Errorf("%w: [%d].op is %q: want add, remove or replace", ErrMalformed, i, o.Op)
+		}
+		var ok bool
+		if c.Path, ok = ParsePointer(at + "/" + strings.TrimLeft(o.Path, "/")); !ok {
+			return nil, fmt.Errorf("%w: [%d].path is no path: %q", ErrMalformed, i, o.Path)
+		}
+		changes = append(changes, c)
+	}
+	return changes, nil
+}
+
+// ParsePut reads a value for a path, as OPA's PUT /v1/data takes it.
+func ParsePut(at string, body []byte) ([]Change, error) {
+	c := Change{Op: storage.AddOp, MakesWay: true}
+	if err := decode(body, &c.Value); err != nil {
+		return nil, fmt.Errorf("%w: want a value: %w", ErrMalformed, err)
+	}
+	var ok bool
+	if c.Path, ok = ParsePointer(at); !ok {
+		return nil, fmt.Errorf("%w: %q is no path", ErrMalformed, at)
+	}
+	return []Change{c}, nil
+}
+
+// decode reads one JSON value, with its numbers as they are written.
+func decode(body []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more behind it")
+	}
+	return nil
+}
+
+// CheckRoots says what is wrong with roots of data that is written from outside.
+func CheckRoots(roots []string) error {
+	for _, root := range roots {
+		path, ok := storage.ParsePathEscaped("/" + root)
+		switch {
+		case !ok || slices.Contains(path, ""):
+			return fmt.Errorf("%q is no root: want one such as shop/teams", root)
+		case path[0] == "system":
+			return fmt.Errorf("%s is OPA's own", root)
+		}
+	}
+	return nil
 }

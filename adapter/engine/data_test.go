@@ -1,14 +1,18 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -53,6 +57,19 @@ decision if {
 	catalog.has_label(input.resource, {"label": data.b.labels[c]})
 	not data.b.blocked[input.identity.user]
 }`,
+	"has what is written": `
+default decision := {"result": "DENY"}
+
+decision := {"result": "ALLOW", "reason": data.b.labels[group]} if {
+	some group in input.identity.claims
+	input.permission.name in data.w.grants[group]
+	not data.w.blocked[input.identity.user]
+}
+
+decision := {"result": "ALLOW"} if {
+	input.permission.name == "p0"
+	data.w.labels[_] == "red"
+}`,
 	"tells its revision": `
 default decision := {"result": "DENY"}
 
@@ -67,6 +84,7 @@ func overDataModule(text string) string {
 type model struct {
 	*rand.Rand
 	data     map[string]any
+	written  map[string]any
 	revision int
 }
 
@@ -147,29 +165,70 @@ func (m *model) change(t *testing.T) fixture.Files {
 // escaped is a key as a step of a JSON pointer.
 func escaped(key string) string { return strings.ReplaceAll(key, "/", "~1") }
 
-// TestDataChangesAgree changes data at random, by whole bundles and by delta bundles, and
-// compares all answers with those of an engine that was never asked before.
+// write writes data from outside.
+func (m *model) write(t *testing.T, e *fixture.House) {
+	t.Helper()
+	object, key, value := m.member()
+	of := map[string]any{}
+	if was, is := m.written[object].(map[string]any); is {
+		of = maps.Clone(was)
+	}
+	_, has := of[key]
+	if has && m.IntN(2) == 0 {
+		delete(of, key)
+		writes(t, e, fixture.JSON(t, []any{map[string]any{"op": "remove", "path": "/w/" + object + "/" + escaped(key)}}))
+	} else {
+		of[key] = value
+		puts(t, e, "w/"+object+"/"+strings.ReplaceAll(key, "/", "%2F"), fixture.JSON(t, value))
+	}
+	m.written[object] = of
+}
+
+func writes(t *testing.T, e *fixture.House, patch []byte) {
+	t.Helper()
+	changes, err := document.ParsePatch("", patch)
+	fixture.Must(t, err)
+	fixture.Must(t, e.Write(t.Context(), changes))
+}
+
+func puts(t *testing.T, e *fixture.House, path string, value []byte) {
+	t.Helper()
+	changes, err := document.ParsePut(path, value)
+	fixture.Must(t, err)
+	fixture.Must(t, e.Write(t.Context(), changes))
+}
+
+// TestDataChangesAgree changes data at random, by whole bundles, by delta bundles and from
+// outside, and compares all answers with those of an engine that was never asked before.
 func TestDataChangesAgree(t *testing.T) {
 	for name, text := range overData {
 		t.Run(name, func(t *testing.T) {
 			policy := fixture.Files{".manifest": fixture.Manifest("1", "a"), "a.rego": overDataModule(text)}
-			m := &model{Rand: rand.New(rand.NewPCG(1, 2)), data: map[string]any{"grants": map[string]any{}, "labels": map[string]any{}}}
+			m := &model{Rand: rand.New(rand.NewPCG(1, 2)), written: map[string]any{},
+				data: map[string]any{"grants": map[string]any{}, "labels": map[string]any{}}}
 			s := fixture.NewServer(t)
 			s.Put("policy", fixture.Archive(t, policy))
 			s.Put("data", fixture.Archive(t, m.bundle(t)))
-			e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "policy", "data")})
+			e := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, s, nil, "policy", "data"), DataRoots: []string{"w"}})
 			e.MustFetch(t, "policy", "data")
 			answers, kept, compiled := 0, 0, e.State().Policy
-			for round := range 20 {
-				s.Put("data", fixture.Archive(t, m.change(t)))
-				e.MustFetch(t, "data")
+			for round := range 15 {
+				if m.IntN(2) == 0 {
+					m.write(t, e)
+				} else {
+					s.Put("data", fixture.Archive(t, m.change(t)))
+					e.MustFetch(t, "data")
+				}
 				fresh := fixture.NewServer(t)
 				fresh.Put("policy", fixture.Archive(t, policy))
 				fresh.Put("data", fixture.Archive(t, m.bundle(t)))
-				other := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, fresh, nil, "policy", "data")})
+				other := fixture.New(t, fixture.Options{OPA: fixture.OPA(t, fresh, nil, "policy", "data"), DataRoots: []string{"w"}})
 				other.MustFetch(t, "policy", "data")
-				if got, want := e.State().Revision, other.State().Revision; got != want {
-					t.Fatalf("round %d: the revision is %s, want %s", round, got, want)
+				if len(m.written) > 0 {
+					puts(t, other, "w", fixture.JSON(t, m.written))
+				}
+				if got, want := e.State().Revisions, other.State().Revisions; !maps.Equal(got, want) {
+					t.Fatalf("round %d: the revisions are %s, want %s", round, got, want)
 				}
 				for _, caller := range askers(m.Rand) {
 					got, want := all(t, e, caller), all(t, other, caller)
@@ -179,7 +238,7 @@ func TestDataChangesAgree(t *testing.T) {
 							kept++
 						}
 						w := want.Outcomes[i]
-						if o.Decision.Text() != w.Decision.Text() || o.Reason != w.Reason || o.Err != nil || w.Err != nil {
+						if o.Decision.Text() != w.Decision.Text() || o.Reason != w.Reason || (o.Err == nil) != (w.Err == nil) {
 							t.Fatalf("round %d: %v asks p%d, remembered %t: %s %q %v, and anew %s %q %v; the data is %s", round, caller, i,
 								o.Remembered, o.Decision.Text(), o.Reason, o.Err, w.Decision.Text(), w.Reason, w.Err, fixture.JSON(t, m.data))
 						}
@@ -271,4 +330,54 @@ func TestOneChangeKeepsOthers(t *testing.T) {
 			t.Errorf("step %d: %d of %d answers are remembered, want %d", step, n, 4*callers, change.want)
 		}
 	}
+}
+
+// TestWritesUnderLoad writes data while it is decided by, and wants nobody who asks after a
+// write was answered to be answered by what was there before.
+func TestWritesUnderLoad(t *testing.T) {
+	e := fixture.New(t, fixture.Options{
+		DataRoots: []string{"w"},
+		Default: fixture.FS(fixture.Files{".manifest": fixture.Manifest("1", "a"), "a.rego": overDataModule(`
+default decision := {"result": "DENY"}
+
+decision := {"result": "ALLOW", "reason": sprintf("%d %d", [data.w.both[0], data.w.other])} if data.w.allowed[input.permission.name]`)}),
+	})
+	const writes = 1000
+	write := func(n int) {
+		puts(t, e, "w", fixture.JSON(t, map[string]any{
+			"both": []any{n}, "other": n, "allowed": map[string]any{"p0": true, "p1": n%2 == 0}, "elsewhere": n,
+		}))
+	}
+	write(0)
+	var newest atomic.Int64
+	var done atomic.Bool
+	var group sync.WaitGroup
+	for worker := range 3 {
+		group.Go(func() {
+			caller := decision.Caller{User: fmt.Sprint("user:default/u", worker)}
+			for !done.Load() {
+				least := newest.Load()
+				batch, err := e.Engine.Decide(context.Background(), caller, []wire.Permission{{Name: "p0"}, {Name: "p1"}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var both, other int64
+				if _, err := fmt.Sscan(batch.Outcomes[0].Reason, &both, &other); err != nil || both != other || both < least {
+					t.Errorf("answered by %q after %d was written: %v", batch.Outcomes[0].Reason, least, err)
+					return
+				}
+				if even := batch.Outcomes[1].Decision.Result == wire.Allow; even != (both%2 == 0) {
+					t.Errorf("one answer is by write %d, and the other is not", both)
+					return
+				}
+			}
+		})
+	}
+	for n := 1; n <= writes; n++ {
+		write(n)
+		newest.Store(int64(n))
+	}
+	done.Store(true)
+	group.Wait()
 }

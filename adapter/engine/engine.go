@@ -276,11 +276,11 @@ func (e *Engine) decide(t *turn, s *vetted.State, w *world, p wire.Permission, i
 	}
 	if err == nil {
 		if err := s.CheckConditions(outcome.Decision); err != nil {
-			return made{Outcome: decision.Outcome{Err: &decision.Failure{Kind: decision.FailureAnswer, Cause: err}}}
+			outcome = decision.Outcome{Err: &decision.Failure{Kind: decision.FailureAnswer, Cause: err}}
 		}
 	}
 	if err != nil {
-		return made{Outcome: decision.Outcome{Err: failure(err)}}
+		outcome = decision.Outcome{Err: failure(err)}
 	}
 	return made{outcome, view.Read()}
 }

@@ -246,7 +246,8 @@ func (m *memo) assemble(number uint64, kind callerKey, known *remembered, decide
 		said[says] = append(said[says], answer)
 	}
 	for of, a := range decided {
-		if a.outcome.Err != nil || len(all) == memoPermissions {
+		// Of a decision that came to no end nobody knows what it would have read.
+		if a.outcome.Err != nil || a.read == (document.Read{}) || len(all) == memoPermissions {
 			continue
 		}
 		r.weight += weight(questionOverhead + len(of.Value().Name) + len(of.Value().ResourceType))

@@ -34,7 +34,8 @@ const (
 	AtHealth    = "health"
 	AtKeySet    = "key_set"
 	AtElsewhere = "elsewhere"
-	AtData      = "data" // on the operator's address
+	AtData      = "data" // on the operator's address, as is the next
+	AtDataWrite = "data_write"
 )
 
 // What comes of requests.
@@ -98,7 +99,7 @@ func New(registry *prometheus.Registry, permissions map[string]string) *Metrics 
 			Name: "stagedoor_failures_total", Help: "Items that the policy or a plugin did not decide.",
 		}),
 	}
-	for _, route := range []string{AtAuthorize, AtExplain, AtHealth, AtKeySet, AtElsewhere, AtData} {
+	for _, route := range []string{AtAuthorize, AtExplain, AtHealth, AtKeySet, AtElsewhere, AtData, AtDataWrite} {
 		m.requests[route] = map[string]prometheus.Counter{}
 		for _, outcome := range outcomes {
 			m.requests[route][outcome] = requests.WithLabelValues(route, outcome)

@@ -24,6 +24,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/sirupsen/logrus"
 
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 )
@@ -41,6 +42,9 @@ type Options struct {
 	MaxAge time.Duration
 	// DenyStale makes decisions fail by a stale policy.
 	DenyStale bool
+	// DataRoots are the roots of data that is written from outside
+	// (stagedoor.admin.dataRoots), which the vetter has to know of as well.
+	DataRoots []string
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -81,10 +85,13 @@ func New(o Options, v *vetted.Vetter, log *logrus.Entry) *Supply {
 // Validate reports what is wrong with the options beside a configuration of OPA that
 // says under these keys where a policy is.
 func (o Options) Validate(policyKeys []string) error {
-	if o.Path == "" {
-		return nil
-	}
 	var problems []error
+	if err := document.CheckRoots(o.DataRoots); err != nil {
+		problems = append(problems, fmt.Errorf("stagedoor.admin.dataRoots: %w", err))
+	}
+	if o.Path == "" {
+		return errors.Join(problems...)
+	}
 	for _, key := range policyKeys {
 		problems = append(problems, fmt.Errorf("stagedoor.policy.path and %s both say where the policy is: keep one", key))
 	}

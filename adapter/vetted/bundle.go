@@ -37,7 +37,7 @@ func (v *Vetter) acceptable(name string, b *bundle.Bundle) error {
 		for _, written := range v.writable {
 			if bundle.RootPathsOverlap(root, written) {
 				return fmt.Errorf("bundle %s: the root %s meets with %s, whose data is written from outside "+
-					"(stagedoor.policy.data.roots)", name, root, written)
+					"(stagedoor.admin.dataRoots)", name, root, written)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package vetted
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -37,7 +38,7 @@ func activateData(opts *bundle.ActivateOpts, snapshots map[string]*bundle.Bundle
 		if err := register(opts, name, b); err != nil {
 			return false, err
 		}
-		if err := made.conflicts(opts, *b.Manifest.Roots); err != nil {
+		if err := made.conflicts(opts.Ctx, opts.Store, opts.Txn, *b.Manifest.Roots); err != nil {
 			return false, err
 		}
 	}
@@ -183,9 +184,9 @@ func sameRoots(a, b bundle.Manifest) bool {
 }
 
 // conflicts refuses data where a rule is.
-func (s *State) conflicts(opts *bundle.ActivateOpts, roots []string) error {
+func (s *State) conflicts(ctx context.Context, store storage.Store, txn storage.Transaction, roots []string) error {
 	s.compiler.WithPathConflictsCheckRoots(roots) // who writes is alone
-	if errs := ast.CheckPathConflicts(s.compiler, storage.NonEmpty(opts.Ctx, opts.Store, opts.Txn)); len(errs) > 0 {
+	if errs := ast.CheckPathConflicts(s.compiler, storage.NonEmpty(ctx, store, txn)); len(errs) > 0 {
 		return errs
 	}
 	return nil
@@ -247,11 +248,13 @@ func revisionAfter(before string, change any) (string, error) {
 
 // Write changes data that no bundle has, below roots that the options name. The state is
 // made's policy with that data.
-func (v *Vetter) Write(opts *bundle.ActivateOpts, made *State, changes []document.Change) (*State, error) {
-	if err := document.Apply(opts.Ctx, opts.Store, opts.Txn, v.writable, changes); err != nil {
+func (v *Vetter) Write(
+	ctx context.Context, store storage.Store, txn storage.Transaction, made *State, changes []document.Change,
+) (*State, error) {
+	if err := document.Apply(ctx, store, txn, v.writable, changes); err != nil {
 		return nil, err
 	}
-	if err := made.conflicts(opts, v.writable); err != nil {
+	if err := made.conflicts(ctx, store, txn, v.writable); err != nil {
 		return nil, err
 	}
 	written, err := revisionAfter(made.written, changes)

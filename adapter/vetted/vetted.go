@@ -41,7 +41,7 @@ type Options struct {
 	// Reach is what policies may reach beyond their input and data.
 	Reach reach.Options
 	// Writable are the roots of data that is written from outside
-	// (stagedoor.policy.data.roots). No bundle may have any of it.
+	// (stagedoor.admin.dataRoots). No bundle may have any of it.
 	Writable []string
 }
 
@@ -134,7 +134,7 @@ func (v *Vetter) Vet(
 		} else if err := applyDelta(opts, name, b); err != nil {
 			return nil, err
 		} else if made != nil {
-			if err := made.conflicts(opts, *b.Manifest.Roots); err != nil {
+			if err := made.conflicts(opts.Ctx, opts.Store, opts.Txn, *b.Manifest.Roots); err != nil {
 				return nil, err
 			}
 		}

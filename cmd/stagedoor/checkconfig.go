@@ -47,7 +47,7 @@ func describeServing(ctx context.Context, c *config.Config) (string, error) {
 	case c.Supply.Path == "" && len(c.OPA.PolicyKeys()) > 0:
 		return strings.Join(c.OPA.PolicyKeys(), " and ") + entrypoint + "; checked when it arrives", nil
 	}
-	vetter, err := vetted.New(vettedBy(c.Entrypoint, c.Reach))
+	vetter, err := vetted.New(vettedBy(c.Entrypoint, c))
 	if err != nil {
 		return "", err
 	}

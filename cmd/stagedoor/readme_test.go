@@ -14,7 +14,6 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/config"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/engine"
-	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -44,7 +43,7 @@ func TestReadme(t *testing.T) {
 	writeConfig(t, filepath.Join(dir, ".manifest"), regexp.MustCompile("`(\\{\"roots\".*?\\})`").FindStringSubmatch(readme)[1])
 	log := logrus.New()
 	log.SetLevel(logrus.ErrorLevel)
-	vetter, err := vetted.New(vettedBy("", reach.Options{}))
+	vetter, err := vetted.New(vettedBy("", &config.Config{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,6 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/opa"
-	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/remote"
 	"github.com/stagedoor/stagedoor/adapter/shadow"
 	"github.com/stagedoor/stagedoor/adapter/supply"
@@ -78,8 +77,10 @@ func (s *server) URL() string { return s.listener.URL() }
 func (s *server) AdminURL() string { return s.admin.URL() }
 
 // vettedBy says what policies are held to.
-func vettedBy(entrypoint string, reaches reach.Options) vetted.Options {
-	return vetted.Options{Entrypoint: entrypoint, Library: rego.Modules(), Mask: rego.Mask(), Reach: reaches}
+func vettedBy(entrypoint string, c *config.Config) vetted.Options {
+	return vetted.Options{
+		Entrypoint: entrypoint, Library: rego.Modules(), Mask: rego.Mask(), Reach: c.Reach, Writable: c.Supply.DataRoots,
+	}
 }
 
 // closers close what was started, the last first.
@@ -173,7 +174,7 @@ func owners() map[string]string {
 // startPolicy starts what brings policies, what decides, in process or remote, and
 // the decision log.
 func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, started *closers) error {
-	vetter, err := vetted.New(vettedBy(c.Entrypoint, c.Reach))
+	vetter, err := vetted.New(vettedBy(c.Entrypoint, c))
 	if err != nil {
 		return err
 	}
@@ -207,12 +208,15 @@ func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, starte
 	started.simple(near.Close)
 	started.simple(policies.Close)
 	p.Policy, p.Status = near, policies.Status
+	if len(c.Supply.DataRoots) > 0 {
+		p.Write = policies.Write
+	}
 	return policies.Start(ctx, manager)
 }
 
 // startShadow starts comparing the candidate with the policy that serves.
 func startShadow(c *config.Config, log *logrus.Entry, registry prometheus.Registerer) (*shadow.Shadow, error) {
-	vetter, err := vetted.New(vettedBy("", c.Reach))
+	vetter, err := vetted.New(vettedBy("", c))
 	if err != nil {
 		return nil, err
 	}
