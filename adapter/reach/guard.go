@@ -1,10 +1,10 @@
 package reach
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,12 +36,8 @@ var guard = sync.OnceFunc(func() {
 		}
 		return checkHost(ast.NetLookupIPAddr.Name, string(name), allowed)
 	})
-	guarded(ast.JSONSchemaVerify.Name, func(operands []*ast.Term, allowed []string) error {
-		return checkSchema(operands[0].Value, allowed)
-	})
-	guarded(ast.JSONMatchSchema.Name, func(operands []*ast.Term, allowed []string) error {
-		return checkSchema(operands[1].Value, allowed)
-	})
+	closes(ast.JSONSchemaVerify.Name, 0)
+	closes(ast.JSONMatchSchema.Name, 1)
 })
 
 // guarded puts a check before a builtin, with the hosts that may be reached. OPA's own
@@ -51,14 +47,37 @@ func guarded(name string, check func(operands []*ast.Term, allowed []string) err
 	topdown.RegisterBuiltinFunc(name, func(
 		bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error,
 	) error {
-		if bctx.Capabilities == nil || bctx.Capabilities.AllowNet == nil {
-			bctx.Capabilities = &ast.Capabilities{AllowNet: []string{}}
-		}
+		bctx.Capabilities = &ast.Capabilities{AllowNet: allowedBy(bctx)}
 		if err := check(operands, bctx.Capabilities.AllowNet); err != nil {
 			return err
 		}
 		return told(f(bctx, operands, iter))
 	})
+}
+
+// closes has a builtin take a schema that refers to nothing elsewhere, and ask nobody.
+func closes(name string, operand int) {
+	f := topdown.GetBuiltin(name)
+	topdown.RegisterBuiltinFunc(name, func(
+		bctx topdown.BuiltinContext, operands []*ast.Term, iter func(*ast.Term) error,
+	) error {
+		schema, err := closed(bctx, operands[operand].Value, allowedBy(bctx))
+		if err != nil {
+			return err
+		}
+		operands = slices.Clone(operands)
+		operands[operand] = ast.NewTerm(schema)
+		bctx.Capabilities = &ast.Capabilities{AllowNet: []string{}}
+		return f(bctx, operands, iter)
+	})
+}
+
+// allowedBy are the hosts that the capabilities of a compiler allow. No list is no host.
+func allowedBy(bctx topdown.BuiltinContext) []string {
+	if bctx.Capabilities == nil || bctx.Capabilities.AllowNet == nil {
+		return []string{}
+	}
+	return bctx.Capabilities.AllowNet
 }
 
 // told says what to add where OPA refuses a host itself, which it does for redirects. Of
@@ -91,21 +110,8 @@ func checkRequest(request ast.Object, allowed []string) error {
 	})
 }
 
-// checkSchema refuses a schema, an object or its text, with a reference to another host
-// than those allowed, or to a file.
-func checkSchema(v ast.Value, allowed []string) error {
-	schema, err := ast.JSON(v)
-	if err != nil {
-		return err
-	}
-	if text, ok := schema.(string); ok && json.Unmarshal([]byte(text), &schema) != nil {
-		return nil //nolint:nilerr // the builtin refuses it
-	}
-	return checkReferences(schema, allowed)
-}
-
-// checkReferences looks at everything that OPA's reader of schemas may take for an
-// address. What it has built in it does not ask for.
+// checkReferences refuses a schema in METADATA with a reference to elsewhere. The compiler
+// follows it when a policy is loaded, and what comes of an allowed host to files too.
 func checkReferences(schema any, allowed []string) error {
 	switch schema := schema.(type) {
 	case map[string]any:
@@ -132,20 +138,37 @@ func checkReferences(schema any, allowed []string) error {
 const metaSchemas = "json-schema.org"
 
 func checkReference(key, text string, allowed []string) error {
+	if err := checkFile(key, text); err != nil {
+		return err
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil //nolint:nilerr // OPA refuses it
+	}
+	elsewhere := false
+	switch key {
+	case "$ref":
+		elsewhere = u.Hostname() != metaSchemas && !strings.HasPrefix(text, "#")
+	case "$id", "id": // to which others are relative
+		elsewhere = slices.Contains(allowed, u.Hostname())
+	}
+	if elsewhere {
+		return fmt.Errorf("a JSON Schema in METADATA may refer to nothing elsewhere, as %s does by %q; "+
+			"write what it refers to under definitions", key, text)
+	}
+	return nil
+}
+
+// checkFile refuses what OPA's reader of schemas may take for the address of a file.
+func checkFile(key, text string) error {
 	switch key {
 	case "$ref", "$schema", "$id", "id":
 	default:
 		return nil
 	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil:
-		return nil //nolint:nilerr // OPA refuses it
-	case u.Scheme == "file":
+	if u, err := url.Parse(text); err == nil && u.Scheme == "file" {
 		return fmt.Errorf("a JSON Schema may not refer to files, as %s does by %q; write what it refers to under definitions",
 			key, text)
-	case key == "$ref" && u.Host != "" && u.Hostname() != metaSchemas:
-		return checkHost("a JSON Schema", u.Hostname(), allowed)
 	}
 	return nil
 }

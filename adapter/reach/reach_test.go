@@ -1,6 +1,9 @@
 package reach_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -51,9 +54,11 @@ func TestCheck(t *testing.T) {
 		"send, computed, some":     {options: some, module: `x := http.send({"method": "GET", "url": input.url})`},
 		"send in place of":         {module: `x if f({}) with f as http.send` + "\n\nf(_) := {}", want: addNet},
 		"send to a socket":         {options: some, module: `x := http.send({"method": "GET", "url": "unix://a.example/x?socket=%2Frun%2Fs"})`, want: "sockets"},
-		"schema":                   {module: "# METADATA\n# schemas:\n#   - input: {$ref: \"http://b.example/s\"}\nx := input.y", want: `a JSON Schema may not reach the host "b.example"`},
-		"schema within":            {module: "# METADATA\n# schemas:\n#   - input: {properties: {y: {allOf: [{$ref: \"//b.example/s\"}]}}}\nx := input.y", want: addNet},
-		"schema, allowed":          {options: some, module: "# METADATA\n# schemas:\n#   - input: {$ref: \"http://a.example/s\"}\nx := input.y"},
+		"schema":                   {module: "# METADATA\n# schemas:\n#   - input: {$ref: \"http://b.example/s\"}\nx := input.y", want: `a JSON Schema in METADATA may refer to nothing elsewhere, as $ref does by "http://b.example/s"`},
+		"schema within":            {module: "# METADATA\n# schemas:\n#   - input: {properties: {y: {allOf: [{$ref: \"//b.example/s\"}]}}}\nx := input.y", want: "nothing elsewhere"},
+		"schema, allowed":          {options: some, module: "# METADATA\n# schemas:\n#   - input: {$ref: \"http://a.example/s\"}\nx := input.y", want: "nothing elsewhere"},
+		"schema by allowed base":   {options: some, module: "# METADATA\n# schemas:\n#   - input: {$id: \"http://a.example/s#x\", $ref: \"#/y\"}\nx := input.y", want: "nothing elsewhere"},
+		"schema by its own name":   {options: some, module: "# METADATA\n# schemas:\n#   - input: {$id: \"http://b.example/s\", definitions: {y: {type: string}}, properties: {y: {$ref: \"#/definitions/y\"}}}\nx := input.y"},
 		"schema of a file":         {options: some, module: "# METADATA\n# schemas:\n#   - input: {$ref: \"file:///etc/passwd\"}\nx := input.y", want: "may not refer to files"},
 		"schema by the base":       {module: "# METADATA\n# schemas:\n#   - input: {$id: \"file:///etc/x\", $ref: passwd}\nx := input.y", want: "may not refer to files"},
 		"schema of a draft":        {module: "# METADATA\n# schemas:\n#   - input: {$schema: \"http://json-schema.org/draft-07/schema#\", type: object}\nx := input.y"},
@@ -150,7 +155,25 @@ func newSite(t *testing.T) *site {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"type": "object"}`))
+		document := map[string]any{"type": "object"}
+		switch r.URL.Path {
+		case "/more": // relative, and absolute to the same
+			document["definitions"] = map[string]any{"a": map[string]any{"$ref": "less"}}
+			document["properties"] = map[string]any{"a": map[string]any{"$ref": s.URL + "/less#"}}
+		case "/bad":
+			document["properties"] = map[string]any{"a": map[string]any{"$ref": r.URL.Query().Get("ref")}}
+			if id := r.URL.Query().Get("id"); id != "" {
+				document["$id"] = id
+			}
+		case "/next":
+			document["properties"] = map[string]any{"a": map[string]any{"$ref": fmt.Sprint("next?n=1", s.asked.Load())}}
+		case "/endless":
+			_, _ = w.Write(bytes.Repeat([]byte(" "), 2<<20))
+		case "/none":
+			_, _ = w.Write([]byte("null"))
+			return
+		}
+		_ = json.NewEncoder(w).Encode(document)
 	}))
 	t.Cleanup(server.Close)
 	s.URL, s.other = server.URL, strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
@@ -191,26 +214,39 @@ func TestGuard(t *testing.T) {
 		want       string // what the failure says; empty where it is asked for
 		asked      int32
 	}{
-		"allowed":          {allowed: here, expression: send, url: func(s *site) string { return s.URL }, asked: 1},
-		"none":             {allowed: []string{}, expression: send, url: func(s *site) string { return s.URL }, want: addNet},
-		"no capabilities":  {none: true, expression: send, url: func(s *site) string { return s.URL }, want: addNet},
-		"another":          {allowed: here, expression: send, url: func(s *site) string { return s.other }, want: `the host "localhost"`},
-		"quoted":           {allowed: here, expression: send, url: func(s *site) string { return `"` + s.other + `"` }, want: `"localhost"`},
-		"upper case":       {allowed: here, expression: send, url: func(s *site) string { return strings.ToUpper(s.other) }, want: `"LOCALHOST"`},
-		"redirected":       {allowed: here, expression: send, url: func(s *site) string { return s.URL + "?to=" + url.QueryEscape(s.other) }, want: addNet, asked: 1},
-		"redirected here":  {allowed: here, expression: send, url: func(s *site) string { return s.URL + "?to=" + url.QueryEscape(s.URL) }, asked: 2},
-		"socket":           {allowed: []string{"localhost"}, expression: send, url: func(*site) string { return "unix://localhost/x?socket=%2Frun%2Fs" }, want: "sockets"},
-		"no error of it":   {allowed: here, expression: `http.send({"method": "GET", "url": input.url, "raise_error": false})`, url: func(s *site) string { return s.other }, want: addNet},
-		"endless file":     {allowed: here, expression: `http.send({"method": "GET", "url": input.url, "tls_ca_cert_file": "/dev/zero"})`, url: func(s *site) string { return s.URL }, want: "no file of at most"},
-		"pipe":             {allowed: here, expression: `http.send({"method": "GET", "url": input.url, "tls_client_key_file": "` + pipe + `", "tls_client_cert_file": "` + pipe + `"})`, url: func(s *site) string { return s.URL }, want: "no file of at most"},
-		"name":             {allowed: here, expression: `net.lookup_ip_addr(input.url)`, url: func(*site) string { return "localhost" }, want: addNet},
-		"schema":           {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})[0]`, url: func(s *site) string { return s.URL }, asked: 1},
-		"schema elsewhere": {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string { return s.other }, want: addNet},
-		"schema as text":   {allowed: here, expression: `json.match_schema({}, json.marshal({"$ref": input.url}))`, url: func(s *site) string { return s.other }, want: addNet},
-		"schema, none":     {none: true, expression: `json.verify_schema({"items": [{"$ref": input.url}]})`, url: func(s *site) string { return s.URL }, want: addNet},
-		"schema, file":     {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(*site) string { return "file://" + secret }, want: "may not refer to files"},
-		"schema, FILE":     {allowed: here, expression: `json.verify_schema({"$ref": input.url})`, url: func(*site) string { return "FILE://" + secret }, want: "may not refer to files"},
-		"schema, base":     {allowed: here, expression: `json.match_schema({}, {"$id": input.url, "properties": {"a": {"$ref": "s.json"}}})`, url: func(*site) string { return "file://" + secrets + "/" }, want: "may not refer to files"},
+		"allowed":                        {allowed: here, expression: send, url: func(s *site) string { return s.URL }, asked: 1},
+		"none":                           {allowed: []string{}, expression: send, url: func(s *site) string { return s.URL }, want: addNet},
+		"no capabilities":                {none: true, expression: send, url: func(s *site) string { return s.URL }, want: addNet},
+		"another":                        {allowed: here, expression: send, url: func(s *site) string { return s.other }, want: `the host "localhost"`},
+		"quoted":                         {allowed: here, expression: send, url: func(s *site) string { return `"` + s.other + `"` }, want: `"localhost"`},
+		"upper case":                     {allowed: here, expression: send, url: func(s *site) string { return strings.ToUpper(s.other) }, want: `"LOCALHOST"`},
+		"redirected":                     {allowed: here, expression: send, url: func(s *site) string { return s.URL + "?to=" + url.QueryEscape(s.other) }, want: addNet, asked: 1},
+		"redirected here":                {allowed: here, expression: send, url: func(s *site) string { return s.URL + "?to=" + url.QueryEscape(s.URL) }, asked: 2},
+		"socket":                         {allowed: []string{"localhost"}, expression: send, url: func(*site) string { return "unix://localhost/x?socket=%2Frun%2Fs" }, want: "sockets"},
+		"no error of it":                 {allowed: here, expression: `http.send({"method": "GET", "url": input.url, "raise_error": false})`, url: func(s *site) string { return s.other }, want: addNet},
+		"endless file":                   {allowed: here, expression: `http.send({"method": "GET", "url": input.url, "tls_ca_cert_file": "/dev/zero"})`, url: func(s *site) string { return s.URL }, want: "no file of at most"},
+		"pipe":                           {allowed: here, expression: `http.send({"method": "GET", "url": input.url, "tls_client_key_file": "` + pipe + `", "tls_client_cert_file": "` + pipe + `"})`, url: func(s *site) string { return s.URL }, want: "no file of at most"},
+		"name":                           {allowed: here, expression: `net.lookup_ip_addr(input.url)`, url: func(*site) string { return "localhost" }, want: addNet},
+		"schema":                         {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})[0]`, url: func(s *site) string { return s.URL }, asked: 1},
+		"schema elsewhere":               {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string { return s.other }, want: addNet},
+		"schema as text":                 {allowed: here, expression: `json.match_schema({}, json.marshal({"$ref": input.url}))`, url: func(s *site) string { return s.other }, want: addNet},
+		"schema, none":                   {none: true, expression: `json.verify_schema({"items": [{"$ref": input.url}]})`, url: func(s *site) string { return s.URL }, want: addNet},
+		"schema and what that refers to": {allowed: here, expression: `json.match_schema({"a": 1}, {"$ref": input.url})[0] == false`, url: func(s *site) string { return s.URL + "/more" }, asked: 2},
+		"schema, part of another":        {allowed: here, expression: `json.match_schema({}, {"properties": {"a": {"$ref": concat("", [input.url, "#/definitions/a"])}}})[0]`, url: func(s *site) string { return s.URL + "/more" }, asked: 2},
+		"schema that refers to a file":   {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string { return s.URL + "/bad?ref=" + url.QueryEscape("file://"+secret) }, want: "may not refer to files", asked: 1},
+		"schema that verifies by a file": {allowed: here, expression: `json.verify_schema({"$ref": input.url})`, url: func(s *site) string { return s.URL + "/bad?ref=" + url.QueryEscape("FILE://"+secret) }, want: "may not refer to files", asked: 1},
+		"schema in a file's place": {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string {
+			return s.URL + "/bad?id=" + url.QueryEscape("file://"+secrets+"/") + "&ref=s.json"
+		}, want: "calls itself otherwise", asked: 1},
+		"schema that leads elsewhere": {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string { return s.URL + "/bad?ref=" + url.QueryEscape(s.other) }, want: addNet, asked: 1},
+		"schema redirected elsewhere": {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string { return s.URL + "?to=" + url.QueryEscape(s.other) }, want: addNet, asked: 1},
+		"schema redirected to a file": {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string { return s.URL + "?to=" + url.QueryEscape("file://"+secret) }, want: addNet, asked: 1},
+		"schema without end":          {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string { return s.URL + "/endless" }, want: "more than 1048576 bytes", asked: 1},
+		"schemas without end":         {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string { return s.URL + "/next?n=1" }, want: "more than 32 others", asked: 32},
+		"schema that is none":         {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(s *site) string { return s.URL + "/none" }, want: "no JSON Schema", asked: 1},
+		"schema, file":                {allowed: here, expression: `json.match_schema({}, {"$ref": input.url})`, url: func(*site) string { return "file://" + secret }, want: "may not refer to files"},
+		"schema, FILE":                {allowed: here, expression: `json.verify_schema({"$ref": input.url})`, url: func(*site) string { return "FILE://" + secret }, want: "may not refer to files"},
+		"schema, base":                {allowed: here, expression: `json.match_schema({}, {"$id": input.url, "properties": {"a": {"$ref": "s.json"}}})`, url: func(*site) string { return "file://" + secrets + "/" }, want: "may not refer to files"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
