@@ -102,7 +102,9 @@ func Read(l *findings.List, known *inventory.Inventory, sources *offline.Sources
 		at := findings.Position{File: sources.Name(name)}
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
-			return err
+			at.Row, at.Col = 1, 1
+			l.Add(at, findings.Error, "data", "this cannot be read: %v", err)
+			return nil
 		}
 		file := File{Name: at.File}
 		if dir := path.Dir(name); dir != "." {

@@ -323,7 +323,9 @@ type source struct {
 	given string // the PATH
 	at    string // the directory or bundle.tar.gz that holds it
 	files fs.FS
-	prune string // a directory that goes with the source; empty where there is none
+	// folder is files, where it is to be closed; nil where files are in memory.
+	folder *supply.Folder
+	prune  string // a directory that goes with the source; empty where there is none
 }
 
 func read(ctx context.Context, given string) (*source, error) {
@@ -338,20 +340,27 @@ func read(ctx context.Context, given string) (*source, error) {
 		return nil, errors.Join(s.named(err), s.close())
 	}
 	if info.IsDir() {
-		s.files = os.DirFS(s.at)
+		if s.folder, err = supply.OpenFolder(s.at); err != nil {
+			return nil, errors.Join(s.named(err), s.close())
+		}
+		s.files = s.folder
 		return s, nil
 	}
-	if s.files, err = unpack(s.at); err != nil {
+	if s.files, err = unpack(ctx, s.at); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", given, err), s.close())
 	}
 	return s, nil
 }
 
 func (s *source) close() error {
-	if s.prune == "" {
-		return nil
+	var problem error
+	if s.folder != nil {
+		problem = s.folder.Close()
 	}
-	return os.RemoveAll(s.prune)
+	if s.prune != "" {
+		problem = errors.Join(problem, os.RemoveAll(s.prune))
+	}
+	return problem
 }
 
 // named is the error with files named as the PATH was given.
@@ -385,7 +394,9 @@ func (s *source) parse() (modules, tests map[string]*ast.Module, err error) {
 		}
 		text, err := fs.ReadFile(s.files, name)
 		if err != nil {
-			return err
+			at := &ast.Location{File: s.name(name), Row: 1, Col: 1}
+			problems = append(problems, ast.NewError(ast.ParseErr, at, "%v", err))
+			return nil
 		}
 		module, err := parse(s.name(name), string(text))
 		if several, ok := errors.AsType[ast.Errors](err); ok {

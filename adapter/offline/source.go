@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing/fstest"
+
+	"github.com/stagedoor/stagedoor/adapter/supply"
 )
 
 // maxFile is how large a file of a bundle may be, unpacked, as for OPA.
@@ -87,13 +89,12 @@ func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 }
 
 // unpack reads a bundle.tar.gz into memory.
-func unpack(at string) (fs.FS, error) {
-	file, err := os.Open(at)
+func unpack(ctx context.Context, at string) (fs.FS, error) {
+	packed, err := supply.ReadRegular(ctx, at)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }()
-	unzipped, err := gzip.NewReader(file)
+	unzipped, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return nil, fmt.Errorf("not a bundle.tar.gz: %w", err)
 	}

@@ -205,11 +205,33 @@ func isBelowLeftOut(name string) bool {
 	return dir != "." && slices.ContainsFunc(strings.Split(dir, "/"), isLeftOut)
 }
 
-// regular reads a regular file. Opening waits for nobody, as the opening of a pipe would.
-func (r *reading) regular(
-	ctx context.Context, stat func(string) (fs.FileInfo, error), open func(string, int, fs.FileMode) (*os.File, error),
-	name string,
-) ([]byte, error) {
+// A stater and an opener are those of a folder, or of the file system.
+type (
+	stater func(string) (fs.FileInfo, error)
+	opener func(string, int, fs.FileMode) (*os.File, error)
+)
+
+// regular reads a regular file.
+func (r *reading) regular(ctx context.Context, stat stater, open opener, name string) ([]byte, error) {
+	file, err := openRegular(stat, open, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > r.left {
+		return nil, fmt.Errorf("%s: %w", name, errTooLarge)
+	}
+	text := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
+	err = r.copy(ctx, text, file, name)
+	return text.Bytes(), err
+}
+
+// openRegular opens a regular file. That waits for nobody, as the opening of a pipe would.
+func openRegular(stat stater, open opener, name string) (*os.File, error) {
 	info, err := stat(name) // opening a device can do something
 	switch {
 	case err != nil:
@@ -221,18 +243,15 @@ func (r *reading) regular(
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }()
-	if info, err = file.Stat(); err != nil { // it may have been exchanged
+	info, err = file.Stat() // it may have been exchanged
+	if err == nil && !info.Mode().IsRegular() {
+		err = irregular(name)
+	}
+	if err != nil {
+		_ = file.Close()
 		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, irregular(name)
 	}
-	if info.Size() > r.left {
-		return nil, fmt.Errorf("%s: %w", name, errTooLarge)
-	}
-	text := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
-	err = r.copy(ctx, text, file, name)
-	return text.Bytes(), err
+	return file, nil
 }
 
 func irregular(name string) error {
