@@ -184,7 +184,7 @@ func (s *Server) writeData(w http.ResponseWriter, r *http.Request) error {
 		return wire.InputError("%v", err)
 	}
 	err = s.write(r.Context(), changes)
-	switch refused, is := errors.AsType[*supply.Refused](err); {
+	switch refused, is := errors.AsType[*supply.WriteError](err); {
 	case is && refused.Missing:
 		return wire.NotFoundError("%v", err)
 	case is:

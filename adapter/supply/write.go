@@ -11,21 +11,21 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/document"
 )
 
-// Refused is a change of data that is not made, and why.
-type Refused struct {
+// WriteError is a change of data that is not made, and why.
+type WriteError struct {
 	// Missing is whether there is nothing where something was to be changed.
 	Missing bool
 	Cause   error
 }
 
-func (r *Refused) Error() string { return r.Cause.Error() }
+func (e *WriteError) Error() string { return e.Cause.Error() }
 
 // Unwrap returns the cause.
-func (r *Refused) Unwrap() error { return r.Cause }
+func (e *WriteError) Unwrap() error { return e.Cause }
 
 // Write changes data below the roots that are written from outside (vetted.Options.Writable):
 // all that is asked, or nothing. When it returns, decisions are made by that data. The error is a
-// [*Refused], [ErrNoPolicy], or the context's.
+// [*WriteError], [ErrNoPolicy], or the context's.
 func (s *Supply) Write(ctx context.Context, changes []document.Change) error {
 	params := storage.WriteParams
 	params.Context = storage.NewContext()
@@ -40,7 +40,7 @@ func (s *Supply) Write(ctx context.Context, changes []document.Change) error {
 		state, err := s.vetter.Write(ctx, s.store, txn, s.store.made, changes)
 		if err != nil && ctx.Err() == nil {
 			cause, is := errors.AsType[*storage.Error](err)
-			return &Refused{is && cause.Code == storage.NotFoundErr, err}
+			return &WriteError{is && cause.Code == storage.NotFoundErr, err}
 		}
 		w := s.store.write.Load()
 		w.vetted, w.state = true, state
