@@ -172,13 +172,17 @@ func (q question) input(resource presence) *ast.Term {
 	return ast.NewTerm(input)
 }
 
-func (q question) decide(ctx context.Context, resource presence) (criteria.Function, error) {
-	w := &world{
+func (q question) world(ctx context.Context) *world {
+	return &world{
 		theory: q.theory, Policy: q.Policy, ctx: ctx, txn: q.txn, now: q.now,
 		resourceType: q.permission.ResourceType, basic: !q.permission.Resource,
 		foreign: make(map[string]criteria.Function), base: make(map[string]*ast.Term),
 		docs: make(map[string][]outcome), sets: make(map[string]*ast.Term),
 	}
+}
+
+func (q question) decide(ctx context.Context, resource presence) (criteria.Function, error) {
+	w := q.world(ctx)
 	f := w.frame(&scope{input: q.input(resource)})
 	allowed := criteria.Denied
 	err := f.data(q.entrypoint, criteria.Granted, func(v *ast.Term, where criteria.Function) error {

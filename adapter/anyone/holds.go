@@ -58,8 +58,7 @@ func (r *reading) atom(a *atom) bool {
 	case isRule:
 		params := r.value(a.params)
 		if params == nil {
-			r.fail(fmt.Errorf("params of %s that are not there", a.name))
-			return false
+			return false // as what is undefined; the formula asks whether it is there, too, in whatever order
 		}
 		is, err := r.ask(criteria.Rule{Name: a.name, ResourceType: a.about, Params: params.String()})
 		if err != nil {

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stagedoor/stagedoor/adapter/anyone"
 	"github.com/stagedoor/stagedoor/adapter/audience"
+	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -239,6 +241,10 @@ func (r *runner) never(ctx context.Context, selected func(string) bool) error {
 	if err != nil {
 		return err
 	}
+	every, err := anyone.EveryoneOf(ctx, r.policy, r.comparer)
+	if err != nil {
+		return err
+	}
 	for _, n := range r.table.Never {
 		for _, may := range n.May {
 			name := fmt.Sprintf("%d: nobody may %s", n.Line, may)
@@ -246,7 +252,7 @@ func (r *runner) never(ctx context.Context, selected func(string) bool) error {
 				continue
 			}
 			if err := r.test(ctx, name, n.Line, func() (string, string, error) {
-				return r.nobody(ctx, n, may, who)
+				return r.nobody(ctx, n, may, who, every)
 			}, CodeNever); err != nil {
 				return err
 			}
@@ -255,8 +261,11 @@ func (r *runner) never(ctx context.Context, selected func(string) bool) error {
 	return nil
 }
 
-// nobody says who may after all, and for which callers it was asked.
-func (r *runner) nobody(ctx context.Context, n Never, may string, who *audience.Who) (problem, note string, err error) {
+// nobody says who may after all, and for which callers it was asked: for classes of
+// callers and, where there is a formula, for every caller that there can be.
+func (r *runner) nobody(
+	ctx context.Context, n Never, may string, who *audience.Who, every *anyone.Everyone,
+) (problem, note string, err error) {
 	permission, err := offline.FindPermission(r.options.Inventory, may)
 	if err != nil {
 		return "", "", err
@@ -280,12 +289,83 @@ func (r *runner) nobody(ctx context.Context, n Never, may string, who *audience.
 			problems = append(problems, fmt.Sprintf("%s: %s%s", class.Name, where, r.decidedBy(ctx, q)))
 		}
 	}
-	note = fmt.Sprintf("asked of %d classes of callers: %s (%s)", len(asked), strings.Join(asked, "; "), who.Of)
+	const named = 12
+	first := asked[:min(len(asked), named)]
+	note = fmt.Sprintf("asked of %d classes of callers: %s", len(asked), strings.Join(first, "; "))
+	if more := len(asked) - named; more > 0 {
+		note += fmt.Sprintf("; and %d more", more)
+	}
+	note += fmt.Sprintf(" (%s)", who.Of)
+	said, problem, err := r.everyone(ctx, n, permission, every)
+	if err != nil {
+		return "", "", err
+	}
+	note = said + "; " + note
+	if problem != "" && len(problems) == 0 {
+		problems = append(problems, problem)
+	}
 	const most = 3
 	if more := len(problems) - most; more > 0 {
 		problems = append(problems[:most], fmt.Sprintf("and %d more classes of callers", more))
 	}
 	return strings.Join(problems, "; "), note, nil
+}
+
+// everyone says whether any caller that there can be may what nobody may. A caller who may
+// is told when the policy says so itself: what a formula knows of callers is not all.
+func (r *runner) everyone(
+	ctx context.Context, n Never, permission wire.Permission, every *anyone.Everyone,
+) (note, problem string, err error) {
+	what := anyone.Forbidden{Permission: permission, When: criteria.Criteria{Op: criteria.Always}, Except: n.Except}
+	if n.When != nil {
+		of := func(ref string) (criteria.Criteria, error) {
+			return conditions(n.When, decision.Caller{User: ref, Claims: []string{ref}}, permission.ResourceType)
+		}
+		if what.When, err = of("a"); err != nil {
+			return "", "", fmt.Errorf("when: %w", err)
+		}
+		other, err := of("b")
+		if err != nil {
+			return "", "", fmt.Errorf("when: %w", err)
+		}
+		if !what.When.Equal(other) {
+			return "no formula is found for every caller: the row's condition is about the caller", "", nil
+		}
+	}
+	found, err := every.Nobody(ctx, what)
+	switch {
+	case err != nil:
+		return "", "", err
+	case found.Outside != "":
+		return "no formula is found for every caller: " + found.Outside, "", nil
+	case len(found.InWords) == 0:
+		return "no caller that there can be may", "", nil
+	}
+	for _, c := range found.Callers {
+		if excepted(c, n.Except) {
+			continue
+		}
+		q := offline.Question{Caller: c, Permission: permission}
+		outcome, err := r.policy.Decide(ctx, c, permission)
+		if err != nil {
+			return "", "", err
+		}
+		where, err := r.where(n, outcome, q)
+		if err != nil {
+			return "", "", err
+		}
+		if where != "" {
+			note = "a caller that there can be may"
+			return note, fmt.Sprintf("%s: %s%s", callers.Name(c), where, r.decidedBy(ctx, q)), nil
+		}
+	}
+	var kinds []string
+	for _, kind := range anyone.Kinds {
+		if words, ok := found.InWords[kind]; ok {
+			kinds = append(kinds, fmt.Sprintf("%s: %s", kind, words))
+		}
+	}
+	return "it is not known whether another caller may (" + strings.Join(kinds, "; ") + ")", "", nil
 }
 
 // where says where a caller may what nobody may, or nothing.
@@ -320,8 +400,11 @@ func (r *runner) where(n Never, outcome *decision.Outcome, q offline.Question) (
 	return "allowed where " + r.vocabulary.Condition(d.Conditions, q.Words()), nil
 }
 
+// excepted is whether a caller is one of some users, or has one of some claims.
+// References are the same in whatever case, as they are to Backstage.
 func excepted(caller decision.Caller, except []string) bool {
 	return slices.ContainsFunc(except, func(ref string) bool {
-		return slices.Contains(caller.Claims, ref) || caller.User == ref
+		return strings.EqualFold(caller.User, ref) ||
+			slices.ContainsFunc(caller.Claims, func(claim string) bool { return strings.EqualFold(claim, ref) })
 	})
 }

@@ -1,0 +1,200 @@
+package anyone
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/comparison"
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/wire"
+)
+
+// longest is how long a formula is looked for, beside callers who are asked for anyway.
+const longest = 20 * time.Second
+
+// Everyone is every caller that there can be of a policy. It belongs to one goroutine.
+type Everyone struct {
+	policy   *Policy
+	tooLarge string
+	known    *comparison.Comparer
+	speaker  speaker
+}
+
+// EveryoneOf is every caller of a policy that was opened. The error is the context's, or
+// that of compiling the policy.
+func EveryoneOf(ctx context.Context, p *offline.Policy, known *comparison.Comparer) (*Everyone, error) {
+	e := &Everyone{known: known, speaker: speaker{vocabulary: Vocabulary(p.Vocabulary()), used: make(map[string][]string)}}
+	var err error
+	if e.tooLarge, err = tooLarge(ctx, p); e.tooLarge != "" || err != nil {
+		return e, err
+	}
+	if e.speaker.sets, err = setsOf(ctx, p); err != nil {
+		return nil, err
+	}
+	e.policy, err = Open(p)
+	return e, err
+}
+
+// Forbidden is what nobody may.
+type Forbidden struct {
+	Permission wire.Permission
+	// When is of which resources.
+	When criteria.Criteria
+	// Except are users and claims of callers who may.
+	Except []string
+}
+
+// Breaches are the callers who may what nobody may.
+type Breaches struct {
+	// Outside says why there is no formula; then nothing else is known.
+	Outside string
+	// InWords says by kind which callers may, and Callers are examples that the formula
+	// has. What a formula cannot know makes an example none: ask the policy.
+	InWords map[Kind]string
+	Callers []decision.Caller
+}
+
+// Nobody finds the callers who may what nobody may. There is none where the result has no
+// words and is not outside. The error is the context's.
+func (e *Everyone) Nobody(ctx context.Context, what Forbidden) (*Breaches, error) {
+	if e.tooLarge != "" {
+		return &Breaches{Outside: e.tooLarge}, nil
+	}
+	limited, stop := context.WithTimeout(ctx, longest)
+	defer stop()
+	found, err := e.nobody(limited, what)
+	outside, isOutside := errors.AsType[*OutsideError](err)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case limited.Err() != nil:
+		return &Breaches{Outside: "it takes too long to find one"}, nil
+	case isOutside:
+		return &Breaches{Outside: outside.Error()}, nil
+	case errors.Is(err, criteria.ErrTooLarge):
+		return &Breaches{Outside: "the conditions are too large to be compared"}, nil
+	}
+	return found, err
+}
+
+func (e *Everyone) nobody(ctx context.Context, what Forbidden) (*Breaches, error) {
+	t := newTheory()
+	answer, err := e.policy.may(ctx, t, what.Permission)
+	if err != nil {
+		return nil, err
+	}
+	found := &Breaches{InWords: make(map[Kind]string)}
+	assumed := make(map[criteria.Function]bool)
+	for _, kind := range Kinds {
+		breach, err := e.policy.forbidden(ctx, answer, kind, what)
+		if err != nil {
+			return nil, err
+		}
+		if err := t.assume(assumed, e.known, breach); err != nil {
+			return nil, err
+		}
+		where, err := t.space.Difference(breach, criteria.Denied)
+		if err != nil {
+			return nil, err
+		}
+		if where.Op == criteria.Never {
+			continue
+		}
+		found.InWords[kind] = e.speaker.say(where)
+		possible := t.space.All(append(slices.Collect(maps.Keys(assumed)), breach)...)
+		found.Callers = append(found.Callers, t.examples(kind, possible)...)
+	}
+	return found, nil
+}
+
+// forbidden is where a kind of caller is allowed what nobody may.
+func (p *Policy) forbidden(ctx context.Context, a *Answer, kind Kind, what Forbidden) (criteria.Function, error) {
+	txn, err := p.store.NewTransaction(ctx)
+	if err != nil {
+		return criteria.Denied, err
+	}
+	defer p.store.Abort(ctx, txn)
+	q := question{p, a.theory, txn, p.at, kind, what.Permission}
+	w := q.world(ctx)
+	f := w.frame(&scope{input: q.input(present)})
+	of := wire.Decision{ResourceType: what.Permission.ResourceType}
+	for _, r := range p.rules {
+		if r.ResourceType == of.ResourceType {
+			of.PluginID = r.PluginID
+		}
+	}
+	when, err := f.tree(of, what.When)
+	if err != nil {
+		return criteria.Denied, f.wrong(err)
+	}
+	except := criteria.Denied
+	for _, ref := range what.Except {
+		if kind == Anonymous {
+			break
+		}
+		is, err := a.isOrHas(ref)
+		if err != nil {
+			return criteria.Denied, f.wrong(err)
+		}
+		except = a.space.Any(except, is)
+	}
+	return a.space.All(a.allows[kind], when, except.Not()), nil
+}
+
+// isOrHas is where the caller is a user or has a claim, in whatever case.
+func (t *theory) isOrHas(ref string) (criteria.Function, error) {
+	text := ast.StringTerm(strings.ToLower(ref))
+	is, err := t.equal(t.call(ast.Lower.Name, []*ast.Term{t.user.token}).token, text)
+	if err != nil {
+		return criteria.Denied, err
+	}
+	claim := t.element(t.claims.token)
+	has, err := t.equal(t.call(ast.Lower.Name, []*ast.Term{claim.token}).token, text)
+	if err != nil {
+		return criteria.Denied, err
+	}
+	has, err = t.some([]int{claim.number}, has)
+	return t.space.Any(is, has), err
+}
+
+// examples are callers of whom a function may hold: those who are and have what some
+// answers say.
+func (t *theory) examples(kind Kind, f criteria.Function) []decision.Caller {
+	if kind == Anonymous {
+		return []decision.Caller{{Anonymous: true}}
+	}
+	answers, ok := t.space.Model(f)
+	if !ok {
+		return nil
+	}
+	c := decision.Caller{User: "user:default/somebody"}
+	if kind == Through {
+		c.Actor = "plugin:somebody"
+	}
+	for _, v := range t.space.Variables(f) {
+		a := t.atoms[v]
+		if a == nil || !answers(v) {
+			continue
+		}
+		switch {
+		case a.kind == isMember && t.symbolOf(a.b) == t.claims && isPlainText(t, a.a):
+			c.Claims = append(c.Claims, textIn(a.a))
+		case a.kind == isEqual && t.symbolOf(a.a) == t.user && isPlainText(t, a.b):
+			c.User = textIn(a.b)
+		case a.kind == isEqual && t.symbolOf(a.a) == t.actor && isPlainText(t, a.b):
+			c.Actor = textIn(a.b)
+		}
+	}
+	slices.Sort(c.Claims)
+	owns := c
+	owns.Claims = append([]string{c.User}, c.Claims...) // as Backstage's users do
+	return []decision.Caller{owns, c}
+}
