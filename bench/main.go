@@ -20,6 +20,7 @@
 //	go run ./bench cold                what users notice of a deployment
 //	go run ./bench scale               large policies
 //	go run ./bench migrated            a policy that comes from RBAC beside the benchmark's own
+//	go run ./bench shadow              what a candidate beside the policy costs, at half of saturation
 //	go run ./bench review              diff, matrix and replay for 5,000 people
 //
 // -h lists what can be chosen. Each writes Markdown to standard output, and -out
@@ -101,6 +102,7 @@ var (
 		"scale":    scale,
 		"review":   reviewAtScale,
 		"migrated": migrated,
+		"shadow":   shadow,
 	}
 	roles = map[string]func(ctx context.Context, args []string) error{
 		"floor":     serveFloor,

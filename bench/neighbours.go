@@ -157,6 +157,8 @@ type contest struct {
 	targets            []*target
 	backstage          string
 	users, connections int
+	// pace is how many requests a second are sent; 0 for as many as are answered.
+	pace float64
 
 	sessions []string
 	fastest  float64 // requests a second that any target managed so far
@@ -201,7 +203,9 @@ func (c *contest) run(ctx context.Context) (outcome, error) {
 func (c *contest) need() int {
 	const atFirst, margin = 25_000, 1.3 // requests a second, and how much faster a round may be than the last
 	perSecond := atFirst / float64(min(len(c.scenario.items), 2))
-	if c.fastest > 0 {
+	if c.pace > 0 {
+		perSecond = margin * c.pace
+	} else if c.fastest > 0 {
 		perSecond = margin * c.fastest
 	}
 	return c.warmUps() + int(perSecond*c.round.Seconds()) + c.connections
@@ -292,7 +296,12 @@ func (c *contest) measure(ctx context.Context, l loaded, tokens pool, first bool
 		return measured{}, err
 	}
 	live := ammunition{messages: l.messages, pool: tokens, from: warm.to, to: len(tokens.tokens), inspect: l.inspect}
-	shots, err := gun.fire(ctx, live, c.round)
+	var shots slice
+	if c.pace > 0 {
+		shots, err = gun.firePaced(ctx, live, c.round, c.pace)
+	} else {
+		shots, err = gun.fire(ctx, live, c.round)
+	}
 	if err != nil {
 		return measured{}, err
 	}
