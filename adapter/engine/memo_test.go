@@ -407,6 +407,22 @@ func TestMemoKeepsExcluded(t *testing.T) {
 	}
 }
 
+// TestMemoOfAKindThatFails asks a policy that fails for callers whom it cannot tell apart.
+func TestMemoOfAKindThatFails(t *testing.T) {
+	e := memoEngine(t, `# METADATA
+# entrypoint: true
+allow := input.permission.name == "a" if input.identity.user
+
+allow := "twice" if input.identity.user
+`)
+	for _, user := range []string{"user:default/ann", "user:default/bob", "user:default/ann"} {
+		o := decideOne(t, e, decision.Caller{User: user, Claims: []string{user}}, wire.Permission{Name: "a"})
+		if failed, ok := errors.AsType[*decision.Failure](o.Err); !ok || o.Decision.Result != wire.Deny {
+			t.Errorf("%s: %+v, %v", user, o, failed)
+		}
+	}
+}
+
 // readsAlmostAll is a policy that reads who asks, and the name of what is asked.
 func readsAlmostAll(t testing.TB) *vetted.State {
 	t.Helper()

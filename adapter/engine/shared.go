@@ -6,6 +6,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/alike"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -79,6 +80,9 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 		if f, failed := errors.AsType[*decision.Failure](a.outcome.Err); failed {
 			if f.Kind == decision.FailureDeadline || f.Kind == decision.FailureBounds {
 				return a // of a caller with as many texts or more it is no better
+			}
+			if a.read == (document.Read{}) {
+				return answer{} // it failed before it read anything, which says nothing of the kind
 			}
 			a.outcome = s.engine.memo.apart // what an error quotes must be the caller's own
 		}
