@@ -10,6 +10,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -39,6 +40,9 @@ type Difference struct {
 	Loses        *criteria.Criteria `json:"loses,omitempty"`
 	GainsInWords string             `json:"gainsInWords,omitempty"`
 	LosesInWords string             `json:"losesInWords,omitempty"`
+	// Example is a caller whom both policies were asked about, and whose answer changes;
+	// empty where none was found.
+	Example string `json:"example,omitempty"`
 }
 
 // Outside is why there is no formula for some permissions, with file and line.
@@ -82,8 +86,9 @@ func Compare(
 	}
 	c := &Changes{Differences: []Difference{}, Sets: make(map[string][]string)}
 	s := &speaker{vocabulary: vocabulary, sets: sets, used: c.Sets}
+	asked := asking{before: before, after: after, known: known}
 	for _, permission := range permissions {
-		err := c.compare(ctx, policies, permission, known, s)
+		err := c.compare(ctx, policies, permission, asked, s)
 		if outside, ok := errors.AsType[*OutsideError](err); ok && ctx.Err() == nil {
 			c.outside(permission.Name, outside.Error())
 			continue
@@ -112,7 +117,7 @@ func (c *Changes) outside(permission, why string) {
 }
 
 func (c *Changes) compare(
-	ctx context.Context, policies [2]*Policy, permission wire.Permission, known *comparison.Comparer, s *speaker,
+	ctx context.Context, policies [2]*Policy, permission wire.Permission, asked asking, s *speaker,
 ) error {
 	t := newTheory()
 	var of [2]*Answer
@@ -128,7 +133,7 @@ func (c *Changes) compare(
 		if from == to {
 			continue
 		}
-		if err := t.assume(assumed, known, from, to); err != nil {
+		if err := t.assume(assumed, asked.known, from, to); err != nil {
 			return err
 		}
 		gains, err := t.space.Difference(to, from)
@@ -139,13 +144,50 @@ func (c *Changes) compare(
 		if err != nil {
 			return err
 		}
-		c.add(permission.Name, kind, gains, loses, s)
+		example := ""
+		if gains.Op != criteria.Never || loses.Op != criteria.Never {
+			facts := t.space.All(slices.Collect(maps.Keys(assumed))...)
+			gained, lost := t.space.All(facts, to, from.Not()), t.space.All(facts, from, to.Not())
+			some := append(t.examples(kind, gained), t.examples(kind, lost)...)
+			if example, err = asked.example(ctx, permission, some); err != nil {
+				return err
+			}
+		}
+		c.add(permission.Name, kind, gains, loses, example, s)
 	}
 	return nil
 }
 
-func (c *Changes) add(permission string, kind Kind, gains, loses criteria.Criteria, s *speaker) {
-	d := Difference{Permissions: []string{permission}, Kinds: []Kind{kind}, Change: comparison.Other}
+// asking are two policies as they decide for one caller.
+type asking struct {
+	before, after *offline.Policy
+	known         *comparison.Comparer
+}
+
+// example is the first of some callers whose answer changes, by name.
+func (a asking) example(ctx context.Context, permission wire.Permission, of []decision.Caller) (string, error) {
+	for _, c := range of {
+		from, err := a.before.Decide(ctx, c, permission)
+		if err != nil {
+			return "", err
+		}
+		to, err := a.after.Decide(ctx, c, permission)
+		if err != nil {
+			return "", err
+		}
+		found, err := a.known.Compare(from, to)
+		if err != nil {
+			return "", err
+		}
+		if found.Change != comparison.Same {
+			return callers.Name(c), nil
+		}
+	}
+	return "", nil
+}
+
+func (c *Changes) add(permission string, kind Kind, gains, loses criteria.Criteria, example string, s *speaker) {
+	d := Difference{Permissions: []string{permission}, Kinds: []Kind{kind}, Change: comparison.Other, Example: example}
 	switch {
 	case gains.Op == criteria.Never && loses.Op == criteria.Never:
 		return
@@ -228,6 +270,9 @@ func (d Difference) lines() []string {
 	}
 	if d.LosesInWords != "" {
 		lines = append(lines, "lose: "+d.LosesInWords)
+	}
+	if d.Example != "" {
+		lines = append(lines, "for example: "+d.Example)
 	}
 	return lines
 }
