@@ -14,6 +14,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/source"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 	"github.com/stagedoor/stagedoor/rego"
 )
 
@@ -106,7 +107,7 @@ func withHint(problem *ast.Error, s *source.Source) *ast.Error {
 			return &hinted
 		}
 	}
-	if meant := source.Nearest(match[1], names); meant != "" {
+	if meant := spelling.Meant(match[1], names); meant != "" {
 		hinted.Message += " (" + strings.TrimPrefix(strings.TrimPrefix(meant, "data.backstage."), "data.") + "?)"
 	}
 	return &hinted

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/dustin/go-humanize"
 	"github.com/go-viper/mapstructure/v2"
 
 	"github.com/stagedoor/stagedoor/adapter/appconfig"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
 // document is the configuration as it is written. Backend and Discovery have the
@@ -223,10 +223,11 @@ func keysOf(t reflect.Type) appconfig.Keys {
 func (p *problems) nearlyOurs(top []string) {
 	for _, key := range top {
 		plain := strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(key))
-		for section, most := range map[string]int{ownSection: 2, opaSection: 0} {
-			if key != section && levenshtein.ComputeDistance(plain, section) <= most {
-				p.add(key, "unknown key; the nearest known one is %s", section)
-			}
+		switch {
+		case key != ownSection && spelling.Near(plain, ownSection):
+			p.add(key, "unknown key; the nearest known one is %s", ownSection)
+		case key != opaSection && plain == opaSection:
+			p.add(key, "unknown key; the nearest known one is %s", opaSection)
 		}
 	}
 }
@@ -259,7 +260,7 @@ func (p *problems) unknown(path string, object map[string]any, t reflect.Type) {
 	for key, value := range object {
 		field, known := fields[key]
 		if !known {
-			known := appconfig.Join(path, nearest(key, fields))
+			known := appconfig.Join(path, spelling.Nearest(key, slices.Collect(maps.Keys(fields))))
 			p.add(appconfig.Join(path, key), "unknown key; the nearest known one is %s", known)
 			continue
 		}
@@ -282,13 +283,6 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 		}
 	}
 	return fields
-}
-
-// nearest is the known key that is most like an unknown one.
-func nearest(key string, known map[string]reflect.Type) string {
-	return slices.MinFunc(slices.Sorted(maps.Keys(known)), func(a, b string) int {
-		return levenshtein.ComputeDistance(key, a) - levenshtein.ComputeDistance(key, b)
-	})
 }
 
 // joinedError is what errors.Join makes.

@@ -8,12 +8,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/migrate/enforcer"
 	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
 // The role that the plugin gives to admin.users.
@@ -542,19 +542,12 @@ func hasAction(action string) func(inventory.Permission) bool {
 	return func(p inventory.Permission) bool { return enforcer.ActionOf(p) == action }
 }
 
-// didYouMean names what of the known is spelt nearly so, as the end of a sentence.
+// didYouMean names what of the known is meant, as the end of a sentence.
 func didYouMean(text string, known []string) string {
-	best, distance := "", min(2, len(text)/3)
-	for _, one := range known {
-		if d := levenshtein.ComputeDistance(strings.ToLower(text), strings.ToLower(one)); d < distance ||
-			d == distance && best == "" {
-			best, distance = one, d
-		}
+	if meant := spelling.Meant(text, known); meant != "" {
+		return "; did you mean " + meant + "?"
 	}
-	if best == "" || best == text {
-		return ""
-	}
-	return "; did you mean " + best + "?"
+	return ""
 }
 
 func hasCapitals(text string) bool { return strings.ToLower(text) != text }

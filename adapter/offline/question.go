@@ -8,13 +8,12 @@ import (
 	"io"
 	"math"
 	"os"
-	"slices"
 
-	"github.com/agnivade/levenshtein"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/adapter/words"
 )
@@ -75,8 +74,8 @@ func FindPermission(i *inventory.Inventory, name string) (wire.Permission, error
 		return Permission(p), nil
 	}
 	near := ""
-	if nearest := Nearest(name, permissionNames(i)); nearest != "" {
-		near = fmt.Sprintf(" (%s?)", nearest)
+	if meant := spelling.Meant(name, permissionNames(i)); meant != "" {
+		near = fmt.Sprintf(" (%s?)", meant)
 	}
 	return wire.Permission{}, fmt.Errorf("no permission is called %s%s; "+
 		"what the inventory %s does not have, --inventory can bring", name, near, i.Source)
@@ -227,16 +226,4 @@ func decode(text []byte, into any) error {
 		return errors.New("more than one document")
 	}
 	return nil
-}
-
-// Nearest is the one of the names that is spelt most like a name, or empty where
-// none is spelt nearly so.
-func Nearest(name string, names []string) string {
-	nearest, least := "", max(2, len(name)/4)+1
-	for _, other := range slices.Sorted(slices.Values(names)) {
-		if distance := levenshtein.ComputeDistance(name, other); distance < least {
-			nearest, least = other, distance
-		}
-	}
-	return nearest
 }

@@ -11,13 +11,14 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/open-policy-agent/opa/v1/config"
 	opakeys "github.com/open-policy-agent/opa/v1/keys"
 	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 	"github.com/open-policy-agent/opa/v1/plugins/logs"
 	"github.com/open-policy-agent/opa/v1/plugins/status"
+
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
 // What stagedoor ships with other defaults than OPA.
@@ -334,7 +335,5 @@ func matches(pattern, path []string) bool {
 // nearest is the key that is most like an unknown one, of those that may be used.
 func nearest(key string, keys []string) string {
 	usable := slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return k == "bundle" })
-	return slices.MinFunc(usable, func(a, b string) int {
-		return levenshtein.ComputeDistance(key, a) - levenshtein.ComputeDistance(key, b)
-	})
+	return spelling.Nearest(key, usable)
 }

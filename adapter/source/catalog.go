@@ -5,11 +5,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/reading"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
 // What the catalog has by itself. A Backstage can have more, so only what is nearly one
@@ -21,17 +21,11 @@ var (
 		"hasMember", "hasPart", "memberOf", "ownedBy", "ownerOf", "parentOf", "partOf", "providesApi"}
 )
 
-// nearly is the one of the names that a text is nearly, or empty where it is one, or none.
-func nearly(text string, names []string, sameCase bool) string {
-	for _, name := range names {
-		if name == text || !sameCase && strings.EqualFold(name, text) {
-			return ""
-		}
-	}
-	for _, name := range names {
-		if strings.EqualFold(name, text) || len(text) > 3 && levenshtein.ComputeDistance(name, text) <= 2 {
-			return name
-		}
+// mistaken is the name that a text is taken for. There can be others that nobody knows here,
+// and of three letters nearly everything is near: App is no mistake for API.
+func mistaken(text string, names []string) string {
+	if meant := spelling.Meant(text, names); len(text) > 3 || strings.EqualFold(text, meant) {
+		return meant
 	}
 	return ""
 }
@@ -46,7 +40,7 @@ func (s *Source) checkEntityParam(rule, param string, value *ast.Term) {
 		}
 		kinds.Foreach(func(kind *ast.Term) {
 			name, _ := kind.Value.(ast.String)
-			if meant := nearly(string(name), entityKinds, false); meant != "" {
+			if meant := mistaken(string(name), entityKinds); meant != "" && !strings.EqualFold(string(name), meant) {
 				s.Add(findings.At(kind.Location), findings.Warning, "params", "no entity of Backstage's own is of kind %s (%s?)",
 					string(name), meant)
 			}
@@ -117,7 +111,7 @@ func (s *Source) checkRelationType(relation ast.Object) {
 		return
 	}
 	text, _ := t.Value.(ast.String)
-	if meant := nearly(string(text), relationTypes, true); meant != "" {
+	if meant := mistaken(string(text), relationTypes); meant != "" {
 		s.Add(findings.At(t.Location), findings.Error, "input",
 			"no relation of Backstage's own is of type %s (%s?), so that "+
 				"this test passes or fails for the wrong reason", string(text), meant)
@@ -135,7 +129,7 @@ func (s *Source) checkOwnRules() {
 		}
 		at := findings.At(defined[0].Location)
 		if s.Words.Own[rule.PluginID] {
-			if meant := nearly(rule.PluginID, s.Words.Inventory.Plugins(), true); meant != "" {
+			if meant := mistaken(rule.PluginID, s.Words.Inventory.Plugins()); meant != "" {
 				s.Add(at, findings.Warning, "plugin", "no plugin that has permissions is called %s (%s?)", rule.PluginID, meant)
 			}
 			continue

@@ -10,6 +10,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/reading"
 	"github.com/stagedoor/stagedoor/adapter/source/params"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
 // checkDocument holds an object that has the members of a decision or of a condition
@@ -98,10 +99,9 @@ func (s *Source) checkDecision(use *reading.DocumentUse, member func(string) *as
 		s.checkPlugin(use, at)
 	}
 	for _, name := range objectKeys(use.Object) {
-		if !slices.Contains([]string{"result", "pluginId", "resourceType", "conditions", "reason"}, name) {
-			if meant := Nearest(name, []string{"result", "pluginId", "resourceType", "conditions", "reason"}); meant != "" {
-				s.Add(use.At, findings.Error, "answer", "an answer has no member %s (%s?)", name, meant)
-			}
+		members := []string{"result", "pluginId", "resourceType", "conditions", "reason"}
+		if meant := spelling.Meant(name, members); meant != "" {
+			s.Add(use.At, findings.Error, "answer", "an answer has no member %s (%s?)", name, meant)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/reading"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
 // entityMembers are the members of a catalog entity, by the folders that they are in.
@@ -64,7 +65,7 @@ func (s *Source) misspelt(what string, object ast.Object) {
 		if !ok || slices.Contains(members, string(name)) {
 			return
 		}
-		if meant := Nearest(string(name), members); meant != "" {
+		if meant := spelling.Meant(string(name), members); meant != "" {
 			s.Add(findings.At(k.Location), findings.Error, "input",
 				"no entity has %s.%s (%s?), so that this test passes or fails for the wrong reason", what, string(name), meant)
 		}

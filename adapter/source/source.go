@@ -13,7 +13,6 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/gobwas/glob"
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -198,7 +197,7 @@ func (s *Source) checkActor(c *reading.Constant, text string) {
 		return
 	}
 	if !slices.Contains(s.Words.plugins, id) {
-		if meant := Nearest(id, s.Words.plugins); meant != "" && levenshtein.ComputeDistance(id, meant) <= 2 && len(id) > 3 {
+		if meant := mistaken(id, s.Words.plugins); meant != "" {
 			s.Add(c.At, findings.Warning, "actor", "no plugin is called %s (%s?)", id, meant)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/findings"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
 // checkTests looks for tests that nobody runs, and for tests that ask without input.
@@ -25,7 +26,7 @@ func (s *Source) checkTests() {
 				continue
 			}
 			if len(rule.Head.Args) == 0 && rule.Head.Key == nil && !read[rule.Head.Name] && withInput(rule) &&
-				Nearest(strings.SplitN(test, "_", 2)[0], []string{"test"}) != "" {
+				spelling.Near(strings.SplitN(test, "_", 2)[0], "test") {
 				s.Add(findings.At(rule.Location), findings.Error, "input", "%s is no test, since its name does not begin with "+
 					"test_, so that nobody runs it", test)
 			}

@@ -3,12 +3,10 @@ package source
 import (
 	"maps"
 	"slices"
-	"strings"
-
-	"github.com/agnivade/levenshtein"
 
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/reading"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
 // Vocabulary is what names there are: those of the inventory, and those of the rules
@@ -70,21 +68,9 @@ func (s *Source) published(plugin, resourceType, name string) (inventory.Rule, b
 	return inventory.Rule{}, false
 }
 
-// Nearest is the name that is likeliest meant, or empty.
-func Nearest(name string, among []string) string {
-	best, distance := "", max(2, len(name)/4)+1
-	for _, other := range among {
-		d := levenshtein.ComputeDistance(strings.ToLower(name), strings.ToLower(other))
-		if d < distance {
-			best, distance = other, d
-		}
-	}
-	return best
-}
-
 // orNearest is " (name?)" or empty.
 func orNearest(name string, among []string) string {
-	if best := Nearest(name, among); best != "" {
+	if best := spelling.Meant(name, among); best != "" {
 		return " (" + best + "?)"
 	}
 	return ""

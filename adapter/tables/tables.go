@@ -43,6 +43,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 	"github.com/stagedoor/stagedoor/rego"
 )
 
@@ -258,7 +259,7 @@ func unknown[V any](what, name string, known map[string]V) string {
 	for name := range known {
 		names = append(names, name)
 	}
-	near := offline.Nearest(name, names)
+	near := spelling.Meant(name, names)
 	if near != "" {
 		near = " (" + near + "?)"
 	}
