@@ -19,6 +19,7 @@ const (
 // mayImportOPA are the packages that evaluate, and those that read the author's modules.
 var mayImportOPA = []string{
 	"adapter/alike",
+	"adapter/alike/flow",
 	"adapter/anyone",
 	"adapter/audit",
 	"adapter/callers",

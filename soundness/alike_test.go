@@ -53,7 +53,7 @@ func TestAlike(t *testing.T) {
 // TestAlikePolicies does so with policies of one construct each, those included whose
 // decisions are not shared: were one of them, this would show why it must not be.
 func TestAlikePolicies(t *testing.T) {
-	all, err := txtar.ParseFile("../adapter/alike/testdata/policies.txtar")
+	all, err := txtar.ParseFile("../adapter/alike/flow/testdata/policies.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}

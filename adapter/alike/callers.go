@@ -17,9 +17,8 @@
 //
 // It is sound only where the policy does no more with an unknown text than compare it and
 // hand it on. A policy that counts the claims, sorts them or cuts them into parts asks for
-// more. A data-flow analysis of the compiled rules shows that it does not ([Look]): an
-// abstract interpretation, in which a shape stands for all values that a term can have.
-// Where the analysis says no, [Policy.Apart] says why and where, and each caller is
+// more. A data-flow analysis of the compiled rules shows that it does not ([Look], package
+// flow). Where the analysis says no, [Policy.Apart] says why and where, and each caller is
 // decided for alone.
 package alike
 
@@ -36,6 +35,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
 
+	"github.com/stagedoor/stagedoor/adapter/alike/flow"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/document"
@@ -83,7 +83,7 @@ func quote(text string) string {
 // Policy is what of a compiled policy matters to who is alike.
 type Policy struct {
 	// Apart is why decisions are not shared; empty where they are.
-	Apart []Reason
+	Apart []flow.Reason
 
 	texts []string
 }
@@ -91,7 +91,7 @@ type Policy struct {
 // Look looks at a policy as OPA compiled it, with its annotations. Nobody may have changed
 // it since.
 func Look(c *ast.Compiler, entrypoint ast.Ref) *Policy {
-	p := &Policy{Apart: flowThrough(c, entrypoint)}
+	p := &Policy{Apart: flow.Through(c, entrypoint)}
 	if len(p.Apart) > 0 {
 		return p
 	}

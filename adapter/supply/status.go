@@ -14,7 +14,7 @@ import (
 	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 
-	"github.com/stagedoor/stagedoor/adapter/alike"
+	"github.com/stagedoor/stagedoor/adapter/alike/flow"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 )
@@ -40,8 +40,8 @@ type Status struct {
 	AboutResource    bool            `json:"about_resource"`
 	Nondeterministic []vetted.Source `json:"nondeterministic,omitempty"`
 	// Shared is whether callers who are alike share decisions, and Apart why they do not.
-	Shared bool           `json:"decisions_shared"`
-	Apart  []alike.Reason `json:"decisions_apart,omitempty"`
+	Shared bool          `json:"decisions_shared"`
+	Apart  []flow.Reason `json:"decisions_apart,omitempty"`
 	// Confirmed is when the policy was last known to be the newest: of its bundles
 	// the one for which that is longest ago, and not after something came that does
 	// not serve, as a further bundle is awaited. One that OPA had persisted is known to

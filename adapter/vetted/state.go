@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/alike"
+	"github.com/stagedoor/stagedoor/adapter/alike/flow"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/explore"
@@ -144,7 +145,7 @@ func (s *State) Alike() *alike.Callers { return s.alike }
 
 // Apart is why every caller is decided for, where that is because of how the policy is
 // written. Nothing is remembered of a policy that is not deterministic.
-func (s *State) Apart() []alike.Reason { return s.policy.Apart }
+func (s *State) Apart() []flow.Reason { return s.policy.Apart }
 
 // AboutResource reports whether the entrypoint is a rule about the resource,
 // which is answered by exploration.

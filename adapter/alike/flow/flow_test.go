@@ -1,4 +1,4 @@
-package alike
+package flow
 
 import (
 	"os"
@@ -27,7 +27,7 @@ func flowOf(t testing.TB, entrypoint string, modules map[string]string) []Reason
 	if c.Compile(parsed); c.Failed() {
 		t.Fatal(c.Errors)
 	}
-	return flowThrough(c, ast.MustParseRef("data."+entrypoint))
+	return Through(c, ast.MustParseRef("data."+entrypoint))
 }
 
 // modulesOf are the modules of a folder, without tests, beside the rule library.
@@ -67,7 +67,7 @@ func TestBundles(t *testing.T) {
 			{"trim_prefix looks into a claim or the user, or at how many claims there are", "policy.rego:160"},
 		}},
 	} {
-		got := flowOf(t, c.entrypoint, modulesOf(t, "../../"+c.dir))
+		got := flowOf(t, c.entrypoint, modulesOf(t, "../../../"+c.dir))
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %v", c.dir, got)
 		}

@@ -1,4 +1,10 @@
-package alike
+// Package flow follows the texts of the caller through the rules of a policy. It says why
+// callers who are alike cannot share one decision ([Through]), with file and line.
+//
+// It is a data-flow analysis of what OPA compiled: an abstract interpretation, in which a
+// [shape.Shape] stands for all values that a term can have. A scope is a body that is looked
+// at, with the shapes of its variables. Documents and functions grow until nothing changes.
+package flow
 
 import (
 	"cmp"
@@ -8,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/alike/shape"
 )
 
 // Reason is why callers who are alike are decided for one by one.
@@ -15,20 +23,21 @@ type Reason struct {
 	// Construct is what in the policy asks more of the caller than which of its own
 	// texts the claims are.
 	Construct string `json:"construct"`
-	Location  string `json:"location"`
+	// Location is the file and line of it.
+	Location string `json:"location"`
 }
 
-// flowThrough follows the texts of the caller through the rules that the entrypoint reaches,
+// Through follows the texts of the caller through the rules that the entrypoint reaches,
 // and returns why decisions cannot be shared by callers who are alike; nothing where
 // they can. The policy is as OPA compiled it, with its annotations.
 //
 // It interprets the policy abstractly, rule by rule, until no shape grows any more: the
 // bodies in the order in which OPA evaluates them, so that the first expression with a
 // variable is the one that binds it.
-func flowThrough(c *ast.Compiler, entrypoint ast.Ref) []Reason {
+func Through(c *ast.Compiler, entrypoint ast.Ref) []Reason {
 	f := &flow{
 		compiler: c, root: &node{}, permissions: permissionRules(c),
-		values: make(map[*node]*shape), params: make(map[*node][]*shape), reached: make(map[*node]bool),
+		values: make(map[*node]*shape.Shape), params: make(map[*node][]*shape.Shape), reached: make(map[*node]bool),
 	}
 	for _, module := range c.Modules {
 		for _, rule := range module.Rules {
@@ -52,8 +61,8 @@ type flow struct {
 	compiler    *ast.Compiler
 	root        *node
 	permissions map[string]*permission // by the path of the function
-	values      map[*node]*shape
-	params      map[*node][]*shape
+	values      map[*node]*shape.Shape
+	params      map[*node][]*shape.Shape
 	reached     map[*node]bool
 	order       []*node
 	reasons     map[Reason]bool
@@ -103,15 +112,12 @@ func (f *flow) reach(n *node) {
 // told are the reasons that an author can do something about.
 func (f *flow) told() map[Reason]bool {
 	others := maps.Clone(f.reasons)
-	maps.DeleteFunc(others, func(r Reason, _ bool) bool { return strings.Contains(r.Construct, notFollowed) })
+	maps.DeleteFunc(others, func(r Reason, _ bool) bool { return strings.Contains(r.Construct, shape.NotFollowed) })
 	if len(others) > 0 {
 		return others // and what follows from them is not followed
 	}
 	return f.reasons
 }
-
-// notFollowed is said where nothing is known of a value.
-const notFollowed = "what becomes of the claims here is not followed"
 
 // apart notes why decisions are made for each caller.
 func (f *flow) apart(at *ast.Location, format string, args ...any) {
@@ -130,46 +136,46 @@ func (f *flow) decision(entrypoint ast.Ref) {
 			return
 		}
 	}
-	var answer *shape
+	var answer *shape.Shape
 	var at *ast.Location
 	if len(n.rules) > 0 {
 		f.reach(n)
 		answer, at = f.values[n], n.rules[0].Location
 	} else {
-		members := make(map[string]*shape)
+		members := make(map[string]*shape.Shape)
 		for key, child := range n.children {
 			if len(child.rules) > 0 && len(child.rules[0].Head.Args) == 0 {
 				f.reach(child)
 				members[key], at = f.values[child], child.rules[0].Location
 			}
 		}
-		answer = objectOf(members)
+		answer = shape.ObjectOf(members)
 	}
 	f.answer(at, answer)
 }
 
 // answer looks at a value that is a decision.
-func (f *flow) answer(at *ast.Location, s *shape) {
-	if !s.touched() {
+func (f *flow) answer(at *ast.Location, s *shape.Shape) {
+	if !s.Touched() {
 		return
 	}
-	if s.of == nil || !s.isDocument() {
-		if why := s.whyNoAnswer(); why != "" {
+	if s.Of == nil || !s.IsDocument() {
+		if why := s.WhyNoAnswer(); why != "" {
 			f.apart(at, "%s", why)
 		}
 		return
 	}
-	for _, key := range slices.Sorted(maps.Keys(s.of.members)) {
-		member := s.of.members[key]
-		why := member.whyNoAnswer()
+	for _, key := range slices.Sorted(maps.Keys(s.Of.Members)) {
+		member := s.Of.Members[key]
+		why := member.WhyNoAnswer()
 		switch {
 		case key == `"conditions"`:
-			if member.touched() {
+			if member.Touched() {
 				f.allTexts(at)
 			}
-		case key == `"reason"` && member.touched() && !member.isText():
+		case key == `"reason"` && member.Touched() && !member.IsText():
 			why = "the reason is made of the caller's texts"
-		case slices.Contains([]string{`"result"`, `"pluginId"`, `"resourceType"`}, key) && member.touched():
+		case slices.Contains([]string{`"result"`, `"pluginId"`, `"resourceType"`}, key) && member.Touched():
 			why = "the answer's " + strings.Trim(key, `"`) + " is the caller's"
 		case key != `"reason"` && key != `"conditions"`:
 			why = "" // nobody reads it
@@ -178,11 +184,6 @@ func (f *flow) answer(at *ast.Location, s *shape) {
 			f.apart(at, "%s", why)
 		}
 	}
-}
-
-// isDocument is whether the value is an object whose members are all known by name.
-func (s *shape) isDocument() bool {
-	return s.of.object && !s.of.array && !s.of.set && s.of.rest == nil && s.anywhere == nil && !s.opaque
 }
 
 // allTexts notes the permission rules that do not take every text alike, since an answer
@@ -206,7 +207,7 @@ func (f *flow) document(n *node) {
 	for _, rule := range n.rules {
 		for ; rule != nil; rule = rule.Else {
 			value := f.rule(n, rule, definitions)
-			if joined := f.values[n].join(value); !joined.equal(f.values[n]) {
+			if joined := f.values[n].Join(value); !joined.Equal(f.values[n]) {
 				f.values[n], f.grown = joined, true
 			}
 		}
@@ -214,14 +215,14 @@ func (f *flow) document(n *node) {
 }
 
 // rule is the value of a rule, as it is in its document.
-func (f *flow) rule(n *node, rule *ast.Rule, definitions int) *shape {
-	s := &scope{flow: f, depth: ruleScope, vars: make(map[ast.Var]*shape), at: rule.Location}
+func (f *flow) rule(n *node, rule *ast.Rule, definitions int) *shape.Shape {
+	s := &scope{flow: f, depth: ruleScope, vars: make(map[ast.Var]*shape.Shape), at: rule.Location}
 	for i, arg := range rule.Head.Args {
-		given := (*shape)(nil)
+		given := (*shape.Shape)(nil)
 		if i < len(f.params[n]) {
-			given = f.params[n][i].moved(func(alone int) int { return min(alone, outside) })
+			given = f.params[n][i].Moved(func(alone int) int { return min(alone, outside) })
 		}
-		s.unify(arg, given.orKnown())
+		s.unify(arg, given.OrKnown())
 	}
 	for _, e := range rule.Body {
 		s.expression(e)
@@ -229,7 +230,7 @@ func (f *flow) rule(n *node, rule *ast.Rule, definitions int) *shape {
 	head := rule.Head
 	ref := rule.Ref()
 	tail := ref[len(ref.GroundPrefix()):]
-	value := knownShape
+	value := shape.Known
 	if head.RuleKind() == ast.MultiValue {
 		value = s.collected(s.eval(head.Key), true)
 	} else {
@@ -241,50 +242,43 @@ func (f *flow) rule(n *node, rule *ast.Rule, definitions int) *shape {
 			f.apart(rule.Location, "%s", why)
 		}
 	}
-	value = value.moved(func(alone int) int { return min(alone, outside) })
+	value = value.Moved(func(alone int) int { return min(alone, outside) })
 	for _, key := range slices.Backward(tail) {
-		keys := s.eval(key).moved(func(alone int) int { return min(alone, outside) })
-		if !value.touched() && !keys.touched() {
-			value = value.orEmpty().join(keys)
+		keys := s.eval(key).Moved(func(alone int) int { return min(alone, outside) })
+		if !value.Touched() && !keys.Touched() {
+			value = value.OrEmpty().Join(keys)
 			continue
 		}
-		value = &shape{of: &collection{object: true, rest: value, keys: keys, numbered: keys.touched()}}
+		value = &shape.Shape{Of: &shape.Collection{Object: true, Rest: value, Keys: keys, Numbered: keys.Touched()}}
 	}
-	if value.depth() > maxDepth {
-		return opaqueShape
+	if value.Depth() > shape.MaxDepth {
+		return shape.Opaque
 	}
 	return value
 }
 
 // oneValue looks at a value that is compared with all others of its document: there may
 // be one only.
-func (s *scope) oneValue(value *shape, definitions int, complete bool) {
-	if value.aloneSince(s.depth) || value.some(func(s *shape) bool { return s.picked }) {
+func (s *scope) oneValue(value *shape.Shape, definitions int, complete bool) {
+	if value.AloneSince(s.depth) || value.Some(func(s *shape.Shape) bool { return s.Picked }) {
 		s.apart("a rule has one claim as its value, and there may be one value only")
 	}
-	if value.isCrossed() && (definitions > 1 || !complete || s.generators > 0) {
+	if value.IsCrossed() && (definitions > 1 || !complete || s.generators > 0) {
 		s.apart("lists of claims that are repeated are compared, as a rule has one value only")
 	}
 }
 
-func (s *scope) notOnePerKey(value *shape, tail ast.Ref) string {
+func (s *scope) notOnePerKey(value *shape.Shape, tail ast.Ref) string {
 	for _, key := range tail {
-		if k := s.eval(key); k.touched() && !k.isText() {
+		if k := s.eval(key); k.Touched() && !k.IsText() {
 			return "the caller's claims are in a key"
 		}
 	}
-	if len(tail) > 0 && value.touched() && slices.ContainsFunc(tail,
-		func(key *ast.Term) bool { return s.eval(key).touched() }) {
+	if len(tail) > 0 && value.Touched() && slices.ContainsFunc(tail,
+		func(key *ast.Term) bool { return s.eval(key).Touched() }) {
 		return "a rule has the caller's texts as keys and in its values"
 	}
 	return ""
-}
-
-func (s *shape) orKnown() *shape {
-	if s == nil {
-		return knownShape
-	}
-	return s
 }
 
 // permission is a permission rule: a function that a plugin answers.

@@ -1,16 +1,18 @@
-package alike
+package flow
 
 import (
 	"maps"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/alike/shape"
 )
 
 // scope is a body that is looked at: of a rule, or within one.
 type scope struct {
 	*flow
 	depth int
-	vars  map[ast.Var]*shape
+	vars  map[ast.Var]*shape.Shape
 	at    *ast.Location // of the expression that is looked at
 	// multiple is whether the claims decide how many solutions the body has, and merging
 	// whether they do because equal elements of a set are one. By so many generators, which
@@ -107,7 +109,7 @@ func (s *scope) binds(t *ast.Term) bool {
 
 // unify gives a term a value: a variable without one has it from now on, and anything
 // else is compared with it.
-func (s *scope) unify(t *ast.Term, value *shape) {
+func (s *scope) unify(t *ast.Term, value *shape.Shape) {
 	if v, is := t.Value.(ast.Var); is && !s.isBound(v) {
 		s.vars[v] = value
 		return
@@ -135,21 +137,21 @@ func (s *scope) unify(t *ast.Term, value *shape) {
 
 // takeApart looks at a value that a pattern takes apart, which compares how many
 // elements there are.
-func (s *scope) takeApart(value *shape) {
-	if value.some(func(s *shape) bool { return s.opaque }) || value != nil && value.anywhere != nil ||
-		value != nil && value.of != nil && (value.of.numbered || value.of.rest != nil) {
+func (s *scope) takeApart(value *shape.Shape) {
+	if value.Some(func(s *shape.Shape) bool { return s.Opaque }) || value != nil && value.Anywhere != nil ||
+		value != nil && value.Of != nil && (value.Of.Numbered || value.Of.Rest != nil) {
 		s.apart("a pattern takes claims apart by how many there are")
 	}
 }
 
 // compare looks at two values that are compared.
-func (s *scope) compare(a, b *shape) {
-	if !a.touched() {
+func (s *scope) compare(a, b *shape.Shape) {
+	if !a.Touched() {
 		a, b = b, a
 	}
 	switch {
-	case !a.touched():
-	case b.touched():
+	case !a.Touched():
+	case b.Touched():
 		s.apart("claims or the user are compared with each other")
 	default:
 		s.compareWith(a, b)
@@ -157,48 +159,48 @@ func (s *scope) compare(a, b *shape) {
 }
 
 // compareWith looks at what has to do with the caller's texts, compared with what has not.
-func (s *scope) compareWith(a, clean *shape) {
+func (s *scope) compareWith(a, clean *shape.Shape) {
 	switch {
 	case clean == nil:
-	case a.amount && clean.constant != "0":
+	case a.Amount && clean.Constant != "0":
 		s.apart("how many claims there are is compared")
-	case a.picked:
+	case a.Picked:
 		s.apart("a claim is chosen by its position")
-	case a.opaque:
-		s.apart(notFollowed)
-	case (a.user || a.claim) && clean.other:
+	case a.Opaque:
+		s.apart(shape.NotFollowed)
+	case (a.User || a.Claim) && clean.Other:
 		s.apart("a claim or the user is compared with a text that is neither in the policy nor its data")
-	case (a.of != nil || a.anywhere != nil) && clean.constant == "":
+	case (a.Of != nil || a.Anywhere != nil) && clean.Constant == "":
 		s.apart("a list or object of claims is compared as a whole")
 	}
 }
 
 // eval is the shape of a term, whose variables without a value get one.
-func (s *scope) eval(t *ast.Term) *shape {
+func (s *scope) eval(t *ast.Term) *shape.Shape {
 	switch v := t.Value.(type) {
 	case ast.Null, ast.Boolean, ast.Number, ast.String:
-		return &shape{known: true, constant: v.String()}
+		return &shape.Shape{Known: true, Constant: v.String()}
 	case ast.Var:
 		switch value, bound := s.vars[v]; {
 		case bound:
 			return value
 		case v.Equal(ast.InputRootDocument.Value):
-			return inputShape
+			return shape.Input
 		case v.Equal(ast.DefaultRootDocument.Value):
 			s.apart("all data is looked at as a whole")
-			return otherShape
+			return shape.Other
 		}
-		s.vars[v] = knownShape // one that nothing is known of, and nothing can be
+		s.vars[v] = shape.Known // one that nothing is known of, and nothing can be
 		s.apart("stagedoor does not follow the variable %v", v)
-		return opaqueShape
+		return shape.Opaque
 	case ast.Ref:
 		return s.reference(v)
 	case *ast.Array:
 		return s.literal(v.Len(), v.Elem, func(i int) string { return ast.InternedTerm(i).String() },
-			&collection{array: true})
+			&shape.Collection{Array: true})
 	case ast.Set:
 		elements := v.Slice()
-		return s.literal(len(elements), func(i int) *ast.Term { return elements[i] }, nil, &collection{set: true})
+		return s.literal(len(elements), func(i int) *ast.Term { return elements[i] }, nil, &shape.Collection{Set: true})
 	case ast.Object:
 		return s.object(v)
 	case *ast.ArrayComprehension:
@@ -211,7 +213,7 @@ func (s *scope) eval(t *ast.Term) *shape {
 		return s.objectComprehension(v)
 	}
 	s.apart("stagedoor does not know this construct (%T)", t.Value)
-	return opaqueShape
+	return shape.Opaque
 }
 
 // body is the scope of a comprehension's body, looked at.
@@ -224,71 +226,71 @@ func (s *scope) body(body ast.Body) *scope {
 }
 
 // literal is an array or set of so many terms.
-func (s *scope) literal(n int, term func(int) *ast.Term, key func(int) string, c *collection) *shape {
-	members := make(map[string]*shape, n)
-	whole := (*shape)(nil)
+func (s *scope) literal(n int, term func(int) *ast.Term, key func(int) string, c *shape.Collection) *shape.Shape {
+	members := make(map[string]*shape.Shape, n)
+	whole := (*shape.Shape)(nil)
 	for i := range n {
 		member := s.eval(term(i))
-		c.lone = c.lone || member != nil && member.claim
-		whole = whole.join(member)
+		c.Lone = c.Lone || member != nil && member.Claim
+		whole = whole.Join(member)
 		if key != nil {
 			members[key(i)] = member
 		}
 	}
-	if !whole.touched() {
-		return whole.orEmpty()
+	if !whole.Touched() {
+		return whole.OrEmpty()
 	}
-	if c.members = members; key == nil {
-		c.members, c.rest, c.numbered, c.merges = nil, whole, true, !c.lone
+	if c.Members = members; key == nil {
+		c.Members, c.Rest, c.Numbered, c.Merges = nil, whole, true, !c.Lone
 	}
-	return &shape{of: c}
+	return &shape.Shape{Of: c}
 }
 
-func (s *scope) object(o ast.Object) *shape {
-	c := &collection{object: true, members: make(map[string]*shape)}
+func (s *scope) object(o ast.Object) *shape.Shape {
+	c := &shape.Collection{Object: true, Members: make(map[string]*shape.Shape)}
 	o.Foreach(func(key, value *ast.Term) {
 		member := s.eval(value)
-		c.lone = c.lone || member != nil && member.claim
+		c.Lone = c.Lone || member != nil && member.Claim
 		if ast.IsConstant(key.Value) {
-			c.members[key.String()] = member
+			c.Members[key.String()] = member
 			return
 		}
 		named := s.eval(key)
-		if named.touched() {
+		if named.Touched() {
 			s.apart("the caller's texts are keys of an object")
 		}
-		c.keys, c.rest = c.keys.join(named), c.rest.join(member)
+		c.Keys, c.Rest = c.Keys.Join(named), c.Rest.Join(member)
 	})
-	return (&shape{of: c}).normal()
+	return (&shape.Shape{Of: c}).Normal()
 }
 
-func (s *scope) objectComprehension(v *ast.ObjectComprehension) *shape {
+func (s *scope) objectComprehension(v *ast.ObjectComprehension) *shape.Shape {
 	inner := s.body(v.Body)
 	keys, value := inner.eval(v.Key), inner.eval(v.Value)
 	_, variable := v.Key.Value.(ast.Var)
 	switch {
-	case value.aloneSince(inner.depth):
+	case value.AloneSince(inner.depth):
 		inner.apart("a key of an object has one claim as its value, and there may be one value only")
-	case keys.touched() && !keys.isText():
+	case keys.Touched() && !keys.IsText():
 		inner.apart("the caller's claims are in a key")
-	case keys.touched() && value.touched():
+	case keys.Touched() && value.Touched():
 		inner.apart("an object has the caller's texts as keys and in its values")
-	case value.isCrossed() && !variable:
+	case value.IsCrossed() && !variable:
 		inner.apart("lists of claims that are repeated are compared, as a key has one value only")
 	}
 	outward := func(alone int) int { return min(alone, outside) }
-	if !keys.touched() && !value.touched() {
-		return keys.join(value).orEmpty()
+	if !keys.Touched() && !value.Touched() {
+		return keys.Join(value).OrEmpty()
 	}
-	return &shape{of: &collection{
-		object: true, keys: keys.moved(outward), rest: value.moved(outward), numbered: keys.touched(),
-		lone: value != nil && value.claim,
+	return &shape.Shape{Of: &shape.Collection{
+		Object: true, Keys: keys.Moved(outward), Rest: value.Moved(outward), Numbered: keys.Touched(),
+		Lone: value != nil && value.Claim,
 	}}
 }
 
 // reference is the value at a reference.
-func (s *scope) reference(ref ast.Ref) *shape {
-	var value *shape
+func (s *scope) reference(ref ast.Ref) *shape.Shape {
+	var value *shape.Shape
 	rest := ref[1:]
 	switch head := ref[0].Value.(type) {
 	case ast.Var:
@@ -299,7 +301,7 @@ func (s *scope) reference(ref ast.Ref) *shape {
 		value = s.eval(ref[0])
 	default:
 		s.apart("stagedoor does not know this construct (%v)", ref)
-		return opaqueShape
+		return shape.Opaque
 	}
 	for _, part := range rest {
 		value = s.step(value, part)
@@ -308,7 +310,7 @@ func (s *scope) reference(ref ast.Ref) *shape {
 }
 
 // data is what a reference to data begins with, and what leads on from there.
-func (s *scope) data(ref ast.Ref) (*shape, []*ast.Term) {
+func (s *scope) data(ref ast.Ref) (*shape.Shape, []*ast.Term) {
 	n := s.root
 	for i, part := range ref[1:] {
 		if len(n.children) == 0 {
@@ -316,11 +318,11 @@ func (s *scope) data(ref ast.Ref) (*shape, []*ast.Term) {
 		}
 		if _, constant := part.Value.(ast.String); !constant {
 			s.apart("%v can be any of several rules", ref)
-			return opaqueShape, nil
+			return shape.Opaque, nil
 		}
 		child := n.children[part.String()]
 		if child == nil {
-			return knownShape, ref[1+i:] // of data alone
+			return shape.Known, ref[1+i:] // of data alone
 		}
 		n = child
 		if len(n.rules) > 0 && len(n.children) == 0 {
@@ -333,13 +335,13 @@ func (s *scope) data(ref ast.Ref) (*shape, []*ast.Term) {
 	}
 	if len(n.rules) > 0 || len(n.children) > 0 {
 		s.apart("%v is several rules at once", ref)
-		return opaqueShape, nil
+		return shape.Opaque, nil
 	}
-	return knownShape, nil
+	return shape.Known, nil
 }
 
 // step is what a part of a reference leads to.
-func (s *scope) step(value *shape, part *ast.Term) *shape {
+func (s *scope) step(value *shape.Shape, part *ast.Term) *shape.Shape {
 	if value == nil {
 		s.bindAll(part)
 		return nil
@@ -353,14 +355,14 @@ func (s *scope) step(value *shape, part *ast.Term) *shape {
 		return s.member(value, part)
 	}
 	if s.binds(part) {
-		if value.touched() {
+		if value.Touched() {
 			s.apart("a pattern looks for something among claims")
 		}
 		s.bindAll(part)
 		return value
 	}
 	key := s.eval(part)
-	if !value.touched() {
+	if !value.Touched() {
 		s.compare(key, value)
 		return value
 	}
@@ -371,120 +373,153 @@ func (s *scope) step(value *shape, part *ast.Term) *shape {
 func (s *scope) bindAll(t *ast.Term) {
 	ast.WalkVars(t, func(v ast.Var) bool {
 		if !s.isBound(v) {
-			s.vars[v] = otherShape
+			s.vars[v] = shape.Other
 		}
 		return false
 	})
 }
 
 // lookUp is what a key that is no constant leads to in a value of the caller's.
-func (s *scope) lookUp(value, key *shape) *shape {
+func (s *scope) lookUp(value, key *shape.Shape) *shape.Shape {
 	switch {
-	case key.touched():
+	case key.Touched():
 		s.apart("claims or the user are compared with each other")
-	case value.opaque:
-		s.apart(notFollowed)
-		return opaqueShape
-	case value.of != nil:
-		if value.of.array && value.of.numbered {
+	case value.Opaque:
+		s.apart(shape.NotFollowed)
+		return shape.Opaque
+	case value.Of != nil:
+		if value.Of.Array && value.Of.Numbered {
 			s.apart("a claim is chosen by its position")
 		}
-		if value.of.set {
-			s.compare(value.of.rest, key)
+		if value.Of.Set {
+			s.compare(value.Of.Rest, key)
 		}
-		s.compare(value.of.keys, key)
+		s.compare(value.Of.Keys, key)
 	}
-	found := value.clean()
-	if value.of != nil {
-		found = found.join(value.of.element())
+	found := value.Clean()
+	if value.Of != nil {
+		found = found.Join(value.Of.Element())
 	}
-	if value.anywhere != nil {
-		whole := &shape{known: value.known, other: value.other, anywhere: value.anywhere}
-		found = found.join(whole).join(s.lookUp(value.anywhere, key))
+	if value.Anywhere != nil {
+		whole := &shape.Shape{Known: value.Known, Other: value.Other, Anywhere: value.Anywhere}
+		found = found.Join(whole).Join(s.lookUp(value.Anywhere, key))
 	}
 	return found
 }
 
 // member is what a constant leads to in a value.
-func (s *scope) member(value *shape, key *ast.Term) *shape {
-	if value == nil || !value.touched() {
-		return value.clean()
+func (s *scope) member(value *shape.Shape, key *ast.Term) *shape.Shape {
+	if value == nil || !value.Touched() {
+		return value.Clean()
 	}
-	if value.opaque {
-		s.apart(notFollowed)
-		return opaqueShape
+	if value.Opaque {
+		s.apart(shape.NotFollowed)
+		return shape.Opaque
 	}
-	found := value.clean()
-	if c := value.of; c != nil {
-		named := &shape{known: true, constant: key.Value.String()}
-		m, is := c.members[key.String()]
+	found := value.Clean()
+	if c := value.Of; c != nil {
+		named := &shape.Shape{Known: true, Constant: key.Value.String()}
+		m, is := c.Members[key.String()]
 		if is {
-			found = found.join(m)
+			found = found.Join(m)
 		}
 		_, number := key.Value.(ast.Number)
-		if c.array && number && c.rest != nil {
-			if c.numbered {
+		if c.Array && number && c.Rest != nil {
+			if c.Numbered {
 				s.apart("a claim is chosen by its position")
 			}
-			found = found.join(c.rest)
+			found = found.Join(c.Rest)
 		}
-		if c.set {
-			s.compare(c.rest, named)
-			found = found.join(named)
+		if c.Set {
+			s.compare(c.Rest, named)
+			found = found.Join(named)
 		}
-		if c.object && !is && c.rest != nil {
-			s.compare(c.keys, named)
-			found = found.join(c.rest)
+		if c.Object && !is && c.Rest != nil {
+			s.compare(c.Keys, named)
+			found = found.Join(c.Rest)
 		}
 	}
-	if value.anywhere != nil {
-		within := &shape{known: value.known, other: value.other, anywhere: value.anywhere}
-		found = found.join(within).join(s.member(value.anywhere, key))
+	if value.Anywhere != nil {
+		within := &shape.Shape{Known: value.Known, Other: value.Other, Anywhere: value.Anywhere}
+		found = found.Join(within).Join(s.member(value.Anywhere, key))
 	}
 	return found
 }
 
 // iterate is any key and element of a value that is gone through.
-func (s *scope) iterate(value *shape) (key, element *shape) {
+func (s *scope) iterate(value *shape.Shape) (key, element *shape.Shape) {
 	s.generators++
 	if value == nil {
 		return nil, nil
 	}
-	if !value.touched() {
-		return value.clean(), value.clean()
+	if !value.Touched() {
+		return value.Clean(), value.Clean()
 	}
-	if value.opaque {
-		s.apart(notFollowed)
-		return opaqueShape, opaqueShape
+	if value.Opaque {
+		s.apart(shape.NotFollowed)
+		return shape.Opaque, shape.Opaque
 	}
-	key, element = value.clean(), value.clean()
-	if c := value.of; c != nil {
-		s.multiple = s.multiple || c.numbered && !c.merges
-		s.merging = s.merging || c.numbered && c.merges
-		whichever := c.element().takenOut(s.depth, c.lone)
-		if c.array {
-			if c.numbered {
-				key = key.join(pickedShape)
+	key, element = value.Clean(), value.Clean()
+	if c := value.Of; c != nil {
+		s.multiple = s.multiple || c.Numbered && !c.Merges
+		s.merging = s.merging || c.Numbered && c.Merges
+		whichever := c.Element().TakenOut(s.depth, c.Lone)
+		if c.Array {
+			if c.Numbered {
+				key = key.Join(shape.Picked)
 			} else {
-				key = key.join(knownShape)
+				key = key.Join(shape.Known)
 			}
 		}
-		if c.set {
-			key = key.join(whichever)
+		if c.Set {
+			key = key.Join(whichever)
 		}
-		if c.object {
-			if len(c.members) > 0 {
-				key = key.join(knownShape)
+		if c.Object {
+			if len(c.Members) > 0 {
+				key = key.Join(shape.Known)
 			}
-			key = key.join(c.keys.takenOut(s.depth, false))
+			key = key.Join(c.Keys.TakenOut(s.depth, false))
 		}
-		element = element.join(whichever)
+		element = element.Join(whichever)
 	}
-	if value.anywhere != nil {
-		k, e := s.iterate(value.anywhere)
+	if value.Anywhere != nil {
+		k, e := s.iterate(value.Anywhere)
 		s.generators--
-		key = key.join(k)
-		element = element.join(e).join(&shape{known: value.known, other: value.other, anywhere: value.anywhere})
+		key = key.Join(k)
+		element = element.Join(e).Join(&shape.Shape{Known: value.Known, Other: value.Other, Anywhere: value.Anywhere})
 	}
 	return key, element
 }
+
+// collected is the shape of an array or set of all solutions of a body in a scope, each
+// of which is an element: a claim that was alone in the scope is in it for each claim.
+func (s *scope) collected(element *shape.Shape, set bool) *shape.Shape {
+	if !element.Touched() && (set || !s.multiple && !s.merging) {
+		return element.OrEmpty()
+	}
+	c := &shape.Collection{Array: !set, Set: set, Numbered: element.Touched() && set || s.multiple || s.merging,
+		Merges: !s.multiple}
+	if element != nil && element.Claim {
+		c.Lone = element.Alone != s.depth && element.Alone != 0
+		c.Crossed, c.Merges = s.generators > 1, false
+		if !c.Lone {
+			alone := *element
+			alone.Alone, alone.Constant = 0, ""
+			element = &alone
+		}
+		c.Numbered = true
+	} else if !set {
+		c.Repeats = s.multiple
+	}
+	c.Rest = element.Moved(func(alone int) int { return min(alone, outside) })
+	if c.Rest.Depth() >= shape.MaxDepth {
+		return shape.Opaque
+	}
+	return (&shape.Shape{Of: c}).Normal()
+}
+
+// The depths of scopes.
+const (
+	outside   = 1 // the arguments of a function, and what came by a collection
+	ruleScope = 2 // the body of a rule; what is nested in it is deeper
+)
