@@ -13,6 +13,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/anyone"
+	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
+	"github.com/stagedoor/stagedoor/adapter/anyone/valuation"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	answered "github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -109,7 +111,7 @@ func (run *anyoneRun) check(ctx context.Context, tr trial) error {
 		answer, ok := answers[permission.Name]
 		if !ok {
 			answer, err = policy.May(ctx, permission)
-			if outside, is := errors.AsType[*anyone.OutsideError](err); is {
+			if outside, is := errors.AsType[*evaluation.OutsideError](err); is {
 				run.outside[reason(outside.Message)]++
 				if *only != 0 {
 					fmt.Println(outside)
@@ -143,7 +145,7 @@ func (run *anyoneRun) check(ctx context.Context, tr trial) error {
 	return nil
 }
 
-func (run *anyoneRun) ask(ctx context.Context, resource any) anyone.Asker {
+func (run *anyoneRun) ask(ctx context.Context, resource any) valuation.Asker {
 	term := ast.NewTerm(ast.MustInterfaceToValue(resource))
 	return func(rule criteria.Rule) (bool, error) { return run.leaves.holds(ctx, rule, term) }
 }

@@ -10,6 +10,9 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
+	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
+	"github.com/stagedoor/stagedoor/adapter/anyone/valuation"
 	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
@@ -89,7 +92,7 @@ func Compare(
 	asked := asking{before: before, after: after, known: known}
 	for _, permission := range permissions {
 		err := c.compare(ctx, policies, permission, asked, s)
-		if outside, ok := errors.AsType[*OutsideError](err); ok && ctx.Err() == nil {
+		if outside, ok := errors.AsType[*evaluation.OutsideError](err); ok && ctx.Err() == nil {
 			c.outside(permission.Name, outside.Error())
 			continue
 		}
@@ -119,7 +122,7 @@ func (c *Changes) outside(permission, why string) {
 func (c *Changes) compare(
 	ctx context.Context, policies [2]*Policy, permission wire.Permission, asked asking, s *speaker,
 ) error {
-	t := newTheory()
+	t := theory.New()
 	var of [2]*Answer
 	for i, p := range policies {
 		var err error
@@ -127,28 +130,28 @@ func (c *Changes) compare(
 			return err
 		}
 	}
-	assumed := make(map[criteria.Function]bool)
+	assumed := &assumptions{t, make(map[criteria.Function]bool)}
 	for _, kind := range Kinds {
 		from, to := of[0].allows[kind], of[1].allows[kind]
 		if from == to {
 			continue
 		}
-		if err := t.assume(assumed, asked.known, from, to); err != nil {
+		if err := assumed.assume(asked.known, from, to); err != nil {
 			return err
 		}
-		gains, err := t.space.Difference(to, from)
+		gains, err := t.Space.Difference(to, from)
 		if err != nil {
 			return err
 		}
-		loses, err := t.space.Difference(from, to)
+		loses, err := t.Space.Difference(from, to)
 		if err != nil {
 			return err
 		}
 		example := ""
 		if gains.Op != criteria.Never || loses.Op != criteria.Never {
-			facts := t.space.All(slices.Collect(maps.Keys(assumed))...)
-			gained, lost := t.space.All(facts, to, from.Not()), t.space.All(facts, from, to.Not())
-			some := append(t.examples(kind, gained), t.examples(kind, lost)...)
+			facts := t.Space.All(slices.Collect(maps.Keys(assumed.made))...)
+			gained, lost := t.Space.All(facts, to, from.Not()), t.Space.All(facts, from, to.Not())
+			some := append(examples(t, kind, gained), examples(t, kind, lost)...)
 			if example, err = asked.example(ctx, permission, some); err != nil {
 				return err
 			}
@@ -330,8 +333,14 @@ func (c *Changes) GitHub(failOn []comparison.Change) string {
 // maxAssumed is how many facts of one comparison are assumed.
 const maxAssumed = 5_000
 
+// assumptions are what is true of every caller and entity, as far as it was noted.
+type assumptions struct {
+	*theory.Theory
+	made map[criteria.Function]bool
+}
+
 // assume notes what is true of every caller and entity, as far as functions ask for it.
-func (t *theory) assume(assumed map[criteria.Function]bool, known *comparison.Comparer, of ...criteria.Function) error {
+func (t *assumptions) assume(known *comparison.Comparer, of ...criteria.Function) error {
 	var claims, somes, users, aboutUser []criteria.Function
 	var rules []criteria.Criteria
 	seen := make(map[criteria.Function]bool)
@@ -339,80 +348,78 @@ func (t *theory) assume(assumed map[criteria.Function]bool, known *comparison.Co
 		if f == criteria.Denied || f == criteria.Granted {
 			continue
 		}
-		for _, v := range t.space.Variables(f) {
-			a := t.atoms[v]
+		for _, v := range t.Space.Variables(f) {
+			a := t.Atoms[v]
 			if a == nil || seen[v] {
 				continue
 			}
 			seen[v] = true
 			switch {
-			case a.kind == isMember && t.symbolOf(a.b) == t.claims && isPlainText(t, a.a):
+			case a.Kind == theory.AsksMember && t.SymbolOf(a.B) == t.Claims && t.IsPlainText(a.A):
 				claims = append(claims, v)
-			case a.kind == isSome:
+			case a.Kind == theory.AsksSome:
 				somes = append(somes, v)
-			case a.kind == isEqual && t.symbolOf(a.a) == t.user && isPlainText(t, a.b):
+			case a.Kind == theory.AsksEqual && t.SymbolOf(a.A) == t.User && t.IsPlainText(a.B):
 				users = append(users, v)
-			case a.kind == isRule && !t.symbolic(a.params):
-				text := a.params.String()
+			case a.Kind == theory.AsksRule && !t.Symbolic(a.Params):
+				text := a.Params.String()
 				rules = append(rules, criteria.Criteria{Op: criteria.Leaf,
-					Rule: criteria.Rule{Name: a.name, ResourceType: a.about, Params: text}})
+					Rule: criteria.Rule{Name: a.Name, ResourceType: a.About, Params: text}})
 			case t.isAboutUser(a):
 				aboutUser = append(aboutUser, v)
 			}
 		}
 	}
-	t.assumeClaims(assumed, claims, somes)
-	t.assumeUsers(assumed, users, aboutUser)
-	if t.failed != nil {
-		err := t.failed
-		t.failed = nil
+	t.assumeClaims(claims, somes)
+	t.assumeUsers(users, aboutUser)
+	if err := t.Failure(); err != nil {
 		return err
 	}
-	return known.Assume(t.space, rules...)
+	return known.Assume(t.Space, rules...)
 }
 
-func (t *theory) assumeOnce(assumed map[criteria.Function]bool, f criteria.Function) {
-	if !assumed[f] && len(assumed) < maxAssumed {
-		assumed[f] = true
-		t.space.Assume(f)
+func (t *assumptions) assumeOnce(f criteria.Function) {
+	if !t.made[f] && len(t.made) < maxAssumed {
+		t.made[f] = true
+		t.Space.Assume(f)
 	}
 }
 
 // assumeClaims notes that what holds of a claim of the caller holds of some claim.
-func (t *theory) assumeClaims(assumed map[criteria.Function]bool, claims, somes []criteria.Function) {
+func (t *assumptions) assumeClaims(claims, somes []criteria.Function) {
 	for _, v := range somes {
-		some := t.atoms[v]
-		if !t.ofClaims(some.exists) {
+		some := t.Atoms[v]
+		if !t.OfClaims(some.Exists) {
 			continue
 		}
 		for _, has := range claims {
-			by := map[int]*ast.Term{some.exists[0]: t.atoms[has].a}
+			by := map[int]*ast.Term{some.Exists[0]: t.Atoms[has].A}
 			such := criteria.Granted
-			for _, l := range some.such {
-				is := t.replaceAtom(l.atom, by)
-				if l.negated {
+			for _, l := range some.Such {
+				is := t.ReplaceAtom(l.Atom, by)
+				if l.Negated {
 					is = is.Not()
 				}
-				such = t.space.All(such, is)
+				such = t.Space.All(such, is)
 			}
-			t.assumeOnce(assumed, t.space.All(has, such, v.Not()).Not())
+			t.assumeOnce(t.Space.All(has, such, v.Not()).Not())
 		}
 		for _, w := range somes { // more is said of the one than of the other
-			if other := t.atoms[w]; v != w && t.ofClaims(other.exists) && t.says(some, other) {
-				t.assumeOnce(assumed, t.space.All(v, w.Not()).Not())
+			if other := t.Atoms[w]; v != w && t.OfClaims(other.Exists) && t.says(some, other) {
+				t.assumeOnce(t.Space.All(v, w.Not()).Not())
 			}
 		}
 	}
 }
 
 // says is whether all that one atom says of a claim another says too.
-func (t *theory) says(more, less *atom) bool {
+func (t *assumptions) says(more, less *theory.Atom) bool {
 	texts := make(map[string]bool)
-	for _, l := range more.such {
-		texts[fmt.Sprint(l.negated, t.renumbered(l.atom.key, more.exists))] = true
+	for _, l := range more.Such {
+		texts[fmt.Sprint(l.Negated, t.Renumbered(l.Atom.Key, more.Exists))] = true
 	}
-	for _, l := range less.such {
-		if !texts[fmt.Sprint(l.negated, t.renumbered(l.atom.key, less.exists))] {
+	for _, l := range less.Such {
+		if !texts[fmt.Sprint(l.Negated, t.Renumbered(l.Atom.Key, less.Exists))] {
 			return false
 		}
 	}
@@ -420,40 +427,40 @@ func (t *theory) says(more, less *atom) bool {
 }
 
 // isAboutUser is whether an atom is about nothing but the user.
-func (t *theory) isAboutUser(a *atom) bool {
-	if a.kind != isEqual && a.kind != isDefined {
+func (t *assumptions) isAboutUser(a *theory.Atom) bool {
+	if a.Kind != theory.AsksEqual && a.Kind != theory.AsksDefined {
 		return false
 	}
 	only := true
-	var visit func(s *symbol)
-	visit = func(s *symbol) {
-		only = only && (s.kind == isUser || s.kind == isCall || s.kind == isIndex)
-		for _, arg := range s.args {
-			t.eachSymbol(arg, visit)
+	var visit func(s *theory.Symbol)
+	visit = func(s *theory.Symbol) {
+		only = only && (s.Kind == theory.KindUser || s.Kind == theory.KindCall || s.Kind == theory.KindIndex)
+		for _, arg := range s.Args {
+			t.EachSymbol(arg, visit)
 		}
 	}
-	for _, term := range []*ast.Term{a.a, a.b} {
+	for _, term := range []*ast.Term{a.A, a.B} {
 		if term != nil {
-			t.eachSymbol(term, visit)
+			t.EachSymbol(term, visit)
 		}
 	}
 	return only
 }
 
 // assumeUsers notes what is true of each user that is named.
-func (t *theory) assumeUsers(assumed map[criteria.Function]bool, users, about []criteria.Function) {
+func (t *assumptions) assumeUsers(users, about []criteria.Function) {
 	for _, v := range users {
-		r := &reading{theory: t, caller: decision.Caller{User: textIn(t.atoms[v].b)}, elements: make(map[int]*ast.Term),
-			known: make(map[*symbol]*ast.Term)}
+		r := valuation.New(t.Theory, decision.Caller{User: theory.TextIn(t.Atoms[v].B)}, nil)
 		for _, w := range about {
+			holds, err := r.Answer(t.Atoms[w])
+			if err != nil {
+				continue
+			}
 			is := w
-			if !r.atom(t.atoms[w]) {
+			if !holds {
 				is = w.Not()
 			}
-			if r.err == nil {
-				t.assumeOnce(assumed, t.space.All(v, is.Not()).Not())
-			}
-			r.err = nil
+			t.assumeOnce(t.Space.All(v, is.Not()).Not())
 		}
 	}
 }

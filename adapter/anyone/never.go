@@ -10,6 +10,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
+	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -71,7 +73,7 @@ func (e *Everyone) Nobody(ctx context.Context, what Forbidden) (*Breaches, error
 	limited, stop := context.WithTimeout(ctx, longest)
 	defer stop()
 	found, err := e.nobody(limited, what)
-	outside, isOutside := errors.AsType[*OutsideError](err)
+	outside, isOutside := errors.AsType[*evaluation.OutsideError](err)
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -86,22 +88,22 @@ func (e *Everyone) Nobody(ctx context.Context, what Forbidden) (*Breaches, error
 }
 
 func (e *Everyone) nobody(ctx context.Context, what Forbidden) (*Breaches, error) {
-	t := newTheory()
+	t := theory.New()
 	answer, err := e.policy.may(ctx, t, what.Permission)
 	if err != nil {
 		return nil, err
 	}
 	found := &Breaches{InWords: make(map[Kind]string)}
-	assumed := make(map[criteria.Function]bool)
+	assumed := &assumptions{t, make(map[criteria.Function]bool)}
 	for _, kind := range Kinds {
 		breach, err := e.policy.forbidden(ctx, answer, kind, what)
 		if err != nil {
 			return nil, err
 		}
-		if err := t.assume(assumed, e.known, breach); err != nil {
+		if err := assumed.assume(e.known, breach); err != nil {
 			return nil, err
 		}
-		where, err := t.space.Difference(breach, criteria.Denied)
+		where, err := t.Space.Difference(breach, criteria.Denied)
 		if err != nil {
 			return nil, err
 		}
@@ -109,8 +111,8 @@ func (e *Everyone) nobody(ctx context.Context, what Forbidden) (*Breaches, error
 			continue
 		}
 		found.InWords[kind] = e.speaker.say(where)
-		possible := t.space.All(append(slices.Collect(maps.Keys(assumed)), breach)...)
-		found.Callers = append(found.Callers, t.examples(kind, possible)...)
+		possible := t.Space.All(append(slices.Collect(maps.Keys(assumed.made)), breach)...)
+		found.Callers = append(found.Callers, examples(t, kind, possible)...)
 	}
 	return found, nil
 }
@@ -122,56 +124,54 @@ func (p *Policy) forbidden(ctx context.Context, a *Answer, kind Kind, what Forbi
 		return criteria.Denied, err
 	}
 	defer p.store.Abort(ctx, txn)
-	q := question{p, a.theory, txn, p.at, kind, what.Permission}
-	w := q.world(ctx)
-	f := w.frame(&scope{input: q.input(present)})
+	q := inquiry{p, a.theory, txn, p.at, kind, what.Permission}
 	of := wire.Decision{ResourceType: what.Permission.ResourceType}
 	for _, r := range p.rules {
 		if r.ResourceType == of.ResourceType {
 			of.PluginID = r.PluginID
 		}
 	}
-	when, err := f.tree(of, what.When)
+	when, err := q.decisions(ctx).Holds(of, what.When)
 	if err != nil {
-		return criteria.Denied, f.wrong(err)
+		return criteria.Denied, evaluation.Unplaced(err)
 	}
 	except := criteria.Denied
 	for _, ref := range what.Except {
 		if kind == Anonymous {
 			break
 		}
-		is, err := a.isOrHas(ref)
+		is, err := isOrHas(a.theory, ref)
 		if err != nil {
-			return criteria.Denied, f.wrong(err)
+			return criteria.Denied, evaluation.Unplaced(err)
 		}
-		except = a.space.Any(except, is)
+		except = a.theory.Space.Any(except, is)
 	}
-	return a.space.All(a.allows[kind], when, except.Not()), nil
+	return a.theory.Space.All(a.allows[kind], when, except.Not()), nil
 }
 
 // isOrHas is where the caller is a user or has a claim, in whatever case.
-func (t *theory) isOrHas(ref string) (criteria.Function, error) {
+func isOrHas(t *theory.Theory, ref string) (criteria.Function, error) {
 	text := ast.StringTerm(strings.ToLower(ref))
-	is, err := t.equal(t.call(ast.Lower.Name, []*ast.Term{t.user.token}).token, text)
+	is, err := t.Equal(t.Call(ast.Lower.Name, []*ast.Term{t.User.Token}).Token, text)
 	if err != nil {
 		return criteria.Denied, err
 	}
-	claim := t.element(t.claims.token)
-	has, err := t.equal(t.call(ast.Lower.Name, []*ast.Term{claim.token}).token, text)
+	claim := t.Element(t.Claims.Token)
+	has, err := t.Equal(t.Call(ast.Lower.Name, []*ast.Term{claim.Token}).Token, text)
 	if err != nil {
 		return criteria.Denied, err
 	}
-	has, err = t.some([]int{claim.number}, has)
-	return t.space.Any(is, has), err
+	has, err = t.Some([]int{claim.Number}, has)
+	return t.Space.Any(is, has), err
 }
 
 // examples are callers of whom a function may hold: those who are and have what some
 // answers say.
-func (t *theory) examples(kind Kind, f criteria.Function) []decision.Caller {
+func examples(t *theory.Theory, kind Kind, f criteria.Function) []decision.Caller {
 	if kind == Anonymous {
 		return []decision.Caller{{Anonymous: true}}
 	}
-	answers, ok := t.space.Model(f)
+	answers, ok := t.Space.Model(f)
 	if !ok {
 		return nil
 	}
@@ -179,18 +179,18 @@ func (t *theory) examples(kind Kind, f criteria.Function) []decision.Caller {
 	if kind == Through {
 		c.Actor = "plugin:somebody"
 	}
-	for _, v := range t.space.Variables(f) {
-		a := t.atoms[v]
+	for _, v := range t.Space.Variables(f) {
+		a := t.Atoms[v]
 		if a == nil || !answers(v) {
 			continue
 		}
 		switch {
-		case a.kind == isMember && t.symbolOf(a.b) == t.claims && isPlainText(t, a.a):
-			c.Claims = append(c.Claims, textIn(a.a))
-		case a.kind == isEqual && t.symbolOf(a.a) == t.user && isPlainText(t, a.b):
-			c.User = textIn(a.b)
-		case a.kind == isEqual && t.symbolOf(a.a) == t.actor && isPlainText(t, a.b):
-			c.Actor = textIn(a.b)
+		case a.Kind == theory.AsksMember && t.SymbolOf(a.B) == t.Claims && t.IsPlainText(a.A):
+			c.Claims = append(c.Claims, theory.TextIn(a.A))
+		case a.Kind == theory.AsksEqual && t.SymbolOf(a.A) == t.User && t.IsPlainText(a.B):
+			c.User = theory.TextIn(a.B)
+		case a.Kind == theory.AsksEqual && t.SymbolOf(a.A) == t.Actor && t.IsPlainText(a.B):
+			c.Actor = theory.TextIn(a.B)
 		}
 	}
 	slices.Sort(c.Claims)

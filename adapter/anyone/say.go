@@ -13,6 +13,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
 
+	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
+	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -57,7 +59,7 @@ func WhoMay(ctx context.Context, p *offline.Policy, permission wire.Permission) 
 		return nil, err
 	}
 	answer, err := policy.May(ctx, permission)
-	if outside, ok := errors.AsType[*OutsideError](err); ok && ctx.Err() == nil {
+	if outside, ok := errors.AsType[*evaluation.OutsideError](err); ok && ctx.Err() == nil {
 		return &Who{Outside: outside.Error()}, nil
 	}
 	if err != nil {
@@ -140,10 +142,10 @@ func listed(names []string) string {
 func Vocabulary(of words.Vocabulary) words.Vocabulary {
 	v := maps.Clone(of)
 	for rule, text := range map[words.Rule]string{
-		{Name: HasClaim, ResourceType: CallerType}: "in {claims}",
-		{Name: IsUser, ResourceType: CallerType}:   "by {users}",
-		{Name: Is, ResourceType: CallerType}:       "where {rego}",
-		{Name: Is, ResourceType: both}:             "where {rego}",
+		{Name: theory.HasClaim, ResourceType: theory.CallerType}:  "in {claims}",
+		{Name: theory.IsUser, ResourceType: theory.CallerType}:    "by {users}",
+		{Name: theory.Is, ResourceType: theory.CallerType}:        "where {rego}",
+		{Name: theory.Is, ResourceType: theory.CallerAndResource}: "where {rego}",
 	} {
 		template, err := words.Parse(text)
 		if err != nil { // It is a constant.
@@ -162,7 +164,7 @@ type speaker struct {
 }
 
 // somebody is the caller in words: whoever asks.
-var somebody = words.Caller{User: userText, Claims: []string{claimsText}}
+var somebody = words.Caller{User: theory.UserText, Claims: []string{theory.ClaimsText}}
 
 func (s *speaker) say(c criteria.Criteria) string {
 	return s.vocabulary.Condition(s.plain(c), somebody)
@@ -190,7 +192,7 @@ func (s *speaker) plain(c criteria.Criteria) criteria.Criteria {
 			}
 			continue
 		}
-		if c.Rule.ResourceType == CallerType {
+		if c.Rule.ResourceType == theory.CallerType {
 			list = s.named(list)
 		}
 		for i, element := range list {
@@ -209,7 +211,9 @@ func (s *speaker) plain(c criteria.Criteria) criteria.Criteria {
 }
 
 // spoken is how what is made of the caller is said.
-var spoken = strings.NewReplacer("lower("+claimsText+")", claimsText, "lower("+userText+")", userText)
+var spoken = strings.NewReplacer(
+	"lower("+theory.ClaimsText+")", theory.ClaimsText, "lower("+theory.UserText+")", theory.UserText,
+)
 
 // namedSet is a list of references in the data, or an object with such keys.
 type namedSet struct {

@@ -1,102 +1,62 @@
-package anyone
+// Package evaluation interprets what OPA's compiler made of a policy, with symbols in place
+// of the caller and the resource. The literature calls that symbolic execution (King 1976),
+// with guarded values: each value is found with the function that says where it is one.
+//
+// A frame is a body that is evaluated (body.go), with the values of its variables. It refers
+// to documents that rules define, and to data (document.go), and it calls functions and
+// builtins (call.go). At the end of a body its elements are closed. What a document has for
+// values is found once for all who refer to it.
+//
+// What cannot be said is an [*OutsideError], with file and line.
+package evaluation
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
 
+	"github.com/stagedoor/stagedoor/adapter/anyone/call"
+	"github.com/stagedoor/stagedoor/adapter/anyone/scope"
+	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 )
 
-// world is one question put to one policy for one kind of caller.
+// A Question is put to a policy by one kind of caller.
+type Question struct {
+	call.Functions
+	Compiler    *ast.Compiler                      // of the policy
+	Permissions map[string]*explore.PermissionRule // by the path of their function
+	Store       storage.Store                      // of the data
+	Txn         storage.Transaction                // in which the data is read
+	// Input has symbols for the caller and the resource.
+	Input *ast.Term
+	// ResourceType is that of the permission.
+	ResourceType string
+}
+
+// Values finds the values of a reference to data. It returns where the evaluation fails.
+func (q Question) Values(ref ast.Ref, found call.Found) (fails criteria.Function, err error) {
+	w := &world{
+		Question: q, foreign: make(map[string]criteria.Function), docs: make(map[string][]call.Outcome),
+		sets: make(map[string]*ast.Term),
+	}
+	f := w.frame(scope.New(q.Theory, q.Compiler, q.Store, q.Txn, q.Input))
+	err = f.wrong(f.data(ref, criteria.Granted, found))
+	return f.fails, err
+}
+
+// world is one question, with what was found out so far.
 type world struct {
-	*theory
-	*Policy
-	ctx          context.Context //nolint:containedctx // A world is one question and ends with it.
-	txn          storage.Transaction
-	now          time.Time
-	resourceType string
-	basic        bool
-	asked        *explore.PermissionRule
-	foreign      map[string]criteria.Function
+	Question
+	asked   *explore.PermissionRule
+	foreign map[string]criteria.Function
 
 	steps int
-	base  map[string]*ast.Term
-	docs  map[string][]outcome
+	docs  map[string][]call.Outcome
 	sets  map[string]*ast.Term
-}
-
-// outcome is a value, or that the evaluation fails, and where it is so.
-type outcome struct {
-	value *ast.Term
-	fails bool
-	where criteria.Function
-}
-
-// scope is what input and data are: withs change them.
-type scope struct {
-	input    *ast.Term // nil where it is not defined
-	replaced []replacement
-	key      string
-}
-
-type replacement struct {
-	path  ast.Ref
-	value *ast.Term
-}
-
-func (s *scope) child() *scope {
-	return &scope{input: s.input, replaced: slices.Clone(s.replaced), key: s.key}
-}
-
-// replace replaces a part of the input or the data.
-func (s *scope) replace(w *world, target ast.Ref, value *ast.Term) error {
-	s.key += "\n" + target.String() + " as " + w.textOf(value)
-	for _, part := range target[1:] {
-		if _, ok := part.Value.(ast.String); !ok {
-			return errors.New("with replaces something whose place is not constant")
-		}
-	}
-	switch {
-	case target[0].Equal(ast.InputRootDocument):
-		input, err := w.upsert(s.input, target[1:], value)
-		s.input = input
-		return err
-	case target[0].Equal(ast.DefaultRootDocument):
-		node := w.compiler.RuleTree.Find(target)
-		if node != nil && slices.ContainsFunc(node.Values, func(r *ast.Rule) bool { return len(r.Head.Args) > 0 }) {
-			return errors.New("with replaces a function")
-		}
-		s.replaced = append(s.replaced, replacement{target, value})
-		return nil
-	}
-	return errors.New("with replaces a function")
-}
-
-// upsert is a value with another one at a path in it.
-func (w *world) upsert(in *ast.Term, at ast.Ref, value *ast.Term) (*ast.Term, error) {
-	if len(at) == 0 {
-		return value, nil
-	}
-	object := ast.NewObject()
-	if in != nil {
-		if s := w.symbolOf(in); s != nil && !s.isText() {
-			return nil, errors.New("with replaces a part of something that is made of the caller")
-		}
-		if o, ok := in.Value.(ast.Object); ok {
-			o.Foreach(object.Insert)
-		}
-	}
-	inner, err := w.upsert(object.Get(at[0]), at[1:], value)
-	object.Insert(at[0], inner)
-	return ast.NewTerm(object), err
 }
 
 // maxSteps is how many expressions are evaluated for one question.
@@ -107,30 +67,21 @@ func (w *world) count() error {
 		return fmt.Errorf("more than %d steps", maxSteps)
 	}
 	if w.steps%256 == 0 {
-		return w.ctx.Err()
+		return w.Ctx.Err()
 	}
 	return nil
 }
 
-// possible is whether a function holds for some caller and resource.
-func (w *world) possible(f criteria.Function) bool {
-	if f == criteria.Denied {
-		return false
-	}
-	never, err := w.space.Implies(f, criteria.Denied)
-	return err != nil || !never
-}
-
 // ref finds the values of a reference.
-func (f *frame) ref(ref ast.Ref, where criteria.Function, found value) error {
+func (f *frame) ref(ref ast.Ref, where criteria.Function, found call.Found) error {
 	switch head := ref[0]; {
 	case head.Equal(ast.DefaultRootDocument):
 		return f.data(ref, where, found)
 	case head.Equal(ast.InputRootDocument):
-		if f.scope.input == nil {
+		if f.scope.Input == nil {
 			return nil
 		}
-		return f.walk(f.scope.input, ref[1:], where, found)
+		return f.walk(f.scope.Input, ref[1:], where, found)
 	default:
 		return f.values(head, where, func(v *ast.Term, where criteria.Function) error {
 			return f.walk(v, ref[1:], where, found)
@@ -140,14 +91,12 @@ func (f *frame) ref(ref ast.Ref, where criteria.Function, found value) error {
 
 // data finds the values of a reference to data: of rules as far as there are any, and of
 // the data itself.
-func (f *frame) data(ref ast.Ref, where criteria.Function, found value) error {
+func (f *frame) data(ref ast.Ref, where criteria.Function, found call.Found) error {
 	path := ast.Ref{ref[0]}
-	node := f.compiler.RuleTree.Child(ast.DefaultRootDocument.Value)
+	node := f.Compiler.RuleTree.Child(ast.DefaultRootDocument.Value)
 	for i := 1; ; i++ {
-		for _, r := range slices.Backward(f.scope.replaced) {
-			if r.path.Equal(path) {
-				return f.walk(r.value, ref[i:], where, found)
-			}
+		if v, is := f.scope.ReplacedAt(path); is {
+			return f.walk(v, ref[i:], where, found)
 		}
 		if node == nil {
 			return f.baseData(path, ref[i:], where, found)
@@ -166,7 +115,7 @@ func (f *frame) data(ref ast.Ref, where criteria.Function, found value) error {
 		default:
 			at = ref[i]
 		}
-		if !bound || f.symbolic(at) {
+		if !bound || f.Symbolic(at) {
 			if len(node.Children) == 0 {
 				return f.baseData(path, ref[i:], where, found)
 			}
@@ -178,7 +127,7 @@ func (f *frame) data(ref ast.Ref, where criteria.Function, found value) error {
 }
 
 // baseData finds values in the data.
-func (f *frame) baseData(path, rest ast.Ref, where criteria.Function, found value) error {
+func (f *frame) baseData(path, rest ast.Ref, where criteria.Function, found call.Found) error {
 	for len(rest) > 0 { // as far as the path is known
 		at := rest[0]
 		if v, ok := at.Value.(ast.Var); ok {
@@ -186,85 +135,30 @@ func (f *frame) baseData(path, rest ast.Ref, where criteria.Function, found valu
 				break
 			}
 		}
-		if _, ok := at.Value.(ast.String); !ok || f.symbolic(at) {
+		if _, ok := at.Value.(ast.String); !ok || f.Symbolic(at) {
 			break
 		}
 		path, rest = append(path[:len(path):len(path)], at), rest[1:]
 	}
-	v, err := f.baseValue(path)
+	v, err := f.scope.Read(f.Ctx, path)
 	if err != nil || v == nil {
 		return err
 	}
 	return f.walk(v, rest, where, found)
 }
 
-// baseValue is what stands in the data at a path, or nil.
-func (f *frame) baseValue(path ast.Ref) (*ast.Term, error) {
-	key := path.String()
-	v, ok := f.base[key]
-	if !ok {
-		at, err := storage.NewPathForRef(path)
-		if err != nil {
-			return nil, err
-		}
-		switch read, err := f.store.Read(f.ctx, f.txn, at); {
-		case storage.IsNotFound(err):
-		case err != nil:
-			return nil, err
-		default:
-			value, isValue := read.(ast.Value)
-			if !isValue {
-				if value, err = ast.InterfaceToValue(read); err != nil {
-					return nil, err
-				}
-			}
-			v = ast.NewTerm(value)
-		}
-		f.base[key] = v
-	}
-	for _, r := range f.scope.replaced {
-		var err error
-		switch {
-		case path.HasPrefix(r.path):
-			v = r.value
-			for _, part := range path[len(r.path):] {
-				if v = f.memberAt(v, part); v == nil {
-					return nil, nil //nolint:nilnil // there is none
-				}
-			}
-		case r.path.HasPrefix(path):
-			v, err = f.upsert(v, r.path[len(path):], r.value)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return v, nil
-}
-
-func (f *frame) memberAt(v, key *ast.Term) *ast.Term {
-	if f.symbolOf(v) != nil {
-		return nil
-	}
-	found, err := v.Value.Find(ast.Ref{key})
-	if err != nil {
-		return nil
-	}
-	return ast.NewTerm(found)
-}
-
 // whole is all that there is at a path of rules.
-func (f *frame) whole(node *ast.TreeNode, path ast.Ref, where criteria.Function, found value) error {
-	v, err := f.baseValue(path)
+func (f *frame) whole(node *ast.TreeNode, path ast.Ref, where criteria.Function, found call.Found) error {
+	v, err := f.scope.Read(f.Ctx, path)
 	if err != nil {
 		return err
 	}
-	c := &collection{shape: isObject}
+	c := &theory.Collection{Shape: theory.Object}
 	if v != nil {
 		if o, ok := v.Value.(ast.Object); ok {
 			o.Foreach(func(key, value *ast.Term) {
 				if node.Child(key.Value) == nil {
-					c.members = append(c.members, member{key: key, value: value, where: criteria.Granted})
+					c.Members = append(c.Members, theory.Member{Key: key, Value: value, Where: criteria.Granted})
 				}
 			})
 		}
@@ -276,7 +170,7 @@ func (f *frame) whole(node *ast.TreeNode, path ast.Ref, where criteria.Function,
 		}
 		at := slices.Concat(path, ast.Ref{ast.NewTerm(key)})
 		err := f.data(at, criteria.Granted, func(v *ast.Term, where criteria.Function) error {
-			return f.addMember(c, member{key: ast.NewTerm(key), value: v, where: where})
+			return f.addMember(c, theory.Member{Key: ast.NewTerm(key), Value: v, Where: where})
 		})
 		if err != nil {
 			return err
@@ -290,7 +184,7 @@ func (f *frame) whole(node *ast.TreeNode, path ast.Ref, where criteria.Function,
 }
 
 // ruled finds the values of what rules define at a path.
-func (f *frame) ruled(node *ast.TreeNode, path, rest ast.Ref, where criteria.Function, found value) error {
+func (f *frame) ruled(node *ast.TreeNode, path, rest ast.Ref, where criteria.Function, found call.Found) error {
 	ground := len(node.Children) == 0
 	for _, r := range node.Values {
 		ground = ground && r.Ref().IsGround()
@@ -321,19 +215,19 @@ func (f *frame) ruled(node *ast.TreeNode, path, rest ast.Ref, where criteria.Fun
 }
 
 // each goes on with each value of a document.
-func (f *frame) each(outcomes []outcome, where criteria.Function, found value) error {
+func (f *frame) each(outcomes []call.Outcome, where criteria.Function, found call.Found) error {
 	for _, o := range outcomes {
-		at := f.space.All(where, o.where)
+		at := f.Space.All(where, o.Where)
 		if at == criteria.Denied {
 			continue
 		}
-		if o.fails {
+		if o.Fails {
 			if err := f.fail(at); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := found(o.value, at); err != nil {
+		if err := found(o.Value, at); err != nil {
 			return err
 		}
 	}
@@ -342,7 +236,7 @@ func (f *frame) each(outcomes []outcome, where criteria.Function, found value) e
 
 // document runs something that is the same for all who refer to a document.
 func (f *frame) document(key string) (*frame, string) {
-	return f.frame(f.scope), key + "\n" + f.scope.key
+	return f.frame(f.scope), key + "\n" + f.scope.Key
 }
 
 // partialSet is the set that rules define.
@@ -351,7 +245,7 @@ func (f *frame) partialSet(node *ast.TreeNode, path ast.Ref) (*ast.Term, error) 
 	if known, ok := f.sets[key]; ok {
 		return known, nil
 	}
-	c := &collection{shape: isSet}
+	c := &theory.Collection{Shape: theory.Set}
 	for _, rule := range node.Values {
 		if err := doc.partial(rule, func(body *frame, where criteria.Function) error {
 			return body.memberOfHead(c, nil, rule.Head.Key, where)
@@ -408,8 +302,8 @@ func firstOf(node *ast.TreeNode) *ast.Location {
 // object puts together an object whose keys are variables, constants or both. Below a
 // key there can be sets and objects of the same kind.
 func (f *frame) object(node *ast.TreeNode, path ast.Ref) (*ast.Term, error) {
-	c := &collection{shape: isObject}
-	sets := make(map[string]*collection) // by the key under which they stand
+	c := &theory.Collection{Shape: theory.Object}
+	sets := make(map[string]*theory.Collection) // by the key under which they stand
 	keys := make(map[string]*ast.Term)
 	var order []string
 	for _, rule := range node.Values {
@@ -423,14 +317,14 @@ func (f *frame) object(node *ast.TreeNode, path ast.Ref) (*ast.Term, error) {
 			}
 			return body.list(tail, nil, where, func(at []*ast.Term, where criteria.Function) error {
 				if rule.Head.RuleKind() == ast.MultiValue || len(at) == 2 {
-					if f.symbolic(at[0]) {
+					if f.Symbolic(at[0]) {
 						return body.outside("an object of sets whose keys are claims")
 					}
 					of, ok := sets[at[0].String()]
 					if !ok {
-						of = &collection{shape: isSet}
+						of = &theory.Collection{Shape: theory.Set}
 						if len(at) == 2 {
-							of.shape = isObject
+							of.Shape = theory.Object
 						}
 						sets[at[0].String()], keys[at[0].String()] = of, at[0]
 						order = append(order, at[0].String())
@@ -455,17 +349,17 @@ func (f *frame) object(node *ast.TreeNode, path ast.Ref) (*ast.Term, error) {
 		if err != nil {
 			return nil, err
 		}
-		some, err := f.anyMember(sets[key].members)
+		some, err := f.AnyMember(sets[key].Members)
 		if err != nil {
 			return nil, err
 		}
-		c.members = append(c.members, member{key: keys[key], value: term, where: some})
+		c.Members = append(c.Members, theory.Member{Key: keys[key], Value: term, Where: some})
 	}
 	for _, key := range node.Sorted {
 		if child := node.Child(key); child != nil && len(child.Values) > 0 {
 			at := slices.Concat(path, ast.Ref{ast.NewTerm(key)})
 			if err := f.ruled(child, at, nil, criteria.Granted, func(v *ast.Term, where criteria.Function) error {
-				return f.addMember(c, member{key: ast.NewTerm(key), value: v, where: where})
+				return f.addMember(c, theory.Member{Key: ast.NewTerm(key), Value: v, Where: where})
 			}); err != nil {
 				return nil, err
 			}
@@ -482,8 +376,8 @@ func (f *frame) allPairs(node *ast.TreeNode, path ast.Ref) bool {
 }
 
 // outcomes finds the values of a complete rule, or of a function for some arguments.
-func (f *frame) outcomes(path ast.Ref, rules []*ast.Rule, args []*ast.Term) ([]outcome, error) {
-	doc, key := f.document(path.String() + "(" + f.texts(args) + ")")
+func (f *frame) outcomes(path ast.Ref, rules []*ast.Rule, args []*ast.Term) ([]call.Outcome, error) {
+	doc, key := f.document(path.String() + "(" + f.Texts(args) + ")")
 	if known, ok := f.docs[key]; ok {
 		return known, nil
 	}
@@ -494,10 +388,10 @@ func (f *frame) outcomes(path ast.Ref, rules []*ast.Rule, args []*ast.Term) ([]o
 	return outcomes, err
 }
 
-func (f *frame) evaluate(rules []*ast.Rule, args []*ast.Term) ([]outcome, error) {
+func (f *frame) evaluate(rules []*ast.Rule, args []*ast.Term) ([]call.Outcome, error) {
 	none := criteria.Granted
 	fails := criteria.Denied
-	var found []outcome
+	var found []call.Outcome
 	var fallback *ast.Rule
 	for _, rule := range rules {
 		if rule.Default {
@@ -510,108 +404,59 @@ func (f *frame) evaluate(rules []*ast.Rule, args []*ast.Term) ([]outcome, error)
 			if err != nil {
 				return nil, err
 			}
-			fails = f.space.Any(fails, f.space.All(failed, taken.Not()))
+			fails = f.Space.Any(fails, f.Space.All(failed, taken.Not()))
 			here := criteria.Denied
 			for _, v := range values {
-				v.where = f.space.All(v.where, taken.Not())
+				v.Where = f.Space.All(v.Where, taken.Not())
 				found = append(found, v)
-				here = f.space.Any(here, v.where)
+				here = f.Space.Any(here, v.Where)
 			}
-			taken = f.space.Any(taken, here)
+			taken = f.Space.Any(taken, here)
 		}
-		none = f.space.All(none, taken.Not())
+		none = f.Space.All(none, taken.Not())
 	}
 	f.at = rules[0].Location
 	if fails != criteria.Denied {
 		for _, o := range found {
-			if f.possible(f.space.All(fails, o.where)) {
+			if f.Possible(f.Space.All(fails, o.Where)) {
 				return nil, f.outside("the evaluation can fail here, or not, by the order of evaluation")
 			}
 		}
-		found = append(found, outcome{fails: true, where: fails})
+		found = append(found, call.Outcome{Fails: true, Where: fails})
 	}
-	found, err := f.settled(found)
+	found, err := f.Settled(found)
 	if err != nil {
 		return nil, err
 	}
 	if fallback != nil && none != criteria.Denied {
-		found = append(found, outcome{value: fallback.Head.Value, where: f.space.All(none, fails.Not())})
+		found = append(found, call.Outcome{Value: fallback.Head.Value, Where: f.Space.All(none, fails.Not())})
 	}
-	return f.merged(found), nil
-}
-
-// settled makes a failure of the places where a document has two values.
-func (f *frame) settled(found []outcome) ([]outcome, error) {
-	found = f.merged(found)
-	conflict := criteria.Denied
-	for i, a := range found {
-		for _, b := range found[:i] {
-			if a.fails || b.fails {
-				continue
-			}
-			alike, err := f.equal(a.value, b.value)
-			if err != nil {
-				return nil, err
-			}
-			if where := f.space.All(a.where, b.where, alike.Not()); f.possible(where) {
-				conflict = f.space.Any(conflict, where)
-			}
-		}
-	}
-	if conflict == criteria.Denied {
-		return found, nil
-	}
-	for i := range found {
-		found[i].where = f.space.All(found[i].where, conflict.Not())
-	}
-	return append(found, outcome{fails: true, where: conflict}), nil
-}
-
-// merged joins outcomes that are the same, and leaves out those that never are.
-func (f *frame) merged(outcomes []outcome) []outcome {
-	var merged []outcome
-	at := make(map[string]int)
-	for _, o := range outcomes {
-		if o.where == criteria.Denied {
-			continue
-		}
-		key := "fails"
-		if !o.fails {
-			key = "value " + f.textOf(o.value)
-		}
-		if i, ok := at[key]; ok {
-			merged[i].where = f.space.Any(merged[i].where, o.where)
-			continue
-		}
-		at[key] = len(merged)
-		merged = append(merged, o)
-	}
-	return merged
+	return f.Merged(found), nil
 }
 
 // clause finds the values of one body.
-func (f *frame) clause(rule *ast.Rule, args []*ast.Term) ([]outcome, criteria.Function, error) {
+func (f *frame) clause(rule *ast.Rule, args []*ast.Term) ([]call.Outcome, criteria.Function, error) {
 	body := f.frame(f.scope)
 	body.at = rule.Location
-	var found []outcome
+	var found []call.Outcome
 	err := body.matched(rule.Head.Args, args, criteria.Granted, func(where criteria.Function) error {
 		return body.solve(rule.Body, where, func(where criteria.Function) error {
 			return body.values(rule.Head.Value, where, func(v *ast.Term, where criteria.Function) error {
-				if slices.ContainsFunc(f.freeOf(v), func(n int) bool { return slices.Contains(body.elements, n) }) {
+				if slices.ContainsFunc(f.FreeOf(v), func(n int) bool { return slices.Contains(body.elements, n) }) {
 					return body.outside("the value of this rule is one of the caller's claims, of which there can be several")
 				}
-				where, err := f.some(body.elements, where)
-				found = append(found, outcome{value: v, where: where})
+				where, err := f.Some(body.elements, where)
+				found = append(found, call.Outcome{Value: v, Where: where})
 				return err
 			})
 		})
 	})
-	return f.merged(found), body.fails, body.wrong(err)
+	return f.Merged(found), body.fails, body.wrong(err)
 }
 
-// isFunctionOf is whether a reference is to a function of the policy's own.
+// functionAt are the rules of a function of the policy's own.
 func (w *world) functionAt(ref ast.Ref) []*ast.Rule {
-	node := w.compiler.RuleTree.Find(ref)
+	node := w.Compiler.RuleTree.Find(ref)
 	if node == nil || len(node.Values) == 0 || len(node.Values[0].Head.Args) == 0 {
 		return nil
 	}
@@ -619,7 +464,7 @@ func (w *world) functionAt(ref ast.Ref) []*ast.Rule {
 }
 
 // walk finds the values at a path in a value.
-func (f *frame) walk(v *ast.Term, path ast.Ref, where criteria.Function, found value) error {
+func (f *frame) walk(v *ast.Term, path ast.Ref, where criteria.Function, found call.Found) error {
 	if len(path) == 0 {
 		return found(v, where)
 	}
@@ -637,8 +482,8 @@ func (f *frame) walk(v *ast.Term, path ast.Ref, where criteria.Function, found v
 }
 
 // over goes on with each member of a value.
-func (f *frame) over(v, at *ast.Term, where criteria.Function, found value) error {
-	s := f.symbolOf(v)
+func (f *frame) over(v, at *ast.Term, where criteria.Function, found call.Found) error {
+	s := f.SymbolOf(v)
 	bind := func(key, v *ast.Term, where criteria.Function) error {
 		return f.unify(at, key, where, func(where criteria.Function) error { return found(v, where) })
 	}
@@ -662,53 +507,51 @@ func (f *frame) over(v, at *ast.Term, where criteria.Function, found value) erro
 		return err
 	}
 	switch {
-	case s.kind == isClaims, s.of == nil && !s.isText() && s.kind != isResource && s.kind != isPosition:
-		if _, object := s.is.(interface{ Keys() []any }); object || !iterable(s) {
+	case s.Kind == theory.KindClaims,
+		s.Of == nil && !s.IsText() && s.Kind != theory.KindResource && s.Kind != theory.KindPosition:
+		if _, object := s.Type.(interface{ Keys() []any }); object || !theory.Iterable(s) {
 			return f.outside("this goes over something that is made of the caller")
 		}
-		e := f.element(v)
-		f.elements = append(f.elements, e.number)
-		err := bind(f.position(e.token), e.token, where)
+		e := f.Element(v)
+		f.elements = append(f.elements, e.Number)
+		err := bind(f.Position(e.Token), e.Token, where)
 		f.elements = f.elements[:len(f.elements)-1]
 		return err
-	case s.of != nil:
-		for _, m := range s.of.members {
-			m = f.fresh(m)
-			key := m.key
-			switch s.of.shape {
-			case isSet:
-				key = m.value
-			case isList:
-				key = f.position(m.value)
+	case s.Of != nil:
+		for _, m := range s.Of.Members {
+			m = f.Fresh(m)
+			key := m.Key
+			switch s.Of.Shape {
+			case theory.Set:
+				key = m.Value
+			case theory.List:
+				key = f.Position(m.Value)
 			}
-			f.elements = append(f.elements, m.over...)
-			err := bind(key, m.value, f.space.All(where, m.where))
-			f.elements = f.elements[:len(f.elements)-len(m.over)]
+			f.elements = append(f.elements, m.Over...)
+			err := bind(key, m.Value, f.Space.All(where, m.Where))
+			f.elements = f.elements[:len(f.elements)-len(m.Over)]
 			if err != nil {
 				return err
 			}
 		}
 		return nil
-	case s.isText():
+	case s.IsText():
 		return nil
 	}
 	return f.outside("this goes over something that is made of the caller")
 }
 
-// iterable is whether a symbol is a list.
-func iterable(s *symbol) bool { return strings.HasPrefix(s.is.String(), "array") }
-
 // lookup goes on with what stands at a key of a value.
-func (f *frame) lookup(v, key *ast.Term, where criteria.Function, found value) error {
-	s, at := f.symbolOf(v), f.symbolOf(key)
-	if at != nil && at.kind == isPosition {
+func (f *frame) lookup(v, key *ast.Term, where criteria.Function, found call.Found) error {
+	s, at := f.SymbolOf(v), f.SymbolOf(key)
+	if at != nil && at.Kind == theory.KindPosition {
 		return f.outside("this looks at the place of a claim in the list")
 	}
-	if at != nil && at.of != nil && s == nil {
+	if at != nil && at.Of != nil && s == nil {
 		return f.outside("a collection that depends on the caller is a key here")
 	}
 	switch {
-	case s == nil && !f.symbolic(key):
+	case s == nil && !f.Symbolic(key):
 		value, err := v.Value.Find(ast.Ref{key})
 		if err != nil {
 			if set, ok := v.Value.(ast.Set); ok && set.Contains(key) {
@@ -724,8 +567,8 @@ func (f *frame) lookup(v, key *ast.Term, where criteria.Function, found value) e
 				return
 			}
 			var is criteria.Function
-			if is, err = f.equal(k, key); err == nil && is != criteria.Denied {
-				err = f.narrowed(key, k, f.space.All(where, is), func(where criteria.Function) error {
+			if is, err = f.Equal(k, key); err == nil && is != criteria.Denied {
+				err = f.narrowed(key, k, f.Space.All(where, is), func(where criteria.Function) error {
 					return found(v, where)
 				})
 			}
@@ -741,41 +584,44 @@ func (f *frame) lookup(v, key *ast.Term, where criteria.Function, found value) e
 			v.Foreach(func(e *ast.Term) { each(e, e) })
 		}
 		return err
-	case s.of != nil:
-		return f.lookupIn(s.of, key, where, found)
-	case s.isText():
+	case s.Of != nil:
+		return f.lookupIn(s.Of, key, where, found)
+	case s.IsText():
 		return nil
-	case s.kind == isResource:
+	case s.Kind == theory.KindResource:
 		return f.outside("this looks into the resource")
-	case s.kind == isClaims || s.kind == isCall || s.kind == isIndex || s.kind == isElement:
-		if !f.symbolic(key) {
-			if _, ok := key.Value.(ast.Number); !ok && iterable(s) {
+	case s.Kind == theory.KindClaims, s.Kind == theory.KindCall, s.Kind == theory.KindIndex,
+		s.Kind == theory.KindElement:
+		if !f.Symbolic(key) {
+			if _, ok := key.Value.(ast.Number); !ok && theory.Iterable(s) {
 				return nil
 			}
 		}
-		i := f.index(v, key)
-		return found(i.token, f.space.All(where, f.defined(i.token)))
+		i := f.Index(v, key)
+		return found(i.Token, f.Space.All(where, f.Defined(i.Token)))
 	}
 	return f.outside("this looks into something that is made of the caller")
 }
 
 // lookupIn goes on with the members of a collection that have a key.
-func (f *frame) lookupIn(c *collection, key *ast.Term, where criteria.Function, found value) error {
-	if c.shape == isList {
+func (f *frame) lookupIn(c *theory.Collection, key *ast.Term, where criteria.Function, found call.Found) error {
+	if c.Shape == theory.List {
 		return f.outside("this looks at a place in a list that depends on the caller")
 	}
-	for _, m := range c.members {
-		m = f.fresh(m)
-		is, err := f.equal(keyOf(c.shape, m), key)
+	for _, m := range c.Members {
+		m = f.Fresh(m)
+		is, err := f.Equal(theory.KeyOf(c.Shape, m), key)
 		if err != nil {
 			return err
 		}
-		if is = f.space.All(where, is, m.where); is == criteria.Denied {
+		if is = f.Space.All(where, is, m.Where); is == criteria.Denied {
 			continue
 		}
-		f.elements = append(f.elements, m.over...)
-		err = f.narrowed(key, keyOf(c.shape, m), is, func(where criteria.Function) error { return found(m.value, where) })
-		f.elements = f.elements[:len(f.elements)-len(m.over)]
+		f.elements = append(f.elements, m.Over...)
+		err = f.narrowed(key, theory.KeyOf(c.Shape, m), is, func(where criteria.Function) error {
+			return found(m.Value, where)
+		})
+		f.elements = f.elements[:len(f.elements)-len(m.Over)]
 		if err != nil {
 			return err
 		}

@@ -1,13 +1,15 @@
-package anyone
+package evaluation
 
 import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
+	"github.com/stagedoor/stagedoor/adapter/anyone/call"
+	"github.com/stagedoor/stagedoor/adapter/anyone/scope"
+	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 )
 
@@ -15,7 +17,7 @@ import (
 // so far on the way to a solution.
 type frame struct {
 	*world
-	scope    *scope
+	scope    *scope.Scope
 	vars     map[ast.Var]*ast.Term
 	elements []int             // that were introduced on the way
 	fails    criteria.Function // where the evaluation fails
@@ -25,10 +27,7 @@ type frame struct {
 // solution is called for each solution of a body, with where it is one.
 type solution func(where criteria.Function) error
 
-// value is called for each value of a term, with where it has it.
-type value func(of *ast.Term, where criteria.Function) error
-
-func (w *world) frame(s *scope) *frame {
+func (w *world) frame(s *scope.Scope) *frame {
 	return &frame{world: w, scope: s, vars: make(map[ast.Var]*ast.Term), fails: criteria.Denied}
 }
 
@@ -48,14 +47,10 @@ func (f *frame) outside(format string, args ...any) error {
 }
 
 func (f *frame) wrong(err error) error {
-	if _, ok := errors.AsType[*OutsideError](err); ok || err == nil {
-		return err
+	if _, ok := errors.AsType[*OutsideError](err); ok || err == nil || f.at == nil {
+		return Unplaced(err)
 	}
-	o := &OutsideError{Message: err.Error()}
-	if f.at != nil {
-		o.File, o.Line, o.Text = f.at.File, f.at.Row, string(f.at.Text)
-	}
-	return o
+	return &OutsideError{File: f.at.File, Line: f.at.Row, Text: string(f.at.Text), Message: err.Error()}
 }
 
 // solve finds the solutions of expressions in order.
@@ -81,7 +76,7 @@ func (f *frame) solve(body ast.Body, where criteria.Function, found solution) er
 		return f.solve(body[1:], where, found)
 	})
 	if err = f.wrong(err); err == nil {
-		err, f.failed = f.wrong(f.failed), nil
+		err = f.wrong(f.Failure())
 	}
 	f.at = before
 	return err
@@ -92,14 +87,14 @@ func (f *frame) holds(body ast.Body) (criteria.Function, error) {
 	inner := f.within()
 	var solutions []criteria.Function
 	err := inner.solve(body, criteria.Granted, func(where criteria.Function) error {
-		is, err := f.some(inner.elements, where)
+		is, err := f.Some(inner.elements, where)
 		solutions = append(solutions, is)
 		return err
 	})
 	if err != nil {
 		return criteria.Denied, err
 	}
-	holds := f.space.Any(solutions...)
+	holds := f.Space.Any(solutions...)
 	return holds, f.carry(inner, holds)
 }
 
@@ -109,17 +104,17 @@ func (f *frame) carry(inner *frame, holds criteria.Function) error {
 	if inner.fails == criteria.Denied {
 		return nil
 	}
-	if f.possible(f.space.All(inner.fails, holds)) {
+	if f.Possible(f.Space.All(inner.fails, holds)) {
 		return f.outside("the evaluation can fail here, or not, by the order of evaluation")
 	}
-	f.fails = f.space.Any(f.fails, inner.fails)
+	f.fails = f.Space.Any(f.fails, inner.fails)
 	return nil
 }
 
 // fail notes where the evaluation fails on the way.
 func (f *frame) fail(where criteria.Function) error {
-	is, err := f.some(f.elements, where)
-	f.fails = f.space.Any(f.fails, is)
+	is, err := f.Some(f.elements, where)
+	f.fails = f.Space.Any(f.fails, is)
 	return err
 }
 
@@ -134,7 +129,7 @@ func (f *frame) expr(e *ast.Expr, where criteria.Function, found solution) error
 		if err != nil {
 			return err
 		}
-		return found(f.space.All(where, is.Not()))
+		return found(f.Space.All(where, is.Not()))
 	}
 	switch terms := e.Terms.(type) {
 	case *ast.Term:
@@ -143,7 +138,7 @@ func (f *frame) expr(e *ast.Expr, where criteria.Function, found solution) error
 			if err != nil {
 				return err
 			}
-			return found(f.space.All(where, is))
+			return found(f.Space.All(where, is))
 		})
 	case []*ast.Term:
 		if e.IsEquality() {
@@ -157,7 +152,7 @@ func (f *frame) expr(e *ast.Expr, where criteria.Function, found solution) error
 		if err != nil {
 			return err
 		}
-		return found(f.space.All(where, is.Not()))
+		return found(f.Space.All(where, is.Not()))
 	case *ast.LogicalAnd:
 		lhs, err := f.holds(terms.Lhs)
 		if err != nil {
@@ -167,7 +162,7 @@ func (f *frame) expr(e *ast.Expr, where criteria.Function, found solution) error
 		if err != nil {
 			return err
 		}
-		return found(f.space.All(where, lhs, rhs))
+		return found(f.Space.All(where, lhs, rhs))
 	case *ast.LogicalOr:
 		lhs, err := f.holds(terms.Lhs)
 		if err != nil {
@@ -177,62 +172,46 @@ func (f *frame) expr(e *ast.Expr, where criteria.Function, found solution) error
 		if err != nil {
 			return err
 		}
-		return found(f.space.All(where, f.space.Any(lhs, rhs)))
+		return found(f.Space.All(where, f.Space.Any(lhs, rhs)))
 	case *ast.SomeDecl:
 		return found(where)
 	}
 	return f.outside("stagedoor does not know this construct (%T)", e.Terms)
 }
 
-// truth is where a value is defined and not false.
-func (f *frame) truth(v *ast.Term) (criteria.Function, error) {
-	s := f.symbolOf(v)
-	if s == nil {
-		return known(!ast.Boolean(false).Equal(v.Value)), nil
-	}
-	if s.kind == isResource {
-		return known(!f.basic), nil // it is an object, where there is one
-	}
-	if fits(s.is, ast.BooleanTerm(false)) {
-		is, err := f.equal(v, ast.BooleanTerm(false))
-		return is.Not(), err
-	}
-	return criteria.Granted, nil
-}
-
 // every is where the body has a solution for each element of the domain.
 func (f *frame) every(e *ast.Every, where criteria.Function, found solution) error {
 	return f.values(e.Domain, where, func(domain *ast.Term, where criteria.Function) error {
-		var s shape
-		members, ok := f.membersOf(domain, &s)
+		var s theory.Shape
+		members, ok := f.MembersOf(domain, &s)
 		if !ok {
-			if of := f.symbolOf(domain); of != nil && !of.isText() {
+			if of := f.SymbolOf(domain); of != nil && !of.IsText() {
 				return f.outside("every over something that is made of the caller")
 			}
 			return nil // OPA's every has no solution then.
 		}
 		all := criteria.Granted
 		for i, m := range members {
-			m = f.fresh(m)
+			m = f.Fresh(m)
 			inner := f.within()
-			key := m.key
+			key := m.Key
 			if key == nil {
-				if key = m.value; s == isList {
+				if key = m.Value; s == theory.List {
 					key = ast.InternedTerm(i)
 				}
 			}
-			if s == isList && e.Key != nil && f.symbolOf(domain) != nil {
-				key = f.position(m.value)
+			if s == theory.List && e.Key != nil && f.SymbolOf(domain) != nil {
+				key = f.Position(m.Value)
 			}
 			var holds []criteria.Function
 			body := func(where criteria.Function) error {
 				return inner.solve(e.Body, where, func(where criteria.Function) error {
-					is, err := f.some(inner.elements, where)
+					is, err := f.Some(inner.elements, where)
 					holds = append(holds, is)
 					return err
 				})
 			}
-			bind := func(where criteria.Function) error { return inner.unify(e.Value, m.value, where, body) }
+			bind := func(where criteria.Function) error { return inner.unify(e.Value, m.Value, where, body) }
 			var err error
 			if e.Key != nil {
 				err = inner.unify(e.Key, key, criteria.Granted, bind)
@@ -242,50 +221,44 @@ func (f *frame) every(e *ast.Every, where criteria.Function, found solution) err
 			if err != nil {
 				return err
 			}
-			is := f.space.Any(holds...)
+			is := f.Space.Any(holds...)
 			if inner.fails != criteria.Denied {
 				return f.outside("the evaluation can fail here, or not, by the order of evaluation")
 			}
-			missing, err := f.some(m.over, f.space.All(m.where, is.Not()))
+			missing, err := f.Some(m.Over, f.Space.All(m.Where, is.Not()))
 			if err != nil {
 				return err
 			}
-			all = f.space.All(all, missing.Not())
+			all = f.Space.All(all, missing.Not())
 		}
-		return found(f.space.All(where, all))
+		return found(f.Space.All(where, all))
 	})
 }
 
-// position is where in a list something stands. Nothing can be done with it.
-func (f *frame) position(of *ast.Term) *ast.Term {
-	return f.symbol(symbol{kind: isPosition, args: []*ast.Term{of}, is: nil, free: f.freeOf(of),
-		text: "position of " + f.textOf(of)}).token
-}
-
 // values finds the values of a term whose variables are bound, or iterated over in it.
-func (f *frame) values(t *ast.Term, where criteria.Function, found value) error {
+func (f *frame) values(t *ast.Term, where criteria.Function, found call.Found) error {
 	switch v := t.Value.(type) {
 	case ast.Var:
 		if bound, ok := f.vars[v]; ok {
 			return found(bound, where)
 		}
 		if t.Equal(ast.InputRootDocument) {
-			return found(f.scope.input, where)
+			return found(f.scope.Input, where)
 		}
 		return f.outside("%v has no value yet", v)
 	case ast.Ref:
 		return f.ref(v, where, found)
 	case *ast.Array:
-		return f.list(slices.Collect(elementsOf(v)), nil, where, func(terms []*ast.Term, where criteria.Function) error {
+		return f.list(slices.Collect(theory.Elements(v)), nil, where, func(terms []*ast.Term, where criteria.Function) error {
 			return found(ast.ArrayTerm(terms...), where)
 		})
 	case ast.Set:
 		return f.list(v.Slice(), nil, where, func(terms []*ast.Term, where criteria.Function) error {
-			c := &collection{shape: isSet}
+			c := &theory.Collection{Shape: theory.Set}
 			for _, term := range terms {
-				c.members = append(c.members, member{value: term, where: criteria.Granted})
+				c.Members = append(c.Members, theory.Member{Value: term, Where: criteria.Granted})
 			}
-			set, err := f.collectionTerm(c)
+			set, err := f.CollectionTerm(c)
 			if err != nil {
 				return err
 			}
@@ -295,39 +268,29 @@ func (f *frame) values(t *ast.Term, where criteria.Function, found value) error 
 		var flat []*ast.Term
 		v.Foreach(func(key, value *ast.Term) { flat = append(flat, key, value) })
 		return f.list(flat, nil, where, func(terms []*ast.Term, where criteria.Function) error {
-			c := &collection{shape: isObject}
+			c := &theory.Collection{Shape: theory.Object}
 			for i := 0; i < len(terms); i += 2 {
-				c.members = append(c.members, member{key: terms[i], value: terms[i+1], where: criteria.Granted})
+				c.Members = append(c.Members, theory.Member{Key: terms[i], Value: terms[i+1], Where: criteria.Granted})
 			}
-			if err := f.distinctKeys(c); err != nil {
-				return err
+			if err := f.DistinctKeys(c); err != nil {
+				return f.wrong(err)
 			}
-			object, err := f.collectionTerm(c)
+			object, err := f.CollectionTerm(c)
 			if err != nil {
 				return err
 			}
 			return found(object, where)
 		})
 	case *ast.ArrayComprehension:
-		return f.comprehension(isList, nil, v.Term, v.Body, where, found)
+		return f.comprehension(theory.List, nil, v.Term, v.Body, where, found)
 	case *ast.SetComprehension:
-		return f.comprehension(isSet, nil, v.Term, v.Body, where, found)
+		return f.comprehension(theory.Set, nil, v.Term, v.Body, where, found)
 	case *ast.ObjectComprehension:
-		return f.comprehension(isObject, v.Key, v.Value, v.Body, where, found)
+		return f.comprehension(theory.Object, v.Key, v.Value, v.Body, where, found)
 	case ast.Call:
 		return f.outside("stagedoor does not know a call within a term")
 	}
 	return found(t, where)
-}
-
-func elementsOf(a *ast.Array) func(func(*ast.Term) bool) {
-	return func(yield func(*ast.Term) bool) {
-		for i := range a.Len() {
-			if !yield(a.Elem(i)) {
-				return
-			}
-		}
-	}
 }
 
 // list finds the values of terms together.
@@ -344,10 +307,10 @@ func (f *frame) list(
 
 // comprehension is a collection of what the solutions of a body make.
 func (f *frame) comprehension(
-	s shape, key, of *ast.Term, body ast.Body, where criteria.Function, found value,
+	s theory.Shape, key, of *ast.Term, body ast.Body, where criteria.Function, found call.Found,
 ) error {
 	inner := f.within()
-	c := &collection{shape: s}
+	c := &theory.Collection{Shape: s}
 	err := inner.solve(body, criteria.Granted, func(where criteria.Function) error {
 		return inner.memberOfHead(c, key, of, where)
 	})
@@ -365,9 +328,9 @@ func (f *frame) comprehension(
 }
 
 // memberOfHead adds what a solution makes to a collection.
-func (f *frame) memberOfHead(c *collection, key, of *ast.Term, where criteria.Function) error {
+func (f *frame) memberOfHead(c *theory.Collection, key, of *ast.Term, where criteria.Function) error {
 	add := func(key, v *ast.Term, where criteria.Function) error {
-		m := member{key: key, value: v, where: where}
+		m := theory.Member{Key: key, Value: v, Where: where}
 		return f.addMember(c, m)
 	}
 	if key == nil {
@@ -380,13 +343,13 @@ func (f *frame) memberOfHead(c *collection, key, of *ast.Term, where criteria.Fu
 
 // addMember adds a member for every choice of the elements that were introduced and
 // that it is about. Of others it is enough that there are some.
-func (f *frame) addMember(c *collection, m member) error {
-	about := f.freeOf(m.parts()...)
+func (f *frame) addMember(c *theory.Collection, m theory.Member) error {
+	about := f.FreeOf(m.Parts()...)
 	// What an element is of can be another one.
 	for grown := true; grown; {
 		grown = false
 		for _, n := range about {
-			for _, other := range f.freeOf(f.byText[elementText(n)].args[0]) {
+			for _, other := range f.FreeOf(f.Domain(n)) {
 				if !slices.Contains(about, other) {
 					about, grown = append(about, other), true
 				}
@@ -395,94 +358,18 @@ func (f *frame) addMember(c *collection, m member) error {
 	}
 	var others []int
 	for _, n := range f.elements {
-		if c.shape == isList || slices.Contains(about, n) { // A list has a member as often as there are elements for it.
-			m.over = append(m.over, n)
+		if c.Shape == theory.List || slices.Contains(about, n) { // A list has a member as often as there are elements for it.
+			m.Over = append(m.Over, n)
 		} else {
 			others = append(others, n)
 		}
 	}
 	var err error
-	if m.where, err = f.some(others, m.where); err != nil {
+	if m.Where, err = f.Some(others, m.Where); err != nil {
 		return err
 	}
-	if m.where != criteria.Denied {
-		c.members = append(c.members, m)
-	}
-	return nil
-}
-
-// joined is a collection whose equal members are one, as a term.
-func (f *frame) joined(c *collection) (*ast.Term, error) {
-	if c.shape != isList {
-		var members []member
-		at := make(map[string]int)
-		for _, m := range c.members {
-			var parts strings.Builder
-			for _, part := range m.parts() {
-				parts.WriteString(f.textOf(part) + "\n")
-			}
-			key := parts.String()
-			if i, ok := at[key]; ok && len(m.over) == 0 && len(members[i].over) == 0 {
-				members[i].where = f.space.Any(members[i].where, m.where)
-				continue
-			}
-			at[key] = len(members)
-			members = append(members, m)
-		}
-		c.members = members
-	}
-	if c.shape == isObject {
-		if err := f.distinctKeys(c); err != nil {
-			return nil, err
-		}
-	}
-	return f.collectionTerm(c)
-}
-
-// distinctKeys refuses an object of which a key can have two values.
-func (f *frame) distinctKeys(c *collection) error {
-	if slices.ContainsFunc(c.members, func(m member) bool { return f.symbolic(m.key) || len(m.over) > 0 }) {
-		for i := range c.members {
-			for j := range c.members[:i+1] {
-				a, b := c.members[i], f.fresh(c.members[j])
-				if i == j && len(a.over) == 0 {
-					continue
-				}
-				if err := f.distinct(a, b); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	by := make(map[string][]member)
-	for _, m := range c.members {
-		key := m.key.String()
-		for _, other := range by[key] {
-			if err := f.distinct(m, other); err != nil {
-				return err
-			}
-		}
-		by[key] = append(by[key], m)
-	}
-	return nil
-}
-
-func (f *frame) distinct(a, b member) error {
-	same, err := f.equal(a.key, b.key)
-	if err != nil {
-		return err
-	}
-	alike, err := f.equal(a.value, b.value)
-	if err != nil {
-		return err
-	}
-	where, err := f.some(slices.Concat(a.over, b.over), f.space.All(a.where, b.where, same, alike.Not()))
-	if err != nil {
-		return err
-	}
-	if f.possible(where) {
-		return f.outside("a key of an object can have two values")
+	if m.Where != criteria.Denied {
+		c.Members = append(c.Members, m)
 	}
 	return nil
 }
@@ -527,7 +414,7 @@ func (f *frame) patterns(a, b *ast.Term, where criteria.Function, found solution
 		if x.Len() != y.Len() {
 			return nil
 		}
-		return f.pairs(slices.Collect(elementsOf(x)), slices.Collect(elementsOf(y)), where, found)
+		return f.pairs(slices.Collect(theory.Elements(x)), slices.Collect(theory.Elements(y)), where, found)
 	}
 	v, isObject := a.Value.(ast.Object)
 	w, both := b.Value.(ast.Object)
@@ -565,14 +452,14 @@ func (f *frame) unify(a, v *ast.Term, where criteria.Function, found solution) e
 	}
 	if !f.isPattern(a) {
 		return f.values(a, where, func(other *ast.Term, where criteria.Function) error {
-			is, err := f.equal(other, v)
+			is, err := f.Equal(other, v)
 			if err != nil {
 				return err
 			}
-			return f.narrowed(other, v, f.space.All(where, is), found)
+			return f.narrowed(other, v, f.Space.All(where, is), found)
 		})
 	}
-	s := f.symbolOf(v)
+	s := f.SymbolOf(v)
 	switch p := a.Value.(type) {
 	case ast.Var:
 		f.vars[p] = v
@@ -587,9 +474,9 @@ func (f *frame) unify(a, v *ast.Term, where criteria.Function, found solution) e
 		if !ok || list.Len() != p.Len() {
 			return nil
 		}
-		return f.matched(slices.Collect(elementsOf(p)), slices.Collect(elementsOf(list)), where, found)
+		return f.matched(slices.Collect(theory.Elements(p)), slices.Collect(theory.Elements(list)), where, found)
 	case ast.Object:
-		if s != nil && !s.isText() {
+		if s != nil && !s.IsText() {
 			return f.outside("an object pattern for something that is made of the caller")
 		}
 		object, ok := v.Value.(ast.Object)
@@ -621,45 +508,45 @@ func (f *frame) matched(patterns, values []*ast.Term, where criteria.Function, f
 
 // takeApart unifies an array with a list that is made of the caller, such as the parts
 // of a claim.
-func (f *frame) takeApart(p *ast.Array, v *ast.Term, s *symbol, where criteria.Function, found solution) error {
-	if s.isText() {
+func (f *frame) takeApart(p *ast.Array, v *ast.Term, s *theory.Symbol, where criteria.Function, found solution) error {
+	if s.IsText() {
 		return nil
 	}
-	if s.kind != isCall && s.kind != isIndex {
+	if s.Kind != theory.KindCall && s.Kind != theory.KindIndex {
 		return f.outside("a list of claims is taken apart")
 	}
-	n := f.call(ast.Count.Name, []*ast.Term{v})
-	is, err := f.equal(n.token, ast.InternedTerm(p.Len()))
+	n := f.Call(ast.Count.Name, []*ast.Term{v})
+	is, err := f.Equal(n.Token, ast.InternedTerm(p.Len()))
 	if err != nil {
 		return err
 	}
 	values := make([]*ast.Term, p.Len())
 	for i := range values {
-		values[i] = f.index(v, ast.InternedTerm(i)).token
+		values[i] = f.Index(v, ast.InternedTerm(i)).Token
 	}
-	return f.matched(slices.Collect(elementsOf(p)), values, f.space.All(where, is), found)
+	return f.matched(slices.Collect(theory.Elements(p)), values, f.Space.All(where, is), found)
 }
 
 // narrowed goes on where two values are equal. Where one of them is an element or the
 // user, and the other is known, the element is what it is known to be from here on.
 func (f *frame) narrowed(a, b *ast.Term, where criteria.Function, found solution) error {
-	s := f.symbolOf(a)
+	s := f.SymbolOf(a)
 	if s == nil {
 		a, b = b, a
-		s = f.symbolOf(a)
+		s = f.SymbolOf(a)
 	}
-	if s == nil || s.kind != isElement && s.kind != isUser || f.symbolic(b) || where == criteria.Denied {
+	if s == nil || s.Kind != theory.KindElement && s.Kind != theory.KindUser || f.Symbolic(b) || where == criteria.Denied {
 		return found(where)
 	}
 	before := make(map[ast.Var]*ast.Term)
 	for v, t := range f.vars {
 		is := t
-		if s.kind == isElement && slices.Contains(f.freeOf(t), s.number) {
-			is = f.replace(t, map[int]*ast.Term{s.number: b})
+		if s.Kind == theory.KindElement && slices.Contains(f.FreeOf(t), s.Number) {
+			is = f.Replace(t, map[int]*ast.Term{s.Number: b})
 		} else if t.Equal(a) {
 			is = b
 		}
-		if is != t && is != nowhere {
+		if is != t && is != theory.Nowhere {
 			before[v] = t
 			f.vars[v] = is
 		}
@@ -682,7 +569,7 @@ func (f *frame) with(e *ast.Expr, where criteria.Function, found solution) error
 		values[i] = w.Value
 	}
 	return f.list(values, nil, where, func(values []*ast.Term, where criteria.Function) error {
-		inner := f.scope.child()
+		inner := f.scope.Child()
 		for i, w := range e.With {
 			target, ok := w.Target.Value.(ast.Ref)
 			if !ok && w.Target.Equal(ast.InputRootDocument) {
@@ -691,7 +578,7 @@ func (f *frame) with(e *ast.Expr, where criteria.Function, found solution) error
 			if !ok {
 				return f.outside("with replaces something that stagedoor does not know")
 			}
-			if err := inner.replace(f.world, target, values[i]); err != nil {
+			if err := inner.Replace(target, values[i]); err != nil {
 				return err
 			}
 		}
@@ -706,4 +593,10 @@ func (f *frame) with(e *ast.Expr, where criteria.Function, found solution) error
 		f.scope = before
 		return err
 	})
+}
+
+// joined is a collection whose equal members are one, as a term.
+func (f *frame) joined(c *theory.Collection) (*ast.Term, error) {
+	term, err := f.Joined(c)
+	return term, f.wrong(err)
 }
