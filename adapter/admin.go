@@ -72,7 +72,8 @@ func (s *Server) AdminHandler() http.Handler {
 		router.Handle(dataPath+"/{entrypoint:.+}", data).Methods(http.MethodPost)
 	}
 	if s.write != nil {
-		write := routed(metrics.AtDataWrite, s.operators(asJSON(s.withOperatorBody(s.admitted(s.writeData)))), dataapi.WriteError)
+		writes := s.operators(asJSON(s.withOperatorBody(s.admitted(s.writeData))))
+		write := routed(metrics.AtDataWrite, writes, dataapi.WriteError)
 		router.Handle(dataPath, write).Methods(http.MethodPatch, http.MethodPut)
 		router.PathPrefix(dataPath+"/").Handler(write).Methods(http.MethodPatch, http.MethodPut)
 	}

@@ -37,7 +37,8 @@ func TestDataIsWritten(t *testing.T) {
 		check(t, errors.Join(err, response.Body.Close()))
 		return response.StatusCode, string(text)
 	}
-	allows := func() (names string) {
+	allows := func() string {
+		var names []string
 		for _, name := range []string{"x", "y", "a/b"} {
 			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.admin+"/v1/data/a/decision",
 				strings.NewReader(fmt.Sprintf(`{"input": {"permission": {"name": %q}}}`, name)))
@@ -48,10 +49,10 @@ func TestDataIsWritten(t *testing.T) {
 			text, err := io.ReadAll(response.Body)
 			check(t, errors.Join(err, response.Body.Close()))
 			if strings.Contains(string(text), "ALLOW") {
-				names += name + " "
+				names = append(names, name)
 			}
 		}
-		return names
+		return strings.Join(names, " ")
 	}
 	revision := s.status().Revision
 	large := `"` + strings.Repeat("x", 11<<20) + `"`
@@ -61,29 +62,29 @@ func TestDataIsWritten(t *testing.T) {
 		says, allowed      string
 	}{
 		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/x", "value": true}]`, 404, "document does not exist", ""},
-		{"PUT", "/v1/data/w/allowed/x", `true`, 204, "", "x "},
-		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "remove", "path": "w/allowed/x"}]`, 204, "", "y "},
-		{"PATCH", "/v1/data/w", `[{"op": "add", "path": "/allowed/a~1b", "value": true}]`, 204, "", "y a/b "},
-		{"PATCH", "/v1/data/w/allowed", `[{"op": "replace", "path": "", "value": {"x": 1.0}}]`, 204, "", "x "},
-		{"PUT", "/v1/data/deep/er", `{"n": 1}`, 204, "", "x "},
+		{"PUT", "/v1/data/w/allowed/x", `true`, 204, "", "x"},
+		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "remove", "path": "w/allowed/x"}]`, 204, "", "y"},
+		{"PATCH", "/v1/data/w", `[{"op": "add", "path": "/allowed/a~1b", "value": true}]`, 204, "", "y a/b"},
+		{"PATCH", "/v1/data/w/allowed", `[{"op": "replace", "path": "", "value": {"x": 1.0}}]`, 204, "", "x"},
+		{"PUT", "/v1/data/deep/er", `{"n": 1}`, 204, "", "x"},
 		// What is refused changes nothing.
-		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "remove", "path": "/w/z"}]`, 404, "w/z", "x "},
-		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "add", "path": "/b/z", "value": 1}]`, 400, "/b/z is below none of the roots w, deep/er", "x "},
-		{"PUT", "/v1/data/wide", `1`, 400, "below none", "x "},
-		{"PUT", "/v1/data", `{}`, 400, "below none", "x "},
-		{"PUT", "/v1/data/", `{}`, 400, "below none", "x "},
-		{"PUT", "/v1/data/deep", `{}`, 400, "below none", "x "},
-		{"PUT", "/v1/data/w/../a/decision", `{"result": "ALLOW"}`, 404, "", "x "},
-		{"PUT", "/v1/data/w/%2e%2e/a/decision", `{"result": "ALLOW"}`, 404, "", "x "},
-		{"PUT", "/v1/data/w/one%2Ftwo", `1`, 204, "", "x "},
-		{"PUT", "/v1/data/system/bundles", `{}`, 400, "below none", "x "},
-		{"PATCH", "/v1/data", `[{"op": "move", "from": "/w/allowed", "path": "/w/y"}]`, 400, "want add, remove or replace", "x "},
-		{"PATCH", "/v1/data", `{"op": "add"}`, 400, "want a list of operations", "x "},
-		{"PATCH", "/v1/data", ``, 400, "want a list of operations", "x "},
-		{"PATCH", "/v1/data", `[] []`, 400, "there is more behind it", "x "},
-		{"PUT", "/v1/data/w/x", `{`, 400, "want a value", "x "},
-		{"PUT", "/v1/data/w/x", large, 413, "", "x "},
-		{"DELETE", "/v1/data/w", ``, 404, "", "x "},
+		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "remove", "path": "/w/z"}]`, 404, "w/z", "x"},
+		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "add", "path": "/b/z", "value": 1}]`, 400, "/b/z is below none of the roots w, deep/er", "x"},
+		{"PUT", "/v1/data/wide", `1`, 400, "below none", "x"},
+		{"PUT", "/v1/data", `{}`, 400, "below none", "x"},
+		{"PUT", "/v1/data/", `{}`, 400, "below none", "x"},
+		{"PUT", "/v1/data/deep", `{}`, 400, "below none", "x"},
+		{"PUT", "/v1/data/w/../a/decision", `{"result": "ALLOW"}`, 404, "", "x"},
+		{"PUT", "/v1/data/w/%2e%2e/a/decision", `{"result": "ALLOW"}`, 404, "", "x"},
+		{"PUT", "/v1/data/w/one%2Ftwo", `1`, 204, "", "x"},
+		{"PUT", "/v1/data/system/bundles", `{}`, 400, "below none", "x"},
+		{"PATCH", "/v1/data", `[{"op": "move", "from": "/w/allowed", "path": "/w/y"}]`, 400, "want add, remove or replace", "x"},
+		{"PATCH", "/v1/data", `{"op": "add"}`, 400, "want a list of operations", "x"},
+		{"PATCH", "/v1/data", ``, 400, "want a list of operations", "x"},
+		{"PATCH", "/v1/data", `[] []`, 400, "there is more behind it", "x"},
+		{"PUT", "/v1/data/w/x", `{`, 400, "want a value", "x"},
+		{"PUT", "/v1/data/w/x", large, 413, "", "x"},
+		{"DELETE", "/v1/data/w", ``, 404, "", "x"},
 	} {
 		status, text := send(step.method, step.path, step.body)
 		if status != step.status || !strings.Contains(text, step.says) {

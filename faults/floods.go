@@ -94,7 +94,7 @@ func hungPlugin(ctx context.Context, r *rig, waiting, perSecond int) ([]figure, 
 		if err != nil {
 			return nil, err
 		}
-		requests[n] = raw(token, about("todo.item.update", fmt.Sprintf(`["todo-%d"]`, n)))
+		requests[n] = raw(token, about(fmt.Sprintf(`["todo-%d"]`, n)))
 	}
 	ask := func(n int) {
 		s := &speaker{address: d.address}
@@ -117,12 +117,12 @@ func hungPlugin(ctx context.Context, r *rig, waiting, perSecond int) ([]figure, 
 		})
 	}
 	// Until those that came first wait, or have found that the plugin is left alone.
-	held, most := 0.0, 0.0
+	var held, most float64
 	for begun := time.Now(); time.Since(begun) < 20*time.Second; {
 		if err := wait(ctx, 200*time.Millisecond); err != nil {
 			return nil, err
 		}
-		if held, _, err = d.metric(ctx, "stagedoor_plugin_calls_waiting", ""); err != nil {
+		if held, err = d.metric(ctx, "stagedoor_plugin_calls_waiting", ""); err != nil {
 			return nil, err
 		}
 		if most = max(most, held); waiting > 0 && held >= float64(waiting)*7/10 || perSecond > 0 && time.Since(begun) > 2*time.Second {
@@ -340,7 +340,7 @@ func raw(token, body string) []byte {
 // process of lower priority, since it would come from another machine.
 func tenTimes(ctx context.Context, r *rig) ([]figure, error) {
 	const slots, times, most = 32, 10, 3
-	more, err := r.policyFolder("1")
+	more, err := r.policyFolder()
 	if err != nil {
 		return nil, err
 	}
@@ -383,13 +383,13 @@ func tenTimes(ctx context.Context, r *rig) ([]figure, error) {
 	if err := wait(ctx, time.Second); err != nil {
 		return nil, err
 	}
-	before, _, err := d.metric(ctx, "stagedoor_requests_total", "")
+	before, err := d.metric(ctx, "stagedoor_requests_total", "")
 	if err != nil {
 		return nil, err
 	}
 	begun := time.Now()
 	flooded := measure(length)
-	after, _, err := d.metric(ctx, "stagedoor_requests_total", "")
+	after, err := d.metric(ctx, "stagedoor_requests_total", "")
 	if err != nil {
 		return nil, err
 	}
@@ -555,7 +555,7 @@ func doNotRead(ctx context.Context, r *rig, address string, begun *atomic.Int64)
 }
 
 func fewFiles(ctx context.Context, r *rig) ([]figure, error) {
-	more, err := r.policyFolder("1")
+	more, err := r.policyFolder()
 	if err != nil {
 		return nil, err
 	}

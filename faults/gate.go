@@ -54,7 +54,8 @@ func (r *rig) newGateTo(ctx context.Context, healthy, wrong http.Handler) (*gate
 		_ = g.set(context.WithoutCancel(ctx), "")
 		g.close()
 	})
-	return g, g.open(ctx)
+	err = g.open(ctx)
+	return g, err
 }
 
 // open listens where nobody does.

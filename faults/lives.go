@@ -164,7 +164,7 @@ func rollingRestart(ctx context.Context, r *rig) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	more, err := r.policyFolder("1")
+	more, err := r.policyFolder()
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func withWhy(t *tally) []figure {
 }
 
 func reload(ctx context.Context, r *rig) ([]figure, error) {
-	more, err := r.policyFolder("1")
+	more, err := r.policyFolder()
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +288,7 @@ func reload(ctx context.Context, r *rig) ([]figure, error) {
 
 // standardError has nobody take the log, in one of three ways.
 func standardError(ctx context.Context, r *rig, how string) ([]figure, error) {
-	more, err := r.policyFolder("1")
+	more, err := r.policyFolder()
 	if err != nil {
 		return nil, err
 	}

@@ -268,7 +268,7 @@ func (t *tally) figures() []figure {
 // answers are known before a fault.
 func (c *client) first(ctx context.Context, questions []*question) error {
 	for _, q := range questions {
-		said := ""
+		var said string
 		for tries := 0; ; tries++ {
 			var v verdict
 			if v, _, said = c.put(ctx, q); v == same {
@@ -321,10 +321,11 @@ func basic(names ...string) string {
 	return `{"items":[` + strings.Join(items, ",") + `]}`
 }
 
-func about(name, refs string) string {
+// about asks about one item of the sample.
+func about(refs string) string {
 	if refs != "" {
 		refs = `,"resourceRef":` + refs
 	}
-	return fmt.Sprintf(`{"items":[{"id":"1","permission":{"type":"resource","name":%q,"attributes":{"action":"update"},`+
-		`"resourceType":"todo-item"}%s}]}`, name, refs)
+	return fmt.Sprintf(`{"items":[{"id":"1","permission":{"type":"resource","name":"todo.item.update","attributes":{"action":"update"},`+
+		`"resourceType":"todo-item"}%s}]}`, refs)
 }

@@ -63,10 +63,10 @@ func (r *rig) askWell() []*question {
 		{name: "in person", bearer: func() (string, error) { return b.UserToken(bob) }, body: basic("devs", "admins"),
 			results: []string{allow, deny}, needs: whoever},
 		{name: "stranger", bearer: strangers(b), body: basic("everybody", "devs", "admins"), results: []string{allow, deny, deny}, needs: whoever},
-		{name: "conditions", bearer: onBehalf(b, bob), body: about("todo.item.update", ""), results: []string{`"CONDITIONAL"`}, needs: whoever},
-		{name: "applied", bearer: onBehalf(b, alice), body: about("todo.item.update", `["todo-1","todo-2","todo-4"]`),
+		{name: "conditions", bearer: onBehalf(b, bob), body: about(""), results: []string{`"CONDITIONAL"`}, needs: whoever},
+		{name: "applied", bearer: onBehalf(b, alice), body: about(`["todo-1","todo-2","todo-4"]`),
 			results: []string{`["ALLOW","DENY","DENY"]`}, needs: append(whoever, "plugin")},
-		{name: "applied for a stranger", bearer: strangers(b), body: about("todo.item.update", `["todo-1","todo-2"]`),
+		{name: "applied for a stranger", bearer: strangers(b), body: about(`["todo-1","todo-2"]`),
 			results: []string{`["DENY","DENY"]`}, needs: append(whoever, "plugin")},
 		{name: "forged", bearer: forged, body: basic("everybody")},
 	}
@@ -201,7 +201,7 @@ func behindGate(plugin, wrong string) func(context.Context, *rig) (*gate, sectio
 		if err != nil {
 			return nil, nil, err
 		}
-		more, err := r.policyFolder("1")
+		more, err := r.policyFolder()
 		return g, merged(more, sections{
 			"discovery": sections{"endpoints": []any{sections{"target": g.URL, "plugins": []string{plugin}}}},
 		}), err
@@ -209,9 +209,9 @@ func behindGate(plugin, wrong string) func(context.Context, *rig) (*gate, sectio
 }
 
 // policyFolder writes the policy as a bundle into a folder.
-func (r *rig) policyFolder(revision string) (sections, error) {
+func (r *rig) policyFolder() (sections, error) {
 	return r.folder(map[string]string{
-		".manifest": fmt.Sprintf(`{"revision": %q, "roots": ["p"]}`, revision), "p.rego": fmt.Sprintf(policy, revision),
+		".manifest": `{"revision": "1", "roots": ["p"]}`, "p.rego": fmt.Sprintf(policy, "1"),
 	})
 }
 
@@ -332,7 +332,7 @@ func receiver(ctx context.Context, r *rig) (*gate, sections, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	more, err := r.policyFolder("1")
+	more, err := r.policyFolder()
 	return g, merged(more, sections{"opa": sections{
 		"services":      sections{"l": sections{"url": g.URL, "response_header_timeout_seconds": 2}},
 		"decision_logs": sections{"service": "l", "reporting": sections{"min_delay_seconds": 1, "max_delay_seconds": 1}},
@@ -366,7 +366,8 @@ type published struct {
 
 func (r *rig) newPublisher() (*publisher, error) {
 	p := &publisher{}
-	return p, p.publish("1")
+	err := p.publish("1")
+	return p, err
 }
 
 func (p *publisher) publish(revision string) error {

@@ -150,7 +150,8 @@ func (r *rig) ready(ctx context.Context, more sections) (*door, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, d.until(ctx, "is ready", func() bool { return d.isReady(ctx) })
+	err = d.until(ctx, "is ready", func() bool { return d.isReady(ctx) })
+	return d, err
 }
 
 func (d *door) isReady(ctx context.Context) bool {
@@ -158,11 +159,11 @@ func (d *door) isReady(ctx context.Context) bool {
 	return err == nil && status == http.StatusOK
 }
 
-// metric is the sum of a metric's series whose labels contain a text, and how many they are.
-func (d *door) metric(ctx context.Context, name, labels string) (sum float64, series int, err error) {
+// metric is the sum of a metric's series whose labels contain a text.
+func (d *door) metric(ctx context.Context, name, labels string) (sum float64, err error) {
 	_, text, err := fetch(ctx, d.Admin+"/metrics")
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	for line := range strings.Lines(text) {
 		rest, ok := strings.CutPrefix(line, name)
@@ -171,11 +172,11 @@ func (d *door) metric(ctx context.Context, name, labels string) (sum float64, se
 		}
 		value, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' '):]), 64)
 		if err != nil {
-			return 0, 0, err
+			return 0, err
 		}
-		sum, series = sum+value, series+1
+		sum += value
 	}
-	return sum, series, nil
+	return sum, nil
 }
 
 // process is a program that was started for a row.

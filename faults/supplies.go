@@ -106,14 +106,14 @@ func beyondMaxAge(ctx context.Context, r *rig) ([]figure, error) {
 	}
 	figures := []figure{}
 	for n, d := range replicas {
-		confirmed, _, err := d.metric(ctx, "stagedoor_policy_confirmed_timestamp_seconds", "")
+		confirmed, err := d.metric(ctx, "stagedoor_policy_confirmed_timestamp_seconds", "")
 		if err != nil {
 			return nil, err
 		}
 		age := time.Since(time.Unix(int64(confirmed), 0))
 		figures = append(figures, figure{what: fmt.Sprintf("metric: replica %d last confirmed", n+1),
 			got: fmt.Sprintf("%.0f s ago", age.Seconds()), want: "> maxAge, to alert on", ok: confirmed > 0 && age > maxAge})
-		stale, _, err := d.metric(ctx, "stagedoor_degraded", `part="updates"`)
+		stale, err := d.metric(ctx, "stagedoor_degraded", `part="updates"`)
 		if err != nil {
 			return nil, err
 		}
@@ -294,7 +294,7 @@ func userInfoStale(ctx context.Context, r *rig) ([]figure, error) {
 			return nil, err
 		}
 	}
-	stale, _, err := d.metric(ctx, "stagedoor_identity_user_info_stale_total", "")
+	stale, err := d.metric(ctx, "stagedoor_identity_user_info_stale_total", "")
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ func garbage(ctx context.Context, r *rig) ([]figure, error) {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(ours.certificate)
-	more, err := r.policyFolder("1")
+	more, err := r.policyFolder()
 	if err != nil {
 		return nil, err
 	}
@@ -172,13 +172,16 @@ func garbage(ctx context.Context, r *rig) ([]figure, error) {
 		}
 	}
 	var loads []*load
+	defer func() {
+		for _, l := range loads {
+			l.end()
+		}
+	}()
 	for _, way := range ways {
 		if err := way.client.first(ctx, questions); err != nil {
 			return nil, fmt.Errorf("%s: %w", way.name, err)
 		}
-		l := way.client.startLoad(ctx, questions, 1, 20*time.Millisecond)
-		defer l.end()
-		loads = append(loads, l)
+		loads = append(loads, way.client.startLoad(ctx, questions, 1, 20*time.Millisecond))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
@@ -219,7 +222,7 @@ func garbage(ctx context.Context, r *rig) ([]figure, error) {
 			if err != nil {
 				return nil, err
 			}
-			goroutines, _, err := d.metric(ctx, "go_goroutines", "")
+			goroutines, err := d.metric(ctx, "go_goroutines", "")
 			if err != nil {
 				return nil, err
 			}
