@@ -49,6 +49,7 @@ var mayImportOPA = []string{
 	"adapter/supply",
 	"adapter/tests",
 	"adapter/vetted",
+	"adapter/vetted/bounds",
 	"adapter/findings",
 	"adapter/reading",
 	"adapter/source",

@@ -25,6 +25,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/reach"
+	"github.com/stagedoor/stagedoor/adapter/vetted/bounds"
 )
 
 // Options say what policies are held to. The zero value of a field is its default.
@@ -67,7 +68,7 @@ const (
 
 // New returns a Vetter. The error is that of a module of ours that does not parse.
 func New(o Options) (*Vetter, error) {
-	boundBuiltins()
+	bounds.Guard()
 	reach.Guard()
 	v := &Vetter{
 		library: make(map[string]*ast.Module, len(o.Library)), entrypoint: o.Entrypoint, reach: o.Reach, writable: o.Writable,

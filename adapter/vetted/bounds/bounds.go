@@ -1,4 +1,11 @@
-package vetted
+// Package bounds lets builtins refuse, before they begin, what would take them very long
+// or very much memory.
+//
+// OPA asks between builtins whether an evaluation is to end, but cannot cancel one that
+// reckons: no deadline could end it. So [Guard] puts checks before those that reckon with
+// numbers of any size, and before those that make lists as long as a number says. A policy
+// that asks for more gets an error of the builtin; any other gets the same as without.
+package bounds
 
 import (
 	"fmt"
@@ -24,10 +31,12 @@ const (
 	maxAddresses = 1 << 16
 )
 
-// boundBuiltins lets those builtins refuse what would take them very long, or very
-// much memory, before they begin: OPA cannot cancel them, so no deadline could. OPA's
-// registry of builtins is global to the process, and so is this.
-var boundBuiltins = sync.OnceFunc(func() {
+// Guard lets those builtins refuse what would take them very long, or very much memory,
+// before they begin: OPA cannot cancel them, so no deadline could. OPA's registry of
+// builtins is global to the process, and so is this; it is done once.
+func Guard() { guard() }
+
+var guard = sync.OnceFunc(func() {
 	for _, b := range []*ast.Builtin{
 		ast.Plus, ast.Minus, ast.Multiply, ast.Divide, ast.Rem, ast.Abs, ast.Round, ast.Ceil, ast.Floor,
 		ast.Sum, ast.Product, ast.BitsOr, ast.BitsAnd, ast.BitsNegate, ast.BitsXOr, ast.BitsShiftLeft, ast.BitsShiftRight,

@@ -1,4 +1,4 @@
-package vetted
+package bounds_test
 
 import (
 	"strings"
@@ -7,12 +7,14 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+
+	"github.com/stagedoor/stagedoor/adapter/vetted/bounds"
 )
 
 // TestHugeNumbersAreRefused has what OPA would reckon for minutes, or with gigabytes,
 // and no deadline could end; and what is as it was.
 func TestHugeNumbersAreRefused(t *testing.T) {
-	boundBuiltins()
+	bounds.Guard()
 	long := "1" + strings.Repeat("0", 5000)
 	for expression, refused := range map[string]bool{
 		`bits.lsh(1, 100000000)`:      true,
@@ -66,7 +68,7 @@ func TestHugeNumbersAreRefused(t *testing.T) {
 // TestBoundsKeepResults compares what the bounded builtins answer with what OPA's own
 // package tells of the same numbers.
 func TestBoundsKeepResults(t *testing.T) {
-	boundBuiltins()
+	bounds.Guard()
 	results, err := rego.New(rego.Query(`x := [1 + 2, 7 % 4, 2 * 3.5, bits.lsh(3, 4), numbers.range(1, 3), sum([1, 2]), product([2, 3]), units.parse("2K"), format_int(255, 16)]`)).Eval(t.Context())
 	if err != nil {
 		t.Fatal(err)
