@@ -47,6 +47,7 @@ var mayImportOPA = []string{
 	"adapter/provenance",
 	"adapter/reach",
 	"adapter/supply",
+	"adapter/supply/files",
 	"adapter/tests",
 	"adapter/vetted",
 	"adapter/vetted/bounds",

@@ -36,6 +36,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/supply/files"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 	"github.com/stagedoor/stagedoor/adapter/words"
@@ -324,7 +325,7 @@ type source struct {
 	at    string // the directory or bundle.tar.gz that holds it
 	files fs.FS
 	// folder is files, where it is to be closed; nil where files are in memory.
-	folder *supply.Folder
+	folder *files.Folder
 	prune  string // a directory that goes with the source; empty where there is none
 }
 
@@ -340,7 +341,7 @@ func read(ctx context.Context, given string) (*source, error) {
 		return nil, errors.Join(s.named(err), s.close())
 	}
 	if info.IsDir() {
-		if s.folder, err = supply.OpenFolder(s.at); err != nil {
+		if s.folder, err = files.OpenFolder(s.at); err != nil {
 			return nil, errors.Join(s.named(err), s.close())
 		}
 		s.files = s.folder

@@ -16,7 +16,7 @@ import (
 	"strings"
 	"testing/fstest"
 
-	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/supply/files"
 )
 
 // maxFile is how large a file of a bundle may be, unpacked, as for OPA.
@@ -90,7 +90,7 @@ func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 
 // unpack reads a bundle.tar.gz into memory.
 func unpack(ctx context.Context, at string) (fs.FS, error) {
-	packed, err := supply.ReadRegular(ctx, at)
+	packed, err := files.ReadRegular(ctx, at)
 	if err != nil {
 		return nil, err
 	}

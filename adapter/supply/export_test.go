@@ -2,7 +2,6 @@ package supply
 
 import (
 	"context"
-	"io/fs"
 	"maps"
 	"slices"
 
@@ -32,18 +31,3 @@ const Settle = settle
 
 // LocalBundle is the name under which a policy on this machine is activated.
 const LocalBundle = localBundle
-
-// MaxEntries is the most files and folders of a local policy.
-const MaxEntries = maxEntries
-
-// ReadFiles reads the policy at a path.
-func ReadFiles(ctx context.Context, path string) error {
-	_, err := (&local{path: path}).files(ctx)
-	return err
-}
-
-// ReadFS reads the policy in a file system.
-func ReadFS(ctx context.Context, fsys fs.FS) error {
-	_, err := (&local{fsys: fsys}).files(ctx)
-	return err
-}

@@ -17,6 +17,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/opa"
+	"github.com/stagedoor/stagedoor/adapter/supply/files"
 )
 
 // local is a policy on this machine: a directory, a bundle.tar.gz, or the
@@ -45,9 +46,17 @@ const (
 // embedded reports whether the source is compiled in, and never changes.
 func (l *local) embedded() bool { return l.path == "" }
 
+// content reads the source as it is now.
+func (l *local) content(ctx context.Context) (*files.Content, error) {
+	if l.embedded() {
+		return files.ReadFS(ctx, l.fsys)
+	}
+	return files.Read(ctx, l.path)
+}
+
 // read reads the bundle of its files. Tests are left out: they are for opa test, and
 // what they import need not be here.
-func (l *local) read(of *files) (*bundle.Bundle, error) {
+func (l *local) read(of *files.Content) (*bundle.Bundle, error) {
 	b, err := bundle.NewCustomReader(of).
 		WithBaseDir(l.path).
 		WithBundleName(localBundle).
@@ -59,21 +68,6 @@ func (l *local) read(of *files) (*bundle.Bundle, error) {
 		return nil, err
 	}
 	return &b, nil
-}
-
-// isLeftOut reports whether a file or folder of the name is no part of a bundle.
-func isLeftOut(name string) bool {
-	return strings.HasSuffix(name, "_test.rego") || strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
-}
-
-// isTakenIn reports whether OPA takes a file of the name into a bundle. What else
-// lies in a folder does not make it another policy.
-func isTakenIn(name string) bool {
-	switch name {
-	case "data.json", "data.yaml", "data.yml", ".manifest", "patch.json", "policy.wasm":
-		return true
-	}
-	return strings.HasSuffix(name, ".rego") && !isLeftOut(name)
 }
 
 // watch calls changed when the source may have changed, as the events tell and
@@ -154,7 +148,7 @@ func (l *local) addDirectories(ctx context.Context, watcher *fsnotify.Watcher) {
 	}
 	defer func() { _ = root.Close() }()
 	_ = watcher.Add(target)
-	_ = walk(ctx, root, func(name string, entry fs.DirEntry) error {
+	_ = files.Walk(ctx, root, func(name string, entry fs.DirEntry) error {
 		if entry.IsDir() {
 			_ = watcher.Add(filepath.Join(target, filepath.FromSlash(name)))
 		}
@@ -215,29 +209,29 @@ func (s *Supply) load(ctx context.Context) (err error) {
 }
 
 func (s *Supply) loadOnce(ctx context.Context) error {
-	files, err := s.local.files(ctx)
+	content, err := s.local.content(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if files == nil || err != nil {
+	if content == nil || err != nil {
 		// What comes back is looked at again, though it be the same.
 		fingerprint := ""
-		if files != nil {
-			fingerprint = files.fingerprint
+		if content != nil {
+			fingerprint = content.Fingerprint
 		}
 		s.local.seen, s.local.bad = "", true
 		s.reports.refuse(localBundle, fingerprint, err.Error(), s.now())
 		return err
 	}
-	fingerprint := files.fingerprint
+	fingerprint := content.Fingerprint
 	if fingerprint == s.local.seen {
 		if !s.local.bad {
 			s.reports.accept(localBundle, s.now())
 		}
 		return nil
 	}
-	b, err := s.local.read(files)
-	if again, changed := s.local.files(ctx); changed != nil || again.fingerprint != fingerprint {
+	b, err := s.local.read(content)
+	if again, changed := s.local.content(ctx); changed != nil || again.Fingerprint != fingerprint {
 		return errChanging // and will be looked at soon
 	}
 	s.local.seen, s.local.bad = fingerprint, true

@@ -2,7 +2,7 @@
 // serve that was not vetted, and tells how that fares.
 //
 // A policy is an OPA bundle: a directory or a bundle.tar.gz ([Options.Path]), which
-// is watched; or whatever OPA's own configuration brings by bundles, discovery,
+// is read (package files) and watched; or whatever OPA's own configuration brings by bundles, discovery,
 // signatures and persistence, which are OPA's own plugins; or else the embedded
 // default. However it arrives, OPA activates it in a write transaction of the one
 // store ([Supply.Store]), which has it vetted (package vetted). What fails leaves the

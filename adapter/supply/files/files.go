@@ -1,4 +1,12 @@
-package supply
+// Package files reads policies that lie on this machine: in a folder, in a bundle.tar.gz,
+// or compiled in.
+//
+// [Read] and [ReadFS] return the [Content] of a bundle as it was at one time, for OPA to
+// read the bundle of. Only regular files are read, and links to such inside the folder,
+// within bounds of number and size. A pipe, a device or a link that leads out is an error,
+// and nobody waits for a file system that does not answer. [Folder] and [ReadRegular] hold
+// single files to the same. [Walk] visits what is below a folder, for who watches it.
+package files
 
 import (
 	"archive/tar"
@@ -30,86 +38,102 @@ const (
 	maxBytes   = 256 << 20
 )
 
-// files are the files of a bundle with their content, as they were at one time. OPA reads
+// Content is the files of a bundle with their content, as they were at one time. OPA reads
 // the bundle of them.
-type files struct {
-	list        []localFile
-	fingerprint string // of the content, so that equal content is equal
-	next        int
+type Content struct {
+	// Fingerprint is equal where the content is.
+	Fingerprint string
+
+	list []file
+	next int
 }
 
-type localFile struct {
+type file struct {
 	name    string // with slashes
 	content []byte
 }
 
 // NextFile implements OPA's bundle.DirectoryLoader.
-func (f *files) NextFile() (*bundle.Descriptor, error) {
-	if f.next == len(f.list) {
+func (c *Content) NextFile() (*bundle.Descriptor, error) {
+	if c.next == len(c.list) {
 		return nil, io.EOF
 	}
-	file := f.list[f.next]
-	f.next++
+	file := c.list[c.next]
+	c.next++
 	return bundle.NewDescriptor("/"+file.name, "/"+file.name, bytes.NewReader(file.content)), nil
 }
 
 // WithFilter does nothing: what is no part of a bundle is not among the files.
-func (f *files) WithFilter(filter.LoaderFilter) bundle.DirectoryLoader { return f }
+func (c *Content) WithFilter(filter.LoaderFilter) bundle.DirectoryLoader { return c }
 
 // WithPathFormat does nothing: paths are as OPA has them by default.
-func (f *files) WithPathFormat(bundle.PathFormat) bundle.DirectoryLoader { return f }
+func (c *Content) WithPathFormat(bundle.PathFormat) bundle.DirectoryLoader { return c }
 
 // WithSizeLimitBytes does nothing: all files together are bounded.
-func (f *files) WithSizeLimitBytes(int64) bundle.DirectoryLoader { return f }
+func (c *Content) WithSizeLimitBytes(int64) bundle.DirectoryLoader { return c }
 
 // WithFollowSymlinks does nothing: there are no links any more.
-func (f *files) WithFollowSymlinks(bool) bundle.DirectoryLoader { return f }
+func (c *Content) WithFollowSymlinks(bool) bundle.DirectoryLoader { return c }
 
-// files reads the source as it is now. Regular files are read, and links to regular files
-// inside the folder: a mounted ConfigMap consists of them. Anything else under a name
-// that belongs to a bundle is an error.
+// Read reads the policy at a path, a directory or a bundle.tar.gz, as it is now. Regular
+// files are read, and links to regular files inside the folder: a mounted ConfigMap
+// consists of them. Anything else under a name that belongs to a bundle is an error. With
+// an error the content is nil, or has no more than a fingerprint to name it by.
 //
 // It returns when ctx is done, though a file system may never answer.
-func (l *local) files(ctx context.Context) (*files, error) {
+func Read(ctx context.Context, at string) (*Content, error) {
+	return inTime(ctx, func(r *reading) (*Content, error) { return r.local(ctx, at) })
+}
+
+// ReadFS reads the policy that a file system has, such as one that is compiled in. It
+// returns when ctx is done, too.
+func ReadFS(ctx context.Context, fsys fs.FS) (*Content, error) {
+	return inTime(ctx, func(r *reading) (*Content, error) { return r.embedded(fsys) })
+}
+
+// inTime reads until ctx is done.
+func inTime(ctx context.Context, readWith func(*reading) (*Content, error)) (*Content, error) {
 	type result struct {
-		files *files
-		err   error
+		content *Content
+		err     error
 	}
 	read := make(chan result, 1)
 	go func() {
-		files, err := l.readFiles(ctx)
-		read <- result{files, err}
+		content, err := readWith(&reading{left: maxBytes})
+		read <- result{content, err}
 	}()
 	select {
 	case r := <-read:
-		return r.files, r.err
+		return r.content, r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-func (l *local) readFiles(ctx context.Context) (*files, error) {
-	r := &reading{left: maxBytes}
-	if l.embedded() {
-		return r.embedded(l.fsys)
-	}
-	info, err := os.Stat(l.path)
+// reading is one reading of a source.
+type reading struct {
+	left  int64 // bytes that may still be read
+	found []file
+}
+
+func (r *reading) local(ctx context.Context, at string) (*Content, error) {
+	info, err := os.Stat(at)
 	switch {
 	case err != nil:
 		return nil, err
 	case !info.IsDir():
-		return r.archive(ctx, l.path)
+		return r.archive(ctx, at)
 	}
-	root, err := os.OpenRoot(l.path)
+	root, err := os.OpenRoot(at)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }()
-	err = walk(ctx, root, func(name string, entry fs.DirEntry) error {
+	err = Walk(ctx, root, func(name string, entry fs.DirEntry) error {
 		switch {
 		case entry.Type()&fs.ModeSymlink != 0 && !isLeftOut(entry.Name()):
 			// Without what lies behind it the policy would not be whole.
-			if to, err := os.Stat(filepath.Join(l.path, filepath.FromSlash(name))); err == nil && to.IsDir() {
+			if to, err := os.Stat(filepath.Join(at, filepath.FromSlash(name))); err == nil && to.IsDir() {
 				return fmt.Errorf("%s is a link, and what it leads to is a directory: put the folder itself there", name)
 			}
 		case entry.IsDir():
@@ -119,32 +143,26 @@ func (l *local) readFiles(ctx context.Context) (*files, error) {
 			return nil
 		}
 		content, err := r.regular(ctx, root.Stat, root.OpenFile, name)
-		r.found = append(r.found, localFile{name, content})
+		r.found = append(r.found, file{name, content})
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", l.path, err)
+		return nil, fmt.Errorf("%s: %w", at, err)
 	}
-	return r.files(r.found), nil
+	return r.content(r.found), nil
 }
 
-// reading is one reading of a source.
-type reading struct {
-	left  int64 // bytes that may still be read
-	found []localFile
-}
-
-// files are those found, with the fingerprint of others, or of the same.
-func (r *reading) files(of []localFile) *files {
+// content is what was found, with the fingerprint of others, or of the same.
+func (r *reading) content(of []file) *Content {
 	h := sha256.New()
 	for _, file := range of {
 		sum := sha256.Sum256(file.content)
 		_, _ = fmt.Fprintf(h, "%q %x\n", file.name, sum)
 	}
-	return &files{list: r.found, fingerprint: vetted.RevisionOfHash(h.Sum(nil))}
+	return &Content{list: r.found, Fingerprint: vetted.RevisionOfHash(h.Sum(nil))}
 }
 
-func (r *reading) embedded(fsys fs.FS) (*files, error) {
+func (r *reading) embedded(fsys fs.FS) (*Content, error) {
 	err := fs.WalkDir(fsys, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -155,48 +173,63 @@ func (r *reading) embedded(fsys fs.FS) (*files, error) {
 			return nil
 		}
 		content, err := fs.ReadFile(fsys, name)
-		r.found = append(r.found, localFile{name, content})
+		r.found = append(r.found, file{name, content})
 		return err
 	})
-	return r.files(r.found), err
+	return r.content(r.found), err
 }
 
 // archive reads a bundle.tar.gz. Its fingerprint is that of the archive.
-func (r *reading) archive(ctx context.Context, at string) (*files, error) {
+func (r *reading) archive(ctx context.Context, at string) (*Content, error) {
 	packed, err := r.regular(ctx, os.Stat, os.OpenFile, at)
 	if err != nil {
 		return nil, err
 	}
-	whole := []localFile{{filepath.Base(at), packed}}
+	whole := []file{{filepath.Base(at), packed}}
 	unzipped, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
-		return r.files(whole), fmt.Errorf("archive read failed: %w", err)
+		return r.content(whole), fmt.Errorf("archive read failed: %w", err)
 	}
 	content := tar.NewReader(unzipped)
 	for entries := 0; ; entries++ {
 		header, err := content.Next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return r.files(whole), nil
+			return r.content(whole), nil
 		case err != nil:
-			return r.files(whole), fmt.Errorf("archive read failed: %w", err)
+			return r.content(whole), fmt.Errorf("archive read failed: %w", err)
 		case entries == maxEntries:
-			return r.files(whole), errTooMany
+			return r.content(whole), errTooMany
 		}
 		name := strings.TrimPrefix(path.Clean("/"+header.Name), "/")
 		if header.Typeflag != tar.TypeReg || isBelowLeftOut(name) || !isTakenIn(path.Base(name)) {
 			// It is read all the same, to come to the next one.
 			if err := r.copy(ctx, io.Discard, content, header.Name); err != nil {
-				return r.files(whole), err
+				return r.content(whole), err
 			}
 			continue
 		}
 		var text bytes.Buffer
 		if err := r.copy(ctx, &text, content, header.Name); err != nil {
-			return r.files(whole), err
+			return r.content(whole), err
 		}
-		r.found = append(r.found, localFile{name, text.Bytes()})
+		r.found = append(r.found, file{name, text.Bytes()})
 	}
+}
+
+// isLeftOut reports whether a file or folder of the name is no part of a bundle.
+func isLeftOut(name string) bool {
+	return strings.HasSuffix(name, "_test.rego") || strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
+}
+
+// isTakenIn reports whether OPA takes a file of the name into a bundle. What else
+// lies in a folder does not make it another policy.
+func isTakenIn(name string) bool {
+	switch name {
+	case "data.json", "data.yaml", "data.yml", ".manifest", "patch.json", "policy.wasm":
+		return true
+	}
+	return strings.HasSuffix(name, ".rego") && !isLeftOut(name)
 }
 
 // isBelowLeftOut reports whether a folder of the path is no part of a bundle.
@@ -284,10 +317,10 @@ func (r *reading) copy(ctx context.Context, to io.Writer, from io.Reader, name s
 	}
 }
 
-// walk visits what is below a folder, in the order of fs.WalkDir, but for what is left
+// Walk visits what is below a folder, in the order of fs.WalkDir, but for what is left
 // out of bundles. Links are visited, and not followed. A folder is read in parts, so that
 // one of a million files is noticed before it is in memory.
-func walk(ctx context.Context, root *os.Root, visit func(name string, entry fs.DirEntry) error) error {
+func Walk(ctx context.Context, root *os.Root, visit func(name string, entry fs.DirEntry) error) error {
 	entries := 0
 	var below func(dir string) error
 	below = func(dir string) error {
