@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -64,7 +65,10 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	}
 	if s.audit.Enabled() {
 		begun = time.Now()
-		record := newRecord(x, caller, permissions, batch, answers, applied, request.Items, err)
+		record := audit.Record{
+			RequestID: x.id, TraceID: x.traceID, Time: time.Now(), Caller: caller, Permissions: permissions,
+			Batch: batch, Answers: audit.Answers(request.Items, answers, applied), Err: err,
+		}
 		if unrecorded := s.audit.Record(ctx, record); unrecorded != nil && err == nil {
 			err = unrecorded
 		}
