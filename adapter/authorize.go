@@ -49,7 +49,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	batch, err := s.policy.Decide(evaluating, caller, permissions)
 	end(err)
 	var answers []wire.Answer
-	var applied map[int]conditions.Outcome
+	var applied map[int]audit.Applied
 	x.revision = batch.Revision
 	metrics.Took(s.metrics.Stages.Evaluate, begun)
 	if err == nil {
@@ -170,7 +170,7 @@ func ofUserInfo(err error) error {
 // error there are no answers, but for the log.
 func (s *Server) answer(
 	ctx context.Context, x *exchange, items []wire.Item, unconditional []bool, batch decision.Batch,
-) ([]wire.Answer, map[int]conditions.Outcome, error) {
+) ([]wire.Answer, map[int]audit.Applied, error) {
 	answers := make([]wire.Answer, len(items))
 	var questions []conditions.Question
 	var asked []int // the item of each question
@@ -200,10 +200,10 @@ func (s *Server) answer(
 	s.leave(x) // the rest is the plugins' work
 	applying, end := s.tracer.Start(ctx, "apply-conditions")
 	begun := time.Now()
-	applied := make(map[int]conditions.Outcome, len(questions))
+	applied := make(map[int]audit.Applied, len(questions))
 	for q, outcome := range s.conditions.Apply(applying, s.pluginCaller(x), questions) {
 		i := asked[q]
-		applied[i] = outcome
+		applied[i] = audit.Applied(outcome)
 		failed = cmp.Or(failed, s.applied(ctx, x, &answers[i], items[i], outcome))
 	}
 	end(failed)
