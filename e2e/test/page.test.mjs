@@ -97,6 +97,11 @@ describe('the page of a matrix', () => {
       page.setDefaultTimeout(20_000);
       await page.goto(pathToFileURL(file).href);
       await page.addScriptTag({ path: createRequire(import.meta.url).resolve('axe-core/axe.min.js') });
+      // What is opened is drawn a moment later.
+      const has = async (locator, n) => {
+        await locator.nth(n - 1).waitFor();
+        assert.equal(await locator.count(), n);
+      };
       const said = () => page.locator('#count').textContent();
       const clean = async what => {
         const { violations } = await page.evaluate(() => globalThis.axe.run());
@@ -108,19 +113,20 @@ describe('the page of a matrix', () => {
       const first = page.locator('#rows tr', { hasText: 'thing.number12.use' }).filter({ hasText: 'ALLOW' });
       assert.match(await first.textContent(), /904 people/); // those from 4,096 on
       await first.locator('summary').click();
-      assert.equal(await first.locator('li').count(), 100);
+      await has(first.locator('li'), 100);
       await first.getByRole('button', { name: 'Show more of 904' }).click();
-      assert.equal(await first.locator('li').count(), 200);
+      await has(first.locator('li'), 200);
       await clean('permissions, one opened');
 
       await page.selectOption('#view', 'callers');
       assert.match(await said(), /^5,00\d groups of callers/);
-      assert.equal(await page.locator('#rows tr').count(), 200);
+      await has(page.locator('#rows tr'), 200);
       await page.locator('#more').click();
-      assert.equal(await page.locator('#rows tr').count(), 400);
+      await has(page.locator('#rows tr'), 400);
       await page.fill('#text', 'user-4242');
       assert.match(await said(), /^1 group of callers/);
       await page.locator('#rows summary').click();
+      await page.locator('#rows li').first().waitFor();
       const may = await page.locator('#rows li').allTextContents();
       assert.equal(may.find(line => line.startsWith('ALLOW')).match(/number/g).length, 4); // the bits of 4,242
       assert.ok(may.some(line => line.startsWith('CONDITIONAL owned by the caller or a group of the caller: catalog.entity.delete')));
