@@ -69,7 +69,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	imported := importsOf(t, "./adapter/...", "./cmd/...", "./rego/...", "./bundles/...")
-	drawn := drawnImports(string(text))
+	drawn := drawnImports(t, string(text))
 	for pkg, imports := range imported {
 		if !strings.Contains(string(text), "`"+pkg+"`") {
 			t.Errorf("%s is not in the table of docs/architecture.md", pkg)
@@ -102,11 +102,15 @@ func TestImportsGoOneWay(t *testing.T) {
 
 // drawnImports reads the list of docs/architecture.md: rooms, an arrow, and what they
 // import.
-func drawnImports(text string) map[string][]string {
+func drawnImports(t *testing.T, text string) map[string][]string {
+	t.Helper()
 	drawn := map[string][]string{}
 	for _, block := range regexp.MustCompile(`(?m)^    \S.* ─▶ .*(?:\n            .*)*`).FindAllString(text, -1) {
 		rooms, imports, _ := strings.Cut(block, " ─▶ ")
 		for _, room := range named(rooms) {
+			if drawn[room] != nil {
+				t.Errorf("docs/architecture.md draws %s twice", room)
+			}
 			drawn[room] = named(imports)
 			slices.Sort(drawn[room])
 		}
