@@ -70,6 +70,9 @@ func TestDataIsWritten(t *testing.T) {
 		// What is refused changes nothing.
 		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "remove", "path": "/w/z"}]`, 404, "w/z", "x"},
 		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "add", "path": "/b/z", "value": 1}]`, 400, "/b/z is below none of the roots w, deep/er", "x"},
+		{"PATCH", "/v1/data/w", `[{"op": "replace", "vaule": {}, "path": "/allowed"}]`, 400, "[0] has no value", "x"},
+		{"PATCH", "/v1/data/w", `[{"op": "remove"}]`, 400, "[0] has no path", "x"},
+		{"PATCH", "/v1/data/w", `[{"op": "add", "path": "` + strings.Repeat("/a", 1_001) + `", "value": 1}]`, 400, "[0].path is no path", "x"},
 		{"PUT", "/v1/data/wide", `1`, 400, "below none", "x"},
 		{"PUT", "/v1/data", `{}`, 400, "below none", "x"},
 		{"PUT", "/v1/data/", `{}`, 400, "below none", "x"},

@@ -323,7 +323,7 @@ func drawnCaller(r *rand.Rand) serving.Caller {
 	}
 	texts := []string{
 		"group:default/admins", "group:default/web", "Group:Default/Web", "GROUP:DEFAULT/ADMINS", "user:default/ann", "User:Default/Ann",
-		"group:default/contractors", "group:default/x1", "group:default/x2", "Group:Default/X3", "group:default/x3", "user:default/bob",
+		"group:default/contractors", "0", "1", "01", "2", "group:default/x1", "group:default/x2", "Group:Default/X3", "group:default/x3", "user:default/bob",
 		"User:Default/Bob", "group:default/all", "a", "b", "api", "", "catalog.entity.read", "plugin:catalog", "group:default/admins,x", "x", "group:default/x2",
 	}
 	c := serving.Caller{User: one(r, "user:default/ann", "User:Default/Ann", "user:default/bob", "User:Default/Bob", "user:default/carl", "a")}

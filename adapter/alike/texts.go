@@ -3,6 +3,7 @@ package alike
 import (
 	"hash/maphash"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -56,9 +57,11 @@ func newTexts(policy []string, data *document.Document, previous *texts, changed
 	return t
 }
 
-// has reports whether the text is one of them, or one in lower case is.
+// has reports whether the text is one of them, or one in lower case is. A text that is a
+// number counts as one too: OPA reads data by paths of text, so that it is the position of
+// an element in an array.
 func (t *texts) has(text string) bool {
-	if t.hasExactly(text) {
+	if _, err := strconv.Atoi(text); err == nil || t.hasExactly(text) {
 		return true
 	}
 	lower := strings.ToLower(text)

@@ -50,8 +50,16 @@ func Apply(ctx context.Context, store storage.Store, txn storage.Transaction, ro
 // ErrOutside is data that is not where it may be.
 var ErrOutside = errors.New("this data may not be written")
 
-// ParsePointer is the path of a JSON pointer in a URL or a patch, as OPA reads it.
+// mostSteps is how long a path may be. Values are not nested deeper than some ten
+// thousand levels by any reader of JSON, and a path makes a level of each step.
+const mostSteps = 1_000
+
+// ParsePointer is the path of a JSON pointer in a URL or a patch, as OPA reads it. It is
+// false for what is no path, and for one of more than a thousand steps.
 func ParsePointer(text string) (storage.Path, bool) {
+	if strings.Count(text, "/") > mostSteps {
+		return nil, false
+	}
 	path, ok := storage.ParsePathEscaped("/" + strings.Trim(text, "/"))
 	if !ok || len(path) == 1 && path[0] == "" {
 		return storage.Path{}, ok
@@ -68,16 +76,16 @@ var ErrMalformed = errors.New("this says no change of data")
 // ParsePatch reads a JSON patch of what is at a path, as OPA's PATCH /v1/data takes it.
 func ParsePatch(at string, body []byte) ([]Change, error) {
 	var operations []struct {
-		Op    string `json:"op"`
-		Path  string `json:"path"`
-		Value any    `json:"value"`
+		Op    string          `json:"op"`
+		Path  *string         `json:"path"`
+		Value json.RawMessage `json:"value"`
 	}
 	if err := decode(body, &operations); err != nil {
 		return nil, fmt.Errorf("%w: want a list of operations: %w", ErrMalformed, err)
 	}
 	changes := make([]Change, 0, len(operations))
 	for i, o := range operations {
-		c := Change{Value: o.Value}
+		var c Change
 		switch o.Op {
 		case "add":
 			c.Op = storage.AddOp
@@ -89,8 +97,18 @@ func ParsePatch(at string, body []byte) ([]Change, error) {
 			return nil, fmt.Errorf("%w: [%d].op is %q: want add, remove or replace", ErrMalformed, i, o.Op)
 		}
 		var ok bool
-		if c.Path, ok = ParsePointer(at + "/" + strings.TrimLeft(o.Path, "/")); !ok {
-			return nil, fmt.Errorf("%w: [%d].path is no path: %q", ErrMalformed, i, o.Path)
+		switch {
+		case o.Path == nil:
+			return nil, fmt.Errorf("%w: [%d] has no path; an empty one means all that is asked about", ErrMalformed, i)
+		case c.Op != storage.RemoveOp && o.Value == nil:
+			return nil, fmt.Errorf("%w: [%d] has no value; write null for nothing", ErrMalformed, i)
+		case o.Value != nil:
+			if err := decode(o.Value, &c.Value); err != nil {
+				return nil, fmt.Errorf("%w: [%d].value: %w", ErrMalformed, i, err)
+			}
+		}
+		if c.Path, ok = ParsePointer(at + "/" + strings.TrimLeft(*o.Path, "/")); !ok {
+			return nil, fmt.Errorf("%w: [%d].path is no path: %.100q", ErrMalformed, i, *o.Path)
 		}
 		changes = append(changes, c)
 	}
@@ -105,7 +123,7 @@ func ParsePut(at string, body []byte) ([]Change, error) {
 	}
 	var ok bool
 	if c.Path, ok = ParsePointer(at); !ok {
-		return nil, fmt.Errorf("%w: %q is no path", ErrMalformed, at)
+		return nil, fmt.Errorf("%w: %.100q is no path", ErrMalformed, at)
 	}
 	return []Change{c}, nil
 }
@@ -128,11 +146,18 @@ func CheckRoots(roots []string) error {
 	for _, root := range roots {
 		path, ok := storage.ParsePathEscaped("/" + root)
 		switch {
-		case !ok || slices.Contains(path, ""):
+		case !ok || slices.Contains(path, "") || !IsPlainRoot(root):
 			return fmt.Errorf("%q is no root: want one such as shop/teams", root)
 		case path[0] == "system":
 			return fmt.Errorf("%s is OPA's own", root)
 		}
 	}
 	return nil
+}
+
+// IsPlainRoot reports whether a root is written as it is read. OPA compares roots as they
+// are written, and writes data where they are read: team%73 meets with nothing that is
+// called teams, and is it.
+func IsPlainRoot(root string) bool {
+	return !strings.Contains(root, "%") && strings.Count(root, "/") < mostSteps
 }

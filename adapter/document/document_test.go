@@ -211,12 +211,13 @@ func TestVersionsAreReadWhileOthersAreMade(t *testing.T) {
 	d := wideDocument(t)
 	var group sync.WaitGroup
 	for n := range 20 {
+		read := d
 		for range 2 {
 			group.Go(func() {
-				if v, ok := d.Read(storage.Path{"wide"}); !ok || v.(ast.Object).Len() != document.Wide+3 {
+				if v, ok := read.Read(storage.Path{"wide"}); !ok || v.(ast.Object).Len() != document.Wide+3 {
 					t.Error("the wide object is not what it was")
 				}
-				_ = v(d, "narrow").String()
+				_ = v(read, "narrow").String()
 			})
 		}
 		edit := d.Edit()

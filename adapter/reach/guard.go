@@ -2,6 +2,7 @@ package reach
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -115,7 +116,8 @@ func checkRequest(request ast.Object, allowed []string) error {
 func checkReferences(schema any, allowed []string) error {
 	switch schema := schema.(type) {
 	case map[string]any:
-		for key, value := range schema {
+		for _, key := range slices.Sorted(maps.Keys(schema)) {
+			value := schema[key]
 			if text, ok := value.(string); ok {
 				if err := checkReference(key, text, allowed); err != nil {
 					return err

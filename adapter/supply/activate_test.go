@@ -192,6 +192,10 @@ is_mine(resource, params) if resource.owner == "me"
 			good.With(fixture.Files{".manifest": fixture.Manifest("x", "a", "system")}),
 			[]string{"the root system covers what OPA itself keeps"},
 		},
+		"roots that are not written as they are read": {
+			good.With(fixture.Files{".manifest": fixture.Manifest("x", "a", "s%79stem/bundles")}),
+			[]string{"the root \"s%79stem/bundles\" is not written as it is read"},
+		},
 		"package of the rule library": {
 			good.With(fixture.Files{".manifest": fixture.Manifest("x", "a", "backstage"), "c.rego": "package backstage.catalog\n\nis_entity_owner(_, _) := true\n"}),
 			[]string{"package backstage.catalog is of the rule library"},
@@ -207,6 +211,10 @@ is_mine(resource, params) if resource.owner == "me"
 		"delta outside its roots": {
 			delta("d", `{"op": "upsert", "path": "/a/x", "value": 1}, {"op": "upsert", "path": "/ab/x", "value": 1}`, "a"),
 			[]string{"manifest roots [a] do not permit data patch at path 'ab/x'"},
+		},
+		"delta with a path that never ends": {
+			delta("d", `{"op": "upsert", "path": "/a`+strings.Repeat("/x", 3_000_000)+`", "value": 1}`, "a"),
+			[]string{"is no path"},
 		},
 		"delta where a rule is": {
 			delta("d", `{"op": "upsert", "path": "/a/allow", "value": true}`, "a"),

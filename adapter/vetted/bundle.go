@@ -17,6 +17,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/stagedoor/stagedoor/adapter/document"
 )
 
 // acceptable refuses bundles that OPA would take and that would do harm.
@@ -30,6 +32,9 @@ func (v *Vetter) acceptable(name string, b *bundle.Bundle) error {
 			name, strings.Join(suggestRoots(b), ", "))
 	}
 	for _, root := range *b.Manifest.Roots {
+		if !document.IsPlainRoot(root) {
+			return fmt.Errorf("bundle %s: the root %.100q is not written as it is read: write it without %%", name, root)
+		}
 		if ownedByOPA(root) {
 			return fmt.Errorf("bundle %s: the root %s covers what OPA itself keeps of all bundles; "+
 				"the mask of the decision log is at system/log", name, root)

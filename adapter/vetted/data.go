@@ -219,7 +219,7 @@ func applyDelta(opts *bundle.ActivateOpts, name string, b *bundle.Bundle) error 
 		}
 		var ok bool
 		if c.Path, ok = document.ParsePointer(p.Path); !ok {
-			return fmt.Errorf("bundle %s: patch.json: %q is no path", name, p.Path)
+			return fmt.Errorf("bundle %s: patch.json: %.100q is no path", name, p.Path)
 		}
 		changes = append(changes, c)
 	}
