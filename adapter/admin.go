@@ -72,7 +72,7 @@ func (s *Server) AdminHandler() http.Handler {
 		router.Handle(dataPath+"/{entrypoint:.+}", data).Methods(http.MethodPost)
 	}
 	if s.write != nil {
-		writes := s.operators(asJSON(s.withOperatorBody(s.admitted(s.writeData))))
+		writes := s.writers(asJSON(s.withOperatorBody(s.admitted(s.writeData))))
 		write := routed(metrics.AtDataWrite, writes, dataapi.WriteError)
 		router.Handle(dataPath, write).Methods(http.MethodPatch, http.MethodPut)
 		router.PathPrefix(dataPath+"/").Handler(write).Methods(http.MethodPatch, http.MethodPut)
@@ -107,6 +107,19 @@ func (s *Server) operators(next handler) handler {
 		}
 		return next(w, r)
 	}
+}
+
+// writers lets operators in who say who they are. Where a token is configured, being on
+// this machine is not enough: what is written decides what everybody may do.
+func (s *Server) writers(next handler) handler {
+	return s.operators(func(w http.ResponseWriter, r *http.Request) error {
+		certified := r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+		given := strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") // which operators has compared
+		if s.options.Admin.Token != "" && !given && !certified {
+			return wire.AuthenticationError("Who writes data needs the token of stagedoor.admin.token, or a client certificate")
+		}
+		return next(w, r)
+	})
 }
 
 // profiles are those of net/http/pprof.

@@ -58,3 +58,33 @@ func TestOperators(t *testing.T) {
 		}
 	}
 }
+
+// Where there is a token, nobody writes data without it, on this machine neither.
+func TestWritersSayWhoTheyAre(t *testing.T) {
+	const token = "0123456789abcdef"
+	certified := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{}}}}
+	for name, test := range map[string]struct {
+		token, given string
+		tls          *tls.ConnectionState
+		want         bool
+	}{
+		"no token is configured":  {want: true},
+		"none is given":           {token: token},
+		"another is given":        {token: token, given: "Bearer x"},
+		"another way of signing":  {token: token, given: "Basic x"},
+		"it is given":             {token: token, given: "Bearer " + token, want: true},
+		"a client certificate is": {token: token, tls: certified, want: true},
+	} {
+		s := &Server{options: Options{Admin: AdminOptions{Token: test.token}}}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, "http://localhost/v1/data/w", nil)
+		r.RemoteAddr, r.TLS = "127.0.0.1:4711", test.tls
+		if test.given != "" {
+			r.Header.Set("Authorization", test.given)
+		}
+		wrote := false
+		_ = s.writers(func(http.ResponseWriter, *http.Request) error { wrote = true; return nil })(httptest.NewRecorder(), r)
+		if wrote != test.want {
+			t.Errorf("%s: wrote %t", name, wrote)
+		}
+	}
+}
