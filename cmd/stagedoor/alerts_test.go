@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -128,6 +129,9 @@ func (c *clients) stop() {
 
 // newScene writes the configuration: stagedoor and opa are what the fault adds to these
 // sections.
+// operatorToken is that of the commands that write data.
+const operatorToken = "an-operator-of-the-tests"
+
 func newScene(t *testing.T, stagedoor, opa string) *scene {
 	t.Helper()
 	listen := fmt.Sprintf("127.0.0.1:%d", freePort(t))
@@ -157,7 +161,7 @@ backend: {baseUrl: %q, lifecycle: {serverShutdownDelay: 0s}}
 discovery: {endpoints: [{target: %q, plugins: [auth]}, {target: %q, plugins: [todo]}]}
 stagedoor:
   listen: %q
-  admin: {listen: "127.0.0.1:0"}%s
+  admin: {listen: "127.0.0.1:0", token: `+operatorToken+`, dataRoots: [teams]}%s
 %s`, s.backstage.URL, s.auth.URL, s.todo.URL, listen, stagedoor,
 		strings.NewReplacer("RECEIVER", s.receiver.URL, "BUNDLES", "http://"+s.bundles.address).Replace(opa)))
 	t.Cleanup(func() { s.stop(0) })
@@ -488,10 +492,14 @@ func faults() map[string]fault {
 			alert: "StagedoorSlow", clients: 1,
 			begin: func(t *testing.T, s *scene) {
 				s.todo.breaks(func(w http.ResponseWriter, r *http.Request) {
-					time.Sleep(700 * time.Millisecond)
+					// Apart, so that some end between any two scrapes.
+					time.Sleep(600*time.Millisecond + rand.N(300*time.Millisecond)) //nolint:gosec // it is no secret
 					s.todo.proxy.ServeHTTP(w, r)
 				})
-				s.meanwhile(t, 8, always(itemUpdate))
+				// Each about another item: the same question is asked of a plugin once at a time.
+				s.meanwhile(t, 8, func(n int64) string {
+					return strings.Replace(itemUpdate, "todo-1", fmt.Sprintf("todo-%d", n), 1)
+				})
 				s.shows(t, `stagedoor_plugin_duration_seconds_count{plugin="other"}`, isNot0)
 			},
 			end: func(_ *testing.T, s *scene) { s.calm(); s.todo.breaks(nil) },
@@ -710,7 +718,7 @@ func (s *scene) commands(t *testing.T, page, commands string) {
 	}
 	run := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", commands)
 	run.Dir = s.dir
-	run.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "ADMIN="+s.process.Admin, "BACKSTAGE="+s.front.URL, "STAGEDOOR=http://"+s.address())
+	run.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "ADMIN="+s.process.Admin, "BACKSTAGE="+s.front.URL, "STAGEDOOR=http://"+s.address(), "OPERATOR_TOKEN="+operatorToken)
 	text, err := run.CombinedOutput()
 	if err != nil {
 		t.Errorf("%s: %v\n%s\n%s", page, err, commands, text)
