@@ -242,7 +242,7 @@ func (k *keying) place(at string, value *ast.Term) {
 			switch {
 			case !ok:
 				k.note("%s[%s] is %s", at, k.plain(key), k.plain(member))
-			case k.known[strings.ToLower(string(name))]:
+			case k.isKnown(strings.ToLower(string(name))):
 				k.place(at+"."+name.String(), member)
 			default:
 				k.text(fmt.Sprintf("%s{%s}", at, k.plain(member)), string(name))
@@ -262,12 +262,19 @@ func (k *keying) element(of string, element *ast.Term) {
 	k.note("%s[] is %s", of, k.plain(element))
 }
 
+// isKnown is whether the rest can tell a text, in lower case, from others: it has it, or
+// the text is a number and so the position of an element in a list of the data.
+func (k *keying) isKnown(lower string) bool {
+	_, err := strconv.Atoi(lower)
+	return err == nil || k.known[lower]
+}
+
 // text notes where a text stands. A stranger that is not in lower case is taken for
 // nobody else's, since lower() would make another text of it.
 func (k *keying) text(at, text string) {
 	lower := strings.ToLower(text)
 	switch {
-	case k.known[lower]:
+	case k.isKnown(lower):
 		k.note("%s is %q", at, text)
 	case lower != text:
 		k.alone = true
@@ -285,7 +292,7 @@ func (k *keying) note(format string, args ...any) {
 func (k *keying) plain(value *ast.Term) string {
 	ast.WalkTerms(value, func(t *ast.Term) bool {
 		text, ok := t.Value.(ast.String)
-		k.alone = k.alone || ok && !k.known[strings.ToLower(string(text))]
+		k.alone = k.alone || ok && !k.isKnown(strings.ToLower(string(text)))
 		return false
 	})
 	return value.String()

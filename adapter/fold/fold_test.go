@@ -69,6 +69,10 @@ func TestKey(t *testing.T) {
 				"grants": map[string]any{"reader": "a", "writer": "b"}},
 			a: ann, b: bob,
 		},
+		"the position of an element": {
+			policy: "allow if { some c in input.identity.claims; data.d.listed[c] }", data: map[string]any{"listed": []string{"x", "y"}},
+			a: decision.Caller{User: "user:default/ann", Claims: []string{"1"}}, b: decision.Caller{User: "user:default/bob", Claims: []string{"z"}},
+		},
 		"looked into where the permission matters": {
 			policy: `allow if startswith(input.identity.user, input.permission.name)`, a: ann, b: bob, why: "startswith looks into what is of the caller at ",
 		},

@@ -575,9 +575,8 @@ func (f *frame) lookup(v, key *ast.Term, where criteria.Function, found call.Fou
 		}
 		switch v := v.Value.(type) {
 		case *ast.Array:
-			for i := range v.Len() {
-				each(ast.InternedTerm(i), v.Elem(i))
-			}
+			// OPA reads data by paths of text, where "1" is the second element.
+			return f.outside("something that depends on the caller is the position in a list here")
 		case ast.Object:
 			v.Foreach(each)
 		case ast.Set:
