@@ -73,6 +73,7 @@ type Log struct {
 	errors   *logrus.Entry
 	queue    chan *recording
 	backlog  backlog
+	sender   *sender
 	stop     context.CancelFunc
 	stopped  chan struct{} // closed when nothing is written any more
 	// rest is until when the receiver, which did not answer, is left to OPA's own
@@ -94,10 +95,6 @@ const (
 	// So many events are written within one transaction, or fewer with so many bytes.
 	auditSlice      = 1000
 	auditSliceBytes = 1 << 20
-	// A receiver may take so long for one upload, and is left alone for so long
-	// when it failed.
-	uploadTimeout = 10 * time.Second
-	uploadRest    = 5 * time.Second
 )
 
 // Options say how decisions are recorded.
@@ -122,16 +119,24 @@ func New(o Options, manager *opa.Manager, log *logrus.Entry) (*Log, error) {
 		manager: manager, counters: manager.Counters, required: o.Required, callers: o.Callers, errors: log,
 		queue: make(chan *recording, auditQueue), stopped: make(chan struct{}),
 	}
+	a.sender = &sender{manager: manager, backlog: &a.backlog, asked: make(chan chan<- error), ended: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
-	go a.run(ctx)
+	sending, end := context.WithCancel(context.Background())
+	go a.sender.run(sending)
+	go func() {
+		defer end()
+		a.run(ctx)
+	}()
 	return a, nil
 }
 
-// Close writes what is queued. What is recorded later is not.
+// Close writes what is queued, and sends what was written, for up to ten seconds.
+// What is recorded later is not.
 func (a *Log) Close() {
 	a.stop()
 	<-a.stopped
+	<-a.sender.ended
 }
 
 // Enabled reports whether there is a decision log, so that a Record is worth making.
@@ -224,7 +229,7 @@ func (a *Log) writeAll(ctx context.Context, batch []*recording) {
 		}
 		return
 	}
-	sent := a.upload(ctx, log)
+	sent := a.sender.now(ctx)
 	if sent == nil && a.lost() != lost {
 		sent = errors.New("OPA's decision log lost an event, which its own log line tells more of")
 	}
@@ -278,21 +283,6 @@ func (a *Log) lost() (n uint64) {
 	return n
 }
 
-// upload sends what is buffered. OPA's Trigger is nil when the context ended it.
-func (a *Log) upload(ctx context.Context, log *logs.Plugin) error {
-	if log == nil {
-		return errors.New("there is no decision log")
-	}
-	ctx, cancel := context.WithTimeout(ctx, uploadTimeout)
-	defer cancel()
-	mark := a.backlog.mark()
-	err := errors.Join(log.Trigger(ctx), ctx.Err())
-	if err == nil {
-		a.backlog.sent(log, mark)
-	}
-	return err
-}
-
 // portion are events that are written together.
 type portion struct {
 	events         []*server.Info
@@ -316,10 +306,10 @@ func (a *Log) makeRoom(ctx context.Context, log *logs.Plugin, p *portion) error 
 		return kind == "event" && limit != nil && size+int64(len(p.events)) > *limit
 	}
 	crowded := func() bool { return a.backlog.buffered(log)+p.bytes > opa.BufferBytes/2 }
-	if log.Config().Service == "" || !full() && !crowded() || !a.required && time.Now().Before(a.rest) {
+	if !sends(log) || !full() && !crowded() || !a.required && time.Now().Before(a.rest) {
 		return a.takeRoom(ctx, log, p)
 	}
-	if err := a.upload(ctx, log); err != nil {
+	if err := a.sender.now(ctx); err != nil {
 		a.rest = time.Now().Add(uploadRest)
 		if a.required {
 			return err

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/plugins/logs"
 	"github.com/open-policy-agent/opa/v1/server"
 
@@ -108,12 +107,8 @@ func (b *backlog) mark() int64 {
 	return b.given
 }
 
-// sent says that OPA has sent everything that it had been given at the mark. With
-// the immediate trigger it does not say whether it has.
-func (b *backlog) sent(log *logs.Plugin, mark int64) {
-	if *log.Config().Reporting.Trigger == plugins.TriggerImmediate {
-		return
-	}
+// sent says that OPA has sent everything that it had been given at the mark.
+func (b *backlog) sent(mark int64) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	b.gone = max(b.gone, mark)

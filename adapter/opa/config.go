@@ -30,7 +30,7 @@ const (
 	logDelayLeast, logDelayMost = 1, 2
 	// So many events, or chunks that could not be sent, wait at most, though none
 	// beyond BufferBytes; and a chunk may have so many bytes.
-	logEvents     = 4096
+	logEvents     = 16384
 	logChunkBytes = 128 << 10
 )
 
@@ -98,6 +98,9 @@ func (o Options) document() (document, error) {
 	d.bundleDefaults()
 	d.logDefaults()
 	d.statusDefaults()
+	if !d.has("discovery") {
+		d.takeTrigger()
+	}
 	if o.AuditRequired {
 		d.witness()
 	}
@@ -160,9 +163,7 @@ func (d document) bundleDefaults() {
 }
 
 // logDefaults fills in what suits decisions about people on every page load
-// better than OPA's own defaults. The trigger stays periodic: that of 1.22 which
-// is called immediate keeps what does not fill a chunk until it is stopped, and
-// sends to a receiver that is down without a pause.
+// better than OPA's own defaults.
 func (d document) logDefaults() {
 	log, configured := d["decision_logs"].(map[string]any)
 	if !configured {
@@ -187,6 +188,17 @@ func (d document) logDefaults() {
 	log["reporting"] = defaults
 }
 
+// takeTrigger leaves it to stagedoor when the decision log is sent, by the same schedule.
+// Discovery forces one trigger on all plugins. The trigger that OPA 1.22 calls immediate
+// stays where it is asked for: it keeps what does not fill a chunk until it is stopped.
+func (d document) takeTrigger() {
+	log, _ := d["decision_logs"].(map[string]any)
+	reporting, _ := log["reporting"].(map[string]any) // which logDefaults has made
+	if reporting != nil && (reporting["trigger"] == nil || reporting["trigger"] == "periodic") {
+		reporting["trigger"] = "manual"
+	}
+}
+
 // statusDefaults exports OPA's metrics, among them what the decision log dropped,
 // unless a status that says nothing of them would mean another thing then.
 func (d document) statusDefaults() {
@@ -200,11 +212,10 @@ func (d document) statusDefaults() {
 }
 
 // witness lets stagedoor see what gets through the decision log's mask and drop
-// rules, and say when to send.
+// rules.
 func (d document) witness() {
 	log, _ := d["decision_logs"].(map[string]any) // refuseRequired and logDefaults have seen to both
-	reporting, _ := log["reporting"].(map[string]any)
-	log["plugin"], reporting["trigger"] = witnessName, "manual"
+	log["plugin"] = witnessName
 	plugins, _ := d["plugins"].(map[string]any)
 	if plugins == nil {
 		plugins = map[string]any{}

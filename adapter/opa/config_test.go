@@ -98,19 +98,26 @@ func TestShippedDefaults(t *testing.T) {
 		"all": {
 			`{"bundles": {"a": {"resource": "a"}}, "decision_logs": {"service": "s"}}`,
 			`{"bundles": {"a": {"resource": "a", "size_limit_bytes": 67108864}}, "decision_logs": {"service": "s", "reporting": {
-				"buffer_type": "event", "buffer_size_limit_events": 4096, "upload_size_limit_bytes": 131072,
-				"min_delay_seconds": 1, "max_delay_seconds": 2}}, "status": {"prometheus": true}}`,
+				"buffer_type": "event", "buffer_size_limit_events": 16384, "upload_size_limit_bytes": 131072,
+				"min_delay_seconds": 1, "max_delay_seconds": 2, "trigger": "manual"}}, "status": {"prometheus": true}}`,
 		},
 		"what is said stays": {
 			`{"bundles": {"a": {"size_limit_bytes": 5}}, "decision_logs": {"reporting": {"buffer_size_limit_bytes": 9, "min_delay_seconds": 3,
-				"max_delay_seconds": 4, "upload_size_limit_bytes": 100}}, "status": {"console": true, "prometheus": false}}`,
+				"max_delay_seconds": 4, "upload_size_limit_bytes": 100, "trigger": "immediate"}}, "status": {"console": true, "prometheus": false}}`,
 			`{"bundles": {"a": {"size_limit_bytes": 5}}, "decision_logs": {"reporting": {"buffer_size_limit_bytes": 9, "min_delay_seconds": 3,
-				"max_delay_seconds": 4, "upload_size_limit_bytes": 100}}, "status": {"console": true, "prometheus": false}}`,
+				"max_delay_seconds": 4, "upload_size_limit_bytes": 100, "trigger": "immediate"}}, "status": {"console": true, "prometheus": false}}`,
+		},
+		// OPA refuses another trigger than that of discovery.
+		"discovery": {
+			`{"discovery": {"resource": "d"}, "decision_logs": {"service": "s"}, "status": {"service": "s"}}`,
+			`{"discovery": {"resource": "d"}, "decision_logs": {"service": "s", "reporting": {
+				"buffer_type": "event", "buffer_size_limit_events": 16384, "upload_size_limit_bytes": 131072,
+				"min_delay_seconds": 1, "max_delay_seconds": 2}}, "status": {"service": "s", "prometheus": true}}`,
 		},
 		"a buffer by size": {
 			`{"decision_logs": {"reporting": {"buffer_type": "size"}}, "status": {"prometheus": true}}`,
 			`{"decision_logs": {"reporting": {"buffer_type": "size", "buffer_size_limit_bytes": 67108864, "upload_size_limit_bytes": 131072,
-				"min_delay_seconds": 1, "max_delay_seconds": 2}}, "status": {"prometheus": true}}`,
+				"min_delay_seconds": 1, "max_delay_seconds": 2, "trigger": "manual"}}, "status": {"prometheus": true}}`,
 		},
 		// Then OPA sends it to the first service, which it would not with prometheus.
 		"a status that says nothing": {`{"discovery": {"resource": "d"}, "status": {}}`, `{"discovery": {"resource": "d"}, "status": {}}`},

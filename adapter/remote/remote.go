@@ -250,7 +250,6 @@ func (d *Remote) Decide(
 func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Term) decision.Outcome {
 	limited, cancel := context.WithTimeout(ctx, d.options.Decision)
 	defer cancel()
-	began := time.Now()
 	var decides atomic.Bool // The server has the question, and has not begun to answer.
 	limited = httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
 		WroteRequest: func(info httptrace.WroteRequestInfo) { decides.Store(info.Err == nil) },
@@ -264,7 +263,7 @@ func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Te
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return nil, errRequestOver
-		case errors.Is(err, context.DeadlineExceeded) && decides.Load() && d.alive(ctx, began):
+		case errors.Is(err, context.DeadlineExceeded) && decides.Load() && d.alive(ctx):
 			return nil, errTooSlow
 		}
 		return answer, err
@@ -285,10 +284,10 @@ func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Te
 	return decision.Outcome{Decision: answered, Reason: reason}
 }
 
-// alive reports whether the server has answered anybody since, or else answers now. One
-// that hangs takes questions in too.
-func (d *Remote) alive(ctx context.Context, since time.Time) bool {
-	if d.heard.Load() >= since.UnixNano() {
+// alive reports whether the server has answered anybody just now, or else answers now. One
+// that hangs takes questions in too, and may have answered others until it did.
+func (d *Remote) alive(ctx context.Context) bool {
+	if time.Since(time.Unix(0, d.heard.Load())) < d.options.Decision/4 {
 		return true
 	}
 	_, err, _ := d.looks.Do("", func() (any, error) {

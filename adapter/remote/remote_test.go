@@ -345,6 +345,37 @@ func TestRemoteIsAskedWhetherItLives(t *testing.T) {
 	}
 }
 
+// One that hangs is left alone though it answered others after it took the question in.
+func TestRemoteThatHangsIsLeftAlone(t *testing.T) {
+	var hangs atomic.Bool
+	url := remoteServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); hangs.Load() || !strings.Contains(string(body), "quick") {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = w.Write([]byte(`{"result":true}`))
+	})
+	d := newRemote(t, Options{URL: url, Decision: 400 * time.Millisecond})
+	failed := make(chan error)
+	for range breakerFailures {
+		go func() { failed <- decideRemote(t, d).Err }()
+	}
+	time.Sleep(50 * time.Millisecond) // They are asked.
+	if _, err := d.Decide(t.Context(), fixture.Ann(), []wire.Permission{{Name: "quick"}}); err != nil {
+		t.Error(err)
+	}
+	hangs.Store(true)
+	for range breakerFailures {
+		err := <-failed
+		if f, ok := errors.AsType[*decision.Failure](err); !ok || f.Kind != decision.FailureRemote {
+			t.Errorf("error %v", err)
+		}
+	}
+	if !leftAlone(d) {
+		t.Error("it is still asked")
+	}
+}
+
 // A server that cannot be reached within the time of a decision is to blame.
 func TestRemoteIsBlamedWhereItIsNotReached(t *testing.T) {
 	d := newRemote(t, Options{URL: "http://opa.invalid", Decision: 20 * time.Millisecond})
