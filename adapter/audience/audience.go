@@ -73,12 +73,14 @@ func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, e
 	}
 	modules, tests := make(map[string]*ast.Module), make(map[string]*ast.Module)
 	data := map[string]any{"of the resource": from.Resource} // apart, since references are alike by where they occur
+	var each []any
 	for i, p := range policies {
 		of, err := DataOf(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
 		data[strconv.Itoa(i)] = of
+		each = append(each, of)
 		for name, m := range p.Modules() {
 			modules[fmt.Sprint(i, name)] = m
 		}
@@ -86,7 +88,8 @@ func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, e
 			tests[fmt.Sprint(i, name)] = m
 		}
 	}
-	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: data, Known: from.Known})
+	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: data, Each: each,
+		Known: from.Known})
 	who := &Who{All: found.All, Why: found.Why, Of: report.Count(len(found.List), "class", "classes") +
 		" that source, data and tests tell apart"}
 	switch {

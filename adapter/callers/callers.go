@@ -9,8 +9,9 @@
 // people of an inventory, and folds those that the policy cannot tell apart.
 //
 // There may be more classes than can be asked about, or a policy may look into the
-// text of a reference (startswith, regular expressions). Then [Classes.All] is false,
-// and [Classes.Why] says so; a report has to repeat it.
+// text of a reference (startswith, regular expressions). It may compare claims with texts
+// that are no references, or look up a list by them. Then [Classes.All] is false, and
+// [Classes.Why] says so; a report has to repeat it.
 package callers
 
 import (
@@ -54,6 +55,8 @@ type Sources struct {
 	Tests map[string]*ast.Module
 	// Data is the policy's data as encoding/json decodes it; nil for none.
 	Data any
+	// Each is the data of each policy where there are several, and Data has it all.
+	Each []any
 	// Known are callers that somebody named, such as those of decision tables.
 	Known []decision.Caller
 	// Inventory has the people; nil for none.
@@ -94,6 +97,7 @@ type finder struct {
 	reads   reads
 	opaque  string // the call that looks into a reference's text, and where; empty for none
 	placed  string // where an element is asked for by its place; empty for nowhere
+	others  string // why there may be callers whose claims are no references; empty for no reason
 	// marks are, by reference, where it occurs. References with equal marks are not
 	// told apart.
 	marks map[string][]string
@@ -168,6 +172,7 @@ func (f *finder) readModule(module *ast.Module) {
 	f.readTerms(module)
 	ast.WalkRules(module, func(r *ast.Rule) bool {
 		f.readPlaces(r)
+		f.readTexts(module, r)
 		return false
 	})
 	ast.WalkExprs(module, func(e *ast.Expr) bool {
@@ -362,12 +367,14 @@ func (f *finder) classes() Classes {
 	}
 	f.addTests()
 	f.addPeople()
-	c := Classes{List: f.list, All: whole && f.opaque == "" && !f.isPlaced()}
+	c := Classes{List: f.list, All: whole && f.opaque == "" && !f.isPlaced() && f.others == ""}
 	switch {
 	case f.opaque != "":
 		c.Why = "the policy looks into the text of references: " + f.opaque
 	case f.isPlaced():
 		c.Why = "the policy asks for an element of a list by its place: " + f.placed
+	case f.others != "":
+		c.Why = f.others
 	case !whole:
 		c.Why = fmt.Sprintf("the policy knows so many references that only %d combinations were asked about", len(f.list))
 	}

@@ -84,6 +84,65 @@ func TestOf(t *testing.T) {
 			want:   []string{signedIn, anonymous, "x in y"},
 			why:    "looks into the text",
 		},
+		"a list that is looked up by a claim": {
+			policy: `allow if {
+				some c in input.identity.claims
+				data.teams[c].open
+			}`,
+			data: `{"teams": [{"open": true}]}`,
+			want: []string{signedIn, anonymous},
+			why:  "the policy looks up a list by a claim, which may be a number: policy.rego:4",
+		},
+		"a list that is looked up by the user, by another name": {
+			policy: `import data.teams
+			allow if teams[input.identity.user].open`,
+			data: `{"teams": [{"open": true}]}`,
+			want: []string{signedIn, anonymous},
+			why:  "the policy looks up a list by a claim, which may be a number: policy.rego:3",
+		},
+		"a list that a function looks up": {
+			policy: `open(who) if data.teams[who].open
+			allow if open(input.identity.claims[_])`,
+			data: `{"teams": [{"open": true}]}`,
+			want: []string{signedIn, anonymous},
+			why:  "the policy looks up a list by a claim, which may be a number: policy.rego:2",
+		},
+		"a list that is gone over": {
+			policy: `allow if {
+				some team
+				data.teams[team].owner in input.identity.claims
+				data.teams[team].open
+			}`,
+			data: `{"teams": [{"open": true, "owner": "group:default/a"}]}`,
+			want: []string{signedIn, anonymous, "in group:default/a"},
+		},
+		"names that are no references": {
+			policy: `allow if data.ranks[input.identity.claims[_]] == 1`,
+			data:   `{"ranks": {"admins": 1}}`,
+			want:   []string{signedIn, anonymous},
+			why:    "the policy looks up claims among names that are no references: policy.rego:2",
+		},
+		"roles are no claims": {
+			policy: `allow if {
+				some role in data.bindings[input.identity.claims[_]]
+				"read" in data.roles[role]
+			}`,
+			data: `{"bindings": {"group:default/a": ["reader"]}, "roles": {"reader": ["read"]}}`,
+			want: []string{signedIn, anonymous, "in group:default/a"},
+		},
+		"a claim that is no reference": {
+			policy: `allow if {
+				some c in input.identity.claims
+				lower(c) == "admins"
+			}`,
+			want: []string{signedIn, anonymous},
+			why:  `the policy compares claims with "admins", which is no reference: policy.rego:4`,
+		},
+		"users who are no references": {
+			policy: `allow if input.identity.user in {"root", "user:default/a"}`,
+			want:   []string{signedIn, anonymous, "user:default/a"},
+			why:    `the policy compares claims with "root", which is no reference: policy.rego:2`,
+		},
 		"more than can be asked about": {
 			policy: `allow if data.admins[_] in input.identity.claims
 deny if data.guests[_] in input.identity.claims
