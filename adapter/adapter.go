@@ -78,14 +78,14 @@ type Options struct {
 // requestTimeout bounds a request with all that is asked on its behalf.
 const requestTimeout = 15 * time.Second
 
-// Decider is a policy that decides: an engine.Engine, in process, or a
-// remote.Remote.
+// Decider is a policy that decides: an engine.Engine, in process, or a remote.Remote.
 type Decider interface {
 	Decide(context.Context, decision.Caller, []wire.Permission) (decision.Batch, error)
 }
 
-// Parts are what a [Server] is made of; all but Shadow and Write are required.
+// Parts are what a [Server] is made of; all but Shadow, Write and Tracer are required.
 type Parts struct {
+	Gate     *fair.Gate
 	Identity *identity.Identity
 	Policy   Decider
 	// Status tells how the policy's supply fares.
@@ -98,7 +98,7 @@ type Parts struct {
 	Shadow   *shadow.Shadow
 	Log      *logrus.Entry
 	Registry *prometheus.Registry
-	Tracer   *tracing.Tracer // nil for none
+	Tracer   *tracing.Tracer
 }
 
 // Server answers authorize requests. It is safe for concurrent use.
@@ -117,10 +117,11 @@ type Server struct {
 	metrics    *metrics.Metrics
 	ending     atomic.Bool // see End
 	sampler    sampler.Sampler
-	slots      *fair.Pool // of requests that are worked on
-	asking     *fair.Pool // of requests that wait for user info
+	gate       *fair.Gate
 	memory     memory
 	buffers    sync.Pool // of *[]byte, for bodies and answers
+
+	slots, asking *fair.Pool // of requests that are worked on, and of those that wait for user info
 }
 
 // New returns a Server.
@@ -132,9 +133,8 @@ func New(o Options, p Parts) *Server {
 	}
 	s := &Server{
 		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, write: p.Write,
-		conditions: p.Conditions,
-		audit:      p.Audit, shadow: p.Shadow, log: p.Log,
-		registry: p.Registry, tracer: p.Tracer, metrics: metrics.New(p.Registry, o.Permissions),
+		conditions: p.Conditions, audit: p.Audit, shadow: p.Shadow, log: p.Log, registry: p.Registry, tracer: p.Tracer,
+		metrics: metrics.New(p.Registry, o.Permissions), gate: p.Gate,
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
 	p.Registry.MustRegister(s, supply.Gauges(s.status))
@@ -152,8 +152,7 @@ func (s *Server) status() supply.Status {
 	return status
 }
 
-// End says that this process is going to end: it is not ready from here on, and answers
-// all the same.
+// End says that this process is going to end: it is not ready from here on, and answers all the same.
 func (s *Server) End() { s.ending.Store(true) }
 
 // Close writes what the log has kept back so far.
@@ -206,9 +205,8 @@ func (s *Server) asks(r *http.Request) bool {
 	return r.Method == http.MethodPost && (path == routeAuthorize || path == routeExplain)
 }
 
-// dispatch serves by the routes of a router that has a handler for whatever matches
-// none. The router's own ServeHTTP would copy the request twice, to put the route and
-// its variables into the context, where nobody looks.
+// dispatch serves by the routes of a router that has a handler for whatever matches none. The router's own
+// ServeHTTP would copy the request twice, to put the route and its variables where nobody looks.
 func dispatch(router *mux.Router) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var match mux.RouteMatch

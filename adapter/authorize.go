@@ -126,8 +126,7 @@ func (s *Server) permissions(
 	return permissions, unconditional, nil
 }
 
-// aside lets the request wait for somebody else. It holds no slot meanwhile, but a
-// place among those that wait.
+// aside lets the request wait for somebody else: it holds no slot meanwhile, but a place among those that wait.
 func (s *Server) aside(x *exchange, wait func() error) error {
 	if !s.asking.Take(x.party, 1) {
 		return errAsking

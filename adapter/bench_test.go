@@ -17,6 +17,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/engine"
+	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/sample"
@@ -111,10 +112,13 @@ func benchHandler(b *testing.B) (http.Handler, [][]string) {
 	serving, err := engine.New(engine.Options{}, policies.Serving, log)
 	check(b, err)
 	b.Cleanup(serving.Close)
+	gate, err := fair.NewGate()
+	check(b, err)
+	b.Cleanup(gate.Close)
 	server := adapter.New(
 		adapter.Options{BasePath: "/api/permission", Body: 10 << 20, Items: 10_000, Answer: 32 << 20, FromMetadata: true, Memory: 256 << 20, InFlight: 1024},
 		adapter.Parts{
-			Identity: who, Policy: serving, Status: policies.Status, Conditions: asker, Audit: decisions, Log: log, Registry: prometheus.NewRegistry(),
+			Gate: gate, Identity: who, Policy: serving, Status: policies.Status, Conditions: asker, Audit: decisions, Log: log, Registry: prometheus.NewRegistry(),
 		})
 	handler, err := server.Handler()
 	check(b, err)

@@ -56,9 +56,8 @@ func (s *Server) tooLarge(answers []wire.Answer) error {
 	return nil
 }
 
-// writeAnswers writes the answers, by way of memory that other requests used before.
-// The slot is given back first: a caller that does not read keeps nobody else
-// waiting, and has its own time.
+// writeAnswers writes the answers, by way of memory that other requests used before. The
+// slot is given back first: who does not read keeps nobody else waiting, and has its own time.
 func (s *Server) writeAnswers(w http.ResponseWriter, x *exchange, answers []wire.Answer) error {
 	size := wire.SizeOf(answers)
 	if size > smallAnswer {
@@ -106,8 +105,7 @@ func (s *Server) enter(x *exchange) error {
 	return nil
 }
 
-// leave gives the slot back, before the request ends where it only waits for others
-// from there on.
+// leave gives the slot back, before the end where the request only waits from there on.
 func (s *Server) leave(x *exchange) {
 	if x.slot {
 		x.slot = false
@@ -121,8 +119,8 @@ func (s *Server) withBody(next handler) handler {
 	return s.withBodyUpTo(s.options.Body, s.memory.small, s.memory.large, next)
 }
 
-// withSmallBody reads the body where no credentials are asked for, and takes none of
-// what there is for others: strangers could hold all of it by sending slowly.
+// withSmallBody reads the body where no credentials are asked for, and takes none of what
+// there is for others: strangers could hold all of it by sending slowly.
 func (s *Server) withSmallBody(next handler) handler {
 	return s.withBodyUpTo(min(smallBody, s.options.Body), s.memory.strangers, s.memory.strangers, next)
 }

@@ -42,8 +42,7 @@ type exchange struct {
 	revision   string // of the policy that decided
 }
 
-// denials are the items that were denied because something failed, for one line
-// of log however many they are.
+// denials are the items that were denied because of a failure, for one line of log.
 type denials struct {
 	items      int
 	permission string // of the first
@@ -69,7 +68,7 @@ func (s *Server) logDenied(x *exchange) {
 
 type exchangeKey struct{}
 
-// exchangeOf returns the exchange of a request that passed [Server.observed].
+// exchangeOf is the exchange of a request that passed [Server.observed].
 func exchangeOf(r *http.Request) *exchange {
 	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
 	if !ok {
@@ -134,18 +133,24 @@ func recovered(next handler) handler {
 }
 
 // authenticated lets only those in whom the reference lets in, before the body is
-// read.
+// read. Where the processors do not keep up it is the parties' turn before that.
 func (s *Server) authenticated(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
+		x, authorization := exchangeOf(r), r.Header.Get("Authorization")
+		if s.gate.Crowded(x.started) {
+			if err := s.gate.Wait(r.Context(), identity.Claimed(authorization)); err != nil {
+				return err
+			}
+		}
 		ctx, end := s.tracer.Start(r.Context(), "verify")
-		caller, err := s.identity.Authenticate(ctx, r.Header.Get("Authorization"))
+		caller, err := s.identity.Authenticate(ctx, authorization)
 		end(err)
 		if err != nil {
 			return err
 		}
-		x := exchangeOf(r)
 		metrics.Took(s.metrics.Stages.Verify, x.started)
 		x.caller, x.party = caller, fair.Party{Plugin: caller.Actor, User: caller.User}
+		fair.SpeakerOf(r.Context()).Was(x.party)
 		return next(w, r)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/engine"
+	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/opa"
@@ -102,7 +103,10 @@ func newSite(t testing.TB, o siteOptions) *site {
 	}, log)
 	check(t, err)
 	t.Cleanup(asker.Close)
-	parts := adapter.Parts{Identity: who, Conditions: asker, Log: log, Registry: s.registry}
+	gate, err := fair.NewGate()
+	check(t, err)
+	t.Cleanup(gate.Close)
+	parts := adapter.Parts{Gate: gate, Identity: who, Conditions: asker, Log: log, Registry: s.registry}
 	startPolicy(t, o, &parts)
 	s.status = parts.Status
 	if o.inFlight == 0 {
@@ -116,7 +120,9 @@ func newSite(t testing.TB, o siteOptions) *site {
 	s.server = server
 	handler, err := server.Handler()
 	check(t, err)
-	front := httptest.NewServer(handler)
+	front := httptest.NewUnstartedServer(handler)
+	front.Config.ConnContext = fair.WithSpeaker
+	front.Start()
 	t.Cleanup(front.Close)
 	admin := httptest.NewServer(server.AdminHandler())
 	t.Cleanup(admin.Close)

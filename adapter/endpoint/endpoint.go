@@ -30,6 +30,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/stagedoor/stagedoor/adapter/fair"
 )
 
 // Options say where and how to serve.
@@ -195,6 +197,7 @@ func (e *Endpoint) Serve(handler http.Handler, log *logrus.Entry) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          stdlog.New(warnings{log}, "", 0),
 		ConnState:         e.note,
+		ConnContext:       fair.WithSpeaker,
 	}
 	e.mutex.Lock()
 	if e.closing {

@@ -59,6 +59,11 @@ func (l *Line) Begin(ctx context.Context, of Party) error {
 	}
 	told := l.join(of)
 	l.mu.Unlock()
+	return l.await(ctx, of, told)
+}
+
+// await waits until whoever joined the line is told, or leaves.
+func (l *Line) await(ctx context.Context, of Party, told chan error) error {
 	select {
 	case err := <-told:
 		return err
@@ -80,6 +85,11 @@ func (l *Line) End() {
 		l.free++
 		return
 	}
+	l.next()
+}
+
+// next begins the turn of whoever is next. Somebody must wait.
+func (l *Line) next() {
 	plugin := l.plugins[0]
 	l.plugins = l.plugins[1:]
 	user := plugin.users[0]

@@ -57,10 +57,16 @@ func (i *Identity) pluginToken(ctx context.Context, t *jose.Token) (string, erro
 	return id, nil
 }
 
-// unverified is who says to have sent a plugin's token. The end of the user's token, a
-// part of its signature, sets users apart.
+// unverified is who says to have sent a plugin's token: the plugin, for the user whose
+// token is within. A user may have many of these.
 func unverified(id string, t *jose.Token) fair.Party {
-	return fair.Party{Plugin: id, User: string(t.Obo[max(0, len(t.Obo)-32):])}
+	claimed := fair.Party{Plugin: id}
+	if raw, ok := jose.Unquoted(t.Obo); ok {
+		if obo, err := jose.Parse(raw); err == nil && obo.ReadClaims() == nil {
+			claimed.User, _ = jose.Text(obo.Sub)
+		}
+	}
+	return claimed
 }
 
 // vouch notes that a user's token came with a plugin's that is not verified yet, if it

@@ -20,6 +20,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/opa"
@@ -130,8 +131,13 @@ func build(
 		return nil, err
 	}
 	started.simple(asker.Close)
+	gate, err := fair.NewGate()
+	if err != nil {
+		return nil, err
+	}
+	started.simple(gate.Close)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	parts := adapter.Parts{Identity: who, Conditions: asker, Log: log, Registry: registry, Tracer: tracer}
+	parts := adapter.Parts{Gate: gate, Identity: who, Conditions: asker, Log: log, Registry: registry, Tracer: tracer}
 	if err := startPolicy(ctx, c, &parts, &started); err != nil {
 		return nil, err
 	}
