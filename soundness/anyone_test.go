@@ -51,6 +51,7 @@ type anyoneRun struct {
 	leaves                          leafEvaluator
 	policies, left, trials, allowed int
 	outside                         map[string]int
+	why                             string // the last policy is outside; empty where it is not
 }
 
 // callerOf reads the identity of an input.
@@ -113,6 +114,7 @@ func (run *anyoneRun) check(ctx context.Context, tr trial) error {
 			answer, err = policy.May(ctx, permission)
 			if outside, is := errors.AsType[*evaluation.OutsideError](err); is {
 				run.outside[reason(outside.Message)]++
+				run.why = outside.Message
 				if *only != 0 {
 					fmt.Println(outside)
 				}

@@ -96,8 +96,11 @@ func (w source) upsert(in *ast.Term, at ast.Ref, value *ast.Term) (*ast.Term, er
 		}
 	}
 	inner, err := w.upsert(object.Get(at[0]), at[1:], value)
+	if err != nil {
+		return nil, err
+	}
 	object.Insert(at[0], inner)
-	return ast.NewTerm(object), err
+	return ast.NewTerm(object), nil
 }
 
 // Read is what stands in the data at a path, or nil.

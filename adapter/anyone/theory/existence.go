@@ -2,6 +2,7 @@ package theory
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -36,6 +37,11 @@ func (q *existence) some(elements []int, such []Literal, f criteria.Function) (c
 	if q.cases++; q.cases > maxCases {
 		return criteria.Denied, errTooMany
 	}
+	for _, n := range elements {
+		if !q.Symbolic(q.Domain(n)) {
+			return q.enumerated(elements, such, f, n)
+		}
+	}
 	v, a := q.choose(f, elements)
 	if a == nil {
 		return q.Space.All(f, q.there(elements, such)), nil
@@ -69,23 +75,53 @@ func (q *existence) suppose(
 	elements []int, such []Literal, f criteria.Function, l Literal,
 ) (criteria.Function, error) {
 	if n, by := q.solved(l, elements); by != nil {
-		with := map[int]*ast.Term{n: by}
-		f = q.replaceIn(f, with)
-		rest := slices.DeleteFunc(slices.Clone(elements), func(m int) bool { return m == n })
-		for _, other := range such {
-			g := q.byKey[other.Atom.Key]
-			if other.Negated {
-				g = g.Not()
-			}
-			f = q.Space.All(f, q.replaceIn(g, with))
-		}
-		in, err := q.In(by, q.Replace(q.Domain(n), with))
+		in, err := q.In(by, q.Domain(n))
 		if err != nil {
 			return criteria.Denied, err
 		}
-		return q.some(rest, nil, q.Space.All(f, in))
+		return q.known(elements, such, q.Space.All(f, in), n, by)
 	}
 	return q.some(elements, append(slices.Clone(such), l), f)
+}
+
+// known is where there are elements of which one is known. What others are of can depend on
+// it: these are others then.
+func (q *existence) known(
+	elements []int, such []Literal, f criteria.Function, n int, by *ast.Term,
+) (criteria.Function, error) {
+	rest := slices.DeleteFunc(slices.Clone(elements), func(m int) bool { return m == n })
+	with := q.moved(rest, map[int]*ast.Term{n: by})
+	return q.some(rest, nil, q.Space.All(q.replaceIn(f, with), q.replaceAll(such, with)))
+}
+
+// moved puts other elements in the place of those that are of something else once some
+// are replaced. It returns what all of these are replaced by.
+func (t *Theory) moved(elements []int, by map[int]*ast.Term) map[int]*ast.Term {
+	with := maps.Clone(by)
+	for i, n := range elements { // What an element is of is about elements before it.
+		if domain := t.Domain(n); slices.ContainsFunc(t.FreeOf(domain), func(m int) bool { return with[m] != nil }) {
+			other := t.Element(t.Replace(domain, with))
+			with[n], elements[i] = other.Token, other.Number
+		}
+	}
+	return with
+}
+
+// enumerated is where there are elements of which one is of a list or set that is known.
+func (q *existence) enumerated(
+	elements []int, such []Literal, f criteria.Function, n int,
+) (criteria.Function, error) {
+	var of Shape
+	members, _ := q.MembersOf(q.Domain(n), &of)
+	found := criteria.Denied
+	for _, m := range members {
+		is, err := q.known(elements, such, f, n, m.Value)
+		if err != nil {
+			return criteria.Denied, err
+		}
+		found = q.Space.Any(found, is)
+	}
+	return found, nil
 }
 
 // solved is the element that an equality says all of, and what it is.
@@ -105,12 +141,14 @@ func (q *existence) solved(l Literal, elements []int) (int, *ast.Term) {
 
 // dependsOn is whether other elements that a term is about are of what an element is.
 func (q *existence) dependsOn(term *ast.Term, n int, elements []int) bool {
-	for _, m := range q.FreeOf(term) {
-		if slices.Contains(elements, m) && slices.Contains(q.FreeOf(q.Domain(m)), n) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(q.FreeOf(term), func(m int) bool {
+		return slices.Contains(elements, m) && q.isLedTo(m, n)
+	})
+}
+
+// isLedTo is whether what an element is of is about another, or about one that is.
+func (t *Theory) isLedTo(n, from int) bool {
+	return slices.ContainsFunc(t.FreeOf(t.Domain(n)), func(m int) bool { return m == from || t.isLedTo(m, from) })
 }
 
 // choose is a variable that is about one of the elements, an equality first.

@@ -57,12 +57,16 @@ func (t *Theory) replaceSymbol(s *Symbol, by map[int]*ast.Term) *ast.Term {
 	case KindCollection:
 		c := &Collection{Shape: s.Of.Shape}
 		for _, m := range s.Of.Members {
-			m.Where = t.replaceIn(m.Where, by)
-			m.Value = t.Replace(m.Value, by)
+			m.Over = slices.Clone(m.Over)
+			with := t.moved(m.Over, by)
+			m.Where = t.replaceIn(m.Where, with)
+			m.Value = t.Replace(m.Value, with)
 			if m.Key != nil {
-				m.Key = t.Replace(m.Key, by)
+				m.Key = t.Replace(m.Key, with)
 			}
-			c.Members = append(c.Members, m)
+			if m.Where != criteria.Denied && m.Value != Nowhere && m.Key != Nowhere {
+				c.Members = append(c.Members, m)
+			}
 		}
 		if term, err := t.CollectionTerm(c); err == nil {
 			return term
@@ -144,30 +148,26 @@ func (t *Theory) ReplaceAtom(a *Atom, by map[int]*ast.Term) criteria.Function {
 			is = t.RuleAtom(a, params)
 		}
 	case AsksSome:
-		f := criteria.Granted
-		for _, l := range a.Such {
-			g := t.ReplaceAtom(l.Atom, by)
-			if l.Negated {
-				g = g.Not()
-			}
-			f = t.Space.All(f, g)
-		}
 		// What the elements are of can be about those that are replaced.
-		with := by
-		var elements []int
-		for _, n := range a.Exists {
-			domain := t.Domain(n)
-			if of := t.Replace(domain, with); of != domain {
-				other := t.Element(of)
-				f = t.replaceIn(f, map[int]*ast.Term{n: other.Token})
-				n = other.Number
-			}
-			elements = append(elements, n)
-		}
-		is, err = t.Some(elements, f)
+		elements := slices.Clone(a.Exists)
+		with := t.moved(elements, by)
+		is, err = t.Some(elements, t.replaceAll(a.Such, with))
 	}
 	if err != nil { // It could be said of the element, so it can be of what it is.
 		t.failed = errors.Join(t.failed, fmt.Errorf("%s: %w", a.Key, err))
 	}
 	return is
+}
+
+// replaceAll is where all literals hold in which elements are what they are said to be.
+func (t *Theory) replaceAll(such []Literal, by map[int]*ast.Term) criteria.Function {
+	all := criteria.Granted
+	for _, l := range such {
+		is := t.ReplaceAtom(l.Atom, by)
+		if l.Negated {
+			is = is.Not()
+		}
+		all = t.Space.All(all, is)
+	}
+	return all
 }

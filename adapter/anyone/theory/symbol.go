@@ -270,7 +270,11 @@ func (t *Theory) CollectionTerm(c *Collection) (*ast.Term, error) {
 			return nil, err
 		}
 		list = append(list, text)
-		for _, n := range append(t.FreeOf(m.Parts()...), t.Open(m.Where)...) {
+		about := append(t.FreeOf(m.Parts()...), t.Open(m.Where)...)
+		for _, n := range m.Over {
+			about = append(about, t.FreeOf(t.Domain(n))...)
+		}
+		for _, n := range about {
 			if !slices.Contains(m.Over, n) {
 				open = append(open, n)
 			}
@@ -346,7 +350,10 @@ func elementText(n int) string { return "\x01" + strconv.Itoa(n) }
 // Renumbered is a text in which the elements are numbered as they come, with what they
 // are of.
 func (t *Theory) Renumbered(text string, over []int) string {
-	var at []string
+	at := make([]string, len(over))
+	for i, n := range over {
+		at[i] = t.TextOf(t.Domain(n))
+	}
 	for i, n := range over {
 		was := elementText(n)
 		name := "claim"
@@ -357,7 +364,10 @@ func (t *Theory) Renumbered(text string, over []int) string {
 			name += strconv.Itoa(i + 1)
 		}
 		text = replaceSymbol(text, was, name)
-		at = append(at, fmt.Sprintf("%s in %s", name, t.TextOf(t.Domain(n))))
+		for j := i + 1; j < len(at); j++ {
+			at[j] = replaceSymbol(at[j], was, name)
+		}
+		at[i] = fmt.Sprintf("%s in %s", name, at[i])
 	}
 	if len(at) == 0 {
 		return text
