@@ -6,6 +6,7 @@ N ?= 100000
 SEED ?= 1
 PAIRS ?= 2000
 MUTANTS ?= 200
+OF ?= certificates
 REV ?= HEAD
 FUZZTIME ?= 60s
 VERSION ?= devel
@@ -90,8 +91,8 @@ twice: ## decide N evaluations of drawn tests as `stagedoor test` does, twice; t
 	go test ./soundness -run '^TestTwice$$' -count=1 -v -timeout 120m -twice $(N) -seed $(SEED)
 	go test ./soundness -run '^TestPlanted$$' -count=1 -v -timeout 60m -planted
 
-mutants: ## break explore and criteria in MUTANTS ways, and see that the checker of certificates notices
-	go run ./soundness/mutants -n $(MUTANTS) -seed $(SEED)
+mutants: ## break explore and criteria in MUTANTS ways, and see that the checker of certificates notices; or OF=anyone, OF=alike
+	go run ./soundness/mutants -of $(OF) -n $(MUTANTS) -seed $(SEED)
 
 review: ## hold what diff says to stock OPA, on PAIRS random pairs of policies
 	go test ./soundness -run '^TestReview$$' -count=1 -v -timeout 60m -pairs $(PAIRS) -pair-resources 170 -seed $(SEED)

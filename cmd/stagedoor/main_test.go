@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -22,6 +23,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			examples, err := filepath.Abs(filepath.Join("..", "..", "testdata", "migrate"))
 			env.Setenv("POLICIES", examples)
+			env.Setenv("STAGEDOOR_MUTANT", os.Getenv("STAGEDOOR_MUTANT")) // for soundness/mutants
 			job, cannot := filepath.Abs(filepath.Join("..", "..", "deploy", "ci", "review.sh"))
 			env.Setenv("REVIEW", job)
 			return errors.Join(err, cannot)

@@ -1,13 +1,18 @@
 // Command mutants breaks adapter/explore and adapter/criteria in many ways, and wants to
-// see that the checker of certificates notices.
+// see that the checker of certificates notices. It does the same to the data flow of
+// callers, of which tests have to notice.
 //
 //	go run ./soundness/mutants -n 200
+//	go run ./soundness/mutants -of anyone
 //
 // All mutants are compiled at once, into the test of certificates: each place that can be
 // broken asks whether it is the one. Nothing is written into the source; the Go command
 // takes the changed files by an overlay. For each mutant the test certifies the ready
 // bundles and some random policies again. Where a decision then means something else than
 // it did, tools/certify must refuse its certificate.
+//
+// With -of anyone or alike some test must fail of each mutant. A file beside this one has
+// the mutants that change nothing which anybody could see, each with the reason.
 package main
 
 import (
@@ -32,28 +37,59 @@ import (
 )
 
 func main() {
+	of := flag.String("of", certificates, "what has to notice: certificates, or the tests of anyone or alike")
 	wanted := flag.Int("n", 200, "how many mutants to try")
+	only := flag.String("only", "", "try the mutants of these numbers alone, with commas between")
 	seed := flag.Uint64("seed", 1, "which")
 	policies := flag.Int("policies", 12, "how many random policies to certify beside the ready bundles")
-	timeout := flag.Duration("timeout", 2*time.Minute, "how long a mutant may take")
+	timeout := flag.Duration("timeout", 2*time.Minute, "how much time of a processor a mutant may take")
 	flag.Parse()
-	r := &run{policies: *policies, timeout: *timeout}
-	err := r.all(*wanted, *seed)
-	r.report()
-	if err != nil || r.missed > 0 {
+	r := &run{policies: *policies, timeout: *timeout, choose: choice{*wanted, *seed, *only}}
+	err := r.all(*of)
+	if r.report(*of); err != nil || r.missed > 0 {
 		fmt.Fprintln(os.Stderr, "failed:", err)
 		os.Exit(1)
 	}
 }
 
+// certificates is what has to notice where nothing else is named.
+const certificates = "certificates"
+
+// choice is which mutants are tried.
+type choice struct {
+	wanted int
+	seed   uint64
+	only   string // numbers with commas between
+}
+
+// of are the mutants that are tried, of so many, by their place.
+func (c choice) of(all int) ([]int, error) {
+	if c.only == "" {
+		places := rand.New(rand.NewPCG(c.seed, 0)).Perm(all) //nolint:gosec // chance is all that is wanted
+		return places[:min(c.wanted, all)], nil
+	}
+	var places []int
+	for text := range strings.SplitSeq(c.only, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > all {
+			return nil, fmt.Errorf("%s is no number from 1 to %d", text, all)
+		}
+		places = append(places, n-1)
+	}
+	return places, nil
+}
+
 // run is a run over mutants, and what came of them.
 type run struct {
 	policies int
-	timeout  time.Duration
-	dir      string // of everything that is written
+	timeout  time.Duration // of a processor, since what else runs is not the mutant's fault
+	dir      string        // of everything that is written
 	mutants  []mutant
 	original map[string]document
 	anyOf    func(criteria.Rule) string
+	choose   choice
+	// equivalent are the mutants that nothing can notice, with why.
+	equivalent map[string]string
 
 	same, failed, caught, missed int
 	answers                      int // that mean something else, over all mutants
@@ -67,23 +103,39 @@ type document struct {
 	Decision any             `json:"decision"`
 }
 
-func (r *run) all(wanted int, seed uint64) error {
+func (r *run) all(of string) error {
 	var err error
 	if r.dir, err = os.MkdirTemp("", "mutants-"); err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(r.dir) }()
+	if of != certificates {
+		t, known := targets[of]
+		if !known {
+			return fmt.Errorf("-of %s is none of %s, anyone and alike", of, certificates)
+		}
+		return r.tested(t)
+	}
+	return r.certified()
+}
+
+// certified breaks explore and criteria, and wants the checker of certificates to notice.
+func (r *run) certified() error {
 	if err := r.prepare(); err != nil {
 		return err
 	}
+	var err error
 	if r.original, err = r.certify(0, "original"); err != nil {
 		return err
 	}
 	if out, err := r.check(r.original); err != nil {
 		return fmt.Errorf("the checker refuses what is right: %w\n%s", err, out)
 	}
-	chosen := rand.New(rand.NewPCG(seed, 0)).Perm(len(r.mutants)) //nolint:gosec // chance is all that is wanted
-	for i, at := range chosen[:min(wanted, len(chosen))] {
+	chosen, err := r.choose.of(len(r.mutants))
+	if err != nil {
+		return err
+	}
+	for i, at := range chosen {
 		said, err := r.try(at + 1)
 		if err != nil {
 			return fmt.Errorf("mutant %d: %w", at+1, err)
@@ -133,6 +185,20 @@ func command(ctx context.Context, dir string, env []string, name string, args ..
 	return cmd.CombinedOutput()
 }
 
+// mutant runs a test that was compiled with the mutants, of which one is on. It may wait for
+// a processor ten times as long as it may have one.
+func (r *run) mutant(number int, dir, test string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*r.timeout)
+	defer cancel()
+	limit := fmt.Sprintf(`ulimit -t %.0f && exec "$@"`, r.timeout.Seconds())
+	out, err := command(ctx, dir, []string{"STAGEDOOR_MUTANT=" + strconv.Itoa(number)}, "sh",
+		append([]string{"-c", limit, "sh", test}, args...)...)
+	if err != nil && ctx.Err() != nil {
+		return out, ctx.Err()
+	}
+	return out, err
+}
+
 // certify returns the certificates that a mutant writes, by what is asked. Where it fails
 // or takes too long, there is none.
 func (r *run) certify(number int, name string) (map[string]document, error) {
@@ -140,11 +206,8 @@ func (r *run) certify(number int, name string) (map[string]document, error) {
 	if err := os.MkdirAll(into, 0o750); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), r.timeout)
-	defer cancel()
-	out, err := command(ctx, "soundness", []string{"STAGEDOOR_MUTANT=" + strconv.Itoa(number)}, r.at("mutants.test"),
-		"-test.run", "^TestCertificates$", "-certify-into", into, "-certified", strconv.Itoa(r.policies),
-		"-certify-classes", "4")
+	out, err := r.mutant(number, "soundness", r.at("mutants.test"), "-test.run", "^TestCertificates$",
+		"-certify-into", into, "-certified", strconv.Itoa(r.policies), "-certify-classes", "4")
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%.2000s", err, out)
 	}
@@ -275,7 +338,12 @@ func (r *run) differ(a, b any) (bool, error) {
 	return !same, err
 }
 
-func (r *run) report() {
+func (r *run) report(of string) {
+	if of != certificates {
+		const said = "%d mutants: %d noticed, %d missed, %d change nothing that could be noticed\n"
+		_, _ = fmt.Fprintf(os.Stdout, said, r.caught+r.missed+r.same, r.caught, r.missed, r.same)
+		return
+	}
 	const said = "%d mutants answer as before, %d fail without an answer, %d change an answer: " +
 		"%d caught, %d missed (%d changed answers checked, each alone)\n"
 	_, _ = fmt.Fprintf(os.Stdout, said, r.same, r.failed, r.caught+r.missed, r.caught, r.missed, r.answers)

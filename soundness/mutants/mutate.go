@@ -151,13 +151,8 @@ func (b *breaker) visit(n ast.Node) bool {
 	case *ast.BinaryExpr:
 		b.binary(n)
 	case *ast.IfStmt:
-		b.condition(n.Cond)
-		ast.Inspect(n.Cond, b.visit)
-		ast.Inspect(n.Body, b.visit)
-		if n.Else != nil {
-			ast.Inspect(n.Else, b.visit)
-		}
-		return false // An init cannot be dropped alone.
+		b.branch(n)
+		return false
 	case *ast.ReturnStmt:
 		for _, result := range n.Results {
 			if id, ok := result.(*ast.Ident); ok && (id.Name == "true" || id.Name == "false") {
@@ -165,10 +160,10 @@ func (b *breaker) visit(n ast.Node) bool {
 			}
 		}
 	case *ast.CallExpr:
-		// A negation lost.
-		s, ok := n.Fun.(*ast.SelectorExpr)
-		if ok && (s.Sel.Name == "Not" || s.Sel.Name == "not") && len(n.Args) == 0 && simple(s.X) {
-			b.add(n, "negation lost", "mutantPick(#, ", ", "+b.source(s.X)+")")
+		b.call(n)
+	case *ast.BranchStmt:
+		if n.Tok == token.CONTINUE && n.Label == nil {
+			b.add(n, "dropped", "if mutantIf(#, true) { ", " }")
 		}
 	case *ast.AssignStmt:
 		if n.Tok == token.ASSIGN {
@@ -192,6 +187,40 @@ func (b *breaker) visit(n ast.Node) bool {
 		return n.Tok != token.CONST
 	}
 	return true
+}
+
+// branch turns the condition of an if. Of its init only functions within are broken: it
+// cannot be dropped alone.
+func (b *breaker) branch(n *ast.IfStmt) {
+	if n.Init != nil {
+		ast.Inspect(n.Init, func(n ast.Node) bool {
+			f, is := n.(*ast.FuncLit)
+			if is {
+				ast.Inspect(f.Body, b.visit)
+			}
+			return !is
+		})
+	}
+	b.condition(n.Cond)
+	ast.Inspect(n.Cond, b.visit)
+	ast.Inspect(n.Body, b.visit)
+	if n.Else != nil {
+		ast.Inspect(n.Else, b.visit)
+	}
+}
+
+// call loses a negation, or makes an or of an and.
+func (b *breaker) call(n *ast.CallExpr) {
+	s, ok := n.Fun.(*ast.SelectorExpr)
+	if !ok || !simple(s.X) {
+		return
+	}
+	switch other := map[string]string{"All": "Any", "Any": "All"}[s.Sel.Name]; {
+	case (s.Sel.Name == "Not" || s.Sel.Name == "not") && len(n.Args) == 0:
+		b.add(n, "negation lost", "mutantPick(#, ", ", "+b.source(s.X)+")")
+	case other != "" && strings.HasSuffix(b.source(s.X), "Space"):
+		b.add(s, "and for or", "mutantPick(#, ", ", "+b.source(s.X)+"."+other+")")
+	}
 }
 
 // binary turns a comparison, and makes an or of an and.
