@@ -3,10 +3,17 @@ package anyone
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
+	"golang.org/x/tools/txtar"
+
+	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
@@ -19,36 +26,88 @@ import (
 func TestBundles(t *testing.T) {
 	for _, name := range []string{"default", "ownership", "regulated", "wrapper", "rbac"} {
 		t.Run(name, func(t *testing.T) {
-			served, err := offline.Open(t.Context(), "../../bundles/"+name, offline.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = served.Close(context.Background()) })
-			modules := offline.Library()
-			for n, m := range served.Modules() {
-				modules[n] = m
-			}
-			policy, err := Compile(Options{Modules: modules, Entrypoint: served.Entrypoint(), Store: served.Data()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := rand.New(rand.NewPCG(1, 2))
-			for _, listed := range inventory.Stock().Permissions {
-				permission := offline.Permission(listed)
-				answer, err := policy.May(t.Context(), permission)
-				if err != nil {
-					t.Errorf("%s: %v", listed.Name, err)
-					continue
-				}
-				for range 6 {
-					c := someCaller(r)
-					if err := sameDecision(t.Context(), r, served, answer, c, permission); err != nil {
-						t.Errorf("%s for %v: %v", listed.Name, c, err)
-					}
-				}
+			if outside := sameDecisions(t, "../../bundles/"+name, ""); outside != nil {
+				t.Error(outside)
 			}
 		})
 	}
+}
+
+// TestServed does so with policies of one kind of answer each, for every permission. Those
+// for which there is no formula say why.
+func TestServed(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/served.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range archive.Files {
+		t.Run(file.Name, func(t *testing.T) {
+			dir, text := t.TempDir(), string(file.Data)
+			imports := ""
+			for _, name := range []string{"catalog", "scaffolder"} {
+				if strings.Contains(text, name+".") {
+					imports += "import data.backstage." + name + "\n"
+				}
+			}
+			for name, text := range map[string]string{
+				".manifest":   `{"roots": ["authz"]}`,
+				"policy.rego": "package authz\n\n" + imports + "\n" + text,
+			} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			said := ""
+			if outside := sameDecisions(t, dir, "authz/allow"); outside != nil {
+				said = outside.Message
+			}
+			_, want, _ := strings.Cut(text, "# outside: ")
+			want, _, _ = strings.Cut(want, "\n")
+			if (said == "") != (want == "") || !strings.Contains(said, want) {
+				t.Errorf("outside since %q, want %q", said, want)
+			}
+		})
+	}
+}
+
+// sameDecisions compares the formulas of a policy with what is served, for every permission.
+// It returns what was outside last.
+func sameDecisions(t *testing.T, dir, entrypoint string) *evaluation.OutsideError {
+	t.Helper()
+	served, err := offline.Open(t.Context(), dir, offline.Options{Entrypoint: entrypoint})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = served.Close(context.Background()) })
+	modules := offline.Library()
+	for n, m := range served.Modules() {
+		modules[n] = m
+	}
+	policy, err := Compile(Options{Modules: modules, Entrypoint: served.Entrypoint(), Store: served.Data()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	var last *evaluation.OutsideError
+	for _, listed := range inventory.Stock().Permissions {
+		permission := offline.Permission(listed)
+		answer, err := policy.May(t.Context(), permission)
+		if outside, is := errors.AsType[*evaluation.OutsideError](err); is {
+			last = outside
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", listed.Name, err)
+			continue
+		}
+		for range 6 {
+			c := someCaller(r)
+			if err := sameDecision(t.Context(), r, served, answer, c, permission); err != nil {
+				t.Errorf("%s for %v: %v", listed.Name, c, err)
+			}
+		}
+	}
+	return last
 }
 
 func someCaller(r *rand.Rand) decision.Caller {
@@ -90,7 +149,7 @@ func sameDecision(
 		// A list means "any of": it is asked element by element.
 		each := func(rule criteria.Rule) bool { return anyElement(served, rule, ask) }
 		served := outcome.Err == nil && (outcome.Decision.Result == wire.Allow ||
-			outcome.Decision.Result == wire.Conditional && outcome.Decision.Conditions.Eval(each))
+			applicable(outcome.Decision, p) && outcome.Decision.Conditions.Eval(each))
 		holds, err := answer.Holds(c, func(rule criteria.Rule) (bool, error) { return each(rule), nil })
 		if err != nil {
 			return err
@@ -100,6 +159,12 @@ func sameDecision(
 		}
 	}
 	return nil
+}
+
+// applicable is whether some plugin can apply the conditions of an answer: those of the
+// permission's resources.
+func applicable(d wire.Decision, p wire.Permission) bool {
+	return d.Result == wire.Conditional && p.Resource && (p.ResourceType == "" || d.ResourceType == p.ResourceType)
 }
 
 func anyElement(p *offline.Policy, rule criteria.Rule, ask func(criteria.Rule) bool) bool {
@@ -129,7 +194,7 @@ func anyElement(p *offline.Policy, rule criteria.Rule, ask func(criteria.Rule) b
 		}
 		return false
 	}
-	var params any
+	var params any = map[string]any{} // none are no others than empty ones
 	_ = json.Unmarshal([]byte(rule.Params), &params)
 	text, _ := json.Marshal(params)
 	return ask(criteria.Rule{Name: rule.Name, ResourceType: rule.ResourceType, Params: string(text)})
