@@ -43,12 +43,7 @@ func TestServed(t *testing.T) {
 	for _, file := range archive.Files {
 		t.Run(file.Name, func(t *testing.T) {
 			dir, text := t.TempDir(), string(file.Data)
-			imports := ""
-			for _, name := range []string{"catalog", "scaffolder"} {
-				if strings.Contains(text, name+".") {
-					imports += "import data.backstage." + name + "\n"
-				}
-			}
+			imports := "import data.backstage.catalog\nimport data.backstage.scaffolder\n"
 			for name, text := range map[string]string{
 				".manifest":   `{"roots": ["authz"]}`,
 				"policy.rego": "package authz\n\n" + imports + "\n" + text,

@@ -67,7 +67,7 @@ func Compare(
 	vocabulary := Vocabulary(before.Vocabulary())
 	maps.Copy(vocabulary, Vocabulary(after.Vocabulary()))
 	for i, p := range []*offline.Policy{before, after} {
-		why, err := tooLarge(ctx, p)
+		why, err := TooLarge(ctx, p)
 		if err != nil {
 			return nil, err
 		}

@@ -35,7 +35,7 @@ type Everyone struct {
 func EveryoneOf(ctx context.Context, p *offline.Policy, known *comparison.Comparer) (*Everyone, error) {
 	e := &Everyone{known: known, speaker: speaker{vocabulary: Vocabulary(p.Vocabulary()), used: make(map[string][]string)}}
 	var err error
-	if e.tooLarge, err = tooLarge(ctx, p); e.tooLarge != "" || err != nil {
+	if e.tooLarge, err = TooLarge(ctx, p); e.tooLarge != "" || err != nil {
 		return e, err
 	}
 	if e.speaker.sets, err = setsOf(ctx, p); err != nil {

@@ -51,7 +51,7 @@ type Said struct {
 // WhoMay says which callers may do something by a policy. The error is the context's, or
 // that of compiling it.
 func WhoMay(ctx context.Context, p *offline.Policy, permission wire.Permission) (*Who, error) {
-	if why, err := tooLarge(ctx, p); why != "" || err != nil {
+	if why, err := TooLarge(ctx, p); why != "" || err != nil {
 		return &Who{Outside: why}, err
 	}
 	policy, err := Open(p)
@@ -228,8 +228,8 @@ const fewestNamed = 3
 // looked for.
 const maxData = 20_000
 
-// tooLarge is why no formula is looked for, or empty.
-func tooLarge(ctx context.Context, p *offline.Policy) (string, error) {
+// TooLarge is why no formula is looked for, or empty.
+func TooLarge(ctx context.Context, p *offline.Policy) (string, error) {
 	data, err := dataOf(ctx, p)
 	if err != nil {
 		return "", err

@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
 
+	"github.com/stagedoor/stagedoor/adapter/anyone"
 	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -50,6 +52,10 @@ type Trial struct {
 	// Unlooked says why rules were not looked at for what never holds and what changes
 	// nothing; it is empty where they were.
 	Unlooked string
+	// Everyone says what every caller there can be may; nil where that is not known.
+	Everyone *anyone.Survey
+	// Unknown says why it is not; it is empty where it is.
+	Unknown string
 }
 
 // Run adds to what was found in the source what shows when the policy decides. It asks
@@ -87,13 +93,17 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 		}
 	}
 	d.tell()
+	if err := s.everyone(ctx, p, sources, permissions); err != nil {
+		return s.trial, err
+	}
 	return s.trial, s.look(ctx, p, sources, data)
 }
 
 // trying is a trial under way.
 type trying struct {
 	*source.Source
-	trial Trial
+	trial    Trial
+	surveyor *anyone.Surveyor // who asks of every caller there can be; nil where nobody does
 }
 
 // tableCallers are the callers that the decision tables of the bundle name. A table
@@ -345,65 +355,98 @@ func (s *trying) look(ctx context.Context, p *offline.Policy, sources *offline.S
 		return err
 	}
 	defer w.store.Abort(ctx, txn)
-	looking, cancel := context.WithTimeout(ctx, maxLooking)
-	defer cancel()
-	var pending []*watched
 	reached := w.reach()
 	s.tellUnread(w, reached, p.Entrypoint())
+	var pending, unsure []*watched
 	for _, seen := range w.all {
-		if reached[seen] && !seen.data && (!seen.identity || s.trial.Callers.All) && !s.foundIn(seen.rule) {
-			seen.pending = true
+		switch {
+		case !reached[seen] || seen.data || s.foundIn(seen.rule):
+		case !seen.identity || s.trial.Callers.All:
 			pending = append(pending, seen)
+		case !seen.context:
+			unsure = append(unsure, seen)
 		}
 	}
-	if len(pending) == 0 {
-		return nil
+	l := &looking{trying: s, world: w, txn: txn,
+		permissions: append(slices.Clone(s.Words.Inventory.Permissions), s.possible()...)}
+	if len(pending) > 0 {
+		limited, cancel := context.WithTimeout(ctx, maxLooking)
+		defer cancel()
+		l.all(limited, pending)
 	}
-	permissions := append(slices.Clone(s.Words.Inventory.Permissions), s.possible()...)
-	incomplete, cut := false, ""
-	each := func(see func(*ast.Term, map[string]bool, evaluation)) bool {
-		for _, class := range s.trial.Callers.List {
-			for _, permission := range permissions {
-				w.permission = permission
-				input := inputOf(permission, class.Example)
-				done := w.explore(looking, txn, input, func(answers map[string]bool, e evaluation) { see(input, answers, e) })
-				if !done && cut == "" {
-					cut = permission.Name + " for " + class.Name
-				}
-				incomplete = incomplete || !done
-			}
-			if looking.Err() != nil {
-				return false
+	if ctx.Err() == nil && len(unsure) > 0 {
+		err = l.further(ctx, unsure)
+	}
+	return errors.Join(err, ctx.Err())
+}
+
+// looking is a look at rules, under way.
+type looking struct {
+	*trying
+	*world
+	txn         storage.Transaction
+	permissions []inventory.Permission
+	cut         string // a question of which only some answers were looked at; empty where there is none
+}
+
+// each asks every question and shows what comes of it, until time is up.
+func (l *looking) each(ctx context.Context, see func(*ast.Term, map[string]bool, evaluation)) bool {
+	for _, class := range l.trial.Callers.List {
+		for _, permission := range l.permissions {
+			l.permission = permission
+			input := inputOf(permission, class.Example)
+			done := l.explore(ctx, l.txn, input, func(answers map[string]bool, e evaluation) { see(input, answers, e) })
+			if !done && l.cut == "" {
+				l.cut = permission.Name + " for " + class.Name
 			}
 		}
-		return true
+		if ctx.Err() != nil {
+			return false
+		}
 	}
-	whole := each(func(input *ast.Term, answers map[string]bool, e evaluation) {
+	return true
+}
+
+// matter finds which of the rules that are pending hold and change an answer.
+func (l *looking) matter(ctx context.Context) bool {
+	return l.each(ctx, func(input *ast.Term, answers map[string]bool, e evaluation) {
 		for _, held := range e.held {
 			if held.matters || !held.pending || held.context {
 				continue
 			}
-			held.matters = !e.same(w.without(looking, txn, input, answers, held))
+			held.matters = !e.same(l.without(ctx, l.txn, input, answers, held))
 		}
 	})
+}
+
+// all tells of rules that never hold, or change nothing, of callers of whom there are no
+// others.
+func (l *looking) all(ctx context.Context, pending []*watched) {
+	for _, seen := range pending {
+		seen.pending = true
+	}
+	whole := l.matter(ctx)
 	// What did not hold may not have been asked for. Whether it can hold it says by itself.
 	for _, seen := range pending {
 		if !seen.held && whole {
-			w.by(seen)
-			whole = each(func(*ast.Term, map[string]bool, evaluation) {})
+			l.by(seen)
+			whole = l.each(ctx, func(*ast.Term, map[string]bool, evaluation) {})
 		}
+		seen.pending = false
 	}
+	l.by(nil)
+	s := l.trying
 	if !whole {
 		s.trial.Unlooked = "time was up"
-		return ctx.Err()
+		return
 	}
-	if incomplete && slices.ContainsFunc(pending, func(seen *watched) bool { return seen.resource }) {
+	if l.cut != "" && slices.ContainsFunc(pending, func(seen *watched) bool { return seen.resource }) {
 		s.trial.Unlooked = fmt.Sprintf("of %s and others only %d combinations of answers were looked at, so nothing is said "+
-			"of the rules about the resource", cut, maxEvaluations)
+			"of the rules about the resource", l.cut, maxEvaluations)
 	}
-	known := func(seen *watched) bool { return !incomplete || !seen.resource }
+	known := func(seen *watched) bool { return l.cut == "" || !seen.resource }
 	for _, seen := range pending {
-		switch guarded := w.guards[seen]; {
+		switch guarded := l.guards[seen]; {
 		case !seen.held && known(seen):
 			s.tellDead(seen)
 		case seen.held && !seen.matters && !seen.context && known(seen):
@@ -412,7 +455,6 @@ func (s *trying) look(ctx context.Context, p *offline.Policy, sources *offline.S
 			s.tellGuard(seen, guarded)
 		}
 	}
-	return nil
 }
 
 // possible are permissions of plugins that the inventory does not know and that the

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/check"
 	"github.com/stagedoor/stagedoor/adapter/findings"
+	"github.com/stagedoor/stagedoor/adapter/trial"
 )
 
 func newCheck() *cobra.Command {
@@ -110,6 +111,38 @@ func describe(w io.Writer, r check.Report) {
 	}
 	_, _ = fmt.Fprintf(w, "%s: %d decisions for these callers: %s; %s\n", r.Path, r.Questions, strings.Join(names, "; "),
 		all)
+	_, _ = fmt.Fprintf(w, "%s: every caller there can be: %s\n", r.Path, everyone(r.Trial))
+}
+
+// everyone says what every caller there can be may.
+func everyone(t trial.Trial) string {
+	e := t.Everyone
+	if e == nil {
+		return "not asked for, since " + t.Unknown
+	}
+	var parts []string
+	add := func(who string, names []string) {
+		if len(names) > 0 {
+			parts = append(parts, who+" "+few(names))
+		}
+	}
+	add("anybody may, even without credentials:", e.Anybody)
+	add("whoever is signed in may:", e.SignedIn)
+	add("nobody may:", e.Nobody)
+	add("by who asks or for what:", e.Some)
+	for _, outside := range e.Outside {
+		parts = append(parts, fmt.Sprintf("no formula for %s: %s", few(outside.Permissions), outside.Why))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// few are the first of some names, and how many there are.
+func few(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 func writeText(w io.Writer, reports []check.Report) error {
