@@ -53,6 +53,14 @@ func TestMay(t *testing.T) {
 	some c in input.identity.claims
 	split(c, "/")[1] == "a"
 }`, `{}`, `{"rule":"IS","resourceType":"caller","params":{"rego":"some claim in $ownerRefs: defined split(claim, \"/\")[1]; split(claim, \"/\")[1] == \"a\""}}`},
+		"a count of claims that are labels": {
+			`allow if count({c | some c in input.identity.claims; catalog.has_label(input.resource, {"label": c})}) > 1`, `{}`,
+			`{"rule":"IS","resourceType":"caller and resource","params":{"rego":"gt(count(set{claim in $ownerRefs: claim | ` +
+				`{\"rule\":\"IS\",\"resourceType\":\"caller and resource\",\"params\":` +
+				`{\"rego\":\"HAS_LABEL catalog-entity {\\\"label\\\": claim}\"}}}), 1)"}}`},
+		"a count of some claims": {`allow if count({c | some c in input.identity.claims; startswith(c, "x")}) > 1`, `{}`,
+			`{"rule":"IS","resourceType":"caller","params":{"rego":"gt(count(set{claim in $ownerRefs: claim | ` +
+				`{\"rule\":\"IS\",\"resourceType\":\"caller\",\"params\":{\"rego\":\"startswith(claim, \\\"x\\\")\"}}}), 1)"}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer, err := compile(t, test.source, test.data).May(t.Context(), remove)

@@ -276,7 +276,7 @@ func (f *Functions) mistyped(b *ast.Builtin, i int, want types.Type, arg *ast.Te
 	if s == nil {
 		return ""
 	}
-	if types.Compare(want, types.A) == 0 || types.Compare(s.Type, want) == 0 || types.Contains(want, s.Type) {
+	if types.Contains(want, s.Type) {
 		return ""
 	}
 	if strings.HasPrefix(want.String(), "any<") && strings.Contains(want.String(), s.Type.String()) {

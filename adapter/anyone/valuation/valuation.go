@@ -114,11 +114,8 @@ func (r *Valuation) some(a *theory.Atom, elements []int) bool {
 		r.elements[n] = e
 		found = found || r.some(a, elements[1:])
 	}
-	switch v := of.Value.(type) {
-	case *ast.Array:
-		v.Foreach(each)
-	case ast.Set:
-		v.Foreach(each)
+	if list, ok := of.Value.(*ast.Array); ok { // Only lists have elements: of sets each member is known.
+		list.Foreach(each)
 	}
 	r.elements[n] = before
 	return found
@@ -245,11 +242,8 @@ func (r *Valuation) each(m theory.Member, over []int, into *theory.Collection) {
 		r.elements[n] = e
 		r.each(m, over[1:], into)
 	}
-	switch v := of.Value.(type) {
-	case *ast.Array:
-		v.Foreach(next)
-	case ast.Set:
-		v.Foreach(next)
+	if list, ok := of.Value.(*ast.Array); ok {
+		list.Foreach(next)
 	}
 	r.elements[n] = before
 }
