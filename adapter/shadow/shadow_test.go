@@ -6,7 +6,9 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -170,4 +172,38 @@ func TestShareOfNone(t *testing.T) {
 	if status := s.Status(); status.Compared+status.Dropped+status.Failed != 0 {
 		t.Errorf("%+v", status)
 	}
+}
+
+// slow takes a while for each request, and counts them.
+type slow struct {
+	takes time.Duration
+	calls *atomic.Int64
+}
+
+func (d slow) Decide(_ context.Context, _ decision.Caller, permissions []wire.Permission) (decision.Batch, error) {
+	d.calls.Add(1)
+	time.Sleep(d.takes)
+	return decides{}.Decide(context.Background(), ann, permissions)
+}
+
+// TestTheWorkerRests has requests come all the time. The candidate decides no more than
+// about a fortieth of it, and what is too much is dropped, and counted.
+func TestTheWorkerRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		s := start(t, func() (shadow.Decider, error) { return slow{10 * time.Millisecond, &calls}, nil }, prometheus.NewRegistry())
+		const lasts, every = 60 * time.Second, time.Millisecond
+		for range lasts / every {
+			ask(t, s, decides{}, "a")
+			time.Sleep(every)
+		}
+		worked := time.Duration(calls.Load()) * 10 * time.Millisecond
+		if most := lasts / 40; worked > most || worked < most*8/10 {
+			t.Errorf("the candidate decided for %v of %v", worked, lasts)
+		}
+		status := s.Status()
+		if total := status.Compared + status.Dropped; total < 59_000 || status.Dropped < 58_000 {
+			t.Errorf("of 60,000 decisions %d were compared and %d dropped", status.Compared, status.Dropped)
+		}
+	})
 }
