@@ -242,6 +242,14 @@ func (e *Editor) Write(op storage.PatchOp, path storage.Path, value any) error {
 			return err
 		}
 	}
+	if err := e.put(op, path, v); err != nil {
+		return err
+	}
+	e.touched = append(e.touched, path)
+	return nil
+}
+
+func (e *Editor) put(op storage.PatchOp, path storage.Path, v node) error {
 	switch {
 	case len(path) > 0:
 		root, err := e.write(e.document.root, op, path, v)
@@ -256,7 +264,6 @@ func (e *Editor) Write(op storage.PatchOp, path storage.Path, value any) error {
 	default:
 		e.document.root = e.own(v)
 	}
-	e.touched = append(e.touched, path)
 	return nil
 }
 

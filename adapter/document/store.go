@@ -2,19 +2,13 @@ package document
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"path"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
-	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/storage"
-	"github.com/open-policy-agent/opa/v1/util"
 )
 
 // Store is a [storage.Store] whose data is a [Document]: who reads has the version that
@@ -150,122 +144,6 @@ func (s *Store) MakeDir(_ context.Context, txn storage.Transaction, at storage.P
 		return err
 	}
 	return t.writing.MakeDir(at)
-}
-
-// Truncate implements [storage.Store]: it writes the data and policies of a bundle, whose
-// roots params has.
-func (s *Store) Truncate(
-	_ context.Context, txn storage.Transaction, params storage.TransactionParams, files storage.Iterator,
-) error {
-	t, err := s.transaction(txn, true)
-	if err != nil {
-		return err
-	}
-	data := map[string]any{}
-	for {
-		file, err := files.Next()
-		switch {
-		case errors.Is(err, io.EOF):
-			return t.writeRoots(params.BasePaths, data)
-		case err != nil:
-			return err
-		case file.IsPolicy:
-			t.upsert(file.Path.PolicyID(), file.Value)
-			continue
-		}
-		var value any
-		if err := util.Unmarshal(file.Value, &value); err != nil {
-			return err
-		}
-		if value != nil && !merge(data, file.Path, value) {
-			return fmt.Errorf("failed to insert data file from path %s", path.Join(file.Path...))
-		}
-	}
-}
-
-// merge puts a value into a document at a path. It is false where something else is there.
-func merge(into map[string]any, at storage.Path, value any) bool {
-	if len(at) > 0 {
-		below, _ := into[at[0]].(map[string]any)
-		switch _, there := into[at[0]]; {
-		case !there && len(at) == 1:
-			into[at[0]] = value
-			return true
-		case !there:
-			below = map[string]any{}
-			into[at[0]] = below
-		case below == nil:
-			return false
-		}
-		return merge(below, at[1:], value)
-	}
-	object, is := value.(map[string]any)
-	if !is {
-		return false
-	}
-	for key, member := range object {
-		if !merge(into, storage.Path{key}, member) {
-			return false
-		}
-	}
-	return true
-}
-
-// writeRoots writes what there is of a bundle's data at its roots, and refuses what is
-// beside them.
-func (t *Transaction) writeRoots(roots []string, data map[string]any) error {
-	if beside := besideRoots(roots, data, ""); beside != "" {
-		return fmt.Errorf(
-			"manifest roots %v do not permit data at path '/%s' (hint: check bundle directory structure)", roots, beside)
-	}
-	for _, root := range roots {
-		at, ok := storage.ParsePathEscaped("/" + root)
-		if !ok {
-			return fmt.Errorf("storage path invalid: %v", root)
-		}
-		value, ok := lookup(data, at)
-		if !ok {
-			continue
-		}
-		if err := t.writing.MakeDir(at[:max(len(at)-1, 0)]); err != nil {
-			return err
-		}
-		if err := t.writing.Write(storage.AddOp, at, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// besideRoots is a path of data that is not below the roots; empty for none.
-func besideRoots(roots []string, data map[string]any, at string) string {
-	for key, value := range data {
-		path := strings.TrimPrefix(at+"/"+key, "/")
-		if bundle.RootPathsContain(roots, path) {
-			continue
-		}
-		below, is := value.(map[string]any)
-		above := func(root string) bool { return strings.HasPrefix(strings.Trim(root, "/"), path) }
-		if !is || !slices.ContainsFunc(roots, above) {
-			return path
-		}
-		if beside := besideRoots(roots, below, path); beside != "" {
-			return beside
-		}
-	}
-	return ""
-}
-
-func lookup(data map[string]any, at storage.Path) (any, bool) {
-	value := any(data)
-	for _, step := range at {
-		object, _ := value.(map[string]any)
-		var ok bool
-		if value, ok = object[step]; !ok {
-			return nil, false
-		}
-	}
-	return value, true
 }
 
 // ListPolicies implements [storage.Policy].

@@ -109,41 +109,17 @@ func policiesOf(name string, b *bundle.Bundle) (map[string][]byte, error) {
 
 // writeSnapshot exchanges all data below the bundle's roots.
 func writeSnapshot(opts *bundle.ActivateOpts, b *bundle.Bundle) error {
-	roots := make(map[string]storage.Path, len(*b.Manifest.Roots))
-	for _, root := range *b.Manifest.Roots {
-		at, ok := storage.ParsePathEscaped("/" + root)
-		if !ok {
-			return fmt.Errorf("the root %q is no path", root)
-		}
-		roots[root] = at
-		if err := opts.Store.Write(opts.Ctx, opts.Txn, storage.RemoveOp, at, nil); err != nil && !storage.IsNotFound(err) {
+	raw := b.Raw
+	if len(raw) == 0 { // it was not read by OPA's plugin
+		data, err := json.Marshal(b.Data)
+		if err != nil {
 			return err
 		}
+		raw = []bundle.Raw{{Path: "/data.json", Value: data}}
 	}
-	if len(b.Raw) > 0 {
-		params := storage.WriteParams
-		params.BasePaths, params.Context = *b.Manifest.Roots, opts.TxnCtx
-		return opts.Store.Truncate(opts.Ctx, opts.Txn, params, bundle.NewIterator(b.Raw))
-	}
-	for _, at := range roots {
-		value, has := any(b.Data), true
-		for _, step := range at {
-			object, _ := value.(map[string]any)
-			if value, has = object[step]; !has {
-				break
-			}
-		}
-		if !has {
-			continue
-		}
-		if err := storage.MakeDir(opts.Ctx, opts.Store, opts.Txn, at[:len(at)-1]); err != nil {
-			return err
-		}
-		if err := opts.Store.Write(opts.Ctx, opts.Txn, storage.AddOp, at, value); err != nil {
-			return err
-		}
-	}
-	return nil
+	params := storage.WriteParams
+	params.BasePaths, params.Context = *b.Manifest.Roots, opts.TxnCtx
+	return opts.Store.Truncate(opts.Ctx, opts.Txn, params, bundle.NewIterator(raw))
 }
 
 // register notes in the store which revision of a bundle is active.
