@@ -30,7 +30,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/patch"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
@@ -91,7 +91,7 @@ type Parts struct {
 	// Status tells how the policy's supply fares.
 	Status func() supply.Status
 	// Write changes data of the policy; nil where nobody may.
-	Write      func(context.Context, []document.Change) error
+	Write      func(context.Context, []patch.Change) error
 	Conditions *conditions.Client
 	Audit      *audit.Log
 	// Shadow compares a candidate with Policy; nil where there is none.
@@ -107,7 +107,7 @@ type Server struct {
 	identity   *identity.Identity
 	policy     Decider
 	supply     func() supply.Status // see status
-	write      func(context.Context, []document.Change) error
+	write      func(context.Context, []patch.Change) error
 	conditions *conditions.Client
 	audit      *audit.Log
 	shadow     *shadow.Shadow // nil where nothing is compared

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/http/pprof"
 	"strings"
@@ -14,11 +13,9 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/dataapi"
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/document"
 	"github.com/stagedoor/stagedoor/adapter/endpoint"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
-	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -50,8 +47,8 @@ type AdminOptions struct {
 //   - GET /shadow: where the candidate of stagedoor.policy.shadow decides otherwise.
 //   - POST /v1/data/{entrypoint}: a decision in the shape of OPA's data API, for a
 //     stock permission backend with the OPA wrapper module.
-//   - PATCH and PUT /v1/data/{path}: data is changed, as OPA's data API does it, below
-//     the roots of stagedoor.admin.dataRoots.
+//   - PATCH, PUT and DELETE /v1/data/{path}: data is changed, as OPA's data API does it,
+//     below the roots of stagedoor.admin.dataRoots.
 func (s *Server) AdminHandler() http.Handler {
 	router := mux.NewRouter()
 	get := func(path string, h handler) {
@@ -74,8 +71,9 @@ func (s *Server) AdminHandler() http.Handler {
 	if s.write != nil {
 		writes := s.writers(asJSON(s.withOperatorBody(s.admitted(s.writeData))))
 		write := routed(metrics.AtDataWrite, writes, dataapi.WriteError)
-		router.Handle(dataPath, write).Methods(http.MethodPatch, http.MethodPut)
-		router.PathPrefix(dataPath+"/").Handler(write).Methods(http.MethodPatch, http.MethodPut)
+		methods := []string{http.MethodPatch, http.MethodPut, http.MethodDelete}
+		router.Handle(dataPath, write).Methods(methods...)
+		router.PathPrefix(dataPath + "/").Handler(write).Methods(methods...)
 	}
 	if s.options.Profiles {
 		router.PathPrefix("/debug/pprof/").Handler(s.route("", s.operators(profiles)))
@@ -185,27 +183,13 @@ func asJSON(next handler) handler {
 	}
 }
 
-// writeData answers as OPA's PATCH and PUT /v1/data/{path} do.
+// writeData answers as OPA's PATCH, PUT and DELETE /v1/data/{path} do.
 func (s *Server) writeData(w http.ResponseWriter, r *http.Request) error {
-	parse := document.ParsePatch
-	if r.Method == http.MethodPut {
-		parse = document.ParsePut
+	status, err := dataapi.Write(r, strings.TrimPrefix(r.URL.EscapedPath(), dataPath), exchangeOf(r).body, s.write)
+	if err == nil {
+		w.WriteHeader(status)
 	}
-	changes, err := parse(strings.TrimPrefix(r.URL.EscapedPath(), dataPath), exchangeOf(r).body)
-	if err != nil {
-		return wire.InputError("%v", err)
-	}
-	err = s.write(r.Context(), changes)
-	switch refused, is := errors.AsType[*supply.WriteError](err); {
-	case is && refused.Missing:
-		return wire.NotFoundError("%v", err)
-	case is:
-		return wire.InputError("%v", err)
-	case err != nil:
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return err
 }
 
 // data answers as OPA's POST /v1/data/{path} does.

@@ -32,6 +32,8 @@ var mayImportOPA = []string{
 	"adapter/certificate",
 	"adapter/decision",
 	"adapter/document",
+	"adapter/document/patch",
+	"adapter/document/touch",
 	"adapter/engine",
 	"adapter/explain",
 	"adapter/explain/counterfactual",

@@ -65,6 +65,7 @@ type siteOptions struct {
 	auditRequired bool
 	strict        bool // readiness
 	dataRoots     []string
+	dataBytes     int64
 	remote        *remote.Options
 }
 
@@ -135,7 +136,7 @@ func newSite(t testing.TB, o siteOptions) *site {
 func startPolicy(t testing.TB, o siteOptions, p *adapter.Parts) {
 	t.Helper()
 	vetter, err := vetted.New(vetted.Options{Entrypoint: o.entrypoint, Library: rego.Modules(), Mask: rego.Mask(),
-		Reach: reach.Options{AllowNet: []string{"127.0.0.1"}}, Writable: o.dataRoots})
+		Reach: reach.Options{AllowNet: []string{"127.0.0.1"}}, Writable: o.dataRoots, WritableBytes: o.dataBytes})
 	check(t, err)
 	policies := supply.New(supply.Options{Path: o.policyDir, Default: bundles.Dev()}, vetter, p.Log)
 	configuration := opa.Options{AuditRequired: o.auditRequired}

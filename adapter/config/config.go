@@ -62,8 +62,8 @@ type Config struct {
 	BasePath string
 	// CORS is nil where backend.cors says nothing.
 	CORS *rscors.Options
-	// Body, Answer and Memory are in bytes; Memory is 0 where it is to be found out.
-	Body, Answer, Memory int64
+	// Body, Answer, Memory and Data are in bytes; Memory is 0 where it is to be found out.
+	Body, Answer, Memory, Data int64
 
 	// Profiles is stagedoor.admin.pprof.
 	Profiles bool
@@ -185,7 +185,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		ShutdownDelay: time.Duration(d.Backend.Lifecycle.ServerShutdownDelay),
 		BasePath:      s.BasePath, CORS: d.Backend.CORS.options(),
 		Body: int64(s.Limits.Body), Items: s.Limits.Items, InFlight: int64(s.Limits.InFlight),
-		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory),
+		Answer: int64(s.Limits.Answer), Memory: int64(s.Limits.Memory), Data: int64(s.Limits.Data),
 		FromMetadata: s.Permissions.FromMetadata, Profiles: s.Admin.Pprof,
 		DenyOnError: s.Policy.OnError == "deny",
 		Discovery:   discovery.Options{BaseURL: d.Backend.BaseURL},
@@ -328,6 +328,7 @@ func (p *problems) check(d document, c *Config) {
 	p.positive("stagedoor.limits.inFlight", int64(s.Limits.InFlight))
 	p.positive("stagedoor.limits.connections", int64(s.Limits.Connections))
 	p.positive("stagedoor.limits.decision", int64(s.Limits.Decision))
+	p.positive("stagedoor.limits.data", int64(s.Limits.Data))
 	p.positive("stagedoor.limits.answer", int64(s.Limits.Answer))
 	p.positive("stagedoor.caches.decisions", int64(s.Caches.Decisions))
 	p.positive("stagedoor.caches.tokens", int64(s.Caches.Tokens))

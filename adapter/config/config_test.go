@@ -50,7 +50,7 @@ func TestDefaults(t *testing.T) {
 		Endpoint:  endpoint.Options{Address: "127.0.0.1:7008", Connections: 10_000},
 		Admin:     endpoint.Options{Address: "127.0.0.1:7009", Connections: 500},
 		AdminData: true, ShutdownDelay: 5 * time.Second, BasePath: "/api/permission",
-		Body: 10 << 20, Items: 10_000, InFlight: 1024, Answer: 32 << 20, FromMetadata: true, LogLevel: logrus.InfoLevel,
+		Body: 10 << 20, Items: 10_000, InFlight: 1024, Answer: 32 << 20, Data: 64 << 20, FromMetadata: true, LogLevel: logrus.InfoLevel,
 		Discovery:  discovery.Options{BaseURL: "http://127.0.0.1:7007"},
 		Engine:     engine.Options{Decision: time.Second, Answer: 32 << 20, Memo: 96 << 20},
 		Conditions: conditions.Options{Timeout: 10 * time.Second},
@@ -101,7 +101,7 @@ opa:
 		Endpoint:   endpoint.Options{Address: "0.0.0.0:1", H2C: true, Connections: 9},
 		Admin:      endpoint.Options{Address: "unix:/run/s", H2C: true, Connections: 500},
 		AdminToken: "0123456789abcdef", AdminStrict: true, ShutdownDelay: 90 * time.Second, BasePath: "/p",
-		Body: 1 << 20, Items: 5, InFlight: 7, Answer: 32 << 20, FromMetadata: true, DenyOnError: true, LogLevel: logrus.DebugLevel,
+		Body: 1 << 20, Items: 5, InFlight: 7, Answer: 32 << 20, Data: 64 << 20, FromMetadata: true, DenyOnError: true, LogLevel: logrus.DebugLevel,
 		Discovery: discovery.Options{BaseURL: "http://x", Endpoints: []discovery.Endpoint{
 			{Target: "http://a/{{pluginId}}", Plugins: []string{"catalog"}},
 			{Target: "http+srv://b/todo", Plugins: []string{"todo"}},

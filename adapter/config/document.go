@@ -116,6 +116,7 @@ type own struct {
 		// Connections are those of the permission API.
 		Connections int           `mapstructure:"connections"`
 		Memory      byteSize      `mapstructure:"memory"`
+		Data        byteSize      `mapstructure:"data"`
 		Decision    time.Duration `mapstructure:"decision"`
 	} `mapstructure:"limits"`
 	Caches struct {
@@ -185,6 +186,7 @@ func defaults() document {
 	d.Stagedoor.Limits.Items = 10_000
 	d.Stagedoor.Limits.Answer = 32 << 20
 	d.Stagedoor.Limits.InFlight = 1024
+	d.Stagedoor.Limits.Data = 64 << 20
 	d.Stagedoor.Limits.Decision = time.Second
 	d.Stagedoor.Caches.Decisions = 96 << 20
 	d.Stagedoor.Caches.Tokens = 32 << 20

@@ -153,3 +153,32 @@ func same(a, b node) bool {
 	}
 	return false
 }
+
+// sizeAt is how many bytes a member has as JSON, with its key; 0 for what is not there.
+func (d *Document) sizeAt(path storage.Path) int64 {
+	n, there := d.at(path)
+	if !there {
+		return 0
+	}
+	size := bytesOf(n)
+	if len(path) > 0 {
+		size += keySize(path[len(path)-1])
+	}
+	return size
+}
+
+// keySize is the size of a key with what stands around it.
+func keySize(key string) int64 { return int64(len(key)) + 4 }
+
+func bytesOf(n node) int64 {
+	if !isObject(n) {
+		value, _ := n.(ast.Value) // a node is one of the two
+		return int64(len(value.String()))
+	}
+	size := int64(2)
+	_ = members(n, func(key string, member node) error {
+		size += keySize(key) + bytesOf(member)
+		return nil
+	})
+	return size
+}

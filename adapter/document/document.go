@@ -210,14 +210,23 @@ type Editor struct {
 	document Document
 	by       *edit
 	touched  []storage.Path
+	copied   int                     // so many elements of arrays
+	growing  map[*ast.Array]struct{} // to which this edit alone can append in place
 }
 
+// mostCopied is how many elements of arrays one edit may move. Each write into an array
+// makes it anew, so that many into a long one would take for ever.
+const mostCopied = 1 << 26
+
 // Edit begins the next version.
-func (d *Document) Edit() *Editor { return &Editor{document: *d, by: new(edit)} }
+func (d *Document) Edit() *Editor {
+	return &Editor{document: *d, by: new(edit), growing: map[*ast.Array]struct{}{}}
+}
 
 // Document is the document as it is now. What is written later makes another one.
 func (e *Editor) Document() *Document {
 	e.by = new(edit)
+	clear(e.growing)
 	d := e.document
 	return &d
 }
@@ -341,7 +350,7 @@ func (e *Editor) writeArray(a *ast.Array, op storage.PatchOp, path storage.Path,
 		if op != storage.AddOp {
 			return nil, &storage.Error{Code: storage.InvalidPatchErr, Message: path.String() + ": invalid patch path"}
 		}
-		return a.Append(ast.NewTerm(whole(value))), nil
+		return e.append(a, whole(value))
 	}
 	switch {
 	case !isIndex:
@@ -355,6 +364,9 @@ func (e *Editor) writeArray(a *ast.Array, op storage.PatchOp, path storage.Path,
 		}
 		op = storage.ReplaceOp
 	}
+	if err := e.copies(a.Len()); err != nil {
+		return nil, err
+	}
 	elements := make([]*ast.Term, 0, a.Len()+1)
 	for i := range a.Len() {
 		if i != at || op == storage.AddOp {
@@ -367,6 +379,33 @@ func (e *Editor) writeArray(a *ast.Array, op storage.PatchOp, path storage.Path,
 		}
 	}
 	return ast.NewArray(elements...), nil
+}
+
+// append appends to an array. OPA's own way shares memory with the array that it appends
+// to, which others may have.
+func (e *Editor) append(a *ast.Array, value ast.Value) (node, error) {
+	if _, ours := e.growing[a]; !ours {
+		if err := e.copies(a.Len()); err != nil {
+			return nil, err
+		}
+		elements := make([]*ast.Term, a.Len())
+		for i := range elements {
+			elements[i] = a.Elem(i)
+		}
+		a = ast.NewArray(elements...)
+	}
+	delete(e.growing, a)
+	longer := a.Append(ast.NewTerm(value))
+	e.growing[longer] = struct{}{}
+	return longer, nil
+}
+
+func (e *Editor) copies(elements int) error {
+	if e.copied += elements; e.copied > mostCopied {
+		return &storage.Error{Code: storage.InvalidPatchErr, Message: "this writes into long arrays too often at a time: " +
+			"replace them, or use objects"}
+	}
+	return nil
 }
 
 // Texts visits the texts of what there is at path, and the steps of the path.

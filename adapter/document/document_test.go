@@ -1,13 +1,16 @@
 package document_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
@@ -243,6 +246,78 @@ func holdOne(t *testing.T, before, after *document.Document, touched []storage.P
 	if told, ok := document.Differences(before, after, touched, 10); !ok || len(told) != 3 {
 		t.Errorf("told as different are %v", told)
 	}
+}
+
+// TestLongArraysAreBounded inserts into a long array as often as a large request can, and
+// appends to it.
+func TestLongArraysAreBounded(t *testing.T) {
+	edit := document.New().Edit()
+	elements := make([]any, 100_000)
+	for i := range elements {
+		elements[i] = json.Number("1")
+	}
+	if err := edit.Write(storage.AddOp, storage.Path{"list"}, elements); err != nil {
+		t.Fatal(err)
+	}
+	for range 100_000 {
+		if err := edit.Write(storage.AddOp, storage.Path{"list", "-"}, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inserted := 0
+	for ; inserted < 100_000; inserted++ {
+		if err := edit.Write(storage.AddOp, storage.Path{"list", "0"}, true); err != nil {
+			if !strings.Contains(err.Error(), "too often") {
+				t.Error(err)
+			}
+			break
+		}
+	}
+	if inserted < 100 || inserted > 1_000 {
+		t.Errorf("%d elements were inserted", inserted)
+	}
+}
+
+// TestAppendedArraysShareNothing appends twice to what one version has.
+func TestAppendedArraysShareNothing(t *testing.T) {
+	edit := document.New().Edit()
+	if err := edit.Write(storage.AddOp, storage.Path{"list"}, []any{"a", "b", "c"}); err != nil {
+		t.Fatal(err)
+	}
+	appended := func(to *document.Document, values ...string) *document.Document {
+		edit := to.Edit()
+		for _, value := range values {
+			if err := edit.Write(storage.AddOp, storage.Path{"list", "-"}, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return edit.Document()
+	}
+	base := appended(edit.Document(), "d", "e")
+	one, two := appended(base, "1"), appended(base, "2")
+	if got := fmt.Sprint(one, two); got != `{"list": ["a", "b", "c", "d", "e", "1"]} {"list": ["a", "b", "c", "d", "e", "2"]}` {
+		t.Errorf("the two versions are %s", got)
+	}
+}
+
+// TestWritersWaitAsLongAsTheyMay has one writer wait for another.
+func TestWritersWaitAsLongAsTheyMay(t *testing.T) {
+	store := document.NewStore()
+	first, err := store.NewTransaction(t.Context(), storage.WriteParams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := store.NewTransaction(ctx, storage.WriteParams); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("who waits too long is told %v", err)
+	}
+	store.Abort(t.Context(), first)
+	second, err := store.NewTransaction(t.Context(), storage.WriteParams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Abort(t.Context(), second)
 }
 
 // BenchmarkOneOf changes one member of 100,000.

@@ -9,18 +9,42 @@ import (
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/storage"
+
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 )
 
 // Store is a [storage.Store] whose data is a [Document]: who reads has the version that
 // there was when the transaction began, and waits for nobody. One transaction writes at
 // a time. Values are read as OPA's values.
 type Store struct {
-	writer   sync.Mutex
+	writer   Turn
 	content  atomic.Pointer[content]
 	number   atomic.Uint64
 	mutex    sync.Mutex // guards triggers
 	triggers []*trigger
 }
+
+// Turn is taken by one at a time.
+type Turn chan struct{}
+
+// NewTurn returns a turn that nobody has.
+func NewTurn() Turn { return make(Turn, 1) }
+
+// Take waits for the turn. The error is the context's.
+func (t Turn) Take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Give gives the turn back.
+func (t Turn) Give() { <-t }
 
 // content is what is committed. It is immutable.
 type content struct {
@@ -41,7 +65,7 @@ type Transaction struct {
 
 // NewStore returns an empty store.
 func NewStore() *Store {
-	s := &Store{}
+	s := &Store{writer: NewTurn()}
 	s.content.Store(&content{document: New()})
 	return s
 }
@@ -55,11 +79,33 @@ func (t *Transaction) ID() uint64 { return t.number }
 // Touched are the paths of all data that it wrote.
 func (t *Transaction) Touched() []storage.Path { return t.writing.Touched() }
 
-// NewTransaction implements [storage.Store].
-func (s *Store) NewTransaction(_ context.Context, params ...storage.TransactionParams) (storage.Transaction, error) {
+// Has reports whether there is a value at a path, as the transaction has it.
+func (t *Transaction) Has(at storage.Path) bool {
+	found, _ := t.document().Has(at)
+	return found
+}
+
+// Growth is by how many bytes the data has grown in a transaction, as JSON.
+func (t *Transaction) Growth() int64 {
+	before, after := t.content.document, &t.writing.document
+	changed, all := Differences(before, after, t.Touched(), touch.MostPaths)
+	if !all {
+		changed = []storage.Path{{}}
+	}
+	grown := int64(0)
+	for _, path := range changed {
+		grown += after.sizeAt(path) - before.sizeAt(path)
+	}
+	return grown
+}
+
+// NewTransaction implements [storage.Store]. The error of one that writes is the context's.
+func (s *Store) NewTransaction(ctx context.Context, params ...storage.TransactionParams) (storage.Transaction, error) {
 	t := &Transaction{of: s, number: s.number.Add(1)}
 	if len(params) > 0 && params[0].Write {
-		s.writer.Lock()
+		if err := s.writer.Take(ctx); err != nil {
+			return nil, err
+		}
 		t.content = s.content.Load()
 		t.writing, t.policies = t.content.document.Edit(), maps.Clone(t.content.policies)
 		t.events.Context = params[0].Context
@@ -214,7 +260,7 @@ func (s *Store) Commit(ctx context.Context, txn storage.Transaction) error {
 	if err != nil || t.writing == nil {
 		return err
 	}
-	defer s.writer.Unlock()
+	defer s.writer.Give()
 	defer func() { t.ended = true }()
 	s.content.Store(&content{t.writing.Document(), t.policies})
 	for _, path := range t.writing.Touched() {
@@ -237,7 +283,7 @@ func (s *Store) Abort(_ context.Context, txn storage.Transaction) {
 	}
 	t.ended = true
 	if t.writing != nil {
-		s.writer.Unlock()
+		s.writer.Give()
 	}
 }
 

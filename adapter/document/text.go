@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/document/token"
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 )
 
 // reading makes nodes of JSON text. What is the same to the letter as before is the node
@@ -246,7 +247,7 @@ func (o *overlay) node() node {
 // differs notes that there is another value here. Where both are objects it is known what
 // differs below. Of more than anybody tells of, one is enough.
 func (r *reading) differs(was node, had bool, now node) {
-	if r.within > 0 || len(r.touched) > MostPaths || had && isObject(was) && isObject(now) {
+	if r.within > 0 || len(r.touched) > touch.MostPaths || had && isObject(was) && isObject(now) {
 		return
 	}
 	path := slices.Clone(r.root)

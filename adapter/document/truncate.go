@@ -15,6 +15,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/stagedoor/stagedoor/adapter/document/token"
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 )
 
 // Truncate implements [storage.Store]: all data below the roots, which params has, is then
@@ -95,7 +96,7 @@ func (t *Transaction) compare(into *arrival, r *reading, at storage.Path, read f
 		r.differs(old, had, n)
 	}
 	into.node, into.touched = n, r.touched
-	if len(r.touched) > MostPaths {
+	if len(r.touched) > touch.MostPaths {
 		into.touched = []storage.Path{at}
 	}
 	r.touched = nil

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/patch"
 	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -184,16 +184,16 @@ func (m *model) write(t *testing.T, e *fixture.House) {
 	m.written[object] = of
 }
 
-func writes(t *testing.T, e *fixture.House, patch []byte) {
+func writes(t *testing.T, e *fixture.House, operations []byte) {
 	t.Helper()
-	changes, err := document.ParsePatch("", patch)
+	changes, err := patch.ParsePatch("", operations)
 	fixture.Must(t, err)
 	fixture.Must(t, e.Write(t.Context(), changes))
 }
 
 func puts(t *testing.T, e *fixture.House, path string, value []byte) {
 	t.Helper()
-	changes, err := document.ParsePut(path, value)
+	changes, err := patch.ParsePut(path, value)
 	fixture.Must(t, err)
 	fixture.Must(t, e.Write(t.Context(), changes))
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/flight"
 	"github.com/stagedoor/stagedoor/adapter/peer"
@@ -182,7 +182,7 @@ type asked struct {
 // made is a decision, with what data it was made of.
 type made struct {
 	decision.Outcome
-	read document.Read
+	read touch.Read
 }
 
 // world is what all decisions of one batch share: one time, one caller.

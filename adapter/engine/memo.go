@@ -16,7 +16,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -49,7 +49,7 @@ type remembered struct {
 	few     []answered
 	many    map[question]answer // all, where they are not few
 	answers []*decision.Outcome // that are not plain, each once, however many questions have it
-	reads   []document.Read     // each once
+	reads   []touch.Read        // each once
 	weight  uint32
 	// kind is the key of the caller's kind where some of it was decided for that: it is
 	// right as long as the caller is of the kind. It is zero where nothing was.
@@ -62,7 +62,7 @@ type remembered struct {
 // answer is an outcome, and what data it was made of.
 type answer struct {
 	outcome *decision.Outcome
-	read    document.Read
+	read    touch.Read
 }
 
 // answered is the answer to one question.
@@ -89,7 +89,7 @@ func (r *remembered) outcome(of question) *decision.Outcome {
 }
 
 // readBy is what data was read for a question.
-func (r *remembered) readBy(of question) document.Read {
+func (r *remembered) readBy(of question) touch.Read {
 	for _, a := range r.few {
 		if a.question == of {
 			return a.read
@@ -111,8 +111,8 @@ func (r *remembered) all() map[question]answer {
 }
 
 // unreached are those of the answers that the changes do not reach.
-func (r *remembered) unreached(c document.Changes) map[question]answer {
-	gone := make(map[document.Read]bool, len(r.reads))
+func (r *remembered) unreached(c touch.Changes) map[question]answer {
+	gone := make(map[touch.Read]bool, len(r.reads))
 	for _, read := range r.reads {
 		gone[read] = c.Reach(read)
 	}
@@ -247,7 +247,7 @@ func (m *memo) assemble(number uint64, kind callerKey, known *remembered, decide
 	}
 	for of, a := range decided {
 		// Of a decision that came to no end nobody knows what it would have read.
-		if a.outcome.Err != nil || a.read == (document.Read{}) || len(all) == memoPermissions {
+		if a.outcome.Err != nil || a.read == (touch.Read{}) || len(all) == memoPermissions {
 			continue
 		}
 		r.weight += weight(questionOverhead + len(of.Value().Name) + len(of.Value().ResourceType))

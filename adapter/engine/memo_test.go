@@ -21,7 +21,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -297,7 +297,7 @@ func TestCallersHaveKeysOfTheirOwn(t *testing.T) {
 
 // remember remembers what was decided without reading any data.
 func remember(m *memo, key callerKey, known *remembered, decided map[question]*decision.Outcome) {
-	var none document.Reads
+	var none touch.Reads
 	answers := make(map[question]answer, len(decided))
 	for of, outcome := range decided {
 		answers[of] = answer{outcome, none.Read()}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/alike"
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -81,7 +81,7 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 			if f.Kind == decision.FailureDeadline || f.Kind == decision.FailureBounds {
 				return a // of a caller with as many texts or more it is no better
 			}
-			if a.read == (document.Read{}) {
+			if a.read == (touch.Read{}) {
 				return answer{} // it failed before it read anything, which says nothing of the kind
 			}
 			a.outcome = s.engine.memo.apart // what an error quotes must be the caller's own

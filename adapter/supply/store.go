@@ -23,7 +23,7 @@ import (
 type store struct {
 	*document.Store
 	supply *Supply
-	writer sync.Mutex
+	writer document.Turn
 	write  atomic.Pointer[writing] // the transaction that holds writer
 	holds  map[string]fingerprint  // of the bundles in it; guarded by writer
 	// made is the state that was made of what is committed; nil where that has none. It is
@@ -43,18 +43,21 @@ type writing struct {
 }
 
 func newStore(s *Supply) *store {
-	return &store{Store: document.NewStore(), supply: s, holds: map[string]fingerprint{}}
+	return &store{Store: document.NewStore(), supply: s, writer: document.NewTurn(), holds: map[string]fingerprint{}}
 }
 
-// NewTransaction begins a transaction; one that writes waits for its turn.
+// NewTransaction begins a transaction; one that writes waits for its turn, as long as the
+// context lets it.
 func (s *store) NewTransaction(ctx context.Context, params ...storage.TransactionParams) (storage.Transaction, error) {
 	if len(params) == 0 || !params[0].Write {
 		return s.Store.NewTransaction(ctx, params...)
 	}
-	s.writer.Lock()
+	if err := s.writer.Take(ctx); err != nil {
+		return nil, err
+	}
 	txn, err := s.Store.NewTransaction(ctx, params...)
 	if err != nil {
-		s.writer.Unlock()
+		s.writer.Give()
 		return nil, err
 	}
 	t, _ := txn.(*document.Transaction) // there are no others
@@ -107,7 +110,7 @@ func (s *store) Abort(ctx context.Context, txn storage.Transaction) {
 
 func (s *store) end() {
 	s.write.Store(nil)
-	s.writer.Unlock()
+	s.writer.Give()
 }
 
 // activator is registered with OPA as the default activator of every bundle, in

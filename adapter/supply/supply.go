@@ -24,7 +24,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/sirupsen/logrus"
 
-	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/patch"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 )
@@ -86,7 +86,7 @@ func New(o Options, v *vetted.Vetter, log *logrus.Entry) *Supply {
 // says under these keys where a policy is.
 func (o Options) Validate(policyKeys []string) error {
 	var problems []error
-	if err := document.CheckRoots(o.DataRoots); err != nil {
+	if err := patch.CheckRoots(o.DataRoots); err != nil {
 		problems = append(problems, fmt.Errorf("stagedoor.admin.dataRoots: %w", err))
 	}
 	if o.Path == "" {

@@ -18,7 +18,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/util"
 
-	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/patch"
 )
 
 // acceptable refuses bundles that OPA would take and that would do harm.
@@ -32,7 +32,7 @@ func (v *Vetter) acceptable(name string, b *bundle.Bundle) error {
 			name, strings.Join(suggestRoots(b), ", "))
 	}
 	for _, root := range *b.Manifest.Roots {
-		if !document.IsPlainRoot(root) {
+		if !patch.IsPlainRoot(root) {
 			return fmt.Errorf("bundle %s: the root %.100q is not written as it is read: write it without %%", name, root)
 		}
 		if ownedByOPA(root) {

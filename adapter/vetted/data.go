@@ -17,6 +17,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/patch"
 )
 
 // activateData lets the data of bundles be activated whose policies are those that made
@@ -180,9 +181,9 @@ func applyDelta(opts *bundle.ActivateOpts, name string, b *bundle.Bundle) error 
 		return fmt.Errorf("bundle %s: a delta bundle has the roots of the bundle that it changes, which are %v",
 			name, *m.Roots)
 	}
-	var changes []document.Change
+	var changes []patch.Change
 	for _, p := range b.Patch.Data {
-		c := document.Change{Value: p.Value}
+		c := patch.Change{Value: p.Value}
 		switch p.Op {
 		case "upsert":
 			c.Op, c.MakesWay = storage.AddOp, true
@@ -194,12 +195,12 @@ func applyDelta(opts *bundle.ActivateOpts, name string, b *bundle.Bundle) error 
 			return fmt.Errorf("bundle %s: patch.json: %q is no operation; they are upsert, replace and remove", name, p.Op)
 		}
 		var ok bool
-		if c.Path, ok = document.ParsePointer(p.Path); !ok {
+		if c.Path, ok = patch.ParsePointer(p.Path); !ok {
 			return fmt.Errorf("bundle %s: patch.json: %.100q is no path", name, p.Path)
 		}
 		changes = append(changes, c)
 	}
-	if err := document.Apply(opts.Ctx, opts.Store, opts.Txn, *m.Roots, changes); err != nil {
+	if err := patch.Apply(opts.Ctx, opts.Store, opts.Txn, *m.Roots, changes); err != nil {
 		return fmt.Errorf("bundle %s: patch.json: %w", name, err)
 	}
 	if b.Manifest.Revision == "" {
@@ -225,9 +226,9 @@ func revisionAfter(before string, change any) (string, error) {
 // Write changes data that no bundle has, below roots that the options name. The state is
 // made's policy with that data.
 func (v *Vetter) Write(
-	ctx context.Context, store storage.Store, txn storage.Transaction, made *State, changes []document.Change,
+	ctx context.Context, store storage.Store, txn storage.Transaction, made *State, changes []patch.Change,
 ) (*State, error) {
-	if err := document.Apply(ctx, store, txn, v.writable, changes); err != nil {
+	if err := patch.Apply(ctx, store, txn, v.writable, changes); err != nil {
 		return nil, err
 	}
 	if err := made.conflicts(ctx, store, txn, v.writable); err != nil {
@@ -239,6 +240,12 @@ func (v *Vetter) Write(
 	}
 	next := *made
 	next.samePolicy, next.written = true, written
+	t, _ := txn.(*document.Transaction) // there are no others
+	grown := t.Growth()
+	if next.writtenBytes += grown; grown > 0 && v.writableBytes > 0 && next.writtenBytes > v.writableBytes {
+		return nil, fmt.Errorf("%w: the data of %s would have %d bytes, and %d are allowed (stagedoor.limits.data)",
+			patch.ErrTooMuch, strings.Join(v.writable, ", "), next.writtenBytes, v.writableBytes)
+	}
 	next.Revision = revisionOf(next.Revisions, written)
 	return &next, nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 )
 
 // snapshot is the data of one policy state as a read-only [storage.Store]. It
@@ -21,14 +22,14 @@ type snapshot struct {
 // decision, and needs no end.
 type View struct {
 	data  *document.Document
-	reads document.Reads
+	reads touch.Reads
 }
 
 // ID implements [storage.Transaction]. There is nothing to tell apart.
 func (*View) ID() uint64 { return 0 }
 
 // Read is all that was read so far.
-func (v *View) Read() document.Read { return v.reads.Read() }
+func (v *View) Read() touch.Read { return v.reads.Read() }
 
 func (s *snapshot) NewTransaction(context.Context, ...storage.TransactionParams) (storage.Transaction, error) {
 	return &View{data: s.data}, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/alike/flow"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/reach"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -46,11 +47,12 @@ type State struct {
 	data     *snapshot
 	rules    map[ruleKey]*explore.PermissionRule
 	compiler *ast.Compiler
-	changes  document.Changes // since the state of number Policy
+	changes  touch.Changes // since the state of number Policy
 	// samePolicy is whether it differs in data only from the state that the store had
-	// before, and written names what was written to that from outside.
-	samePolicy bool
-	written    string
+	// before, and written names what was written to that from outside, of so many bytes.
+	samePolicy   bool
+	written      string
+	writtenBytes int64
 
 	modules map[string]*ast.Module
 
@@ -62,7 +64,7 @@ type State struct {
 
 // ChangesSince are the changes of data after the state of the number. It is false where
 // they are not known, or that state had another policy.
-func (s *State) ChangesSince(number uint64) (document.Changes, bool) {
+func (s *State) ChangesSince(number uint64) (touch.Changes, bool) {
 	if number < s.Policy || number > s.Number {
 		return nil, false
 	}
@@ -86,13 +88,13 @@ func (s *State) Complete(c Commit, previous *State, follows bool) {
 	if previous != nil {
 		s.Number = previous.Number + 1
 		if s.written == "" {
-			s.written = previous.written // which no bundle takes out
+			s.written, s.writtenBytes = previous.written, previous.writtenBytes // which no bundle takes out
 			s.Revision = revisionOf(s.Revisions, s.written)
 		}
 	}
 	var changed []storage.Path
 	if follows {
-		changed, follows = document.Differences(previous.data.data, c.Data, c.Written, document.MostPaths)
+		changed, follows = document.Differences(previous.data.data, c.Data, c.Written, touch.MostPaths)
 	}
 	s.data = &snapshot{data: c.Data}
 	if s.samePolicy && follows {

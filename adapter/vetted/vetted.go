@@ -44,6 +44,9 @@ type Options struct {
 	// Writable are the roots of data that is written from outside
 	// (stagedoor.admin.dataRoots). No bundle may have any of it.
 	Writable []string
+	// WritableBytes is how many bytes of JSON these may have together
+	// (stagedoor.limits.data); 0 is without a limit.
+	WritableBytes int64
 }
 
 // Vetter turns what OPA activates into a [State], or says why it must not serve.
@@ -57,6 +60,8 @@ type Vetter struct {
 	entrypoint string
 	reach      reach.Options
 	writable   []string
+	// writableBytes is how much data may be there; 0 is without a limit.
+	writableBytes int64
 }
 
 // The files of stagedoor's own modules begin with libraryPrefix.
@@ -72,6 +77,7 @@ func New(o Options) (*Vetter, error) {
 	reach.Guard()
 	v := &Vetter{
 		library: make(map[string]*ast.Module, len(o.Library)), entrypoint: o.Entrypoint, reach: o.Reach, writable: o.Writable,
+		writableBytes: o.WritableBytes,
 	}
 	for path, text := range o.Library {
 		module, err := parseModule(libraryPrefix+path, text, ast.DefaultRegoVersion)

@@ -81,6 +81,7 @@ func (s *server) AdminURL() string { return s.admin.URL() }
 func vettedBy(entrypoint string, c *config.Config) vetted.Options {
 	return vetted.Options{
 		Entrypoint: entrypoint, Library: rego.Modules(), Mask: rego.Mask(), Reach: c.Reach, Writable: c.Supply.DataRoots,
+		WritableBytes: c.Data,
 	}
 }
 

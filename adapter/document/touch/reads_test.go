@@ -1,4 +1,4 @@
-package document_test
+package touch_test
 
 import (
 	"strconv"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/storage"
 
-	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/touch"
 )
 
 func TestChangesReachWhatWasRead(t *testing.T) {
@@ -27,11 +27,11 @@ func TestChangesReachWhatWasRead(t *testing.T) {
 		{"/a/b/c", "/a/b/d/c", false},
 		{"/ab/c", "/a/bc", false},
 	} {
-		var reads document.Reads
+		var reads touch.Reads
 		reads.Note(storage.MustParsePath("/other/place"))
 		reads.Note(storage.MustParsePath(row.read))
-		touch := document.NewTouch([]storage.Path{storage.MustParsePath("/q/r/s"), storage.MustParsePath(row.changed)})
-		if got := touch.Reaches(reads.Read()); got != row.reaches {
+		touched := touch.New([]storage.Path{storage.MustParsePath("/q/r/s"), storage.MustParsePath(row.changed)})
+		if got := touched.Reaches(reads.Read()); got != row.reaches {
 			t.Errorf("a change at %s reaches who read %s: %t", row.changed, row.read, got)
 		}
 	}
@@ -39,15 +39,15 @@ func TestChangesReachWhatWasRead(t *testing.T) {
 
 // TestManyReadsAreEverything notes more than is kept.
 func TestManyReadsAreEverything(t *testing.T) {
-	var reads document.Reads
+	var reads touch.Reads
 	for n := range 10_000 {
 		reads.Note(storage.Path{"a", strconv.Itoa(n)})
 	}
-	if kept := len(reads.Read().Value()); kept > 4*10_000 || !document.NewTouch([]storage.Path{{"z"}}).Reaches(reads.Read()) {
+	if kept := len(reads.Read().Value()); kept > 4*10_000 || !touch.New([]storage.Path{{"z"}}).Reaches(reads.Read()) {
 		t.Errorf("%d bytes are kept of many reads, and a change does not reach them", kept)
 	}
-	var none document.Reads
-	if document.NewTouch([]storage.Path{{}}).Reaches(none.Read()) {
+	var none touch.Reads
+	if touch.New([]storage.Path{{}}).Reaches(none.Read()) {
 		t.Error("a change reaches who read nothing")
 	}
 }

@@ -1,4 +1,6 @@
-package document
+// Package patch has changes of data as somebody asks for them: OPA's delta bundles and
+// its API.
+package patch
 
 import (
 	"bytes"
@@ -11,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/storage"
+
+	"github.com/stagedoor/stagedoor/adapter/document"
 )
 
 // Change is one change of data, as OPA's delta bundles and its API have them.
@@ -21,7 +25,15 @@ type Change struct {
 	Value any
 	// MakesWay is whether what is not there above Path is made.
 	MakesWay bool
+	// OnlyNew is whether nothing may be there before.
+	OnlyNew bool
 }
+
+// ErrThere is why something that may only be new is not written.
+var ErrThere = errors.New("there is something already")
+
+// ErrTooMuch is why data is not written of which there would be more than may be.
+var ErrTooMuch = errors.New("there would be too much data")
 
 // Apply makes the changes, all of which must be below the roots.
 func Apply(ctx context.Context, store storage.Store, txn storage.Transaction, roots []string, changes []Change) error {
@@ -34,6 +46,11 @@ func Apply(ctx context.Context, store storage.Store, txn storage.Transaction, ro
 			return ok && c.Path.HasPrefix(at)
 		}) {
 			return fmt.Errorf("%w: %s is below none of the roots %s", ErrOutside, c.Path, strings.Join(roots, ", "))
+		}
+		if t, ours := txn.(*document.Transaction); ours && c.OnlyNew {
+			if t.Has(c.Path) {
+				return fmt.Errorf("%s: %w", c.Path, ErrThere)
+			}
 		}
 		if c.MakesWay {
 			if err := storage.MakeDir(ctx, store, txn, c.Path[:len(c.Path)-1]); err != nil {
@@ -57,15 +74,20 @@ const mostSteps = 1_000
 // ParsePointer is the path of a JSON pointer in a URL or a patch, as OPA reads it. It is
 // false for what is no path, and for one of more than a thousand steps.
 func ParsePointer(text string) (storage.Path, bool) {
+	path, ok := parsePath(text)
+	for i, step := range path {
+		path[i] = strings.ReplaceAll(strings.ReplaceAll(step, "~1", "/"), "~0", "~")
+	}
+	return path, ok
+}
+
+func parsePath(text string) (storage.Path, bool) {
 	if strings.Count(text, "/") > mostSteps {
 		return nil, false
 	}
 	path, ok := storage.ParsePathEscaped("/" + strings.Trim(text, "/"))
 	if !ok || len(path) == 1 && path[0] == "" {
 		return storage.Path{}, ok
-	}
-	for i, step := range path {
-		path[i] = strings.ReplaceAll(strings.ReplaceAll(step, "~1", "/"), "~0", "~")
 	}
 	return path, true
 }
@@ -121,10 +143,19 @@ func ParsePut(at string, body []byte) ([]Change, error) {
 	if err := decode(body, &c.Value); err != nil {
 		return nil, fmt.Errorf("%w: want a value: %w", ErrMalformed, err)
 	}
-	var ok bool
-	if c.Path, ok = ParsePointer(at); !ok {
-		return nil, fmt.Errorf("%w: %.100q is no path", ErrMalformed, at)
+	return c.at(at)
+}
+
+// ParseDelete reads which path is removed, as OPA's DELETE /v1/data takes it.
+func ParseDelete(at string) ([]Change, error) { return Change{Op: storage.RemoveOp}.at(at) }
+
+// at is the change of a path in a URL, in which ~ has no meaning.
+func (c Change) at(text string) ([]Change, error) {
+	path, ok := parsePath(text)
+	if !ok {
+		return nil, fmt.Errorf("%w: %.100q is no path", ErrMalformed, text)
 	}
+	c.Path = path
 	return []Change{c}, nil
 }
 

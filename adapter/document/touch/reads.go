@@ -1,4 +1,5 @@
-package document
+// Package touch tells whether a change of data reaches what somebody read of it.
+package touch
 
 import (
 	"encoding/binary"
@@ -72,8 +73,8 @@ func (r *Reads) Read() Read {
 	return unique.Make(string(b))
 }
 
-// NewTouch is what changes at the paths reach.
-func NewTouch(paths []storage.Path) Touch {
+// New is what changes at the paths reach.
+func New(paths []storage.Path) Touch {
 	t := Touch{map[mark]struct{}{}}
 	for _, path := range paths {
 		h := hash(offset64)

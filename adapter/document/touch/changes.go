@@ -1,4 +1,4 @@
-package document
+package touch
 
 import (
 	"slices"
@@ -23,7 +23,7 @@ type change struct {
 
 // And are the changes with a further one, of the paths.
 func (c Changes) And(paths []storage.Path) Changes {
-	all, n := append(slices.Clone(c), change{len(paths), NewTouch(paths)}), len(paths)
+	all, n := append(slices.Clone(c), change{len(paths), New(paths)}), len(paths)
 	from := len(all) - 1
 	for from > 0 && len(all)-from < mostChanges && n+all[from-1].paths <= MostPaths {
 		from--
