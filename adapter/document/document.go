@@ -216,7 +216,7 @@ type Editor struct {
 
 // mostCopied is how many elements of arrays one edit may move. Each write into an array
 // makes it anew, so that many into a long one would take for ever.
-const mostCopied = 1 << 26
+const mostCopied = 1 << 24
 
 // Edit begins the next version.
 func (d *Document) Edit() *Editor {

@@ -38,7 +38,7 @@ func take(t testing.TB, store *document.Store, roots []string, files []bundle.Ra
 // TestBundlesOverOthers takes in bundles one after the other, and holds each document to
 // that of a store which has nothing but the last of each.
 func TestBundlesOverOthers(t *testing.T) {
-	for seed := range uint64(400) {
+	for seed := range uint64(150) {
 		c := chance{rand.New(rand.NewPCG(seed, 3))}
 		store, last := document.NewStore(), map[int][]bundle.Raw{}
 		rootsOf := [][]string{{"a", "b/c"}, {"d"}}
