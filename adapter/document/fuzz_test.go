@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"github.com/stagedoor/stagedoor/adapter/document"
+	"github.com/stagedoor/stagedoor/adapter/document/patch"
 )
 
 // FuzzPatch reads whatever a writer of data may send. What is a patch stays below the
@@ -23,9 +24,9 @@ func FuzzPatch(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		changes, err := document.ParsePatch("shop/teams", body)
+		changes, err := patch.ParsePatch("shop/teams", body)
 		if err != nil {
-			if !errors.Is(err, document.ErrMalformed) {
+			if !errors.Is(err, patch.ErrMalformed) {
 				t.Errorf("error %v", err)
 			}
 			return
@@ -33,7 +34,7 @@ func FuzzPatch(f *testing.F) {
 		start := map[string]any{"shop": map[string]any{"teams": map[string]any{"list": []any{"x", "y"}}}, "other": "same"}
 		theirs := inmem.NewWithOpts(inmem.OptReturnASTValuesOnRead(true))
 		ours := document.New().Edit()
-		changes = append([]document.Change{{Op: storage.AddOp, Path: storage.Path{}, Value: start}}, changes...)
+		changes = append([]patch.Change{{Op: storage.AddOp, Path: storage.Path{}, Value: start}}, changes...)
 		for i, c := range changes {
 			if i > 0 && !c.Path.HasPrefix(storage.Path{"shop", "teams"}) {
 				t.Fatalf("%s leads out", c.Path)
