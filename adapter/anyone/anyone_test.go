@@ -1,9 +1,12 @@
 package anyone_test
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
@@ -43,6 +46,10 @@ func TestMay(t *testing.T) {
 	some c in input.identity.claims
 	data.ranks[c] == "admin"
 }`, `{"ranks": {"group:default/a": "admin", "group:default/b": "reader", "group:default/c": "admin"}}`, claim(`"group:default/a","group:default/c"`)},
+		"by the user or the claims": {`allow if catalog.is_entity_owner(input.resource, {"claims": input.identity.claims})
+
+allow if catalog.is_entity_owner(input.resource, {"claims": [input.identity.user]})`, `{}`,
+			`{"rule":"IS_ENTITY_OWNER","resourceType":"catalog-entity","params":{"claims":["$currentUser","$ownerRefs"]}}`},
 		"both of two": {`allow if every g in ["group:default/a", "group:default/b"] { g in input.identity.claims }`, `{}`,
 			`{"allOf":[` + claim(`"group:default/a"`) + `,` + claim(`"group:default/b"`) + `]}`},
 		"nobody is two users": {`allow if {
@@ -119,4 +126,112 @@ allow if input.identity.user == "user:default/a"`, "by the order of evaluation"}
 			}
 		})
 	}
+}
+
+// TestSurvey has what is said of permissions, and which rules change nothing.
+func TestSurvey(t *testing.T) {
+	const policy = `package authz
+
+import data.backstage.catalog
+
+allow if input.permission.name == "a"
+
+allow if {
+	input.identity
+	input.permission.name == "b"
+}
+
+allow if {
+	input.permission.name == "c"
+	"group:default/a" in input.identity.claims
+}
+
+allow if {
+	input.permission.name == "c"
+	"group:default/a" in input.identity.claims
+	startswith(input.identity.user, "user:")
+}
+
+allow if {
+	input.permission.name == "d"
+	not settled
+	to_number(input.identity.user) == 1
+}
+
+settled if input.permission.type == "basic"
+
+allow if {
+	input.permission.name == "e"
+	to_number(input.identity.user) == 1
+}
+
+allow if {
+	input.permission.name == "f"
+	catalog.has_label(input.resource, {"label": "tier"})
+}
+
+allow if {
+	input.permission.name == "never"
+	input.identity.user == "user:default/a"
+	input.identity.user == "user:default/b"
+} else if input.permission.name == "g"
+`
+	m, err := ast.ParseModuleWithOpts("policy.rego", policy, ast.ParserOptions{ProcessAnnotation: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := offline.Library()
+	modules["policy.rego"] = m
+	var permissions []wire.Permission
+	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+		p := wire.Permission{Name: name, Resource: name == "f"}
+		if p.Resource {
+			p.ResourceType = "catalog-entity"
+		}
+		permissions = append(permissions, p)
+	}
+	asked, err := anyone.NewSurveyor(anyone.Options{Modules: modules, Entrypoint: "authz/allow", Store: inmem.New()}, permissions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := asked.Survey(t.Context())
+	const outside = "policy.rego:33: to_number(input.identity.user): to_number of something that depends on the caller"
+	want := &anyone.Survey{
+		Anybody: []string{"a", "g"}, SignedIn: []string{"b"}, Nobody: []string{"d", "h"}, Some: []string{"c", "f"},
+		Outside: []anyone.Outside{{Permissions: []string{"e"}, Why: outside}},
+	}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v, (-want +got):\n%s", err, diff)
+	}
+	if late, err := asked.Survey(late(t)); err != nil || len(late.Outside) != 1 || late.Outside[0].Why != "time was up" {
+		t.Errorf("where there is no time: %+v, %v", late, err)
+	}
+	// Without the permission for which there is no formula, rules can be looked at.
+	permissions = append(permissions[:4:4], permissions[5:]...)
+	asked, err = anyone.NewSurveyor(anyone.Options{Modules: modules, Entrypoint: "authz/allow", Store: inmem.New()}, permissions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := m.Rules
+	idle, err := asked.Idle(t.Context(), append(rules[:len(rules):len(rules)], rules[len(rules)-1].Else), nil)
+	// Without settled there is no formula for d.
+	if diff := cmp.Diff([]bool{false, false, false, true, true, false, true, false, true, false}, idle); err != nil || diff != "" {
+		t.Errorf("%v, (-want +got):\n%s", err, diff)
+	}
+	idle, err = asked.Idle(t.Context(), rules[3:4], []wire.Permission{{Name: "e"}})
+	if err != nil || idle[0] {
+		t.Errorf("where one more permission has no formula: %v, %v", idle, err)
+	}
+	idle, err = asked.Idle(late(t), rules[3:4], nil)
+	if err != nil || idle[0] {
+		t.Errorf("where there is no time: %v, %v", idle, err)
+	}
+}
+
+// late is a context whose time is over.
+func late(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	t.Cleanup(cancel)
+	return ctx
 }

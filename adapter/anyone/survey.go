@@ -10,7 +10,6 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
-	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -116,7 +115,7 @@ func (p *Policy) allowsAs(ctx context.Context, t *theory.Theory, permission wire
 	for _, kind := range Kinds {
 		differs := t.Space.Any(t.Space.All(a.allows[kind], as.allows[kind].Not()),
 			t.Space.All(as.allows[kind], a.allows[kind].Not()))
-		if differs != criteria.Denied {
+		if t.Possible(differs) {
 			return false
 		}
 	}

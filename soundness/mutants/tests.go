@@ -32,7 +32,7 @@ var targets = map[string]target{
 			"adapter/anyone/theory", "adapter/anyone/valuation", "adapter/anyone/verdict",
 		},
 		tests: []test{
-			{dir: "adapter/anyone", pattern: "^Test(May|Outside)$"},
+			{dir: "adapter/anyone", pattern: "^Test(May|Outside|Compare|Survey)$"},
 			{dir: "soundness", pattern: "^TestAnyoneCo(llection|nstructs)$"},
 			{dir: "soundness", pattern: "^TestAnyone$", args: []string{"-trials", "8000"}},
 			{dir: "adapter/anyone", pattern: "."},
