@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/stagedoor/stagedoor/adapter/breaker"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/supply"
@@ -85,7 +86,7 @@ type Remote struct {
 	url       string
 	transport *http.Transport
 	http      *retryablehttp.Client
-	breaker   *gobreaker.CircuitBreaker[any]
+	breaker   *breaker.Breaker
 	heard     atomic.Int64 // when the server answered last, in nanoseconds since 1970
 	looks     singleflight.Group
 }
@@ -94,6 +95,9 @@ type Remote struct {
 // up or its caller left. That says nothing of the server, or one caller could have
 // it left alone for all.
 var errRequestOver = errors.New("the request is over")
+
+// errPanicked is a call that came to no end.
+var errPanicked = errors.New("it panicked")
 
 // errTooSlow is a decision that the server was asked for and did not come to in time.
 // That is the policy's failure, as in process: a server that decides much else is not
@@ -129,7 +133,7 @@ func New(o Options, log *logrus.Entry) (*Remote, error) {
 		Backoff:      retryablehttp.DefaultBackoff,
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
-	d.breaker = gobreaker.NewCircuitBreaker[any](gobreaker.Settings{
+	d.breaker = breaker.New(gobreaker.Settings{
 		Name:        "policy.remote",
 		Timeout:     breakerPause,
 		MaxRequests: uint32(min(o.Parallel, maxParallel)), //nolint:gosec // it is bounded
@@ -139,7 +143,7 @@ func New(o Options, log *logrus.Entry) (*Remote, error) {
 			return err == nil || policy // which says that the server is well
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, errRequestOver) || errors.Is(err, errTooSlow) },
-	})
+	}, o.Decision/2)
 	log.WithField("url", o.URL).Info("decisions are made by a remote OPA server; its policy must be of decision style")
 	return d, nil
 }
@@ -211,7 +215,7 @@ func (d *Remote) Close() { d.transport.CloseIdleConnections() }
 // better, so this one is ready all the same.
 func (d *Remote) Status() supply.Status {
 	status := supply.Status{Ready: true, Entrypoint: d.options.Entrypoint, Remote: d.options.URL}
-	if d.breaker.State() == gobreaker.StateOpen {
+	if d.breaker.Open() {
 		status.Degraded = []supply.Degradation{{Part: supply.RemoteOPA, Reason: "it failed, and is left alone for a while"}}
 	}
 	return status
@@ -258,7 +262,7 @@ func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Te
 			d.heard.Store(time.Now().UnixNano())
 		},
 	})
-	answer, err := d.breaker.Execute(func() (any, error) {
+	answer, err := d.guarded(limited, func() (any, error) {
 		answer, err := d.ask(limited, decision.Input(p, identity))
 		switch {
 		case err != nil && ctx.Err() != nil:
@@ -282,6 +286,19 @@ func (d *Remote) decide(ctx context.Context, p wire.Permission, identity *ast.Te
 		return decision.Outcome{Err: &decision.Failure{Kind: decision.FailureAnswer, Cause: err}}
 	}
 	return decision.Outcome{Decision: answered, Reason: reason}
+}
+
+// guarded makes a call unless the server is left alone, and tells the breaker what came of
+// it.
+func (d *Remote) guarded(ctx context.Context, call func() (any, error)) (answer any, err error) {
+	done, err := d.breaker.Allow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	outcome := errPanicked
+	defer func() { done(outcome) }()
+	answer, outcome = call()
+	return answer, outcome
 }
 
 // alive reports whether the server has answered anybody just now, or else answers now. One

@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/sony/gobreaker/v2"
 
+	"github.com/stagedoor/stagedoor/adapter/breaker"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/flight"
 )
@@ -35,10 +36,13 @@ const (
 // nothing of the plugin.
 var errHasty = errors.New("the request was over before the plugin could answer")
 
+// errPanicked is a call that came to no end.
+var errPanicked = errors.New("it panicked")
+
 // Guard stands before one plugin. It is safe for concurrent use.
 type Guard struct {
 	line    *fair.Line
-	breaker *gobreaker.TwoStepCircuitBreaker[any]
+	breaker *breaker.Breaker
 	chance  time.Duration // in which a plugin may answer before it is to blame
 }
 
@@ -47,7 +51,7 @@ type Guard struct {
 func (g *Guard) Init(pluginID string, timeout time.Duration, log *logrus.Entry) {
 	g.line = fair.NewLine(Calls, Waiting)
 	g.chance = min(timeout/2, time.Second)
-	g.breaker = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
+	g.breaker = breaker.New(gobreaker.Settings{
 		Name:        pluginID,
 		Timeout:     Pause,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= Failures },
@@ -62,23 +66,21 @@ func (g *Guard) Init(pluginID string, timeout time.Duration, log *logrus.Entry) 
 				entry.Info("circuit breaker closed: the plugin answers again")
 			}
 		},
-	})
+	}, g.chance)
 }
 
 // Open reports whether the plugin is left alone.
-func (g *Guard) Open() bool { return g.breaker.State() == gobreaker.StateOpen }
+func (g *Guard) Open() bool { return g.breaker.Open() }
 
 // Closed reports whether calls pass as usual; not so while one tries again.
-func (g *Guard) Closed() bool { return g.breaker.State() == gobreaker.StateClosed }
+func (g *Guard) Closed() bool { return g.breaker.Closed() }
 
 // InLine is how many calls wait for their turn.
 func (g *Guard) InLine() int { return g.line.Waiting() }
 
 // Pass makes a call when it is its turn, unless the plugin is left alone.
 func (g *Guard) Pass(ctx context.Context, pluginID string, of fair.Party, call func() error) error {
-	alone := &UnavailableError{
-		PluginID: pluginID, RetryAfter: Pause, Cause: errors.New("its circuit breaker is open"),
-	}
+	alone := &UnavailableError{PluginID: pluginID, RetryAfter: Pause, Cause: breaker.ErrOpen}
 	if g.Open() { // rather than in the end of the line
 		return alone
 	}
@@ -89,16 +91,19 @@ func (g *Guard) Pass(ctx context.Context, pluginID string, of fair.Party, call f
 		return Ended(ctx, pluginID)
 	}
 	defer g.line.End()
-	done, err := g.breaker.Allow()
-	if err != nil {
+	done, err := g.breaker.Allow(ctx)
+	switch {
+	case errors.Is(err, breaker.ErrOpen):
 		return alone
+	case err != nil:
+		return Ended(ctx, pluginID)
 	}
+	outcome := errPanicked
+	defer func() { done(outcome) }()
 	started := time.Now()
 	err = call()
-	if ctx.Err() != nil && (flight.TimeLeft(ctx) > 0 || time.Since(started) < g.chance) {
-		done(errHasty)
-	} else {
-		done(verdict(err))
+	if outcome = verdict(err); ctx.Err() != nil && (flight.TimeLeft(ctx) > 0 || time.Since(started) < g.chance) {
+		outcome = errHasty
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,6 +160,62 @@ func TestBreakerCloses(t *testing.T) {
 			t.Errorf("%d lines, want 2: %s", n, log.String())
 		}
 	})
+}
+
+// Whoever comes while one call finds out that the plugin answers again waits for that,
+// and is not told that it is away. Nobody waits long for one that hangs.
+func TestOthersWaitForTheTrial(t *testing.T) {
+	well := func(ctx context.Context) error { time.Sleep(300 * time.Millisecond); return ctx.Err() }
+	left := func(context.Context) error { time.Sleep(100 * time.Millisecond); return context.Canceled }
+	for _, test := range []struct {
+		name  string
+		first func(context.Context) error
+		left  bool // the first caller leaves
+		good  int  // of the nine others
+		took  time.Duration
+	}{
+		{"it answers", well, false, 9, 600 * time.Millisecond},
+		{"the first leaves", left, true, 9, 700 * time.Millisecond},
+		{"it hangs", hang, false, 0, time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log strings.Builder
+				g := newGuard(&log)
+				for range Failures {
+					_ = within(t, g, 10*time.Second, hang)
+				}
+				time.Sleep(Pause + time.Millisecond)
+				first, leave := context.WithTimeout(t.Context(), 10*time.Second)
+				defer leave()
+				var all sync.WaitGroup
+				all.Go(func() {
+					_ = g.Pass(first, "todo", fair.Party{}, func() error { return test.first(first) })
+				})
+				synctest.Wait()
+				begun := time.Now()
+				var good atomic.Int64
+				for range 9 {
+					all.Go(func() {
+						if within(t, g, 10*time.Second, well) == nil {
+							good.Add(1)
+						}
+						if took := time.Since(begun); took > test.took {
+							t.Errorf("it took %v; want %v", took, test.took)
+						}
+					})
+				}
+				if test.left {
+					time.Sleep(50 * time.Millisecond)
+					leave()
+				}
+				all.Wait()
+				if int(good.Load()) != test.good {
+					t.Errorf("%d are answered; want %d", good.Load(), test.good)
+				}
+			})
+		})
+	}
 }
 
 // So many wait for a plugin and no more, each within its time, and whoever waits is
