@@ -43,6 +43,7 @@ func serveBackstage(ctx context.Context, args []string) error {
 			applyConditions(w, r)
 		})
 	}
+	mux.Handle("POST /v1/traces", fixed([]byte("{}"))) // as a collector
 	mux.HandleFunc("GET /calls", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, calls.Load()) })
 	return serveRole(ctx, mux)
 }
@@ -77,12 +78,13 @@ func userInfo(w http.ResponseWriter, r *http.Request) {
 	answerJSON(w, body)
 }
 
-// metadata publishes the rules of the benchmark's policy.
+// metadata publishes the rules of the benchmark's policy and of the ready ones.
 func metadata(resourceType string) []byte {
 	const rule = `{"name":%q,"description":"","resourceType":%q,"paramsSchema":{"type":"object","properties":%s,` +
 		`"required":["%s"],"additionalProperties":false,"$schema":"http://json-schema.org/draft-07/schema#"}}`
-	return fmt.Appendf(nil, `{"permissions":[],"rules":[`+rule+`,`+rule+`]}`,
-		"IS_OWNER", resourceType, `{"claims":{"type":"array","items":{"type":"string"}}}`, "claims",
+	const claims = `{"claims":{"type":"array","items":{"type":"string"}}}`
+	return fmt.Appendf(nil, `{"permissions":[],"rules":[`+rule+`,`+rule+`,`+rule+`]}`,
+		"IS_OWNER", resourceType, claims, "claims", "IS_ENTITY_OWNER", resourceType, claims, "claims",
 		"HAS_LABEL", resourceType, `{"label":{"type":"string"},"value":{"type":"string"}}`, "label")
 }
 

@@ -21,6 +21,8 @@
 //	go run ./bench scale               large policies
 //	go run ./bench migrated            a policy that comes from RBAC beside the benchmark's own
 //	go run ./bench shadow              what a candidate beside the policy costs, at half of saturation
+//	go run ./bench observe             what 1 % of traces cost
+//	go run ./bench users -users 100000 one replica with more users than it was made for
 //	go run ./bench review              diff, matrix and replay for 5,000 people
 //
 // -h lists what can be chosen. Each writes Markdown to standard output, and -out
@@ -103,6 +105,8 @@ var (
 		"review":   reviewAtScale,
 		"migrated": migrated,
 		"shadow":   shadow,
+		"observe":  observe,
+		"users":    manyUsers,
 	}
 	roles = map[string]func(ctx context.Context, args []string) error{
 		"floor":     serveFloor,

@@ -41,7 +41,7 @@ func shadow(ctx context.Context, b *bench) error {
 		return err
 	}
 	beside, err := b.startConfigured(ctx, nameShadowed, binary, backstage,
-		map[string]any{"path": policy, "shadow": map[string]any{"path": candidate}})
+		configured{policy: map[string]any{"path": policy, "shadow": map[string]any{"path": candidate}}})
 	if err != nil {
 		return err
 	}

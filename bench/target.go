@@ -115,19 +115,28 @@ func (b *bench) startFloor() (*target, error) {
 // startStagedoor starts a stagedoor binary with the policy in a directory, or with
 // the one that it has where that is empty.
 func (b *bench) startStagedoor(ctx context.Context, name, binary, backstage, policy string) (*target, error) {
-	return b.startConfigured(ctx, name, binary, backstage, map[string]any{"path": policy})
+	return b.startConfigured(ctx, name, binary, backstage, configured{policy: map[string]any{"path": policy}})
 }
 
-// startConfigured does so with what a configuration says of the policy.
+// configured is what a configuration says of the policy, of caches, and to OPA.
+type configured struct{ policy, caches, opa map[string]any }
+
+// startConfigured does so with that.
 func (b *bench) startConfigured(
-	ctx context.Context, name, binary, backstage string, policy map[string]any,
+	ctx context.Context, name, binary, backstage string, c configured,
 ) (*target, error) {
 	config := map[string]any{
 		"backend": map[string]any{"baseUrl": backstage, "lifecycle": map[string]any{"serverShutdownDelay": "0s"}},
 		"stagedoor": map[string]any{
 			"listen": "127.0.0.1:0", "admin": map[string]any{"listen": "127.0.0.1:0"},
-			"policy": policy,
+			"policy": c.policy,
 		},
+	}
+	if c.caches != nil {
+		config["stagedoor"].(map[string]any)["caches"] = c.caches
+	}
+	if c.opa != nil {
+		config["opa"] = c.opa
 	}
 	text, err := json.Marshal(config) // which is YAML
 	if err != nil {

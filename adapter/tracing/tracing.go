@@ -15,10 +15,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
@@ -43,6 +45,7 @@ type Tracer struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 	options  []otelhttp.Option
+	sampler  sdktrace.Sampler // of traces that begin here
 }
 
 // settings are OPA's keys under distributed_tracing, with OPA's meaning and defaults.
@@ -92,16 +95,15 @@ func New(config json.RawMessage, version string) (*Tracer, error) {
 	if err != nil {
 		return nil, err
 	}
-	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithResource(s.resource(version)),
-		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(*s.SamplePercentage/100))),
-		sdktrace.WithBatcher(exporter, s.batch()...),
-	)
-	return newTracer(provider), nil
+	return newTracer(sdktrace.TraceIDRatioBased(*s.SamplePercentage/100),
+		sdktrace.WithResource(s.resource(version)), sdktrace.WithBatcher(exporter, s.batch()...)), nil
 }
 
-func newTracer(provider *sdktrace.TracerProvider) *Tracer {
+func newTracer(sampler sdktrace.Sampler, options ...sdktrace.TracerProviderOption) *Tracer {
+	provider := sdktrace.NewTracerProvider(append(options,
+		sdktrace.WithSampler(sdktrace.ParentBased(sampler)), sdktrace.WithIDGenerator(ids{}))...)
 	return &Tracer{
+		sampler:  sampler,
 		provider: provider,
 		tracer:   provider.Tracer("github.com/stagedoor/stagedoor"),
 		options: []otelhttp.Option{
@@ -261,15 +263,69 @@ func (t *Tracer) Close(ctx context.Context) {
 }
 
 // Handler gives each request that traced picks a span, in the trace that the caller
-// is in.
+// is in. A request whose trace is not told to the collector costs next to nothing: it only
+// hands the trace's id on.
 func (t *Tracer) Handler(next http.Handler, traced func(*http.Request) bool) http.Handler {
 	if t == nil {
 		return next
 	}
-	return otelhttp.NewHandler(next, "", append([]otelhttp.Option{
-		otelhttp.WithFilter(traced),
+	recorded := otelhttp.NewHandler(next, "", append([]otelhttp.Option{
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }),
 	}, t.options...)...)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !traced(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		ctx, records := t.place(r)
+		if records {
+			recorded.ServeHTTP(w, r.WithContext(ctx))
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// place finds out which trace a request is in, and whether that is told to the collector.
+func (t *Tracer) place(r *http.Request) (context.Context, bool) {
+	ctx := r.Context()
+	if len(r.Header["Traceparent"]) > 0 {
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
+		if caller := trace.SpanContextFromContext(ctx); caller.IsValid() {
+			return ctx, caller.IsSampled()
+		}
+	}
+	id, span := ids{}.NewIDs(ctx)
+	begins := sdktrace.SamplingParameters{ParentContext: ctx, TraceID: id}
+	if t.sampler.ShouldSample(begins).Decision == sdktrace.RecordAndSample {
+		return context.WithValue(ctx, chosen{}, id), true
+	}
+	silent := trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span})
+	return trace.ContextWithSpanContext(ctx, silent), false
+}
+
+// chosen is the key of the id of a trace that is about to begin.
+type chosen struct{}
+
+// ids makes the ids of traces and spans, which are no secrets.
+type ids struct{}
+
+// NewIDs implements [sdktrace.IDGenerator].
+func (i ids) NewIDs(ctx context.Context) (id trace.TraceID, span trace.SpanID) {
+	id, is := ctx.Value(chosen{}).(trace.TraceID)
+	for !is && !id.IsValid() {
+		binary.NativeEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // an id, and no secret
+		binary.NativeEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // likewise
+	}
+	return id, i.NewSpanID(ctx, id)
+}
+
+// NewSpanID implements [sdktrace.IDGenerator].
+func (ids) NewSpanID(context.Context, trace.TraceID) (span trace.SpanID) {
+	for !span.IsValid() {
+		binary.NativeEndian.PutUint64(span[:], rand.Uint64()) //nolint:gosec // likewise
+	}
+	return span
 }
 
 // Transport gives each request that is sent a span, and the traceparent to whoever
@@ -287,13 +343,10 @@ func (t *Tracer) Transport(next http.RoundTripper) http.RoundTripper {
 // span, and marks it where err is not nil; the error's text is not told, since it may
 // name people.
 func (t *Tracer) Start(ctx context.Context, name string) (context.Context, func(err error)) {
-	if t == nil {
+	if t == nil || !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx, ended
 	}
 	ctx, span := t.tracer.Start(ctx, name)
-	if !span.IsRecording() {
-		return ctx, ended
-	}
 	return ctx, func(err error) {
 		if err != nil {
 			span.SetStatus(codes.Error, "failed")

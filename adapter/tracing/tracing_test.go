@@ -49,7 +49,7 @@ func TestConfig(t *testing.T) {
 // another one: all of it is one trace, that of the caller.
 func TestOneTrace(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
-	tracer := newTracer(sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	tracer := newTracer(sdktrace.AlwaysSample(), sdktrace.WithSyncer(spans))
 	defer tracer.Close(context.WithoutCancel(t.Context()))
 	var got string
 	plugin := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -116,4 +116,82 @@ func TestOffCostsNothing(t *testing.T) {
 		t.Error("no handler")
 	}
 	off.Close(ctx)
+}
+
+// TestTracesThatAreNotTold asks a server of which a quarter of the traces is told.
+func TestTracesThatAreNotTold(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	tracer := newTracer(sdktrace.TraceIDRatioBased(0.25), sdktrace.WithSyncer(spans))
+	defer tracer.Close(context.WithoutCancel(t.Context()))
+	ids, sent := map[string]bool{}, ""
+	next := roundTripper(func(r *http.Request) (*http.Response, error) {
+		sent = r.Header.Get("Traceparent")
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+	})
+	handler := tracer.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		ctx, end := tracer.Start(r.Context(), "evaluate")
+		ids[tracer.ID(ctx)] = true
+		request, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/apply", nil)
+		response, err := tracer.Transport(next).RoundTrip(request)
+		if err != nil || !strings.Contains(sent, tracer.ID(ctx)) {
+			t.Errorf("the plugin got %q in trace %s: %v", sent, tracer.ID(ctx), err)
+			return
+		}
+		_ = response.Body.Close()
+		end(nil)
+	}), func(*http.Request) bool { return true })
+	ask := func(parent string) {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/authorize", nil)
+		if parent != "" {
+			request.Header.Set("Traceparent", parent)
+		}
+		handler.ServeHTTP(httptest.NewRecorder(), request)
+	}
+	const requests = 400
+	for range requests {
+		ask("")
+	}
+	told := map[string]int{}
+	for _, span := range spans.GetSpans() {
+		told[span.SpanContext.TraceID().String()]++
+	}
+	for id, n := range told {
+		if n != 3 || !ids[id] {
+			t.Errorf("of trace %s %d spans are told, want 3 of a trace that a request was in", id, n)
+		}
+	}
+	if len(ids) != requests || len(told) < requests/8 || len(told) > requests/2 {
+		t.Errorf("%d of %d traces are told", len(told), len(ids))
+	}
+	spans.Reset()
+	const parent = "4bf92f3577b34da6a3ce929d0e0e4736"
+	ask("00-" + parent + "-00f067aa0ba902b7-00")
+	if !ids[parent] || len(spans.GetSpans()) != 0 || !strings.HasSuffix(sent, "-00") {
+		t.Errorf("of a trace that its caller does not tell %d spans are told, and the plugin got %q", len(spans.GetSpans()), sent)
+	}
+	ask("00-" + parent + "-00f067aa0ba902b7-01")
+	if len(spans.GetSpans()) != 3 {
+		t.Errorf("of a trace that its caller tells %d spans are told", len(spans.GetSpans()))
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestTracesThatAreNotToldCostLittle counts what a request allocates whose trace is not
+// told, with its steps.
+func TestTracesThatAreNotToldCostLittle(t *testing.T) {
+	tracer := newTracer(sdktrace.NeverSample())
+	defer tracer.Close(context.WithoutCancel(t.Context()))
+	handler := tracer.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		for _, step := range []string{"verify", "userinfo", "evaluate"} {
+			_, end := tracer.Start(r.Context(), step)
+			end(nil)
+		}
+	}), func(*http.Request) bool { return true })
+	request, w := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/authorize", nil), httptest.NewRecorder()
+	if n := testing.AllocsPerRun(1000, func() { handler.ServeHTTP(w, request) }); n > 4 {
+		t.Errorf("it allocates %v objects", n)
+	}
 }
