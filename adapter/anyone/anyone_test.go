@@ -2,6 +2,7 @@ package anyone_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -205,6 +206,14 @@ allow if {
 	}
 	if late, err := asked.Survey(late(t)); err != nil || len(late.Outside) != 1 || late.Outside[0].Why != "time was up" {
 		t.Errorf("where there is no time: %+v, %v", late, err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := asked.Survey(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("where nobody waits any more: %v", err)
+	}
+	if _, err := asked.Idle(gone, m.Rules, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("where nobody waits any more: %v", err)
 	}
 	// Without the permission for which there is no formula, rules can be looked at.
 	permissions = append(permissions[:4:4], permissions[5:]...)
