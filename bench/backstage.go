@@ -20,7 +20,7 @@ import (
 // keys and user info, and two plugins that apply conditions. It is as quick as can
 // be, so as not to be what is measured: tokens are read and not verified, and every
 // resource fulfils its conditions. GET /calls tells how often conditions were
-// applied. Args are the directory of the keys.
+// applied, and GET /userinfos how often user info was asked for. Args are the directory of the keys.
 func serveBackstage(ctx context.Context, args []string) error {
 	users, err := os.ReadFile(filepath.Join(args[0], userSetFile))
 	if err != nil {
@@ -33,8 +33,12 @@ func serveBackstage(ctx context.Context, args []string) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/auth/.well-known/jwks.json", fixed(users))
 	mux.Handle("GET /api/"+askingPlugin+"/.backstage/auth/v1/jwks.json", fixed(plugin))
-	mux.HandleFunc("GET /api/auth/v1/userinfo", userInfo)
-	var calls atomic.Int64
+	var calls, asked atomic.Int64
+	mux.HandleFunc("GET /api/auth/v1/userinfo", func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		userInfo(w, r)
+	})
+	mux.HandleFunc("GET /userinfos", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, asked.Load()) })
 	for plugin, resourceType := range map[string]string{"catalog": "catalog-entity", "todo": "todo-item"} {
 		const permissions = "/.well-known/backstage/permissions/"
 		mux.Handle("GET /api/"+plugin+permissions+"metadata", fixed(metadata(resourceType)))
