@@ -187,7 +187,7 @@ func (s *speaker) plain(c criteria.Criteria) criteria.Criteria {
 	for name, value := range params {
 		list, ok := value.([]any)
 		if !ok {
-			if text, ok := value.(string); ok {
+			if text, ok := value.(string); ok && name != "rego" {
 				params[name] = spoken.Replace(text)
 			}
 			continue

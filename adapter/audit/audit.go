@@ -131,8 +131,8 @@ func New(o Options, manager *opa.Manager, log *logrus.Entry) (*Log, error) {
 	return a, nil
 }
 
-// Close writes what is queued, and sends what was written, for up to ten seconds.
-// What is recorded later is not.
+// Close writes what is queued, and sends what was written. Each takes ten seconds at most
+// with a receiver that hangs. What is recorded later is not written.
 func (a *Log) Close() {
 	a.stop()
 	<-a.stopped

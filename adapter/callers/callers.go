@@ -220,11 +220,29 @@ var textual = map[string]bool{
 	"trim_prefix": true, "trim_suffix": true, "glob.match": true, "regex.match": true, "regex.find_n": true,
 	"regex.find_all_string_submatch_n": true, "regex.split": true, "regex.replace": true, "regex.template_match": true,
 	"strings.any_prefix_match": true, "strings.any_suffix_match": true, "strings.count": true, "strings.reverse": true,
-	"concat": true, "sprintf": true, "count": true, "crypto.sha256": true, "json.marshal": true,
+	"concat": true, "sprintf": true, "count": true, "json.marshal": true, "trim_space": true, "max": true, "min": true,
+	"crypto.sha256": true, "crypto.sha1": true, "crypto.md5": true, "crypto.hmac.sha256": true, "crypto.hmac.equal": true,
+	"base64.encode": true, "base64url.encode": true, "hex.encode": true, "urlquery.encode": true,
+	"json.filter": true, "json.remove": true, "json.patch": true, "object.filter": true, "object.remove": true,
+	"lt": true, "lte": true, "gt": true, "gte": true, "to_number": true, "io.jwt.decode": true,
+}
+
+// ofNumbers is whether a comparison is one of numbers.
+func ofNumbers(args []*ast.Term) bool {
+	return slices.ContainsFunc(args, func(t *ast.Term) bool {
+		switch v := t.Value.(type) {
+		case ast.Number:
+			return true
+		case ast.Call:
+			name := v[0].Value.String()
+			return name == "count" || strings.HasPrefix(name, "time.")
+		}
+		return false
+	})
 }
 
 func (f *finder) look(name string, args []*ast.Term, at *ast.Location) {
-	if !textual[name] {
+	if !textual[name] || slices.Contains([]string{"lt", "lte", "gt", "gte"}, name) && ofNumbers(args) {
 		return
 	}
 	f.witness(name, args)

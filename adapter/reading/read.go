@@ -37,8 +37,9 @@ type Reading struct {
 	Comparisons []Comparison
 	Refs        []DataRef
 
-	budget int // of function bodies that may still be read anew
-	test   bool
+	replaced []ast.Ref // by the withs of the expression that is read
+	budget   int       // of function bodies that may still be read anew
+	test     bool
 }
 
 // A RuleCall is a call of a permission rule.
@@ -302,6 +303,8 @@ func (r *Reading) expr(s *scope, e *ast.Expr) {
 		s = s.inner()
 		s.negated = true
 	}
+	before := r.replaced
+	defer func() { r.replaced = before }()
 	for _, with := range e.With {
 		r.with(s, with)
 	}
@@ -349,6 +352,9 @@ func declare(s *scope, t *ast.Term) {
 func (r *Reading) with(s *scope, with *ast.With) {
 	value := r.term(s, with.Value)
 	target, ok := with.Target.Value.(ast.Ref)
+	if ok && target.HasPrefix(ast.DefaultRootRef) {
+		r.replaced = append(r.replaced[:len(r.replaced):len(r.replaced)], target)
+	}
 	if !ok || !target.HasPrefix(ast.InputRootRef) {
 		return
 	}
@@ -526,6 +532,9 @@ func (r *Reading) path(s *scope, ref ast.Ref, t *ast.Term) *Node {
 }
 
 func (r *Reading) noteData(s *scope, ref ast.Ref, t *ast.Term) {
+	if slices.ContainsFunc(r.replaced, func(by ast.Ref) bool { return ref.HasPrefix(by) || by.HasPrefix(ref) }) {
+		return
+	}
 	use := DataRef{At: findings.At(t.Location), Negated: s.negated, List: s.list, Rule: s.rule}
 	for _, step := range ref[1:] {
 		name, ok := step.Value.(ast.String)

@@ -534,7 +534,7 @@ func (s *trying) tellDead(w *watched) {
 		}
 	}
 	s.Add(findings.At(w.rule.Head.Location), findings.Warning, "dead",
-		"this never holds, for no permission of the inventory and no caller: %s; mend it or delete it", why)
+		"this holds for no permission of the inventory and none of the callers tried: %s; mend it or delete it", why)
 }
 
 // denial is how rules are called that forbid.

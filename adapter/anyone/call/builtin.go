@@ -94,11 +94,12 @@ func (f *Functions) Apply(b *ast.Builtin, args []*ast.Term, where criteria.Funct
 			return found(set, where)
 		}
 	case ast.Sum.Name, ast.Max.Name, ast.Min.Name:
-		if c := f.collectionOf(args[0]); c != nil && !f.isMaterial(c) && isNumbers(c) {
-			if b.Name == ast.Sum.Name {
-				return found(f.Call(b.Name, args).Token, where)
-			}
-			some, err := f.AnyMember(c.Members)
+		switch c := f.collectionOf(args[0]); {
+		case c == nil || f.isMaterial(c) || b.Name == ast.Sum.Name && !isNumbers(c):
+		case b.Name == ast.Sum.Name:
+			return found(f.Call(b.Name, args).Token, where)
+		default:
+			some, err := f.AnyMember(c.Members) // There is no largest of none.
 			if err != nil {
 				return err
 			}
@@ -119,7 +120,7 @@ func (f *Functions) Apply(b *ast.Builtin, args []*ast.Term, where criteria.Funct
 		}
 	}
 	if transparent[b.Name] && !slices.ContainsFunc(args, func(t *ast.Term) bool { return f.SymbolOf(t) != nil }) &&
-		!f.holdsObject(args) {
+		!f.holdsObject(args) && !f.isGuided(b.Name, args) {
 		return f.plain(b, args, where, found)
 	}
 	if total[b.Name] && !slices.ContainsFunc(args, f.hasCollection) {
@@ -191,6 +192,33 @@ func (f *Functions) plain(b *ast.Builtin, args []*ast.Term, where criteria.Funct
 	return nil
 }
 
+// isGuided is whether what a builtin moves depends on the caller: keys and paths of its
+// second operand are looked at. Of a patch that is all but the values.
+func (f *Functions) isGuided(name string, args []*ast.Term) bool {
+	switch name {
+	case ast.ObjectRemove.Name, ast.ObjectFilter.Name, ast.JSONRemove.Name, ast.JSONFilter.Name:
+		return f.Symbolic(args[1])
+	case ast.JSONPatch.Name:
+		guided := false
+		patches, ok := args[1].Value.(*ast.Array)
+		if !ok {
+			return f.Symbolic(args[1])
+		}
+		patches.Foreach(func(patch *ast.Term) {
+			object, ok := patch.Value.(ast.Object)
+			if !ok {
+				guided = guided || f.Symbolic(patch)
+				return
+			}
+			object.Foreach(func(key, value *ast.Term) {
+				guided = guided || !key.Equal(ast.InternedTerm("value")) && f.Symbolic(value)
+			})
+		})
+		return guided
+	}
+	return false
+}
+
 // transparent are builtins that move values about in arrays and objects, and do not
 // look at them.
 var transparent = set(ast.ArrayConcat, ast.ArraySlice, ast.ArrayReverse, ast.ObjectUnion, ast.ObjectUnionN,
@@ -206,7 +234,7 @@ var total = set(ast.Lower, ast.Upper, ast.StartsWith, ast.EndsWith, ast.Contains
 	ast.RegexFindAllStringSubmatch,
 	ast.GlobMatch, ast.AnyPrefixMatch, ast.AnySuffixMatch,
 	ast.Count, ast.Equal, ast.NotEqual, ast.GreaterThan, ast.GreaterThanEq, ast.LessThan, ast.LessThanEq, ast.Member,
-	ast.Plus, ast.Multiply, ast.Minus, ast.Max, ast.Min, ast.ArraySlice, ast.ArrayReverse, ast.Sort,
+	ast.Plus, ast.Multiply, ast.Minus, ast.ArraySlice, ast.ArrayReverse, ast.Sort,
 	ast.Base64Encode, ast.CryptoSha256, ast.CryptoMd5, ast.CryptoSha1, ast.URLQueryEncode, ast.GlobQuoteMeta, ast.Sprintf,
 	ast.JSONMarshal)
 
@@ -616,13 +644,29 @@ func (f *Functions) counted(c *theory.Collection, of *ast.Term, where criteria.F
 	return nil
 }
 
+// hasOddNumber is whether there is a number that can be written shorter, such as 1.0.
+// Members are told apart by how they are written, and OPA takes it for 1.
+func hasOddNumber(t *ast.Term) bool {
+	odd := false
+	ast.WalkTerms(t, func(t *ast.Term) bool {
+		if n, is := t.Value.(ast.Number); is {
+			text := string(n)
+			odd = odd || strings.ContainsAny(text, "eE") || text == "-0" ||
+				strings.Contains(text, ".") && strings.HasSuffix(text, "0")
+		}
+		return odd
+	})
+	return odd
+}
+
 // maxCounted is how many members there can be of which it matters how many there are.
 const maxCounted = 12
 
 // isCountable is whether members are known one by one, and told apart.
 func (f *Functions) isCountable(c *theory.Collection) bool {
 	return len(c.Members) <= maxCounted && !slices.ContainsFunc(c.Members, func(m theory.Member) bool {
-		return len(m.Over) > 0 || c.Shape != theory.List && f.Symbolic(theory.KeyOf(c.Shape, m))
+		return len(m.Over) > 0 || c.Shape != theory.List &&
+			(f.Symbolic(theory.KeyOf(c.Shape, m)) || hasOddNumber(theory.KeyOf(c.Shape, m)))
 	})
 }
 
@@ -708,7 +752,7 @@ func (f *Functions) materialised(b *ast.Builtin, args []*ast.Term, where criteri
 	for i, arg := range args {
 		s := f.SymbolOf(arg)
 		if s == nil || s.Of == nil {
-			if f.Symbolic(arg) && (!transparent[b.Name] || s != nil || f.holdsObject(args)) {
+			if f.Symbolic(arg) && (!transparent[b.Name] || s != nil || f.holdsObject(args) || f.isGuided(b.Name, args)) {
 				return fmt.Errorf("%s of something that depends on the caller", b.Name)
 			}
 			continue

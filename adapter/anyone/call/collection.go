@@ -16,6 +16,9 @@ func (f *Functions) Joined(c *theory.Collection) (*ast.Term, error) {
 		var members []theory.Member
 		at := make(map[string]int)
 		for _, m := range c.Members {
+			if hasOddNumber(theory.KeyOf(c.Shape, m)) {
+				return nil, errors.New("a number is written here in a way in which it need not be")
+			}
 			var parts strings.Builder
 			for _, part := range m.Parts() {
 				parts.WriteString(f.TextOf(part) + "\n")

@@ -95,7 +95,10 @@ func (f *frame) data(ref ast.Ref, where criteria.Function, found call.Found) err
 	path := ast.Ref{ref[0]}
 	node := f.Compiler.RuleTree.Child(ast.DefaultRootDocument.Value)
 	for i := 1; ; i++ {
-		if v, is := f.scope.ReplacedAt(path); is {
+		switch v, is, err := f.scope.ReplacedAt(path); {
+		case err != nil:
+			return err
+		case is:
 			return f.walk(v, ref[i:], where, found)
 		}
 		if node == nil {
@@ -429,7 +432,16 @@ func (f *frame) evaluate(rules []*ast.Rule, args []*ast.Term) ([]call.Outcome, e
 		return nil, err
 	}
 	if fallback != nil && none != criteria.Denied {
-		found = append(found, call.Outcome{Value: fallback.Head.Value, Where: f.Space.All(none, fails.Not())})
+		body := f.frame(f.scope)
+		body.at = fallback.Location
+		where := f.Space.All(none, fails.Not())
+		err := body.values(fallback.Head.Value, where, func(v *ast.Term, where criteria.Function) error {
+			found = append(found, call.Outcome{Value: v, Where: where})
+			return nil
+		})
+		if err != nil {
+			return nil, body.wrong(err)
+		}
 	}
 	return f.Merged(found), nil
 }

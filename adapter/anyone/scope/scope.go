@@ -47,14 +47,20 @@ func (s *Scope) Child() *Scope {
 	return &Scope{source: s.source, Input: s.Input, replaced: slices.Clone(s.replaced), Key: s.Key}
 }
 
-// ReplacedAt is what a with has put in the place of the data at a path.
-func (s *Scope) ReplacedAt(path ast.Ref) (v *ast.Term, is bool) {
-	for _, r := range slices.Backward(s.replaced) {
-		if r.path.Equal(path) {
-			return r.value, true
+// ReplacedAt is what a with has put in the place of the data at a path, and later ones
+// below it.
+func (s *Scope) ReplacedAt(path ast.Ref) (v *ast.Term, is bool, err error) {
+	for _, r := range s.replaced {
+		switch {
+		case r.path.Equal(path):
+			v, is = r.value, true
+		case is && r.path.HasPrefix(path):
+			if v, err = s.upsert(v, r.path[len(path):], r.value); err != nil {
+				return nil, false, err
+			}
 		}
 	}
-	return nil, false
+	return v, is, nil
 }
 
 // Replace replaces a part of the input or the data.
@@ -131,12 +137,7 @@ func (s *Scope) Read(ctx context.Context, path ast.Ref) (*ast.Term, error) {
 		var err error
 		switch {
 		case path.HasPrefix(r.path):
-			v = r.value
-			for _, part := range path[len(r.path):] {
-				if v = s.memberAt(v, part); v == nil {
-					return nil, nil //nolint:nilnil // there is none
-				}
-			}
+			v, err = s.within(r.value, path[len(r.path):])
 		case r.path.HasPrefix(path):
 			v, err = s.upsert(v, r.path[len(path):], r.value)
 		}
@@ -147,13 +148,17 @@ func (s *Scope) Read(ctx context.Context, path ast.Ref) (*ast.Term, error) {
 	return v, nil
 }
 
-func (s *Scope) memberAt(v, key *ast.Term) *ast.Term {
-	if s.SymbolOf(v) != nil {
-		return nil
+// within is what stands in a value at a path, or nil.
+func (s *Scope) within(v *ast.Term, path ast.Ref) (*ast.Term, error) {
+	for _, key := range path {
+		if s.SymbolOf(v) != nil {
+			return nil, errors.New("with puts something there that depends on the caller, and this looks into it")
+		}
+		found, err := v.Value.Find(ast.Ref{key})
+		if err != nil {
+			return nil, nil //nolint:nilnil,nilerr // there is none
+		}
+		v = ast.NewTerm(found)
 	}
-	found, err := v.Value.Find(ast.Ref{key})
-	if err != nil {
-		return nil
-	}
-	return ast.NewTerm(found)
+	return v, nil
 }

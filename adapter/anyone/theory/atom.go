@@ -71,7 +71,7 @@ func (t *Theory) variable(a *Atom) criteria.Function {
 		panic(err)
 	}
 	t.byKey[a.Key], t.Atoms[f] = f, a
-	if a.Kind == AsksEqual && len(a.free) == 0 && t.SymbolOf(a.A) == t.User {
+	if a.Kind == AsksEqual && len(a.free) == 0 && t.SymbolOf(a.A) == t.User && t.IsPlainText(a.B) {
 		t.oneUser(f)
 	}
 	return f
