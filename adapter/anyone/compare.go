@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -54,6 +55,9 @@ type Outside struct {
 	Why         string   `json:"why"`
 }
 
+// longestCompared is how long two policies are compared.
+const longestCompared = time.Minute
+
 // Compare compares two policies for all callers that there can be. What is assumed is that
 // nobody is two users, that who has a claim has it in lower case, that who owns by a claim
 // owns by the claims, and what the Comparer knows of entities.
@@ -90,8 +94,14 @@ func Compare(
 	c := &Changes{Differences: []Difference{}, Sets: make(map[string][]string)}
 	s := &speaker{vocabulary: vocabulary, sets: sets, used: c.Sets}
 	asked := asking{before: before, after: after, known: known}
+	limited, stop := context.WithTimeout(ctx, longestCompared)
+	defer stop()
 	for _, permission := range permissions {
-		err := c.compare(ctx, policies, permission, asked, s)
+		err := c.compare(limited, policies, permission, asked, s)
+		if limited.Err() != nil && ctx.Err() == nil {
+			c.outside(permission.Name, "it takes too long to compare all of them")
+			continue
+		}
 		if outside, ok := errors.AsType[*evaluation.OutsideError](err); ok && ctx.Err() == nil {
 			c.outside(permission.Name, outside.Error())
 			continue

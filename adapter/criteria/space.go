@@ -96,6 +96,10 @@ func (s *Space) variable(v variable) Function {
 	return f
 }
 
+// Size is how many nodes all functions of the space have together. Each takes some
+// hundred bytes, and they stay as long as the space.
+func (s *Space) Size() int { return len(s.nodes) }
+
 func (s *Space) add(n spaceNode) Function {
 	s.nodes = append(s.nodes, n)
 	return Function(len(s.nodes)-1) << 1

@@ -14,8 +14,8 @@ import (
 // errTooMany says that a condition has too many cases.
 var errTooMany = errors.New("this has too many cases")
 
-// maxCases is how many cases of a condition about an element are looked at.
-const maxCases = 50_000
+// maxCases is how many cases of a condition about an element are looked at, of small ones.
+const maxCases, small, maxNodes = 50_000, 1_000, 1 << 19
 
 // Some is where there are elements for which a function holds. It writes the function
 // as a disjunction of conjunctions of what is said of the elements; for each of these
@@ -34,7 +34,7 @@ func (q *existence) some(elements []int, such []Literal, f criteria.Function) (c
 	if f == criteria.Denied || len(elements) == 0 && len(such) == 0 {
 		return f, nil
 	}
-	if q.cases++; q.cases > maxCases {
+	if q.cases += 1 + q.Space.Size()/small; q.cases > maxCases || q.Space.Size() > maxNodes {
 		return criteria.Denied, errTooMany
 	}
 	for _, n := range elements {
