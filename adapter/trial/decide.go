@@ -58,6 +58,20 @@ type Trial struct {
 	Unknown string
 }
 
+// doubtClasses says that there may be other callers than the classes where none of these
+// is allowed what some caller is that there can be.
+func (t *Trial) doubtClasses(allowed map[string]bool) {
+	if t.Everyone == nil || !t.Callers.All {
+		return
+	}
+	for _, name := range t.Everyone.Some {
+		if !allowed[name] {
+			t.Callers.All, t.Callers.Why = false, "some caller may be allowed "+name+", and none of these is"
+			return
+		}
+	}
+}
+
 // Run adds to what was found in the source what shows when the policy decides. It asks
 // about every permission for each class of callers, and tells progress how many of how
 // many classes it has asked for, unless that is nil.
@@ -76,6 +90,7 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 	d := &deciding{trying: s, permissions: permissions, failures: map[string]*failing{},
 		entry: s.entryPosition(p.Entrypoint())}
 	start, classes := time.Now(), s.trial.Callers.List
+	allowed := make(map[string]bool)
 	for i, class := range classes {
 		if i > 0 && time.Since(start) > maxDeciding {
 			s.trial.Callers = callers.Classes{List: classes[:i], Why: fmt.Sprintf("time was up after %d of %d classes", i,
@@ -87,6 +102,10 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 			return s.trial, err
 		}
 		s.trial.Questions += len(permissions)
+		for j, permission := range permissions {
+			o := batch.Outcomes[j]
+			allowed[permission.Name] = allowed[permission.Name] || o.Err != nil || o.Decision.Result != wire.Deny
+		}
 		d.see(i, class, batch)
 		if progress != nil {
 			progress(i+1, len(classes))
@@ -96,6 +115,7 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 	if err := s.everyone(ctx, p, sources, permissions); err != nil {
 		return s.trial, err
 	}
+	s.trial.doubtClasses(allowed)
 	return s.trial, s.look(ctx, p, sources, data)
 }
 
