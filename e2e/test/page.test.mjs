@@ -126,7 +126,8 @@ describe('the page of a matrix', () => {
       await page.fill('#text', 'user-4242');
       assert.match(await said(), /^1 group of callers/);
       await page.locator('#rows summary').click();
-      await page.locator('#rows li').first().waitFor();
+      await page.locator('#rows li', { hasText: /^\s*ALLOW/ }).first().waitFor();
+      await page.locator('#rows li', { hasText: /^\s*CONDITIONAL/ }).first().waitFor();
       const may = await page.locator('#rows li').allTextContents();
       assert.equal(may.find(line => line.startsWith('ALLOW')).match(/number/g).length, 4); // the bits of 4,242
       assert.ok(may.some(line => line.startsWith('CONDITIONAL owned by the caller or a group of the caller: catalog.entity.delete')));
