@@ -230,6 +230,9 @@ func (a *Log) writeAll(ctx context.Context, batch []*recording) {
 		return
 	}
 	sent := a.sender.now(ctx)
+	if log == nil {
+		sent = errors.New("there is no decision log")
+	}
 	if sent == nil && a.lost() != lost {
 		sent = errors.New("OPA's decision log lost an event, which its own log line tells more of")
 	}
