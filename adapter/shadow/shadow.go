@@ -5,8 +5,8 @@
 // the requests the question and the answer are then put into a bounded queue. Where the
 // queue is full they are dropped, and counted: a request never waits. One worker takes
 // them from there, decides by the candidate, and compares the two conditions as formulas
-// (package comparison). It rests for a multiple of the time that this took, since it shares
-// the processors with the requests. A candidate that is refused is told at [Shadow.Status] and in the log,
+// (package comparison). After each decision it rests for a multiple of the time that this
+// took, since it shares the processors with the requests. A candidate that is refused is told at [Shadow.Status] and in the log,
 // and is tried again once in a while; meanwhile nothing is compared.
 package shadow
 
@@ -55,16 +55,16 @@ type Options struct {
 }
 
 const (
-	queueLength   = 256
-	defaultRetry  = 30 * time.Second
-	mostKinds     = 500 // of differences that are told apart
-	mostExamples  = 3
-	mostDecisions = 10 * time.Second // for one request
+	queueLength  = 256
+	defaultRetry = 30 * time.Second
+	mostKinds    = 500 // of differences that are told apart
+	mostExamples = 3
+	mostDecision = 10 * time.Second
 )
 
-// The worker rests after each request so many times as long as it worked. So it takes about
-// a fortieth of one processor, and requests find no fewer that are idle. What comes faster is
-// dropped: of many requests those that are compared are a fair sample.
+// The worker rests after each decision so many times as long as it took. So it takes about
+// a fortieth of one processor, never for long, and requests find no fewer that are idle. What
+// comes faster is dropped: of many requests those that are compared are a fair sample.
 const (
 	rests    = 40
 	mostRest = time.Minute
@@ -257,9 +257,11 @@ func (s *Shadow) compareAll(ctx context.Context, candidate Decider) {
 		case <-ctx.Done():
 			return
 		case q := <-s.queue:
-			began := time.Now()
-			s.compare(ctx, candidate, q)
-			rest(ctx, min(rests*time.Since(began), mostRest))
+			for i := range q.permissions {
+				began := time.Now()
+				s.compare(ctx, candidate, q, i)
+				rest(ctx, min(rests*time.Since(began), mostRest))
+			}
 		}
 	}
 }
@@ -273,24 +275,23 @@ func rest(ctx context.Context, long time.Duration) {
 	}
 }
 
-func (s *Shadow) compare(ctx context.Context, candidate Decider, q question) {
-	ctx, cancel := context.WithTimeout(ctx, mostDecisions)
+// compare has the candidate decide one permission of a request.
+func (s *Shadow) compare(ctx context.Context, candidate Decider, q question, i int) {
+	ctx, cancel := context.WithTimeout(ctx, mostDecision)
 	defer cancel()
-	batch, err := candidate.Decide(ctx, q.caller, q.permissions)
-	if err != nil || len(batch.Outcomes) != len(q.batch.Outcomes) {
+	batch, err := candidate.Decide(ctx, q.caller, q.permissions[i:i+1])
+	if err != nil || len(batch.Outcomes) != 1 || i >= len(q.batch.Outcomes) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.status.Failed += len(q.permissions)
+		s.status.Failed++
 		return
 	}
-	s.compared.Add(float64(len(q.permissions)))
-	for i, p := range q.permissions {
-		found, err := s.options.Comparer.Compare(q.batch.Outcomes[i], batch.Outcomes[i])
-		s.note(q.caller, p.Name, found.Change, q.batch.Outcomes[i], batch.Outcomes[i], err)
-	}
+	s.compared.Inc()
+	found, err := s.options.Comparer.Compare(q.batch.Outcomes[i], batch.Outcomes[0])
+	s.note(q.caller, q.permissions[i].Name, found.Change, q.batch.Outcomes[i], batch.Outcomes[0], err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.Compared += len(q.permissions)
+	s.status.Compared++
 	s.status.Revision = batch.Revision
 }
 

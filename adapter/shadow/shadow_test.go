@@ -207,3 +207,24 @@ func TestTheWorkerRests(t *testing.T) {
 		}
 	})
 }
+
+// TestTheWorkerRestsBetweenDecisions has one request ask about much. The worker takes a
+// processor for one of its decisions at a time.
+func TestTheWorkerRestsBetweenDecisions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		s := start(t, func() (shadow.Decider, error) { return slow{10 * time.Millisecond, &calls}, nil }, prometheus.NewRegistry())
+		ask(t, s, decides{}, "a", "b", "c")
+		const each = 41 * 10 * time.Millisecond // a decision, and the rest after it
+		time.Sleep(each / 2)
+		for n := range int64(3) {
+			if calls.Load() != n+1 {
+				t.Errorf("%d decisions after %v", calls.Load(), each/2+time.Duration(n)*each)
+			}
+			time.Sleep(each)
+		}
+		if status := s.Status(); status.Compared != 3 {
+			t.Errorf("%d decisions were compared", status.Compared)
+		}
+	})
+}
