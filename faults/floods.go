@@ -336,8 +336,9 @@ func raw(token, body string) []byte {
 		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", token, len(body), body)
 }
 
-// tenTimes has one caller use ten times its share of the slots. The flood comes from a
-// process of lower priority, since it would come from another machine.
+// tenTimes has one caller use ten times its share of the slots. Both users have one limited
+// token each, as in Backstage, and each request a plugin's token of its own. The flood comes
+// from a process of lower priority, since it would come from another machine.
 func tenTimes(ctx context.Context, r *rig) ([]figure, error) {
 	const slots, times, most = 32, 10, 3
 	more, err := r.policyFolder()
@@ -352,10 +353,22 @@ func tenTimes(ctx context.Context, r *rig) ([]figure, error) {
 	if err := c.first(ctx, questions); err != nil {
 		return nil, err
 	}
+	tokensOf := func(user string) (func() (string, error), error) {
+		limited, err := r.backstage.LimitedToken(user)
+		return func() (string, error) { return r.backstage.OnBehalfOf(limited) }, err
+	}
+	another := &question{name: "another", body: questions[1].body, results: questions[1].results}
+	if another.bearer, err = tokensOf(carol); err != nil {
+		return nil, err
+	}
+	one, err := tokensOf(bob)
+	if err != nil {
+		return nil, err
+	}
 	measure := func(length time.Duration) *tally {
 		t := &tally{}
 		for begun := time.Now(); time.Since(begun) < length && ctx.Err() == nil; _ = wait(ctx, 5*time.Millisecond) {
-			v, took, said := c.put(ctx, questions[1])
+			v, took, said := c.put(ctx, another)
 			t.add(v, took, said, false)
 		}
 		return t
@@ -364,7 +377,7 @@ func tenTimes(ctx context.Context, r *rig) ([]figure, error) {
 	idle := measure(length)
 	var requests strings.Builder
 	for range 2000 {
-		token, err := r.backstage.PluginToken(bob)
+		token, err := one()
 		if err != nil {
 			return nil, err
 		}
