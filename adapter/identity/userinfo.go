@@ -160,7 +160,7 @@ func (i *Identity) Knows(c Caller) bool {
 	if c.token == nil || !c.token.ask || c.token.problem != nil {
 		return true
 	}
-	_, known := i.claims.GetIfPresent(c.token.sum)
+	_, known := i.claims.GetEntryQuietly(c.token.sum) // [Identity.UserInfo] counts, too
 	return known
 }
 

@@ -94,6 +94,24 @@ func TestUserInfoOfToken(t *testing.T) {
 	}
 }
 
+// TestUserInfoIsCountedOnce has each question about a user count as one hit or one miss.
+func TestUserInfoIsCountedOnce(t *testing.T) {
+	b := newBackstage()
+	i := b.identity(t, Options{})
+	c := caller(t, i, b.user(spec{}))
+	for n := range uint64(3) {
+		if known := i.Knows(c); known != (n > 0) {
+			t.Errorf("known before question %d: %v", n+1, known)
+		}
+		if _, _, err := i.UserInfo(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if s := i.claims.Stats(); s.Hits != n || s.Misses != 1 {
+			t.Errorf("after question %d: %d hits and %d misses", n+1, s.Hits, s.Misses)
+		}
+	}
+}
+
 func TestUserInfoOfOthersThanUsers(t *testing.T) {
 	b := newBackstage()
 	i := b.identity(t, Options{})
