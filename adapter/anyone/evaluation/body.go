@@ -419,21 +419,27 @@ func (f *frame) patterns(a, b *ast.Term, where criteria.Function, found solution
 	v, isObject := a.Value.(ast.Object)
 	w, both := b.Value.(ast.Object)
 	if isObject && both {
-		if v.Len() != w.Len() {
-			return nil
-		}
-		var left, right []*ast.Term
-		missing := v.Until(func(key, value *ast.Term) bool {
-			other := w.Get(key)
-			left, right = append(left, value), append(right, other)
-			return other == nil
-		})
-		if missing {
+		left, right, alike := byKey(v, w)
+		if !alike {
 			return nil
 		}
 		return f.pairs(left, right, where, found)
 	}
 	return f.outside("two terms with variables that have no value")
+}
+
+// byKey are the values of two objects under the same keys. It reports whether they have
+// the same ones.
+func byKey(a, b ast.Object) (left, right []*ast.Term, same bool) {
+	if a.Len() != b.Len() {
+		return nil, nil, false
+	}
+	missing := a.Until(func(key, value *ast.Term) bool {
+		other := b.Get(key)
+		left, right = append(left, value), append(right, other)
+		return other == nil
+	})
+	return left, right, !missing
 }
 
 func (f *frame) pairs(a, b []*ast.Term, where criteria.Function, found solution) error {
@@ -480,16 +486,11 @@ func (f *frame) unify(a, v *ast.Term, where criteria.Function, found solution) e
 			return f.outside("an object pattern for something that is made of the caller")
 		}
 		object, ok := v.Value.(ast.Object)
-		if !ok || object.Len() != p.Len() {
+		if !ok {
 			return nil
 		}
-		var left, right []*ast.Term
-		missing := p.Until(func(key, value *ast.Term) bool {
-			other := object.Get(key)
-			left, right = append(left, value), append(right, other)
-			return other == nil
-		})
-		if missing {
+		left, right, alike := byKey(p, object)
+		if !alike {
 			return nil
 		}
 		return f.matched(left, right, where, found)
