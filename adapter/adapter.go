@@ -14,6 +14,7 @@ package adapter
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/http"
 	"strconv"
 	"strings"
@@ -115,7 +116,8 @@ type Server struct {
 	registry   *prometheus.Registry
 	tracer     *tracing.Tracer
 	metrics    *metrics.Metrics
-	ending     atomic.Bool // see End
+	ending     atomic.Bool                         // see End
+	tokens     atomic.Pointer[[][sha256.Size]byte] // see operatorTokens
 	sampler    sampler.Sampler
 	gate       *fair.Gate
 	memory     memory
@@ -137,6 +139,7 @@ func New(o Options, p Parts) *Server {
 		metrics: metrics.New(p.Registry, o.Permissions), gate: p.Gate,
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
+	s.RenewTokens(o.Admin.Tokens)
 	p.Registry.MustRegister(s, supply.Gauges(s.status))
 	return s
 }

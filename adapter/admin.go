@@ -21,8 +21,9 @@ import (
 
 // AdminOptions say what the operator's API tells to whom.
 type AdminOptions struct {
-	// Token opens what is for operators alone; empty for none.
-	Token string
+	// Tokens open what is for operators alone, each of them. [Server.RenewTokens] changes
+	// them.
+	Tokens []string
 	// Data is whether decisions can be asked (POST /v1/data).
 	Data bool
 	// Strict has /ready be what /ready?strict is (stagedoor.admin.strict).
@@ -83,12 +84,32 @@ func (s *Server) AdminHandler() http.Handler {
 	return s.observed(router)
 }
 
+// RenewTokens has the tokens open what is for operators alone from now on, and no others.
+func (s *Server) RenewTokens(tokens []string) {
+	digests := make([][sha256.Size]byte, len(tokens))
+	for i, token := range tokens {
+		digests[i] = sha256.Sum256([]byte(token))
+	}
+	s.tokens.Store(&digests)
+}
+
+// operatorTokens are the digests of the tokens.
+func (s *Server) operatorTokens() [][sha256.Size]byte {
+	if digests := s.tokens.Load(); digests != nil {
+		return *digests
+	}
+	return nil
+}
+
 // operator reports whether a request is an operator's: it comes with the token, with a
 // client certificate that was verified, through a unix socket, or from this machine.
 func (s *Server) operator(r *http.Request) bool {
-	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && s.options.Admin.Token != "" {
-		have, want := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(s.options.Admin.Token))
-		return subtle.ConstantTimeCompare(have[:], want[:]) == 1
+	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && len(s.operatorTokens()) > 0 {
+		have, same := sha256.Sum256([]byte(given)), 0
+		for _, want := range s.operatorTokens() {
+			same |= subtle.ConstantTimeCompare(have[:], want[:])
+		}
+		return same == 1
 	}
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		return true
@@ -111,7 +132,7 @@ func (s *Server) operators(next handler) handler {
 func (s *Server) writers(next handler) handler {
 	return s.operators(func(w http.ResponseWriter, r *http.Request) error {
 		given := strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") // which operators has compared
-		if s.options.Admin.Token != "" && !given && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+		if len(s.operatorTokens()) > 0 && !given && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
 			return wire.AuthenticationError("Who writes data needs the token of stagedoor.admin.token, or a client certificate")
 		}
 		return next(w, r)

@@ -52,9 +52,43 @@ func TestOperators(t *testing.T) {
 		if c.socket {
 			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.UnixAddr{Net: "unix"})))
 		}
-		s := &Server{options: Options{Admin: AdminOptions{Token: c.token}}}
+		s := withToken(c.token)
 		if got := s.operator(r); got != c.want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// withToken is a server with that token, if it is any.
+func withToken(token string) *Server {
+	s := &Server{}
+	if token != "" {
+		s.RenewTokens([]string{token})
+	}
+	return s
+}
+
+// A token is changed while the old one still opens, and then the old one does not.
+func TestTokensAreRenewed(t *testing.T) {
+	const before, after = "0123456789abcdef", "fedcba9876543210"
+	s := &Server{}
+	for _, step := range []struct {
+		tokens        []string
+		before, after bool
+	}{
+		{tokens: []string{before}, before: true},
+		{tokens: []string{after, before}, before: true, after: true},
+		{tokens: []string{after}, after: true},
+		{},
+	} {
+		s.RenewTokens(step.tokens)
+		for token, want := range map[string]bool{before: step.before, after: step.after} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/status", http.NoBody)
+			r.RemoteAddr = "192.0.2.7:4711"
+			r.Header.Set("Authorization", "Bearer "+token)
+			if got := s.operator(r); got != want {
+				t.Errorf("%v, asked with %s: %v", step.tokens, token, got)
+			}
 		}
 	}
 }
@@ -75,7 +109,7 @@ func TestWritersSayWhoTheyAre(t *testing.T) {
 		"it is given":             {token: token, given: "Bearer " + token, want: true},
 		"a client certificate is": {token: token, tls: certified, want: true},
 	} {
-		s := &Server{options: Options{Admin: AdminOptions{Token: test.token}}}
+		s := withToken(test.token)
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, "http://localhost/v1/data/w", nil)
 		r.RemoteAddr, r.TLS = "127.0.0.1:4711", test.tls
 		if test.given != "" {

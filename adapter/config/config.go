@@ -50,10 +50,10 @@ import (
 type Config struct {
 	// Endpoint is where the permission API is, Admin where the operator's is.
 	Endpoint, Admin endpoint.Options
-	// AdminToken opens what is for operators alone from elsewhere than loopback; empty
-	// for none. AdminData is whether decisions can be asked there, and AdminStrict whether
+	// AdminTokens open what is for operators alone from elsewhere than loopback, each of
+	// them. AdminData is whether decisions can be asked there, and AdminStrict whether
 	// readiness fails where something is degraded.
-	AdminToken  string
+	AdminTokens []string
 	AdminData   bool
 	AdminStrict bool
 	// ShutdownDelay is how long everything goes on after the process is told to end.
@@ -141,7 +141,7 @@ func load(paths []string, last map[string]any, environ []string) (*Config, error
 // reloaded are the keys, and what is below them, that count without a restart.
 var reloaded = []string{
 	"backend.auth.pluginKeyStore", "backend.baseUrl", "discovery",
-	"stagedoor.log.level", "stagedoor.tls", "stagedoor.admin.tls",
+	"stagedoor.log.level", "stagedoor.tls", "stagedoor.admin.tls", "stagedoor.admin.token",
 }
 
 // AfterRestart returns the keys in which next differs and which count after a restart
@@ -181,7 +181,7 @@ func (d document) config(opaConfig json.RawMessage) *Config {
 		Admin: endpoint.Options{
 			Address: s.Admin.Listen, TLS: s.Admin.TLS.options(true), H2C: s.Admin.H2C, Connections: adminConnections,
 		},
-		AdminToken: s.Admin.Token, AdminData: s.Admin.Data, AdminStrict: s.Admin.Strict,
+		AdminTokens: s.Admin.Token.given(), AdminData: s.Admin.Data, AdminStrict: s.Admin.Strict,
 		ShutdownDelay: time.Duration(d.Backend.Lifecycle.ServerShutdownDelay),
 		BasePath:      s.BasePath, CORS: d.Backend.CORS.options(),
 		Body: int64(s.Limits.Body), Items: s.Limits.Items, InFlight: int64(s.Limits.InFlight),
@@ -273,6 +273,11 @@ func (c *cors) options() *rscors.Options {
 	return o
 }
 
+// given are the elements that are not empty.
+func (list oneOrMany) given() []string {
+	return slices.DeleteFunc(slices.Clone(list), func(element string) bool { return element == "" })
+}
+
 // split takes lists apart that are written as one text with commas.
 func (list oneOrMany) split() []string {
 	var all []string
@@ -289,7 +294,7 @@ func (p *problems) check(d document, c *Config) {
 	s := d.Stagedoor
 	p.checkEndpoint("stagedoor", c.Endpoint)
 	p.checkEndpoint("stagedoor.admin", c.Admin)
-	if n := len(s.Admin.Token); n > 0 && n < leastToken {
+	if slices.ContainsFunc(c.AdminTokens, func(token string) bool { return len(token) < leastToken }) {
 		p.add("stagedoor.admin.token", "want %d characters at least", leastToken)
 	}
 	if len(c.Supply.DataRoots) > 0 && s.Policy.Remote != nil {

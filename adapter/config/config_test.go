@@ -98,9 +98,9 @@ opa:
 		t.Fatal(err)
 	}
 	want := &Config{
-		Endpoint:   endpoint.Options{Address: "0.0.0.0:1", H2C: true, Connections: 9},
-		Admin:      endpoint.Options{Address: "unix:/run/s", H2C: true, Connections: 500},
-		AdminToken: "0123456789abcdef", AdminStrict: true, ShutdownDelay: 90 * time.Second, BasePath: "/p",
+		Endpoint:    endpoint.Options{Address: "0.0.0.0:1", H2C: true, Connections: 9},
+		Admin:       endpoint.Options{Address: "unix:/run/s", H2C: true, Connections: 500},
+		AdminTokens: []string{"0123456789abcdef"}, AdminStrict: true, ShutdownDelay: 90 * time.Second, BasePath: "/p",
 		Body: 1 << 20, Items: 5, InFlight: 7, Answer: 32 << 20, Data: 64 << 20, FromMetadata: true, DenyOnError: true, LogLevel: logrus.DebugLevel,
 		Discovery: discovery.Options{BaseURL: "http://x", Endpoints: []discovery.Endpoint{
 			{Target: "http://a/{{pluginId}}", Plugins: []string{"catalog"}},
@@ -339,6 +339,7 @@ func TestEndpoints(t *testing.T) {
 		"h2c: true, tls: {certFile: none.pem, keyFile: no.key}": "stagedoor.h2c: is for HTTP/2 without TLS",
 		"listen: 'unix:'":                                       "stagedoor.listen: want unix: and a path",
 		"admin: {token: short}":                                 "stagedoor.admin.token: want 16 characters at least",
+		"admin: {token: [0123456789abcdef, short]}":             "stagedoor.admin.token: want 16 characters at least",
 		"limits: {connections: 0}":                              "stagedoor.limits.connections: want more than 0",
 		"tls: {certfile: x}":                                    "stagedoor.tls.certfile: unknown key; the nearest known one is stagedoor.tls.certFile",
 	} {
@@ -359,13 +360,28 @@ func TestAfterRestart(t *testing.T) {
 		return c
 	}
 	before := read("discovery: {endpoints: [{target: 'http://a', plugins: [a]}]}\nstagedoor: {listen: 'h:1', log: {level: info}, limits: {items: 5}}")
-	after := read("discovery: {endpoints: []}\nstagedoor: {listen: 'h:2', log: {level: debug}, audit: {required: no}}")
+	after := read("discovery: {endpoints: []}\nstagedoor: {listen: 'h:2', log: {level: debug}, admin: {token: 0123456789abcdef}, audit: {required: no}}")
 	got := before.AfterRestart(after)
 	if want := []string{"stagedoor.audit.required", "stagedoor.limits.items", "stagedoor.listen"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if got := before.AfterRestart(before); len(got) != 0 {
 		t.Errorf("unchanged: %v", got)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	for text, want := range map[string][]string{
+		"'${NONE:-}'":                          {},
+		"0123456789abcdef":                     {"0123456789abcdef"},
+		"'0123456789abcdef,0123456789abcdef'":  {"0123456789abcdef,0123456789abcdef"},
+		"[fedcba9876543210, 0123456789abcdef]": {"fedcba9876543210", "0123456789abcdef"},
+		"[fedcba9876543210, '${NONE:-}']":      {"fedcba9876543210"},
+	} {
+		c, err := load([]string{write(t, "c.yaml", minimal+"stagedoor: {admin: {token: "+text+"}}")}, nil, environ())
+		if err != nil || !slices.Equal(c.AdminTokens, want) {
+			t.Errorf("%s: %v, %v", text, c, err)
+		}
 	}
 }
 

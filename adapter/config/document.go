@@ -84,11 +84,11 @@ type own struct {
 	TLS      *tls   `mapstructure:"tls"`
 	H2C      bool   `mapstructure:"h2c"`
 	Admin    struct {
-		Listen string `mapstructure:"listen"`
-		TLS    *tls   `mapstructure:"tls"`
-		H2C    bool   `mapstructure:"h2c"`
-		Token  string `mapstructure:"token"`
-		Data   bool   `mapstructure:"data"`
+		Listen string    `mapstructure:"listen"`
+		TLS    *tls      `mapstructure:"tls"`
+		H2C    bool      `mapstructure:"h2c"`
+		Token  oneOrMany `mapstructure:"token"`
+		Data   bool      `mapstructure:"data"`
 		// DataRoots are where data is written.
 		DataRoots []string `mapstructure:"dataRoots"`
 		Pprof     bool     `mapstructure:"pprof"`

@@ -137,7 +137,7 @@ func connections(asked, adminAsked, files int) (api, admin int) {
 }
 
 // reload reads the configuration anew and takes over what of it can change while
-// serving: log level, keys, certificates, and where plugins are. Where anything is
+// serving: log level, keys, certificates, the operators' tokens, and where plugins are. Where anything is
 // wrong with it, all goes on as it was.
 func (s *server) reload(load loader) {
 	next, err := load()
@@ -153,6 +153,7 @@ func (s *server) reload(load loader) {
 		s.places.Replace(next.Discovery), s.identity.RenewKeys(next.Identity.PluginKeyStore),
 		s.listener.Reload(next.Endpoint.TLS), s.admin.Reload(next.Admin.TLS),
 	)
+	s.api.RenewTokens(next.AdminTokens)
 	s.log.Logger.SetLevel(next.LogLevel)
 	entry := s.log
 	if later := s.config.AfterRestart(next); len(later) > 0 {

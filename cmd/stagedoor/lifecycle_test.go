@@ -312,6 +312,58 @@ func TestReload(t *testing.T) {
 	load.stop(t)
 }
 
+// TestOperatorsTokenIsRotated changes the token as docs/operate/README.md says, and asks
+// with the old one or the new one, whichever a client has, after each step.
+func TestOperatorsTokenIsRotated(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operate", "README.md"))
+	must(t, err)
+	_, list, found := strings.Cut(block(t, string(page), "yaml token"), "token: ")
+	if !found {
+		t.Fatal("no token")
+	}
+	const before, after = "0123456789abcdef", "fedcba9876543210"
+	l := newLifecycle(t)
+	config := l.configure(t, "token", "k1", "info", "")
+	text, err := os.ReadFile(config)
+	must(t, err)
+	step := func(token string) {
+		t.Helper()
+		writeConfig(t, config, strings.Replace(string(text), `admin: {`, "admin: {token: "+strings.TrimSpace(token)+", ", 1))
+	}
+	writeConfig(t, filepath.Join(l.dir, "token"), before+"\n")
+	step("{$file: token}")
+	p := l.start(t, config)
+	opens := func(token string) bool {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.Admin+"/status", http.NoBody)
+		must(t, err)
+		request.Header.Set("Authorization", "Bearer "+token)
+		response, err := http.DefaultClient.Do(request)
+		must(t, err)
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		must(t, err)
+		return strings.Contains(string(text), "revision")
+	}
+	reload := func(old, renewed bool) {
+		t.Helper()
+		must(t, p.command.Process.Signal(syscall.SIGHUP))
+		for begun := time.Now(); opens(before) != old || opens(after) != renewed; time.Sleep(20 * time.Millisecond) {
+			if time.Since(begun) > 20*time.Second {
+				t.Fatalf("old %v, new %v", opens(before), opens(after))
+			}
+		}
+	}
+	if !opens(before) || opens(after) {
+		t.Error("the first token")
+	}
+	writeConfig(t, filepath.Join(l.dir, "token-old"), before+"\n")
+	writeConfig(t, filepath.Join(l.dir, "token"), after+"\n")
+	step(list)
+	reload(true, true)
+	step("{$file: token}")
+	reload(false, true)
+}
+
 // TestStandardErrorIsGone has nobody take the log, in three ways: good and bad requests
 // are answered, and SIGTERM ends the process in time.
 func TestStandardErrorIsGone(t *testing.T) {

@@ -153,7 +153,7 @@ func build(
 		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata, Permissions: asks.Owners,
 		Profiles: c.Profiles,
 		CORS:     c.CORS, Version: version(),
-		Admin: adapter.AdminOptions{Token: c.AdminToken, Data: c.AdminData, Strict: c.AdminStrict},
+		Admin: adapter.AdminOptions{Tokens: c.AdminTokens, Data: c.AdminData, Strict: c.AdminStrict},
 	}, parts)
 	started.simple(s.Close)
 	if c.Profiles {
