@@ -139,11 +139,11 @@ sign: ## sign the checksums of dist by KEY, and with IMAGE the image in its regi
 	$(COSIGN) sign-blob --yes --key $(KEY) $(OFFLINE) --bundle dist/SHA256SUMS.sigstore.json dist/SHA256SUMS
 	$(if $(IMAGE),$(COSIGN) sign --yes --key $(KEY) $(OFFLINE) $(IMAGE)@sha256:$$(sha256sum dist/image/index.json | cut -d ' ' -f 1))
 
-deploy-test: build $(BIN)/opa ## the release, the chart, the unit, the alerts, the runbook, and three replicas behind haproxy
+deploy-test: build $(BIN)/opa ## the release, the chart, the unit in a systemd, the alerts, the runbook, and three replicas behind haproxy
 	cd tools/release && go test -count=1 -timeout 30m ./...
 	cd tools/helm && go test -count=1 -timeout 30m ./...
 	promtool check rules deploy/prometheus/stagedoor.rules.yaml
-	go test -tags deploy -count=1 -timeout 15m -run '^Test(Alerts|PrometheusReads|Dashboard|OperateCommands|FailuresOfBundlesMakeNoSeries|.*BehindProxy)$$' ./cmd/stagedoor
+	go test -tags deploy -count=1 -timeout 15m -run '^Test(Alerts|PrometheusReads|Dashboard|OperateCommands|FailuresOfBundlesMakeNoSeries|Unit|.*BehindProxy)$$' ./cmd/stagedoor
 	systemd-analyze security --offline=true --threshold=15 deploy/systemd/stagedoor.service > $(BIN)/exposure.txt && tail -n 1 $(BIN)/exposure.txt
 
 outdated: ## which modules have a newer version
