@@ -10,7 +10,7 @@
 //
 // There may be more classes than can be asked about, or a policy may look into the
 // text of a reference (startswith, regular expressions). It may compare claims with texts
-// that are no references, or look up a list by them. Then [Classes.All] is false, and
+// that are no references, look up a list by them, or lower some of them alone. Then [Classes.All] is false, and
 // [Classes.Why] says so; a report has to repeat it.
 package callers
 
@@ -72,7 +72,7 @@ func Of(s Sources) Classes {
 	if s.Most == 0 {
 		s.Most = defaultMost
 	}
-	f := &finder{sources: s, marks: map[string][]string{}}
+	f := &finder{sources: s, marks: map[string][]string{}, capitals: map[string][]string{}}
 	f.read()
 	return f.classes()
 }
@@ -98,9 +98,13 @@ type finder struct {
 	opaque  string // the call that looks into a reference's text, and where; empty for none
 	placed  string // where an element is asked for by its place; empty for nowhere
 	others  string // why there may be callers whose claims are no references; empty for no reason
+	lowered string // where the case of a claim is changed; empty for nowhere
+	asIs    string // where a claim is compared in the case that it has; empty for nowhere
 	// marks are, by reference, where it occurs. References with equal marks are not
 	// told apart.
 	marks map[string][]string
+	// capitals are the references that occur with capitals, likewise.
+	capitals map[string][]string
 
 	list []Class
 	seen map[string]int // by what the policy sees
@@ -117,7 +121,15 @@ func (f *finder) read() {
 			return false
 		})
 	}
-	f.readData("data", f.sources.Data)
+	(&references{f.mark}).read("data", f.sources.Data)
+	if f.asIs != "" {
+		for ref, marks := range f.capitals {
+			f.marks[ref] = marks
+		}
+		if f.lowered != "" {
+			f.other("the policy compares claims in lower case and as they are: %s, and %s", f.lowered, f.asIs)
+		}
+	}
 	for ref, marks := range f.marks {
 		slices.Sort(marks)
 		f.marks[ref] = slices.Compact(marks)
@@ -125,11 +137,15 @@ func (f *finder) read() {
 }
 
 // mark notes an occurrence of what may be a reference. Backstage's own are in lower
-// case, and policies that have others lower them.
+// case, and policies that have others lower them. Where one does not, who has a claim in
+// just these capitals is another caller.
 func (f *finder) mark(text, where string) {
 	if isRef(text) {
 		ref := strings.ToLower(text)
 		f.marks[ref] = append(f.marks[ref], where)
+		if text != ref {
+			f.capitals[text] = append(f.capitals[text], "as it is "+where)
+		}
 	}
 }
 
@@ -146,26 +162,6 @@ func isRef(s string) bool {
 	return ok && namespace != "" && name != "" && !strings.Contains(name, "/") && !strings.Contains(kind, "/")
 }
 
-func (f *finder) readData(at string, value any) {
-	switch value := value.(type) {
-	case string:
-		f.mark(value, at)
-	case []any:
-		for _, item := range value {
-			f.readData(at+"[]", item)
-		}
-	case map[string]any:
-		for key, member := range value {
-			if isRef(key) {
-				f.mark(key, fmt.Sprintf("%s{}=%v", at, member))
-				f.readData(at+"{}", member)
-				continue
-			}
-			f.readData(at+"."+key, member)
-		}
-	}
-}
-
 // readModule notes what parts of the identity a module reads, and whether it looks
 // into their texts.
 func (f *finder) readModule(module *ast.Module) {
@@ -173,6 +169,7 @@ func (f *finder) readModule(module *ast.Module) {
 	ast.WalkRules(module, func(r *ast.Rule) bool {
 		f.readPlaces(r)
 		f.readTexts(module, r)
+		f.readCase(r)
 		return false
 	})
 	ast.WalkExprs(module, func(e *ast.Expr) bool {

@@ -49,10 +49,79 @@ func TestOf(t *testing.T) {
 			want: []string{signedIn, anonymous, "in group:default/a (and 1 like it)", "in group:default/c",
 				"in group:default/a (and 1 like it) and group:default/c"},
 		},
+		"told apart by what stands beside them": {
+			policy: `allow if {
+				some grant in data.grants
+				grant.to in input.identity.claims
+				grant.role == "admin"
+			}`,
+			data: `{"grants": [{"to": "group:default/a", "role": "reader"}, {"to": "group:default/b", "role": "admin"}, {"to": "group:default/c", "role": "admin"}]}`,
+			want: []string{signedIn, anonymous, "in group:default/a", "in group:default/b (and 1 like it)",
+				"in group:default/a and group:default/b (and 1 like it)"},
+		},
+		"folded in a list beside something": {
+			policy: `allow if {
+				some role in data.roles
+				some member in role.members
+				member in input.identity.claims
+			}`,
+			data: `{"roles": [{"members": ["group:default/a", "group:default/b"], "name": "admin"}, {"members": ["group:default/c"], "name": "reader"}]}`,
+			want: []string{signedIn, anonymous, "in group:default/a (and 1 like it)", "in group:default/c",
+				"in group:default/a (and 1 like it) and group:default/c"},
+		},
+		"told apart in pairs": {
+			policy: `allow if {
+				some [group, role] in data.pairs
+				group in input.identity.claims
+				role == "admin"
+			}`,
+			data: `{"pairs": [["group:default/a", "reader"], ["group:default/b", "admin"]]}`,
+			want: []string{signedIn, anonymous, "in group:default/a", "in group:default/b",
+				"in group:default/a and group:default/b"},
+		},
+		"told apart by whose they are": {
+			policy: `allow if {
+				some team in data.teams
+				team.level > 1
+				input.identity.user in team.users
+			}`,
+			data: `{"teams": {"group:default/a": {"level": 1, "users": ["user:default/ann"]}, "group:default/b": {"level": 2, "users": ["user:default/bob"]}}}`,
+			want: []string{signedIn, anonymous, "user:default/ann", "user:default/bob"},
+		},
 		"capitals in data are references too": {
 			policy: `allow if lower(data.admins[_]) in input.identity.claims`,
 			data:   `{"admins": ["Group:default/Admins"]}`,
-			want:   []string{signedIn, anonymous, "in group:default/admins"},
+			want: []string{signedIn, anonymous, "in Group:default/Admins", "in group:default/admins",
+				"in Group:default/Admins and group:default/admins"},
+		},
+		"capitals that are not lowered": {
+			policy: `allow if "group:default/Admins" in input.identity.claims`,
+			want: []string{signedIn, anonymous, "in group:default/Admins", "in group:default/admins",
+				"in group:default/Admins and group:default/admins"},
+		},
+		"claims in lower case alone": {
+			policy: `allow if {
+				some claim in input.identity.claims
+				name := lower(claim)
+				name in {"group:default/a"}
+				input.identity.user
+				listed(claim)
+				data.lib.owned(input.resource, {"by": [input.identity.user]})
+			}
+			listed(ref) if lower(ref) in data.listed
+			listed(_) if lower(input.identity.user) == data.user`,
+			data: `{"listed": ["group:default/a"], "user": "group:default/a"}`,
+			want: []string{signedIn, anonymous, "in group:default/a"},
+		},
+		"claims in lower case and as they are": {
+			policy: `allow if {
+				some claim in input.identity.claims
+				lower(claim) == "group:default/a"
+				not blocked
+			}
+			blocked if "group:default/a" in input.identity.claims`,
+			want: []string{signedIn, anonymous, "in group:default/a"},
+			why:  "the policy compares claims in lower case and as they are: lower at policy.rego:",
 		},
 		"looking into the text": {
 			policy: `allow if startswith(input.identity.user, "user:default/svc-")`,
