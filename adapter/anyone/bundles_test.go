@@ -33,6 +33,59 @@ func TestBundles(t *testing.T) {
 	}
 }
 
+// TestManyRoles does so with bundles/rbac for twenty roles of eight groups each, as an
+// installation has them. Some have denials and conditions.
+func TestManyRoles(t *testing.T) {
+	type object = map[string]any
+	permissions, conditions, bindings := object{}, object{}, object{}
+	names := []string{"admins", "developers", "contractors", "web", "break-glass", "cleared", "custodians", "maintainers"}
+	for n := range 20 {
+		role := fmt.Sprintf("role:default/r%d", n)
+		lines := object{"catalog-entity": object{"read": "allow"}}
+		switch n % 5 {
+		case 1:
+			lines["catalog.entity.delete"] = object{"delete": "allow"}
+		case 2:
+			lines["catalog.entity.refresh"] = object{"update": "deny"}
+			conditions[role] = object{"catalog-entity": []object{{
+				"pluginId": "catalog", "permissionMapping": []string{"delete", "update"},
+				"conditions": object{"rule": "IS_ENTITY_OWNER", "resourceType": "catalog-entity", "params": object{"claims": []string{"$ownerRefs"}}},
+			}}}
+		}
+		permissions[role] = lines
+		for m := range 8 {
+			ref := fmt.Sprintf("group:default/g%d-%d", n, m)
+			if m == 0 {
+				ref = "group:default/" + names[n%len(names)]
+			}
+			roles, _ := bindings[ref].([]string)
+			bindings[ref] = append(roles, role)
+		}
+	}
+	dir := t.TempDir()
+	data, err := json.Marshal(object{
+		"rbac": object{"permissions": permissions, "conditions": conditions}, "rbac_members": object{"bindings": bindings},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"policy.rego", ".manifest"} {
+		text, err := os.ReadFile(filepath.Join("../../bundles/rbac", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "data.json"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if outside := sameDecisions(t, dir, ""); outside != nil {
+		t.Error(outside)
+	}
+}
+
 // TestServed does so with policies of one kind of answer each, for every permission. Those
 // for which there is no formula say why.
 func TestServed(t *testing.T) {

@@ -215,13 +215,15 @@ var spoken = strings.NewReplacer(
 	"lower("+theory.ClaimsText+")", theory.ClaimsText, "lower("+theory.UserText+")", theory.UserText,
 )
 
-// namedSet is a list of references in the data, or an object with such keys.
+// namedSet is a list of references in the data, or an object with such keys; or what the
+// same is listed for, such as the groups that have a role.
 type namedSet struct {
 	name string
 	refs []string // in lower case, sorted
 }
 
-// fewestNamed is how many references a set has that is called by its name.
+// fewestNamed is how many references a set has that is called by its name, and that no set
+// named before it has.
 const fewestNamed = 3
 
 // maxData is how many values there may be in the data of a policy for which a formula is
@@ -273,6 +275,12 @@ func setsOf(ctx context.Context, p *offline.Policy) ([]namedSet, error) {
 		return nil, err
 	}
 	var sets []namedSet
+	add := func(name string, refs []string) {
+		slices.Sort(refs)
+		if refs = slices.Compact(refs); len(refs) >= fewestNamed {
+			sets = append(sets, namedSet{name, refs})
+		}
+	}
 	var visit func(name string, v any)
 	visit = func(name string, v any) {
 		var refs []string
@@ -291,19 +299,33 @@ func setsOf(ctx context.Context, p *offline.Policy) ([]namedSet, error) {
 				visit(name+step(key), v[key])
 				refs = append(refs, strings.ToLower(key))
 			}
+			for text, keys := range holders(v) {
+				add(text+"@"+name, keys)
+			}
 		default:
 			return
 		}
-		slices.Sort(refs)
-		if refs = slices.Compact(refs); len(refs) >= fewestNamed {
-			sets = append(sets, namedSet{name, refs})
-		}
+		add(name, refs)
 	}
 	visit("data", data)
 	slices.SortStableFunc(sets, func(a, b namedSet) int {
 		return cmp.Or(cmp.Compare(len(b.refs), len(a.refs)), cmp.Compare(a.name, b.name))
 	})
 	return sets, nil
+}
+
+// holders are the keys of an object, in lower case, by what their lists have.
+func holders(object map[string]any) map[string][]string {
+	by := make(map[string][]string)
+	for key, value := range object {
+		list, _ := value.([]any)
+		for _, element := range list {
+			if text, ok := element.(string); ok {
+				by[text] = append(by[text], strings.ToLower(key))
+			}
+		}
+	}
+	return by
 }
 
 func step(key string) string {
@@ -315,21 +337,24 @@ func step(key string) string {
 
 // named is a list in which whole sets are called by their name.
 func (s *speaker) named(list []any) []any {
-	rest := make(map[string]bool, len(list))
+	all, rest := make(map[string]bool, len(list)), make(map[string]bool, len(list))
 	for _, element := range list {
 		text, ok := element.(string)
 		if !ok {
 			return list
 		}
-		rest[text] = true
+		all[text], rest[text] = true, true
 	}
 	var names []any
 	for _, set := range s.sets {
-		whole := true
+		whole, more := true, 0
 		for _, ref := range set.refs {
-			whole = whole && rest[ref]
+			whole = whole && all[ref]
+			if rest[ref] {
+				more++
+			}
 		}
-		if !whole {
+		if !whole || more < fewestNamed {
 			continue
 		}
 		for _, ref := range set.refs {

@@ -37,14 +37,15 @@ func (f *Functions) Settled(found []Outcome) ([]Outcome, error) {
 	conflict := criteria.Denied
 	for i, a := range found {
 		for _, b := range found[:i] {
-			if a.Fails || b.Fails {
+			both := f.Space.All(a.Where, b.Where)
+			if a.Fails || b.Fails || !f.Possible(both) {
 				continue
 			}
 			alike, err := f.Equal(a.Value, b.Value)
 			if err != nil {
 				return nil, err
 			}
-			if where := f.Space.All(a.Where, b.Where, alike.Not()); f.Possible(where) {
+			if where := f.Space.All(both, alike.Not()); f.Possible(where) {
 				conflict = f.Space.Any(conflict, where)
 			}
 		}
