@@ -123,7 +123,7 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 	for _, problem := range sources.Errors {
 		addOPA(l, findings.Error, problem)
 	}
-	data := datafiles.Read(l, o.Inventory, sources)
+	data := datafiles.Read(l, o.Inventory, sources, others...)
 	rules, err := permissionRules(sources.Modules)
 	if err != nil {
 		addRefused(l, "", err)

@@ -77,8 +77,17 @@ type File struct {
 }
 
 // Read reads the data of a bundle, and holds each file against a data.schema.json
-// beside it.
-func Read(l *findings.List, known *inventory.Inventory, sources *offline.Sources) *Files {
+// beside it. What a schema says of the data of several bundles counts for the others, too.
+func Read(l *findings.List, known *inventory.Inventory, sources *offline.Sources, others ...*offline.Sources) *Files {
+	v := keywords{known: known}
+	for _, other := range others {
+		v.beside = append(v.beside, plainJSON(read(&findings.List{}, other, nil).Value()))
+	}
+	return read(l, sources, &v)
+}
+
+// read reads the data of a bundle, and holds it against schemas where v is not nil.
+func read(l *findings.List, sources *offline.Sources, v *keywords) *Files {
 	d := &Files{}
 	files := sources.Files()
 	_ = fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -131,7 +140,9 @@ func Read(l *findings.List, known *inventory.Inventory, sources *offline.Sources
 		}
 		d.checkOthers(l, file)
 		d.Files = append(d.Files, file)
-		checkSchema(l, known, files, name, file)
+		if v != nil {
+			checkSchema(l, *v, files, name, file)
+		}
 		return nil
 	})
 	return d
@@ -262,7 +273,7 @@ func (d *Files) Value() map[string]any {
 }
 
 // checkSchema holds a data file against data.schema.json in its folder.
-func checkSchema(l *findings.List, known *inventory.Inventory, files fs.FS, name string, file File) {
+func checkSchema(l *findings.List, v keywords, files fs.FS, name string, file File) {
 	beside := path.Join(path.Dir(name), "data.schema.json")
 	text, err := fs.ReadFile(files, beside)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -278,7 +289,8 @@ func checkSchema(l *findings.List, known *inventory.Inventory, files fs.FS, name
 	value = plainJSON(value)
 	var schema *jsonschema.Schema
 	if err == nil {
-		schema, err = compileSchema(text, keywords{known: known, data: value}.asserted())
+		v.data = value
+		schema, err = compileSchema(text, v.asserted())
 	}
 	if err != nil {
 		l.Add(at, findings.Error, "schema", "this is no JSON Schema: %v", err)

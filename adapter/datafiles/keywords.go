@@ -33,8 +33,9 @@ const (
 // keywords are what those hold data against.
 type keywords struct {
 	known *inventory.Inventory
-	// data is the whole file.
-	data any
+	// data is the whole file, and beside is the data of the other bundles.
+	data   any
+	beside []any
 }
 
 // asserted is the vocabulary as the compiler of schemas takes it.
@@ -136,19 +137,20 @@ func (v keywords) keyOf(paths []any) func(any) []string {
 	var objects []map[string]any
 	var where []string
 	for _, path := range paths {
-		at := v.data
-		for step := range strings.SplitSeq(strings.TrimPrefix(fmt.Sprint(path), "/"), "/") {
-			members, _ := at.(map[string]any)
-			at = members[step]
-		}
-		if object, ok := at.(map[string]any); ok {
-			objects = append(objects, object)
+		for _, at := range append([]any{v.data}, v.beside...) {
+			for step := range strings.SplitSeq(strings.TrimPrefix(fmt.Sprint(path), "/"), "/") {
+				members, _ := at.(map[string]any)
+				at = members[step]
+			}
+			if object, ok := at.(map[string]any); ok {
+				objects = append(objects, object)
+			}
 		}
 		where = append(where, "data"+strings.ReplaceAll(fmt.Sprint(path), "/", "."))
 	}
 	return func(value any) []string {
 		name, ok := value.(string)
-		if !ok || len(objects) == 0 { // they are in a bundle of their own
+		if !ok || len(objects) == 0 { // they are in a bundle that is not known here
 			return nil
 		}
 		for _, object := range objects {

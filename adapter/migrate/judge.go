@@ -35,6 +35,7 @@ func judge(in *installation.Installation, known *inventory.Inventory) *judgement
 		return cmp.Or(cmp.Compare(a.At.File, b.At.File), cmp.Compare(a.At.Line, b.At.Line))
 	})
 	installation.SortFindings(j.found)
+	j.found = slices.Compact(j.found)
 	return j
 }
 
@@ -97,6 +98,9 @@ func (j *judgement) bindingsOf() {
 			j.leaveOut(b.At, "", what, "reference", "%v; the plugin skips it", errMember)
 		case errRole != nil:
 			j.leaveOut(b.At, "", what, "reference", "%v; the plugin skips it", errRole)
+		case hasCapitals(b.Member):
+			j.leaveOut(b.At, "", what, "never-applies",
+				"%s is stored with its capitals, and references are in lower case, so it is nobody", b.Member)
 		case j.fromConfiguration(b.Role):
 			j.leaveOut(b.At, "", what, "from-configuration", "%s is made of the app-config; the plugin skips it here", b.Role)
 		case count[[2]string{b.Member, b.Role}] > 1 && !j.in.Stored:
@@ -111,7 +115,7 @@ func (j *judgement) bindingsOf() {
 		}
 	}
 	for _, admin := range j.in.Admins {
-		member := strings.ToLower(admin.Name)
+		member := installation.Lower(admin.Name)
 		if err := installation.CheckRef(member, "user", "group"); err != nil {
 			j.wrong(admin.At, "reference", "%v; the plugin does not start with it", err)
 			continue
@@ -180,12 +184,18 @@ func (j *judgement) linesOf() {
 	for _, l := range j.in.Defaults {
 		j.hold(l)
 	}
-	if len(j.in.Admins) > 0 {
+	if len(j.in.Admins) > 0 || j.in.DefaultRole == adminRole {
+		var at installation.Place
+		if len(j.in.Admins) > 0 {
+			at = j.in.Admins[0].At
+		} else {
+			at = j.in.Defaults[0].At
+		}
 		for _, of := range [][2]string{
 			{"policy-entity", "read"}, {"policy-entity", "update"}, {"policy-entity", "delete"},
 			{"policy.entity.create", "create"}, {"catalog-entity", "read"},
 		} {
-			j.hold(installation.Line{At: j.in.Admins[0].At, Subject: adminRole, Object: of[0], Action: of[1], Effect: "allow"})
+			j.hold(installation.Line{At: at, Subject: adminRole, Object: of[0], Action: of[1], Effect: "allow"})
 		}
 	}
 }
@@ -211,19 +221,20 @@ func (j *judgement) policiesOf() {
 	for _, b := range j.keptBindings {
 		hasMember[b.Role] = true
 	}
-	var stopped installation.Place // where the plugin stops reading the file
+	var stopped, again installation.Place // where the plugin stops reading the file, for good or until it starts again
 	for _, p := range j.in.Policies {
 		what := p.String()
 		switch {
-		case stopped.File != "" && !j.in.Stored:
+		case j.in.Stored:
+		case stopped.File != "":
 			j.leaveOut(p.At, p.Span(), what, "after-collision",
 				"the plugin takes nothing of the file after the collision at %s; mend that", stopped)
 			continue
-		case !j.in.Stored && j.fromConfiguration(p.Role):
+		case j.fromConfiguration(p.Role):
 			j.leaveOut(p.At, p.Span(), what, "from-configuration",
 				"%s is made of the app-config; the plugin skips its conditions", p.Role)
 			continue
-		case !j.in.Stored && !hasMember[p.Role]:
+		case !hasMember[p.Role]:
 			j.leaveOut(p.At, p.Span(), what, "undefined-role",
 				"the CSV gives %s to nobody, so the plugin skips its conditions%s",
 				p.Role, didYouMean(p.Role, slices.Sorted(maps.Keys(hasMember))))
@@ -240,27 +251,59 @@ func (j *judgement) policiesOf() {
 		j.mappingOf(p)
 		j.rulesOf(p)
 		became := fmt.Sprintf("data.rbac.conditions[%q][%q]", p.Role, p.ResourceType)
-		var collisions []installation.Mapped
-		for _, earlier := range j.held.Policies {
-			both := earlier.Collides(p)
-			if len(both) == 0 {
-				continue
-			}
-			collisions = append(collisions, both...)
-			j.wrong(p.At, "collision",
-				"%s has another condition for %s, %s at %s. Two deny; of a file the plugin takes the first, and nothing from "+
-					"here on",
-				p.Role, p.ResourceType, both[0], earlier.At)
-		}
-		if len(collisions) > 0 && !j.in.Stored {
+		switch c := j.collisionOf(p); {
+		case c.same && !j.in.Stored:
+			j.leaveOut(p.At, p.Span(), what, "twice",
+				"the same stands at %s. The plugin takes nothing of the file from here on until it starts again; delete one", c.with)
+			again = p.At
+			continue
+		case again.File != "":
+			j.wrong(p.At, "after-collision", "the plugin takes this only after it started again, since another stands twice "+
+				"at %s. Here it denies. Mend that", again)
+			j.keep(p.At, p.Span(), what, "%s, twice, so that what it is about is denied", became)
+			j.held.Policies = append(j.held.Policies, p, p)
+			continue
+		case len(c.of) > 0 && c.refused && !j.in.Stored:
 			stopped = p.At
-			p.Mapping = collisions
+			p.Mapping = c.of
 			became += ", for what two conditions of the role are about, so that it is denied; the rest is left out, as by " +
 				"the plugin"
 		}
 		j.keep(p.At, p.Span(), what, "%s", became)
 		j.held.Policies = append(j.held.Policies, p)
 	}
+}
+
+// A collision is what earlier policies of the same role are about, too.
+type collision struct {
+	with installation.Place
+	of   []installation.Mapped
+	// refused is whether the plugin does not store the later one: it looks for such among
+	// those of the same plugin. same is whether they say the same.
+	refused, same bool
+}
+
+// collisionOf finds with what a policy collides, and says so.
+func (j *judgement) collisionOf(p installation.Policy) collision {
+	var c collision
+	for _, earlier := range j.held.Policies {
+		both := earlier.Collides(p)
+		if len(both) == 0 {
+			continue
+		}
+		if earlier.Is(p) && !j.in.Stored {
+			return collision{with: earlier.At, same: true}
+		}
+		c.of = append(c.of, both...)
+		then := "Two deny"
+		if earlier.PluginID == p.PluginID {
+			c.refused = true
+			then = "Two deny; of a file the plugin takes the first, and nothing from here on"
+		}
+		j.wrong(p.At, "collision", "%s has another condition for %s, %s at %s. %s", p.Role, p.ResourceType, both[0],
+			earlier.At, then)
+	}
+	return c
 }
 
 func (j *judgement) mappingOf(p installation.Policy) {
@@ -390,16 +433,34 @@ func (j *judgement) useless() {
 		said[what] = true
 		return first
 	}
-	toGroup := false
+	var toGroup, restricted *installation.Binding
+	restricts := map[string]bool{}
+	for _, p := range j.held.Policies {
+		restricts[p.Role] = true
+	}
+	for _, l := range j.keptLines {
+		restricts[l.Subject] = restricts[l.Subject] || l.Effect == "deny"
+	}
 	for _, b := range j.keptBindings {
 		if !hasLines[b.Role] && once("role "+b.Role) {
 			j.warn(b.At, "undefined-role", "%s has neither lines nor conditions%s", b.Role, didYouMean(b.Role, roles))
 		}
 		j.memberOf(b)
-		toGroup = toGroup || strings.HasPrefix(b.Member, "group:")
+		if strings.HasPrefix(b.Member, "group:") {
+			toGroup = cmp.Or(toGroup, &b)
+			if restricts[b.Role] {
+				restricted = cmp.Or(restricted, &b)
+			}
+		}
 	}
-	if toGroup && j.in.Groups == nil {
-		j.note(j.keptBindings[0].At, "no-groups",
+	switch {
+	case j.in.Groups != nil:
+	case restricted != nil:
+		j.warn(restricted.At, "no-groups",
+			"%s denies or has conditions, and is bound to a group. Its children have the role too, and nothing says which "+
+				"these are, so they may do more here; give --catalog or --inventory", restricted.Role)
+	case toGroup != nil:
+		j.note(toGroup.At, "no-groups",
 			"roles that are bound to a parent are its children's too, and nothing says which groups have parents; give "+
 				"--catalog or --inventory")
 	}

@@ -124,6 +124,7 @@ var callersAsked = []enforcer.Caller{
 	{User: "user:default/bob", Claims: []string{"user:default/bob", "group:default/g2", "group:default/g4"}},
 	{User: "user:default/cy", Claims: []string{"user:default/cy"}},
 	{User: "user:default/dee", Claims: []string{"user:default/dee", "group:default/g3"}},
+	{User: "user:default/bob", Claims: []string{"group:default/g1"}},
 }
 
 func compare(t *testing.T, in *installation.Installation, counts map[string]int) {

@@ -48,7 +48,7 @@ func (m *Migration) report() []byte {
 			file = r.At.File
 			put("\n## %s\n\n", file)
 			if blank := m.blank[file]; len(blank) > 0 {
-				put("Blank, or a comment: %s.\n\n", ranges(blank))
+				put("%s: %s.\n\n", m.blankIs(file), ranges(blank))
 			}
 			put("| line | what it says | what became of it |\n| --- | --- | --- |\n")
 		}
@@ -65,6 +65,14 @@ func (m *Migration) report() []byte {
 		}
 	}
 	return text.Bytes()
+}
+
+// blankIs says what the lines of a file are that say nothing.
+func (m *Migration) blankIs(file string) string {
+	if slices.ContainsFunc(m.judgement.in.Policies, func(p installation.Policy) bool { return p.At.File == file }) {
+		return "Blank, a comment, or between documents"
+	}
+	return "Blank, or a comment"
 }
 
 // cell is a text inside a table of Markdown.

@@ -49,12 +49,12 @@ func TestStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What is stored counts as it is: two lines that contradict each other deny, and a
-	// condition of a role that nobody has stays.
+	// What is stored counts as it is: two lines that contradict each other deny, a
+	// condition of a role that nobody has stays, and a member with capitals is nobody.
 	if got := m.judgement.held.Permissions["role:default/a"]["catalog-entity"]["read"]; got != "deny" {
 		t.Errorf("the effect is %q", got)
 	}
-	if m.Lines() != 2 || m.Bindings() != 2 || m.Conditions() != 1 {
+	if m.Lines() != 2 || m.Bindings() != 1 || m.Conditions() != 1 {
 		t.Errorf("%d lines, %d members, %d conditions", m.Lines(), m.Bindings(), m.Conditions())
 	}
 	if i := slices.IndexFunc(m.Findings, func(f installation.Finding) bool { return f.Code == "not-told" }); i < 0 {
@@ -77,6 +77,7 @@ func TestStoredIsRefused(t *testing.T) {
 		{"no JSON", "/api/permission/roles", `{`, "/api/permission/roles:"},
 		{"half a line", "/api/permission/policies", `[{"entityReference": "role:default/a"}]`, "/api/permission/policies:1: error: want entityReference"},
 		{"role without members", "/api/permission/roles", `[{"name": "role:default/a"}]`, "/api/permission/roles:1: error: want name and memberReferences"},
+		{"user as a role", "/api/permission/roles", `[{"name": "user:default/a", "memberReferences": ["user:default/b"]}]`, "/api/permission/roles:1: error: user:default/a is no role"},
 		{"member that is no text", "/api/permission/roles", `[{"name": "role:default/a", "memberReferences": [1]}]`, "a member of role:default/a is no text"},
 		{"half a condition", "/api/permission/roles/conditions", `[{"result": "CONDITIONAL"}]`, "/api/permission/roles/conditions:1: error: conditions are missing"},
 		{"redirect", "/api/permission/policies", "redirect https://example.com/", "302 Found"},
@@ -105,4 +106,25 @@ func TestStoredIsRefused(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 	})
+}
+
+// TestStoredDefault takes the role of everybody from the API where the app-config is not
+// given, and says what the API does not tell.
+func TestStoredDefault(t *testing.T) {
+	m, err := RBAC(t.Context(), serving(t, map[string]string{
+		"/api/permission/policies":         `[{"entityReference": "role:default/all", "permission": "catalog-entity", "policy": "read", "effect": "allow"}]`,
+		"/api/permission/roles":            `[{"memberReferences": [], "name": "role:default/all", "metadata": {"source": "configuration", "isDefault": true}}]`,
+		"/api/permission/roles/conditions": "[]",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.judgement.held.DefaultRole != "role:default/all" {
+		t.Errorf("the role of everybody is %q", m.judgement.held.DefaultRole)
+	}
+	if i := slices.IndexFunc(m.Findings, func(f installation.Finding) bool {
+		return f.Code == "no-app-config" && f.Severity == installation.Warning
+	}); i < 0 {
+		t.Errorf("nothing says that precedence and superusers are not known: %v", m.Findings)
+	}
 }

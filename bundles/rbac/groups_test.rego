@@ -82,6 +82,23 @@ test_circle[note] if {
 		with data.rbac_members as {"bindings": {tc.bound: ["r"]}, "groups": _circle}
 }
 
+# A token need not have the user among its references. The roles that are bound to the user count then only where there is
+# no circle.
+test_user_who_is_no_reference[note] if {
+	some note, tc in {
+		"in a circle": {"claims": ["group:default/web"], "want": "DENY"},
+		"in a circle, with no reference": {"claims": [], "want": "ALLOW"},
+		"in no circle": {"claims": ["group:default/c"], "want": "ALLOW"},
+	}
+	_outcome(rbac.decision) == tc.want with input as {
+		"permission": _read,
+		"identity": {"user": "user:default/u", "claims": tc.claims},
+	}
+		with rbac.permissions as {"r": _by_type("allow")}
+		with rbac.useOwnershipEntityRefs as true
+		with data.rbac_members as {"bindings": {"user:default/u": ["r"]}, "groups": _circle}
+}
+
 _circle := {
 	"group:default/web": ["group:default/a"],
 	"group:default/a": ["group:default/b"],

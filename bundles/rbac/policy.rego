@@ -406,9 +406,15 @@ default _bound := set()
 _bound := _subjects | {"*"} if {
 	input.identity.user
 	not _is_circular
-} else := _refs if {
+} else := _owners if {
 	data.rbac.useOwnershipEntityRefs == true
 }
+
+# METADATA
+# description: The caller's own references, among which the user need not be; without any it is the user.
+_owners := {lower(claim) | some claim in input.identity.claims} if {
+	count(input.identity.claims) > 0
+} else := {lower(input.identity.user)}
 
 # METADATA
 # description: Whom lines can be about, the user and the groups.

@@ -202,6 +202,47 @@ const casesWith = policyDecisionPrecedence => ({
   rbac: { policyDecisionPrecedence },
 });
 
+// Fields and scalars that are read by rules of their own, and conditions that collide for one reason or another.
+const odd = [
+  {
+    name: 'odd lines',
+    csv: [
+      'p, role:default/a, catalog-entity, read, allow',
+      'p, role:default/a, catalog.entity.read, read, """deny"""',
+      'p, role:default/b, catalog-entity, read, allow',
+      'p, role:default/b, catalog.entity.read, read, deny\ufeff',
+      'p, role:default/c, catalog-entity, read, allow\u0085',
+      'p, role:default/c, catalog-entity, delete,\u00a0allow',
+      'g, user:default/ann, role:default/a',
+      'g, user:default/bob, role:default/b',
+      'g, user:default/cy, role:default/c',
+      '"g", user:default/Eve, role:default/c',
+      'g, user:default/G\u0130l, role:default/c',
+    ],
+  },
+  {
+    name: 'conditions of two plugins in one role',
+    csv: ['p, role:default/b, catalog-entity, read, allow', 'g, user:default/ann, role:default/a', 'g, user:default/bob, role:default/b'],
+    conditions: [
+      on('a', 'catalog-entity', ['read'], owned(['$ownerRefs'])),
+      { ...on('a', 'catalog-entity', ['read'], owned(['$currentUser'])), pluginId: 'other' },
+      on('b', 'catalog-entity', ['read'], owned(['$currentUser'])),
+    ],
+  },
+  {
+    name: 'scalars of YAML',
+    csv: ['g, user:default/ann, role:default/a'],
+    conditions: [
+      ['{result: CONDITIONAL, roleEntityRef: "role:default/a", pluginId: catalog, resourceType: catalog-entity, permissionMapping: [read],', ' conditions: {anyOf: [']
+        .concat(['1_000', '0b11', '0x1F', '010', '2020-01-01', '9007199254740993', 'yes', '!!str 12'].map(
+          value => `  {rule: HAS_LABEL, resourceType: catalog-entity, params: {label: a, value: ${value}}},`,
+        ))
+        .concat(' ]}}')
+        .join('\n'),
+    ],
+  },
+];
+
 // Where the answers differ on purpose. `differs` says for which permission, and how.
 const differing = [
   {
@@ -239,6 +280,16 @@ const differing = [
     ],
     differs: { 'catalog-entity': 'narrower' },
   },
+  {
+    name: 'the same condition twice in the file',
+    csv: ['p, role:default/b, catalog-entity, read, allow', 'g, user:default/ann, role:default/a', 'g, user:default/bob, role:default/b'],
+    conditions: [
+      on('a', 'catalog-entity', ['read'], owned(['$ownerRefs'])),
+      on('a', 'catalog-entity', ['read'], owned(['$ownerRefs'])),
+      on('b', 'catalog-entity', ['read'], owned(['$currentUser'])),
+    ],
+    differs: { 'catalog-entity': 'narrower' },
+  },
 ];
 
 /** All of them, with `seeds` drawn ones. */
@@ -248,5 +299,6 @@ export const policies = seeds => [
   casesWith('conditional'),
   casesWith('basic'),
   ...Array.from({ length: seeds }, (_, n) => drawn(n + 1)),
+  ...odd,
   ...differing,
 ];

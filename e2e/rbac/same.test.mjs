@@ -88,7 +88,7 @@ describe('stagedoor answers as the RBAC plugin does', () => {
   async function startPlugin(n, { csv, conditions = [], rbac = {} }) {
     const files = {
       'policies-csv-file': run.write(`policy-${n}.csv`, csv.join('\n') + '\n'),
-      conditionalPoliciesFile: run.write(`conditions-${n}.yaml`, conditions.map(one => `---\n${JSON.stringify(one, null, 2)}\n`).join('')),
+      conditionalPoliciesFile: run.write(`conditions-${n}.yaml`, conditions.map(one => `---\n${typeof one === 'string' ? one : JSON.stringify(one, null, 2)}\n`).join('')),
     };
     const port = await freePort();
     const at = plugin => `${backstage.baseUrl}/api/${plugin}`;

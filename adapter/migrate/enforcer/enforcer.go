@@ -125,7 +125,7 @@ func (e *Enforcer) rolesOf(c Caller, family []string, ok bool) []string {
 	if !ok {
 		bound = nil
 		if e.UseOwnershipEntities {
-			bound = refsOf(c)
+			bound = ownersOf(c)
 		}
 	}
 	roles := map[string]bool{}
@@ -138,6 +138,14 @@ func (e *Enforcer) rolesOf(c Caller, family []string, ok bool) []string {
 		roles[e.DefaultRole] = true
 	}
 	return slices.Sorted(maps.Keys(roles))
+}
+
+// ownersOf are the caller's own references, among which the user need not be.
+func ownersOf(c Caller) []string {
+	if len(c.Claims) > 0 {
+		return refsOf(Caller{User: c.Claims[0], Claims: c.Claims})
+	}
+	return refsOf(c)
 }
 
 func refsOf(c Caller) []string {

@@ -22,7 +22,9 @@ type Settings struct {
 	DefaultRole        string
 	Defaults           []Line
 	// MaxDepth is nil where there is no bound.
-	MaxDepth             *int
+	MaxDepth *int
+	// Bounds are those of conditional policies.
+	Bounds               Bounds
 	UseOwnershipEntities bool
 	// Rows say what became of each key, for the report.
 	Rows []Row
@@ -36,7 +38,7 @@ type Named struct {
 
 // readSettings reads permission.rbac of the files, merged as Backstage merges them.
 func readSettings(files, environ []string) (Settings, []Finding, []Finding) {
-	s := Settings{Precedence: "conditional"}
+	s := Settings{Precedence: "conditional", Bounds: defaultBounds}
 	document, problems := appconfig.Read(appconfig.Options{
 		Files: files, Environ: environ, Read: appconfig.Keys{"permission": {"enabled": nil, "rbac": nil}},
 	})
@@ -45,10 +47,14 @@ func readSettings(files, environ []string) (Settings, []Finding, []Finding) {
 		r.refuse(p.Key, "%s: %s", p.Key, p.Text)
 	}
 	permission, _ := document.Values["permission"].(map[string]any)
-	if permission["enabled"] != true {
+	if on, ok := truth(permission["enabled"]); !on || !ok {
 		r.find("permission.enabled", Warning, "permission-disabled",
 			"permission.enabled is not true: there the plugin allows everything to everybody, and stagedoor decides by "+
 				"the policy")
+	}
+	if permission["enabled"] != nil {
+		s.Rows = append(s.Rows, Row{At: r.place("permission.enabled"), What: "permission.enabled",
+			Became: "stagedoor decides by the policy always"})
 	}
 	rbac, _ := permission["rbac"].(map[string]any)
 	for _, key := range slices.Sorted(maps.Keys(rbac)) {
@@ -72,6 +78,10 @@ func (r *settingsReader) read(s *Settings, key string, v any) {
 		s.Rows = append(s.Rows, Row{At: r.place(path), What: path, Became: text})
 	}
 	none := func(why string) { became(path, "no equivalent: "+why) }
+	if v == nil {
+		became(path, "nothing: it is null, as if it were not there")
+		return
+	}
 	switch key {
 	case "policies-csv-file", "conditionalPoliciesFile":
 		became(path, "the file is a source of this migration where it is given; stagedoor reads the bundle")
@@ -80,7 +90,8 @@ func (r *settingsReader) read(s *Settings, key string, v any) {
 	case "pluginsWithPermission":
 		none("stagedoor needs no list of plugins to decide")
 	case "validation":
-		none("bounds of the plugin's own files; stagedoor bounds the bundle and each decision")
+		r.bounds(&s.Bounds, path, v)
+		became(path, "bounds of the file of conditional policies, which this migration keeps to")
 	case "policyDecisionPrecedence":
 		text, _ := v.(string)
 		if text == "basic" {
@@ -98,7 +109,7 @@ func (r *settingsReader) read(s *Settings, key string, v any) {
 		s.MaxDepth = &depth
 		became(path, "data.rbac.maxDepth")
 	case "useOwnershipEntityRefs":
-		on, ok := v.(bool)
+		on, ok := truth(v)
 		if !ok {
 			r.refuse(path, "%s is neither true nor false", path)
 			return
@@ -133,6 +144,34 @@ func (r *settingsReader) read(s *Settings, key string, v any) {
 	}
 }
 
+// bounds reads those that are not as by default. The plugin does not start with one that is
+// no whole number from 1 on.
+func (r *settingsReader) bounds(b *Bounds, path string, v any) {
+	of, _ := v.(map[string]any)
+	for _, bound := range []struct {
+		section, key string
+		to           *int
+	}{
+		{"conditionalPolicies", "maxConditionDepth", &b.Depth},
+		{"conditionalPolicies", "maxConditionNodeCount", &b.Nodes},
+		{"conditionalPolicies", "maxCriteriaItems", &b.Items},
+		{"conditionalPoliciesFile", "maxBytes", &b.Bytes},
+		{"conditionalPoliciesFile", "maxDocuments", &b.Documents},
+	} {
+		section, _ := of[bound.section].(map[string]any)
+		value := section[bound.key]
+		if value == nil {
+			continue
+		}
+		n, ok := wholeNumber(value)
+		if !ok || n < 1 {
+			at := path + "." + bound.section + "." + bound.key
+			r.refuse(at, "%s is no whole number from 1 on; the plugin does not start with it", at)
+		}
+		*bound.to = n
+	}
+}
+
 func (r *settingsReader) defaultPermissions(s *Settings, path string, v any) {
 	defaults, _ := v.(map[string]any)
 	s.DefaultRole, _ = defaults["defaultRole"].(string)
@@ -149,7 +188,7 @@ func (r *settingsReader) defaultPermissions(s *Settings, path string, v any) {
 		name, _ := members["permission"].(string)
 		action, _ := members["action"].(string)
 		l := Line{At: r.place(at), Subject: s.DefaultRole, Object: name, Action: cmp.Or(action, "use"), Effect: "allow"}
-		if name == "" || !slices.Contains(Actions(), l.Action) {
+		if name == "" || strings.Contains(name, `"`) || !slices.Contains(Actions(), l.Action) {
 			r.refuse(at, "%s is no {permission, action}; the plugin does not start with it", at)
 		}
 		s.Defaults = append(s.Defaults, l)
@@ -236,6 +275,17 @@ func child(node *yaml.Node, step string) (*yaml.Node, int) {
 }
 
 func wholeNumber(v any) (int, bool) {
-	n, err := strconv.Atoi(fmt.Sprint(v))
+	n, err := strconv.Atoi(trim(fmt.Sprint(v)))
 	return n, err == nil
+}
+
+// truth is a value that Backstage takes for true or false, of a variable for instance.
+func truth(v any) (on, ok bool) {
+	switch strings.ToLower(trim(fmt.Sprint(v))) {
+	case "y", "yes", "true", "1", "on":
+		return true, true
+	case "n", "no", "false", "0", "off":
+		return false, true
+	}
+	return false, false
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,28 +46,44 @@ type Condition struct {
 // Actions are those that the plugin knows.
 func Actions() []string { return []string{"create", "read", "update", "delete", "use"} }
 
-// The plugin's own bounds, by default.
-const (
-	mostDepth = 12
-	mostNodes = 256
-	mostItems = 64
-	mostNamed = 25
-)
+// Bounds are those of the plugin on conditional policies. It takes nothing of a file in
+// which one is exceeded.
+type Bounds struct {
+	// Depth, Nodes and Items are of one condition, Bytes and Documents of a file.
+	Depth, Nodes, Items, Bytes, Documents int
+}
+
+// defaultBounds are those of a plugin whose configuration names none.
+var defaultBounds = Bounds{Depth: 12, Nodes: 256, Items: 64, Bytes: 1 << 20, Documents: 256}
+
+// noBounds are those of what the plugin has stored, and does not look at again.
+var noBounds = Bounds{Depth: math.MaxInt, Nodes: math.MaxInt, Items: math.MaxInt}
+
+// mostNamed is how many names a conditional policy may be about.
+const mostNamed = 25
 
 // readPolicies reads a file of conditional policies, a document each. The plugin takes
 // none of them where one is not as it wants, so that is a refusal here.
-func readPolicies(file string, text []byte) ([]Policy, []Finding) {
+func readPolicies(file string, text []byte, bounds Bounds) ([]Policy, []Finding) {
+	if len(text) > bounds.Bytes {
+		return nil, []Finding{refusal(Place{File: file}, "the file is larger than %d bytes, which is the plugin's bound",
+			bounds.Bytes)}
+	}
 	documents, refused := readYAML(file, text)
+	if len(documents) > bounds.Documents {
+		return nil, []Finding{refusal(documents[bounds.Documents].At, "the file has more than %d documents, which is the "+
+			"plugin's bound", bounds.Documents)}
+	}
 	var all []Policy
 	for _, document := range documents {
-		one, wrong := readPolicy(document)
+		one, wrong := readPolicy(document, bounds)
 		all = append(all, one)
 		refused = append(refused, wrong...)
 	}
 	return all, refused
 }
 
-func readPolicy(v Value) (Policy, []Finding) {
+func readPolicy(v Value, bounds Bounds) (Policy, []Finding) {
 	var wrong []Finding
 	add := func(at Place, format string, args ...any) {
 		wrong = append(wrong, refusal(at, format, args...))
@@ -99,7 +117,7 @@ func readPolicy(v Value) (Policy, []Finding) {
 		m := Mapped{At: entry.At}
 		if action, ok := entry.Of.(string); ok {
 			m.Action = action
-		} else if m.Name, m.Action = entry.text("name"), entry.text("action"); m.Name == "" {
+		} else if m.Name, m.Action = entry.text("name"), entry.text("action"); trim(m.Name) == "" {
 			add(entry.At, "an entry of permissionMapping is an action, or {name, action}")
 			continue
 		}
@@ -126,9 +144,8 @@ func readPolicy(v Value) (Policy, []Finding) {
 		add(v.At, "conditions are missing")
 		return p, wrong
 	}
-	nodes := 0
 	var err error
-	p.Condition, err = readCondition(tree, 1, &nodes)
+	p.Condition, err = (&conditionReader{Bounds: bounds}).read(tree, 1)
 	if misread, ok := errors.AsType[*misread](err); ok {
 		wrong = append(wrong, misread.finding)
 	}
@@ -143,25 +160,31 @@ func (m Mapped) String() string {
 	return m.Name + ", " + m.Action
 }
 
-// misread is the error of readCondition.
+// misread is the error of a conditionReader.
 type misread struct{ finding Finding }
 
 func (m *misread) Error() string { return m.finding.String() }
 
-func readCondition(v Value, depth int, nodes *int) (Condition, error) {
+type conditionReader struct {
+	Bounds
+
+	nodes int
+}
+
+func (r *conditionReader) read(v Value, depth int) (Condition, error) {
 	c := Condition{At: v.At}
 	wrong := func(format string, args ...any) error {
 		return &misread{refusal(v.At, format, args...)}
 	}
-	*nodes++
+	r.nodes++
 	node, ok := v.Of.(*Object)
 	switch {
 	case !ok:
 		return c, wrong("a condition is an object: a rule, or allOf, anyOf or not")
-	case depth > mostDepth:
-		return c, wrong("the condition is more than %d levels deep, which is the plugin's bound", mostDepth)
-	case *nodes > mostNodes:
-		return c, wrong("the condition has more than %d parts, which is the plugin's bound", mostNodes)
+	case depth > r.Depth:
+		return c, wrong("the condition is more than %d levels deep, which is the plugin's bound", r.Depth)
+	case r.nodes > r.Nodes:
+		return c, wrong("the condition has more than %d parts, which is the plugin's bound", r.Nodes)
 	}
 	var criteria []string
 	for _, name := range node.Names {
@@ -193,18 +216,18 @@ func readCondition(v Value, depth int, nodes *int) (Condition, error) {
 	}
 	inner := node.Members[criteria[0]]
 	if criteria[0] == "not" {
-		not, err := readCondition(inner, depth+1, nodes)
+		not, err := r.read(inner, depth+1)
 		c.Not = &not
 		return c, err
 	}
 	items, _ := inner.Of.(List)
-	if len(items) == 0 || len(items) > mostItems {
-		return c, wrong("%s is a list of 1 to %d conditions", criteria[0], mostItems)
+	if len(items) == 0 || len(items) > r.Items {
+		return c, wrong("%s is a list of 1 to %d conditions", criteria[0], r.Items)
 	}
 	all := make([]Condition, len(items))
 	for i, item := range items {
 		var err error
-		if all[i], err = readCondition(item, depth+1, nodes); err != nil {
+		if all[i], err = r.read(item, depth+1); err != nil {
 			return c, err
 		}
 	}
@@ -258,7 +281,7 @@ func (c Condition) Document() map[string]any {
 
 // lastLine is the last line on which something of a value begins.
 func lastLine(v Value) int {
-	last := v.At.Line
+	last := v.At.Line + v.More
 	switch of := v.Of.(type) {
 	case List:
 		for _, one := range of {
@@ -270,6 +293,19 @@ func lastLine(v Value) int {
 		}
 	}
 	return last
+}
+
+// between are the lines of a file that are in none of its policies.
+func between(policies []Policy, text []byte) []int {
+	var lines []int
+	n := 0
+	for range strings.Lines(string(text)) {
+		n++
+		if !slices.ContainsFunc(policies, func(p Policy) bool { return p.At.Line <= n && n <= p.Until }) {
+			lines = append(lines, n)
+		}
+	}
+	return lines
 }
 
 // Span is the lines of a policy, such as "3-17".
@@ -287,6 +323,42 @@ func (p Policy) String() string {
 		mapping[i] = m.String()
 	}
 	return fmt.Sprintf("condition of %s for %s: %s", p.Role, p.ResourceType, strings.Join(mapping, "; "))
+}
+
+// Is reports whether two conditional policies say the same, whatever the order of lists.
+// The plugin takes them for one where it compares what it has stored with a file.
+func (p Policy) Is(other Policy) bool {
+	return p.Role == other.Role && p.PluginID == other.PluginID && p.ResourceType == other.ResourceType &&
+		p.Result == other.Result && inOrder(p.mapping()) == inOrder(other.mapping()) &&
+		inOrder(p.Condition.Document()) == inOrder(other.Condition.Document())
+}
+
+func (p Policy) mapping() []any {
+	all := make([]any, len(p.Mapping))
+	for i, m := range p.Mapping {
+		all[i] = m.String()
+	}
+	return all
+}
+
+// inOrder is a document as text, its lists sorted.
+func inOrder(v any) string {
+	switch v := v.(type) {
+	case []any:
+		parts := make([]string, len(v))
+		for i, one := range v {
+			parts[i] = inOrder(one)
+		}
+		slices.Sort(parts)
+		return "[" + strings.Join(parts, ",") + "]"
+	case map[string]any:
+		parts := make([]string, 0, len(v))
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			parts = append(parts, strconv.Quote(name)+":"+inOrder(v[name]))
+		}
+		return "{" + strings.Join(parts, ",") + "}"
+	}
+	return fmt.Sprintf("%T %v", v, v)
 }
 
 // Collides says about what two conditional policies of a role both are.

@@ -18,17 +18,14 @@ type Line struct {
 // A Binding gives a role to a member: g, MEMBER, ROLE.
 type Binding struct {
 	At Place
-	// Member is in lower case, as the plugin stores it.
+	// Member is as the plugin stores it, which is in lower case but for odd lines.
 	Member, Role string
 	// Written is the member as it stands in the source.
 	Written string
 }
 
-// bom begins files of some editors. The plugin takes it for white space.
-const bom = "\ufeff"
-
 // readCSV reads a policy file as the plugin's reader, that of Casbin, does: a line at a
-// time, with blank lines and comments, spaces around fields, and fields in quotes.
+// time, with blank lines and comments, white space around fields, and fields in quotes.
 // What that reader would skip without a word, or take for something else, is a
 // refusal with its line. skipped are the lines that say nothing.
 func readCSV(file string, text []byte) (lines []Line, bindings []Binding, skipped []int, refused []Finding) {
@@ -39,8 +36,12 @@ func readCSV(file string, text []byte) (lines []Line, bindings []Binding, skippe
 	for text := range strings.Lines(string(text)) {
 		n++
 		at := Place{File: file, Line: n}
-		text = strings.TrimSpace(strings.TrimPrefix(text, bom))
-		if text == "" || text[0] == '#' {
+		text = trim(text)
+		switch {
+		case strings.Contains(text, "\r"):
+			refused = append(refused, refusal(at, "a carriage return inside the line; end lines by a line feed"))
+			continue
+		case text == "" || text[0] == '#':
 			skipped = append(skipped, at.Line)
 			continue
 		}
@@ -56,7 +57,15 @@ func readCSV(file string, text []byte) (lines []Line, bindings []Binding, skippe
 			refused = append(refused, refusal(at, "%d fields; a permission line is p, SUBJECT, OBJECT, ACTION, EFFECT",
 				len(fields)))
 		case kind == "g" && len(rest) == 2:
-			bindings = append(bindings, Binding{At: at, Member: strings.ToLower(rest[0]), Role: rest[1], Written: rest[0]})
+			b := Binding{At: at, Member: rest[0], Role: rest[1], Written: rest[0]}
+			if text[0] == 'g' { // of a line that begins with a quote the plugin leaves capitals as they are
+				b.Member = Lower(rest[0])
+			}
+			if b.isOfUser() {
+				refused = append(refused, userAsRole(b))
+				continue
+			}
+			bindings = append(bindings, b)
 		case kind == "g":
 			refused = append(refused, refusal(at, "%d fields; a role's member is g, MEMBER, ROLE", len(fields)))
 		default:
@@ -66,11 +75,18 @@ func readCSV(file string, text []byte) (lines []Line, bindings []Binding, skippe
 	return lines, bindings, skipped, refused
 }
 
+// whiteSpace is what JavaScript trims. It has the mark of byte order, and not the sign of
+// a next line.
+const whiteSpace = "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a" +
+	"\u2028\u2029\u202f\u205f\u3000\ufeff"
+
+func trim(text string) string { return strings.Trim(text, whiteSpace) }
+
 // splitCSV splits a line into its fields.
 func splitCSV(text string) ([]string, error) {
 	var fields []string
 	for {
-		text = strings.TrimLeft(text, " \t")
+		text = strings.TrimLeft(text, whiteSpace)
 		field, rest, last, err := cutField(text)
 		if err != nil {
 			return nil, err
@@ -87,7 +103,7 @@ func splitCSV(text string) ([]string, error) {
 func cutField(text string) (field, rest string, last bool, err error) {
 	if !strings.HasPrefix(text, `"`) {
 		field, rest, found := strings.Cut(text, ",")
-		switch field = strings.TrimSpace(field); {
+		switch field = trim(field); {
 		case strings.Contains(field, `"`):
 			return "", "", false, fmt.Errorf("a quote inside %s; put the whole field in quotes, and two quotes for one", field)
 		case strings.ContainsAny(field, "()"):
@@ -108,7 +124,7 @@ func cutField(text string) (field, rest string, last bool, err error) {
 		value.WriteByte('"')
 		text = text[1:]
 	}
-	switch text = strings.TrimLeft(text, " \t"); {
+	switch text = strings.TrimLeft(text, whiteSpace); {
 	case text == "":
 		last = true
 	case text[0] == ',':
@@ -116,7 +132,37 @@ func cutField(text string) (field, rest string, last bool, err error) {
 	default:
 		return "", "", false, fmt.Errorf("text after the closing quote: %s", text)
 	}
-	return strings.TrimSpace(value.String()), text, last, nil
+	if !closed(value.String()) {
+		return "", "", false, fmt.Errorf("a parenthesis inside %q that is not closed", value.String())
+	}
+	return unquoted(value.String()), text, last, nil
+}
+
+// unquoted is what Casbin makes of a field that a reader of CSV has already unquoted: it
+// unquotes it once more.
+func unquoted(field string) string {
+	if len(field) > 1 && strings.HasPrefix(field, `"`) && strings.HasSuffix(field, `"`) {
+		field = field[1 : len(field)-1]
+	}
+	return trim(strings.ReplaceAll(field, `""`, `"`))
+}
+
+// closed reports whether each parenthesis has its other half. Casbin joins fields until
+// that is so.
+func closed(field string) bool {
+	open := 0
+	for _, r := range field {
+		switch r {
+		case '(':
+			open++
+		case ')':
+			open--
+		}
+		if open < 0 {
+			return false
+		}
+	}
+	return open == 0
 }
 
 // invalidLine is the first line that is not UTF-8.
@@ -127,6 +173,17 @@ func invalidLine(text []byte) int {
 		}
 	}
 	return 0
+}
+
+// isOfUser reports whether the plugin takes a user for the role. What is no reference, and
+// a group, it skips.
+func (b Binding) isOfUser() bool {
+	return CheckRef(b.Member, "user", "group") == nil && CheckRef(b.Role, "user") == nil
+}
+
+func userAsRole(b Binding) Finding {
+	return refusal(b.At, "%s is no role. The plugin takes it for one that allows nothing, and %s then has no lines of its own; "+
+		"delete the line", b.Role, b.Member)
 }
 
 // String is the binding as it stands in a CSV.

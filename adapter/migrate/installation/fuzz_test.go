@@ -51,7 +51,7 @@ func FuzzReadPolicies(f *testing.F) {
 	f.Add("---\n- 1\n---\n{a: &x [*x]}\n")
 	f.Add("conditions: {not: {anyOf: [{rule: R}]}}")
 	f.Fuzz(func(t *testing.T, text string) {
-		policies, refused := readPolicies("f", []byte(text))
+		policies, refused := readPolicies("f", []byte(text), defaultBounds)
 		if len(refused) > 0 {
 			return
 		}

@@ -27,7 +27,9 @@ func readGroups(file string, text []byte) (map[string][]string, []Row, []Finding
 			parents[of][parent] = true
 		}
 	}
-	for _, entity := range entitiesIn(documents) {
+	entities, wrong := entitiesIn(documents)
+	refused = append(refused, wrong...)
+	for _, entity := range entities {
 		if _, ok := entity.Of.(*Object); !ok {
 			refused = append(refused, refusal(entity.At, "no entity: want an object with kind and metadata"))
 			continue
@@ -42,28 +44,41 @@ func readGroups(file string, text []byte) (map[string][]string, []Row, []Finding
 			continue
 		}
 		namespace := cmp.Or(metadata.text("namespace"), "default")
-		ref := strings.ToLower("group:" + namespace + "/" + metadata.text("name"))
+		ref := Lower("group:" + namespace + "/" + metadata.text("name"))
 		child(ref, "")
 		rows = append(rows, Row{At: entity.At, What: ref, Became: "data.rbac_members.groups, where it has parents"})
 		if relations, ok := entity.member("relations"); ok {
 			all, _ := relations.Of.(List)
 			for _, relation := range all {
-				if relation.text("type") == "childOf" {
-					child(ref, strings.ToLower(relation.text("targetRef")))
+				if relation.text("type") != "childOf" {
+					continue
 				}
+				parent := Lower(relation.text("targetRef"))
+				if parent == "" {
+					refused = append(refused, refusal(relation.At, "a relation childOf without targetRef"))
+				}
+				child(ref, parent)
 			}
 			continue
 		}
 		spec, _ := entity.member("spec")
-		if parent := spec.text("parent"); parent != "" {
-			child(ref, groupRef(parent, namespace))
+		if parent, _ := spec.member("parent"); parent.Of != nil {
+			name, ok := parent.Of.(string)
+			if !ok {
+				refused = append(refused, refusal(parent.At, "spec.parent of %s is no text", ref))
+			} else if name != "" {
+				child(ref, groupRef(name, namespace))
+			}
 		}
 		children, _ := spec.member("children")
 		all, _ := children.Of.(List)
 		for _, one := range all {
-			if name, ok := one.Of.(string); ok {
-				child(groupRef(name, namespace), ref)
+			name, ok := one.Of.(string)
+			if !ok {
+				refused = append(refused, refusal(one.At, "a child of %s is no text", ref))
+				continue
 			}
+			child(groupRef(name, namespace), ref)
 		}
 	}
 	if len(refused) > 0 {
@@ -81,20 +96,30 @@ func readGroups(file string, text []byte) (map[string][]string, []Row, []Finding
 	return sorted, rows, nil
 }
 
-// entitiesIn are the entities of the documents, one each, or as lists or items.
-func entitiesIn(documents []Value) []Value {
-	var all []Value
+// entitiesIn are the entities of the documents, one each, or as lists or items. Of an
+// answer of the catalog that is one page of several, some are missing.
+func entitiesIn(documents []Value) (all []Value, refused []Finding) {
 	for _, document := range documents {
+		of := document
 		if items, ok := document.member("items"); ok {
-			document = items
+			of = items
+			many, _ := items.Of.(List)
+			page, _ := document.member("pageInfo")
+			total, _ := document.member("totalItems")
+			switch n, told := total.Of.(float64); {
+			case page.text("nextCursor") != "" || page.text("prevCursor") != "":
+				refused = append(refused, refusal(document.At, "one page of several; give an export of all groups"))
+			case told && n != float64(len(many)):
+				refused = append(refused, refusal(document.At, "%d entities of %v; give an export of all groups", len(many), n))
+			}
 		}
-		if many, ok := document.Of.(List); ok {
+		if many, ok := of.Of.(List); ok {
 			all = append(all, many...)
 		} else {
-			all = append(all, document)
+			all = append(all, of)
 		}
 	}
-	return all
+	return all, refused
 }
 
 // groupRef is the whole reference of a group that an entity of a namespace names.
@@ -106,5 +131,5 @@ func groupRef(name, namespace string) string {
 	if !strings.Contains(rest, "/") {
 		rest = namespace + "/" + rest
 	}
-	return strings.ToLower(fmt.Sprintf("%s:%s", kind, rest))
+	return Lower(fmt.Sprintf("%s:%s", kind, rest))
 }

@@ -33,3 +33,7 @@ func CheckRef(ref string, kinds ...string) error {
 	}
 	return nil
 }
+
+// Lower is a reference in lower case, as JavaScript has it: of one capital it makes two
+// letters.
+func Lower(ref string) string { return strings.ToLower(strings.ReplaceAll(ref, "\u0130", "i\u0307")) }

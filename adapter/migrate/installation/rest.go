@@ -92,19 +92,26 @@ func (in *Installation) storedRole(v Value) []Finding {
 	if v.text("name") == "" || !ok {
 		return []Finding{refusal(v.At, "want name and memberReferences")}
 	}
+	metadata, _ := v.member("metadata")
+	if everybodys, _ := metadata.member("isDefault"); everybodys.Of == true && in.DefaultRole == "" {
+		in.DefaultRole = v.text("name")
+	}
 	for _, one := range all {
 		member, ok := one.Of.(string)
 		if !ok {
 			return []Finding{refusal(v.At, "a member of %s is no text", v.text("name"))}
 		}
-		in.Bindings = append(in.Bindings, Binding{At: v.At, Member: strings.ToLower(member), Role: v.text("name"),
-			Written: member})
+		b := Binding{At: v.At, Member: member, Role: v.text("name"), Written: member}
+		if b.isOfUser() {
+			return []Finding{userAsRole(b)}
+		}
+		in.Bindings = append(in.Bindings, b)
 	}
 	return nil
 }
 
 func (in *Installation) storedPolicy(v Value) []Finding {
-	p, wrong := readPolicy(v)
+	p, wrong := readPolicy(v, noBounds)
 	in.Policies = append(in.Policies, p)
 	return wrong
 }

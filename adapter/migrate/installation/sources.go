@@ -34,9 +34,9 @@ type Sources struct {
 // errNothing is what RBAC says where it is given no source.
 var errNothing = errors.New("nothing to migrate: name a policy, conditions, an app-config or a URL")
 
-// Read reads all sources. What of the CSV says nothing is blank.
+// Read reads all sources. What of the CSV and the conditions says nothing is blank.
 func (s Sources) Read(ctx context.Context) (*Installation, map[string][]int, []Finding, error) {
-	in := &Installation{Settings: Settings{Precedence: "conditional"}}
+	in := &Installation{Settings: Settings{Precedence: "conditional", Bounds: defaultBounds}}
 	blank := map[string][]int{}
 	var found, refused []Finding
 	if s.Policy == "" && s.Conditions == "" && s.URL == "" && len(s.AppConfig) == 0 {
@@ -59,7 +59,8 @@ func (s Sources) Read(ctx context.Context) (*Installation, map[string][]int, []F
 			return wrong
 		}},
 		{s.Conditions, func(file string, text []byte) (wrong []Finding) {
-			in.Policies, wrong = readPolicies(file, text)
+			in.Policies, wrong = readPolicies(file, text, in.Bounds)
+			blank[file] = between(in.Policies, text)
 			return wrong
 		}},
 		{s.Catalog, func(file string, text []byte) (wrong []Finding) {
@@ -91,6 +92,11 @@ func (s Sources) Read(ctx context.Context) (*Installation, map[string][]int, []F
 			"the API tells of roles alone: lines about users and groups, which count for those without any role, are not " +
 				"among them. " +
 				"They are in the plugin's CSV, and nobody has what they allow here"})
+		if len(s.AppConfig) == 0 {
+			found = append(found, Finding{Place{File: policiesRoute}, Warning, "no-app-config",
+				"the API does not tell of precedence, superusers, maxDepth and useOwnershipEntityRefs. Here they are as by " +
+					"default; give --app-config where they are not"})
+		}
 	}
 	if len(refused) > 0 {
 		SortFindings(refused)

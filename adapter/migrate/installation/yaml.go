@@ -2,9 +2,11 @@ package installation
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"regexp"
 	"strconv"
 	"strings"
@@ -15,7 +17,9 @@ import (
 // A Value is one of a YAML or JSON document, with its line.
 type Value struct {
 	At Place
-	// Of is a string, a bool, a number as int64 or float64, nil, or one of the two below.
+	// More is how many lines of a text follow the one where it begins, at least.
+	More int
+	// Of is a string, a bool, a float64, nil, or one of the two below.
 	Of any
 }
 
@@ -68,6 +72,7 @@ func (v Value) Plain() any {
 // and is read by the same.
 func readYAML(file string, text []byte) ([]Value, []Finding) {
 	var documents []Value
+	r := nodeReader{file: file}
 	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
 		var node yaml.Node
 		switch err := decoder.Decode(&node); {
@@ -76,7 +81,7 @@ func readYAML(file string, text []byte) ([]Value, []Finding) {
 		case err != nil:
 			return nil, []Finding{yamlRefusal(file, err)}
 		}
-		v, err := readNode(file, &node, 0)
+		v, err := r.read(&node, 0)
 		if err != nil {
 			return nil, []Finding{yamlRefusal(file, err)}
 		}
@@ -97,74 +102,170 @@ func yamlRefusal(file string, err error) Finding {
 	return refusal(at, "not valid YAML: %s", text)
 }
 
-// deepest is how deep a document may be.
-const deepest = 100
+// How deep a document may be, and how many nodes aliases may repeat.
+const (
+	deepest      = 100
+	mostRepeated = 100_000
+)
 
-func readNode(file string, node *yaml.Node, depth int) (Value, error) {
-	v := Value{At: Place{File: file, Line: node.Line}}
-	if depth > deepest {
-		return v, fmt.Errorf("line %d: more than %d levels", node.Line, deepest)
+type nodeReader struct {
+	file string
+	// aliases are those around a node, and repeated the nodes below any so far.
+	aliases, repeated int
+}
+
+func (r *nodeReader) read(node *yaml.Node, depth int) (Value, error) {
+	v := Value{At: Place{File: r.file, Line: node.Line}}
+	wrong := func(format string, args ...any) (Value, error) {
+		return v, fmt.Errorf("line %d: "+format, append([]any{node.Line}, args...)...)
+	}
+	if r.aliases > 0 {
+		r.repeated++
+	}
+	switch {
+	case depth > deepest:
+		return wrong("more than %d levels", deepest)
+	case r.repeated > mostRepeated:
+		return wrong("aliases make the document larger than %d repeated parts", mostRepeated)
 	}
 	switch node.Kind {
 	case yaml.DocumentNode:
-		return readNode(file, node.Content[0], depth)
+		return r.read(node.Content[0], depth)
 	case yaml.AliasNode:
-		return readNode(file, node.Alias, depth+1)
+		r.aliases++
+		defer func() { r.aliases-- }()
+		return r.read(node.Alias, depth+1)
 	case yaml.SequenceNode:
+		if node.Tag != "!!seq" && node.Tag != "!" {
+			return wrong("the tag %s is unknown", node.Tag)
+		}
 		all := make(List, len(node.Content))
 		for i, one := range node.Content {
 			var err error
-			if all[i], err = readNode(file, one, depth+1); err != nil {
+			if all[i], err = r.read(one, depth+1); err != nil {
 				return v, err
 			}
 		}
 		v.Of = all
 	case yaml.MappingNode:
+		if node.Tag != "!!map" && node.Tag != "!" {
+			return wrong("the tag %s is unknown", node.Tag)
+		}
 		all := &Object{Members: map[string]Value{}}
 		for i := 0; i < len(node.Content); i += 2 {
-			key := node.Content[i]
-			if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" {
-				return v, fmt.Errorf("line %d: want a text as key", key.Line)
-			}
-			if _, twice := all.Members[key.Value]; twice {
-				return v, fmt.Errorf("line %d: the key %s is there already", key.Line, key.Value)
-			}
-			member, err := readNode(file, node.Content[i+1], depth+1)
+			name, err := keyOf(node.Content[i])
 			if err != nil {
 				return v, err
 			}
-			all.Names = append(all.Names, key.Value)
-			all.Members[key.Value] = member
+			if _, twice := all.Members[name]; twice {
+				return v, fmt.Errorf("line %d: the key %s is there already", node.Content[i].Line, name)
+			}
+			member, err := r.read(node.Content[i+1], depth+1)
+			if err != nil {
+				return v, err
+			}
+			all.Names = append(all.Names, name)
+			all.Members[name] = member
 		}
 		v.Of = all
 	default:
-		v.Of = scalar(node)
+		of, err := scalar(node)
+		if err != nil {
+			return wrong("%w", err)
+		}
+		v.Of = of
+		if node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+			v.More = strings.Count(strings.TrimRight(node.Value, "\n"), "\n") + 1
+		}
 	}
 	return v, nil
 }
 
-var decimal = regexp.MustCompile(`^[-+]?[0-9]+$`)
-
-// scalar is a scalar by the core schema of YAML 1.2: dates are texts, and 010 is ten.
-func scalar(node *yaml.Node) any {
-	switch node.Tag {
-	case "!!null":
-		return nil
-	case "!!bool":
-		return strings.EqualFold(node.Value, "true")
-	case "!!int", "!!float":
-		if decimal.MatchString(node.Value) {
-			if n, err := strconv.ParseInt(node.Value, 10, 64); err == nil {
-				return n
-			}
-		}
-		var number any
-		if node.Decode(&number) == nil {
-			if n, ok := number.(int); ok {
-				return int64(n)
-			}
-			return number
-		}
+// keyOf is a key as the plugin names the member.
+func keyOf(key *yaml.Node) (string, error) {
+	if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" {
+		return "", fmt.Errorf("line %d: want a text as key", key.Line)
 	}
-	return node.Value
+	of, err := scalar(key)
+	if err != nil {
+		return "", fmt.Errorf("line %d: %w", key.Line, err)
+	}
+	if text, ok := of.(string); ok {
+		return text, nil
+	}
+	text, err := json.Marshal(of)
+	return string(text), err
+}
+
+var (
+	integer    = regexp.MustCompile(`^[-+]?[0-9]+$`)
+	otherBase  = regexp.MustCompile(`^0(o[0-7]+|x[0-9a-fA-F]+)$`)
+	fraction   = regexp.MustCompile(`^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`)
+	notANumber = regexp.MustCompile(`^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$`)
+)
+
+// scalar is a scalar by the core schema of YAML 1.2, as the plugin stores it: dates are
+// texts, 010 is ten, and what JSON has no number for is null.
+func scalar(node *yaml.Node) (any, error) {
+	quoted := node.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0
+	if node.Style&yaml.TaggedStyle == 0 {
+		if quoted {
+			return node.Value, nil
+		}
+		of, _ := plain(node.Value)
+		return of, nil
+	}
+	of, tag := plain(node.Value)
+	switch node.Tag {
+	case "!!str", "!":
+		return node.Value, nil
+	case "!!float":
+		if tag == "!!int" {
+			return of, nil
+		}
+	case "!!int", "!!bool", "!!null":
+	default:
+		return nil, fmt.Errorf("the tag %s is unknown", node.Tag)
+	}
+	if tag != node.Tag {
+		return nil, fmt.Errorf("%s is no %s", node.Value, strings.TrimPrefix(node.Tag, "!!"))
+	}
+	return of, nil
+}
+
+// plain is a scalar without quotes and tag, and the tag that it has by itself.
+func plain(text string) (of any, tag string) {
+	switch text {
+	case "", "~", "null", "Null", "NULL":
+		return nil, "!!null"
+	case "true", "True", "TRUE":
+		return true, "!!bool"
+	case "false", "False", "FALSE":
+		return false, "!!bool"
+	}
+	switch {
+	case integer.MatchString(text):
+		return number(text), "!!int"
+	case otherBase.MatchString(text):
+		n, _ := new(big.Int).SetString(text, 0)
+		f, _ := new(big.Float).SetInt(n).Float64()
+		return f, "!!int"
+	case fraction.MatchString(text):
+		return number(text), "!!float"
+	case notANumber.MatchString(text):
+		return nil, "!!float"
+	}
+	return text, "!!str"
+}
+
+// number is a decimal number, rounded as JavaScript does; nil where it is too large.
+func number(text string) any {
+	n, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil:
+		return nil
+	case n == 0:
+		return 0.0 // which has no sign in JSON
+	}
+	return n
 }
