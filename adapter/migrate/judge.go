@@ -521,8 +521,7 @@ func (j *judgement) targetOf(l installation.Line) {
 	case !isName && !isType:
 		j.warn(l.At, "unknown-permission", "no plugin publishes %s, as a permission or a type of resource%s",
 			l.Object,
-			didYouMean(l.Object, slices.Concat(slices.Sorted(maps.Keys(j.known.byName)),
-				slices.Sorted(maps.Keys(j.known.ofType)))))
+			j.known.didYouMean(l.Object))
 	case isName && enforcer.ActionOf(permission) != l.Action:
 		j.warn(l.At, "never-applies", "%s has the action %s, so the line never applies", l.Object,
 			enforcer.ActionOf(permission))
@@ -564,12 +563,25 @@ type names struct {
 	rules          map[string]map[string]inventory.Rule
 	owners         map[string][]string
 	people, groups map[string]bool
+	// all are the names and types of permissions, and meant is what was said of others.
+	all   []string
+	meant map[string]string
+}
+
+// didYouMean says of a name that nobody publishes which is meant. Many lines have the same.
+func (n names) didYouMean(name string) string {
+	text, said := n.meant[name]
+	if !said {
+		text = didYouMean(name, n.all)
+		n.meant[name] = text
+	}
+	return text
 }
 
 func newNames(known *inventory.Inventory) names {
 	n := names{
 		byName: map[string]inventory.Permission{}, ofType: map[string][]inventory.Permission{},
-		rules: map[string]map[string]inventory.Rule{}, owners: map[string][]string{},
+		rules: map[string]map[string]inventory.Rule{}, owners: map[string][]string{}, meant: map[string]string{},
 	}
 	for _, p := range known.Permissions {
 		n.byName[p.Name] = p
@@ -577,6 +589,7 @@ func newNames(known *inventory.Inventory) names {
 			n.ofType[p.ResourceType] = append(n.ofType[p.ResourceType], p)
 		}
 	}
+	n.all = slices.Concat(slices.Sorted(maps.Keys(n.byName)), slices.Sorted(maps.Keys(n.ofType)))
 	for _, r := range known.Rules {
 		if n.rules[r.ResourceType] == nil {
 			n.rules[r.ResourceType] = map[string]inventory.Rule{}

@@ -10,7 +10,6 @@
 package spelling
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 )
@@ -23,9 +22,14 @@ func Nearest(name string, names []string) string {
 	if len(sorted) == 0 {
 		return ""
 	}
-	return slices.MinFunc(sorted, func(a, b string) int {
-		return cmp.Or(cmp.Compare(folded(name, a), folded(name, b)), cmp.Compare(changes(name, a), changes(name, b)))
-	})
+	nearest, least := sorted[0], folded(name, sorted[0])
+	for _, other := range sorted[1:] {
+		n := folded(name, other)
+		if n < least || n == least && changes(name, other) < changes(name, nearest) {
+			nearest, least = other, n
+		}
+	}
+	return nearest
 }
 
 // Meant is the nearest of the names, where it is near; empty where none is, and where the

@@ -234,7 +234,7 @@ const odd = [
     csv: ['g, user:default/ann, role:default/a'],
     conditions: [
       ['{result: CONDITIONAL, roleEntityRef: "role:default/a", pluginId: catalog, resourceType: catalog-entity, permissionMapping: [read],', ' conditions: {anyOf: [']
-        .concat(['1_000', '0b11', '0x1F', '010', '2020-01-01', '9007199254740993', 'yes', '!!str 12'].map(
+        .concat(['1_000', '0b11', '2020-01-01', '1:30', 'yes', '!!str 12'].map(
           value => `  {rule: HAS_LABEL, resourceType: catalog-entity, params: {label: a, value: ${value}}},`,
         ))
         .concat(' ]}}')
