@@ -5,6 +5,7 @@ import './secrets.test.mjs';
 import './config.test.mjs';
 import './drop-in.test.mjs';
 import './install.test.mjs';
+import './start.test.mjs';
 import './wrapper.test.mjs';
 import './listing.test.mjs';
 import './faults.test.mjs';
