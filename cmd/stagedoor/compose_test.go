@@ -1,0 +1,57 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestComposeHasWhatItMounts makes what docs/operate/README.md has a laptop make beside the
+// compose file, and checks the configuration with every mount in its place. Docker makes
+// an empty folder of a mount that is not there.
+func TestComposeHasWhatItMounts(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operate", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	compose := filepath.Join(dir, "deploy", "compose")
+	if err := os.CopyFS(compose, os.DirFS(filepath.Join("..", "..", "deploy", "compose"))); err != nil {
+		t.Fatal(err)
+	}
+	run := func(command string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "sh", "-ec", command)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+	}
+	run(block(t, string(page), "sh laptop"))
+	text, err := os.ReadFile(filepath.Join(compose, "compose.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(compose, "stagedoor.yaml")
+	config, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounts := regexp.MustCompile(`- \./(\S+):(\S+):ro`).FindAllStringSubmatch(string(text), -1)
+	if len(mounts) < 2 {
+		t.Fatalf("%d mounts", len(mounts))
+	}
+	inside := string(config)
+	for _, mount := range mounts {
+		path := filepath.Join(compose, mount[1])
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("nobody made it: %v", err)
+		}
+		inside = strings.ReplaceAll(inside, mount[2], path)
+	}
+	writeConfig(t, file, inside)
+	run("stagedoor serve --config deploy/compose/stagedoor.yaml --check-config")
+}
