@@ -42,6 +42,26 @@ func TestChartIsValid(t *testing.T) {
 	}
 }
 
+// TestKeysAndTokens has both keys of a change in the configuration, and the token from a
+// variable that the pod has from a Secret.
+func TestKeysAndTokens(t *testing.T) {
+	text, err := helm(t, "template", "door", "-f", chart+"/ci/rotating-values.yaml", chart)
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, text)
+	}
+	for part, want := range map[string]int{
+		"keyId: k1": 1, "keyId: k2": 1, "/etc/stagedoor/keys/private-2.pem": 1, "token: ${OPERATOR_TOKEN}": 1,
+		"name: stagedoor-operators": 1, "name: GOMEMLIMIT": 1,
+	} {
+		if got := strings.Count(text, part); got != want {
+			t.Errorf("%q is there %d times:\n%s", part, got, text)
+		}
+	}
+	if strings.Index(text, "keyId: k1") > strings.Index(text, "keyId: k2") {
+		t.Error("the new key signs already")
+	}
+}
+
 // validate asks kubectl-validate about rendered manifests. A ServiceMonitor is not
 // Kubernetes' own: the test says what it must have instead.
 func validate(t *testing.T, rendered string) {
@@ -108,6 +128,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		"an interval without a unit":   {"serviceMonitor.interval=30", "interval"},
 		"half of a digest":             {"image.digest=sha256:abc", "digest"},
 		"a name that cannot be one":    {"keys.secret=Stagedoor_Keys", "secret"},
+		"a limit that is another's":    {"env[0].name=GOMEMLIMIT", "env"},
 		"an image by its URL":          {"image.repository=https://registry.example.com/stagedoor", "repository"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -82,6 +82,9 @@ ports:
 env:
   - name: GOMEMLIMIT
     valueFrom: {resourceFieldRef: {containerName: stagedoor, resource: limits.memory}}
+{{- with .Values.env }}
+{{ toYaml . | indent 2 }}
+{{- end }}
 {{- if eq .Values.mode "central" }}
 startupProbe: {httpGet: {path: /health, port: admin}, periodSeconds: 1, failureThreshold: 60}
 livenessProbe: {httpGet: {path: /health, port: admin}, periodSeconds: 10, timeoutSeconds: 2, failureThreshold: 3}
