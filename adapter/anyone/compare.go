@@ -188,7 +188,7 @@ func (a asking) example(ctx context.Context, permission wire.Permission, of []de
 		if err != nil {
 			return "", err
 		}
-		found, err := a.known.Compare(from, to)
+		found, err := a.known.Compare(comparison.Served(permission, from), comparison.Served(permission, to))
 		if err != nil {
 			return "", err
 		}
@@ -382,6 +382,7 @@ func (t *assumptions) assume(known *comparison.Comparer, of ...criteria.Function
 	}
 	t.assumeClaims(claims, somes)
 	t.assumeUsers(users, aboutUser)
+	t.assumeParts(aboutUser)
 	if err := t.Failure(); err != nil {
 		return err
 	}
@@ -429,7 +430,8 @@ func (t *assumptions) says(more, less *theory.Atom) bool {
 		texts[fmt.Sprint(l.Negated, t.Renumbered(l.Atom.Key, more.Exists))] = true
 	}
 	for _, l := range less.Such {
-		if !texts[fmt.Sprint(l.Negated, t.Renumbered(l.Atom.Key, less.Exists))] {
+		if !texts[fmt.Sprint(l.Negated, t.Renumbered(l.Atom.Key, less.Exists))] &&
+			!slices.ContainsFunc(more.Such, func(by theory.Literal) bool { return t.saysPart(more, less, by, l) }) {
 			return false
 		}
 	}

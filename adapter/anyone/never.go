@@ -12,6 +12,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
+	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -175,7 +176,7 @@ func examples(t *theory.Theory, kind Kind, f criteria.Function) []decision.Calle
 	if !ok {
 		return nil
 	}
-	c := decision.Caller{User: "user:default/somebody"}
+	c := decision.Caller{User: callers.Somebody}
 	if kind == Through {
 		c.Actor = "plugin:somebody"
 	}
@@ -191,6 +192,12 @@ func examples(t *theory.Theory, kind Kind, f criteria.Function) []decision.Calle
 			c.User = theory.TextIn(a.B)
 		case a.Kind == theory.AsksEqual && t.SymbolOf(a.A) == t.Actor && t.IsPlainText(a.B):
 			c.Actor = theory.TextIn(a.B)
+		}
+		if claim, ok := claimLike(t, a); ok {
+			c.Claims = append(c.Claims, claim)
+		}
+		if p, ok := partIn(t, a); ok && p.text == theory.UserText && c.User == callers.Somebody {
+			c.User = p.example()
 		}
 	}
 	slices.Sort(c.Claims)

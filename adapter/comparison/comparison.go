@@ -15,7 +15,7 @@
 // than before, whatever else it is.
 //
 // A policy that fails allows nothing. So an old policy that failed is compared as one
-// that denied.
+// that denied. A condition that does not fit the permission is a failure ([Served]).
 package comparison
 
 import (
@@ -107,7 +107,8 @@ func (c *Comparer) Compare(before, after *decision.Outcome) (Comparison, error) 
 // decisions compares what both policies decided, a failure before as a denial.
 func (c *Comparer) decisions(before, after *decision.Outcome) (Comparison, error) {
 	from, to := Allowed(before), Allowed(after)
-	if from.Equal(to) && before.Decision.PluginID == after.Decision.PluginID {
+	if from.Equal(to) && before.Decision.PluginID == after.Decision.PluginID &&
+		before.Decision.ResourceType == after.Decision.ResourceType {
 		return Comparison{Change: Same}, nil
 	}
 	if b, a := before.Decision, after.Decision; b.Result == wire.Conditional && a.Result == wire.Conditional &&

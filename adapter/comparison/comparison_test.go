@@ -51,3 +51,35 @@ func TestBreaks(t *testing.T) {
 		})
 	}
 }
+
+// TestServed compares conditions that do not fit the permission.
+func TestServed(t *testing.T) {
+	about := func(resourceType string) *decision.Outcome {
+		return &decision.Outcome{Decision: wire.NewConditional("catalog", resourceType, criteria.Criteria{Op: criteria.Leaf,
+			Rule: criteria.Rule{Name: "IS_ENTITY_OWNER", ResourceType: "catalog-entity", Params: `{"claims":[]}`}})}
+	}
+	resource := wire.Permission{Name: "catalog.entity.delete", Resource: true, ResourceType: "catalog-entity"}
+	basic := wire.Permission{Name: "catalog.entity.create"}
+	for name, test := range map[string]struct {
+		permission    wire.Permission
+		before, after *decision.Outcome
+		want          comparison.Change
+	}{
+		"another type now":       {resource, about("catalog-entity"), about("catalog-entitty"), comparison.Breaks},
+		"another type before":    {resource, about("catalog-entitty"), about("catalog-entity"), comparison.Wider},
+		"another type always":    {resource, about("catalog-entitty"), about("catalog-entitty"), comparison.Same},
+		"about no resource":      {basic, &decision.Outcome{}, about("catalog-entity"), comparison.Breaks},
+		"the type of permission": {resource, about("catalog-entity"), about("catalog-entity"), comparison.Same},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, after := comparison.Served(test.permission, test.before), comparison.Served(test.permission, test.after)
+			found, err := comparison.ComparerOf().Compare(before, after)
+			if err != nil || found.Change != test.want {
+				t.Fatalf("%v, %v", found.Change, err)
+			}
+			if found.Change != comparison.Same && len(found.Say(nil, before, after, words.Caller{}).Lines()) == 0 {
+				t.Error("nothing is said")
+			}
+		})
+	}
+}

@@ -105,7 +105,7 @@ func Of(
 		}
 		said[i] = make([]Answer, len(outcomes))
 		for j, outcome := range outcomes {
-			said[i][j] = o.answer(outcome, class.Example)
+			said[i][j] = o.answer(comparison.Served(permissions[j], outcome), class.Example)
 		}
 		return nil
 	}); err != nil {

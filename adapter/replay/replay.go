@@ -203,6 +203,7 @@ func (r *replaying) compare(
 		r.report.Undecided["its answer is no decision"] += occurred.events
 		return nil
 	}
+	was, now = comparison.Served(p, was), comparison.Served(p, now)
 	c, err := o.Comparer.Compare(was, now)
 	if err != nil {
 		return fmt.Errorf("%s for %s: %w", p.Name, caller.User, err)

@@ -169,6 +169,7 @@ func (o Options) class(
 	}
 	var found []Difference
 	for i, p := range permissions {
+		from[i], to[i] = comparison.Served(p, from[i]), comparison.Served(p, to[i])
 		if o.Old == nil { // a stagedoor that serves does not tell which parts failed
 			like := *from[i] // which may be remembered
 			like.Excluded = to[i].Excluded

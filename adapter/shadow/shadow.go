@@ -287,8 +287,10 @@ func (s *Shadow) compare(ctx context.Context, candidate Decider, q question, i i
 		return
 	}
 	s.compared.Inc()
-	found, err := s.options.Comparer.Compare(q.batch.Outcomes[i], batch.Outcomes[0])
-	s.note(q.caller, q.permissions[i].Name, found.Change, q.batch.Outcomes[i], batch.Outcomes[0], err)
+	p := q.permissions[i]
+	before, after := comparison.Served(p, q.batch.Outcomes[i]), comparison.Served(p, batch.Outcomes[0])
+	found, err := s.options.Comparer.Compare(before, after)
+	s.note(q.caller, p.Name, found.Change, before, after, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Compared++

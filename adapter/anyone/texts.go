@@ -1,0 +1,116 @@
+package anyone
+
+import (
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+)
+
+// partOf is that a text has a part: it starts with it, ends with it, or contains it.
+type partOf struct {
+	builtin, text, part string
+}
+
+// partIn is what an atom says of a part of a text.
+func partIn(t *theory.Theory, a *theory.Atom) (partOf, bool) {
+	if a.Kind != theory.AsksEqual || !ast.Boolean(true).Equal(a.B.Value) {
+		return partOf{}, false
+	}
+	s := t.SymbolOf(a.A)
+	if s == nil || s.Kind != theory.KindCall || len(s.Args) != 2 || !t.IsPlainText(s.Args[1]) {
+		return partOf{}, false
+	}
+	switch s.Name {
+	case ast.StartsWith.Name, ast.EndsWith.Name, ast.Contains.Name:
+		return partOf{s.Name, t.TextOf(s.Args[0]), theory.TextIn(s.Args[1])}, true
+	}
+	return partOf{}, false
+}
+
+// example is a text with the part.
+func (p partOf) example() string {
+	switch {
+	case p.builtin == ast.StartsWith.Name:
+		return p.part + "some"
+	case strings.Contains(p.part, ":"):
+		return p.part
+	}
+	return "group:default/some" + p.part
+}
+
+// implies is whether what has one part has another.
+func (p partOf) implies(other partOf) bool {
+	switch {
+	case p.text != other.text:
+		return false
+	case other.builtin == ast.Contains.Name:
+		return strings.Contains(p.part, other.part)
+	case p.builtin != other.builtin:
+		return false
+	case p.builtin == ast.StartsWith.Name:
+		return strings.HasPrefix(p.part, other.part)
+	}
+	return strings.HasSuffix(p.part, other.part)
+}
+
+// excludes is whether nothing has both parts.
+func (p partOf) excludes(other partOf) bool {
+	return p.text == other.text && p.builtin == other.builtin && p.builtin != ast.Contains.Name &&
+		!p.implies(other) && !other.implies(p)
+}
+
+// claimLike is a claim for which an atom can hold that there is one with a part.
+func claimLike(t *theory.Theory, a *theory.Atom) (string, bool) {
+	if a.Kind != theory.AsksSome || !t.OfClaims(a.Exists) {
+		return "", false
+	}
+	for _, l := range a.Such {
+		if p, ok := partIn(t, l.Atom); ok && !l.Negated {
+			return p.example(), true
+		}
+	}
+	return "", false
+}
+
+// assumeParts notes what is true of parts of one text.
+func (t *assumptions) assumeParts(about []criteria.Function) {
+	for i, v := range about {
+		a, ok := partIn(t.Theory, t.Atoms[v])
+		if !ok {
+			continue
+		}
+		for _, w := range about[i+1:] {
+			b, ok := partIn(t.Theory, t.Atoms[w])
+			switch {
+			case !ok:
+			case a.implies(b):
+				t.assumeOnce(t.Space.All(v, w.Not()).Not())
+			case b.implies(a):
+				t.assumeOnce(t.Space.All(w, v.Not()).Not())
+			case a.excludes(b):
+				t.assumeOnce(t.Space.All(v, w).Not())
+			}
+		}
+	}
+}
+
+// saysPart is whether one literal implies another by the parts that they are about. Both
+// are about one element of their own, and these are taken to be the same.
+func (t *assumptions) saysPart(more, less *theory.Atom, by, what theory.Literal) bool {
+	if by.Negated != what.Negated {
+		return false
+	}
+	a, ok := partIn(t.Theory, by.Atom)
+	b, too := partIn(t.Theory, what.Atom)
+	if !ok || !too {
+		return false
+	}
+	a.text, b.text = t.Renumbered(a.text, more.Exists), t.Renumbered(b.text, less.Exists)
+	if by.Negated {
+		a, b = b, a
+	}
+	return a.implies(b)
+}
