@@ -56,6 +56,9 @@ type Sources struct {
 	Resource any
 	// Known are callers that somebody named, such as those of decision tables.
 	Known []decision.Caller
+	// Unread says which policy is asked, too, and cannot be read; empty for none. It may
+	// tell apart callers whom the others treat alike.
+	Unread string
 }
 
 // Of are the callers to ask policies for: all people, or where the inventory has none,
@@ -65,6 +68,9 @@ type Sources struct {
 // The error is the context's, or that of reading a policy.
 func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, error) {
 	if len(from.Inventory.People) > 0 {
+		if from.Unread != "" {
+			return people(ctx, from, nil)
+		}
 		folder, err := fold.New(ctx, from.texts(), policies...)
 		if err != nil {
 			return nil, err
@@ -92,6 +98,9 @@ func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, e
 		Known: from.Known})
 	who := &Who{All: found.All, Why: found.Why, Of: report.Count(len(found.List), "class", "classes") +
 		" that source, data and tests tell apart"}
+	if who.All && from.Unread != "" {
+		who.All, who.Why = false, from.Unread
+	}
 	switch {
 	case who.All:
 		who.Of += "; there are no others"
@@ -116,7 +125,8 @@ func (s Sources) texts() any {
 	return texts
 }
 
-// people are those of an inventory, beside whoever has no account in it.
+// people are those of an inventory, beside whoever has no account in it. Without a folder
+// each is asked for.
 func people(ctx context.Context, from Sources, folder *fold.Folder) (*Who, error) {
 	inv := from.Inventory
 	var all []Class
@@ -131,13 +141,20 @@ func people(ctx context.Context, from Sources, folder *fold.Folder) (*Who, error
 		Class{Name: "anybody else who is signed in", Example: decision.Caller{User: callers.Somebody,
 			Claims: []string{callers.Somebody}}},
 		Class{Name: "a caller without credentials", Example: decision.Caller{Anonymous: true}})
-	who := &Who{List: all, Why: folder.Why()}
+	who := &Who{List: all, Why: from.Unread}
 	keys := make([]string, len(all))
 	if err := who.Each(ctx, nil, func(ctx context.Context, i int) (err error) {
+		if folder == nil {
+			keys[i] = strconv.Itoa(i)
+			return nil
+		}
 		keys[i], err = folder.Key(ctx, all[i].Example)
 		return err
 	}); err != nil {
 		return nil, err
+	}
+	if folder != nil {
+		who.Why = folder.Why()
 	}
 	who.List = nil
 	at := make(map[string]int)

@@ -54,6 +54,9 @@ func TestDiffAgainst(t *testing.T) {
 			if strings.HasPrefix(test.told, "SAME") && !strings.HasPrefix(out.String(), "SAME") {
 				t.Errorf("it says more:\n%s", out.String())
 			}
+			if !strings.Contains(out.String(), "there may be others, since ") {
+				t.Errorf("it knows all callers of a policy that it does not read:\n%s", out.String())
+			}
 		})
 	}
 }

@@ -132,7 +132,11 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, _ *any
 	if err != nil {
 		return nil, nil, err
 	}
-	who, err := audience.Of(ctx, audience.Sources{Inventory: inv, Known: known}, policies...)
+	sources := audience.Sources{Inventory: inv, Known: known}
+	if d.against != "" {
+		sources.Unread = "the policy that serves is asked and not read"
+	}
+	who, err := audience.Of(ctx, sources, policies...)
 	if err != nil {
 		return nil, nil, err
 	}
