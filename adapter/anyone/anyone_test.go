@@ -110,6 +110,11 @@ func TestOutside(t *testing.T) {
 	rand.intn("x", 2) == 1
 	"a" in input.identity.claims
 }`, "rand.intn can answer differently each time"},
+		"a rule that OPA leaves out": {`allow if {
+	some c in input.identity.claims
+	c in input.identity.claims
+	c == "a"
+}`, `policy.rego:8: c == "a": OPA's index of rules leaves this rule out`},
 		"two values, or not": {`role := data.ranks[c] if some c in input.identity.claims
 
 allow if role == "admin"

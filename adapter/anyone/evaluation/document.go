@@ -22,6 +22,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/explore"
+	"github.com/stagedoor/stagedoor/adapter/reading"
 )
 
 // A Question is put to a policy by one kind of caller.
@@ -270,6 +271,9 @@ func (f *frame) partial(rule *ast.Rule, found func(*frame, criteria.Function) er
 	}
 	body := f.frame(f.scope)
 	body.at = rule.Location
+	if err := body.indexed(rule); err != nil {
+		return err
+	}
 	if err := body.solve(rule.Body, criteria.Granted, func(where criteria.Function) error {
 		return found(body, where)
 	}); err != nil {
@@ -450,6 +454,9 @@ func (f *frame) evaluate(rules []*ast.Rule, args []*ast.Term) ([]call.Outcome, e
 func (f *frame) clause(rule *ast.Rule, args []*ast.Term) ([]call.Outcome, criteria.Function, error) {
 	body := f.frame(f.scope)
 	body.at = rule.Location
+	if err := body.indexed(rule); err != nil {
+		return nil, criteria.Denied, err
+	}
 	var found []call.Outcome
 	err := body.matched(rule.Head.Args, args, criteria.Granted, func(where criteria.Function) error {
 		return body.solve(rule.Body, where, func(where criteria.Function) error {
@@ -464,6 +471,18 @@ func (f *frame) clause(rule *ast.Rule, args []*ast.Term) ([]call.Outcome, criter
 		})
 	})
 	return f.Merged(found), body.fails, body.wrong(err)
+}
+
+// indexed is an error where OPA leaves the rule out by its index, though it can hold.
+func (f *frame) indexed(rule *ast.Rule) error {
+	e := reading.LeftOut(rule.Body, rule.Head.Args, func(ref ast.Ref) bool {
+		return len(f.Compiler.GetRulesForVirtualDocument(ref)) > 0
+	})
+	if e == nil {
+		return nil
+	}
+	f.at = e.Location
+	return f.outside("OPA's index of rules leaves this rule out")
 }
 
 // functionAt are the rules of a function of the policy's own.
