@@ -14,7 +14,6 @@ package adapter
 
 import (
 	"context"
-	"crypto/sha256"
 	"net/http"
 	"strconv"
 	"strings"
@@ -29,6 +28,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/audit"
+	"github.com/stagedoor/stagedoor/adapter/bearer"
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/document/patch"
@@ -116,8 +116,8 @@ type Server struct {
 	registry   *prometheus.Registry
 	tracer     *tracing.Tracer
 	metrics    *metrics.Metrics
-	ending     atomic.Bool                         // see End
-	tokens     atomic.Pointer[[][sha256.Size]byte] // see operatorTokens
+	ending     atomic.Bool // see End
+	tokens     bearer.Tokens
 	sampler    sampler.Sampler
 	gate       *fair.Gate
 	memory     memory

@@ -1,8 +1,6 @@
 package adapter
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
@@ -85,31 +83,13 @@ func (s *Server) AdminHandler() http.Handler {
 }
 
 // RenewTokens has the tokens open what is for operators alone from now on, and no others.
-func (s *Server) RenewTokens(tokens []string) {
-	digests := make([][sha256.Size]byte, len(tokens))
-	for i, token := range tokens {
-		digests[i] = sha256.Sum256([]byte(token))
-	}
-	s.tokens.Store(&digests)
-}
-
-// operatorTokens are the digests of the tokens.
-func (s *Server) operatorTokens() [][sha256.Size]byte {
-	if digests := s.tokens.Load(); digests != nil {
-		return *digests
-	}
-	return nil
-}
+func (s *Server) RenewTokens(tokens []string) { s.tokens.Renew(tokens) }
 
 // operator reports whether a request is an operator's: it comes with the token, with a
 // client certificate that was verified, through a unix socket, or from this machine.
 func (s *Server) operator(r *http.Request) bool {
-	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && len(s.operatorTokens()) > 0 {
-		have, same := sha256.Sum256([]byte(given)), 0
-		for _, want := range s.operatorTokens() {
-			same |= subtle.ConstantTimeCompare(have[:], want[:])
-		}
-		return same == 1
+	if given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && !s.tokens.None() {
+		return s.tokens.Has(given)
 	}
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
 		return true
@@ -132,7 +112,7 @@ func (s *Server) operators(next handler) handler {
 func (s *Server) writers(next handler) handler {
 	return s.operators(func(w http.ResponseWriter, r *http.Request) error {
 		given := strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") // which operators has compared
-		if len(s.operatorTokens()) > 0 && !given && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+		if !s.tokens.None() && !given && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
 			return wire.AuthenticationError("Who writes data needs the token of stagedoor.admin.token, or a client certificate")
 		}
 		return next(w, r)

@@ -12,6 +12,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
+	"github.com/stagedoor/stagedoor/adapter/anyone/saying"
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/anyone/valuation"
 	"github.com/stagedoor/stagedoor/adapter/callers"
@@ -67,11 +68,8 @@ func Compare(
 	ctx context.Context, before, after *offline.Policy, permissions []wire.Permission, known *comparison.Comparer,
 ) (*Changes, error) {
 	var policies [2]*Policy
-	var sets []namedSet
-	vocabulary := Vocabulary(before.Vocabulary())
-	maps.Copy(vocabulary, Vocabulary(after.Vocabulary()))
 	for i, p := range []*offline.Policy{before, after} {
-		why, err := TooLarge(ctx, p)
+		why, err := saying.TooLarge(ctx, p)
 		if err != nil {
 			return nil, err
 		}
@@ -85,14 +83,12 @@ func Compare(
 		if policies[i], err = Open(p); err != nil {
 			return nil, err
 		}
-		of, err := setsOf(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		sets = append(sets, of...)
 	}
-	c := &Changes{Differences: []Difference{}, Sets: make(map[string][]string)}
-	s := &speaker{vocabulary: vocabulary, sets: sets, used: c.Sets}
+	s, err := saying.New(ctx, before, after)
+	if err != nil {
+		return nil, err
+	}
+	c := &Changes{Differences: []Difference{}, Sets: s.Sets()}
 	asked := asking{before: before, after: after, known: known}
 	limited, stop := context.WithTimeout(ctx, longestCompared)
 	defer stop()
@@ -130,7 +126,7 @@ func (c *Changes) outside(permission, why string) {
 }
 
 func (c *Changes) compare(
-	ctx context.Context, policies [2]*Policy, permission wire.Permission, asked asking, s *speaker,
+	ctx context.Context, policies [2]*Policy, permission wire.Permission, asked asking, s *saying.Speaker,
 ) error {
 	t := theory.New()
 	var of [2]*Answer
@@ -199,7 +195,7 @@ func (a asking) example(ctx context.Context, permission wire.Permission, of []de
 	return "", nil
 }
 
-func (c *Changes) add(permission string, kind Kind, gains, loses criteria.Criteria, example string, s *speaker) {
+func (c *Changes) add(permission string, kind Kind, gains, loses criteria.Criteria, example string, s *saying.Speaker) {
 	d := Difference{Permissions: []string{permission}, Kinds: []Kind{kind}, Change: comparison.Other, Example: example}
 	switch {
 	case gains.Op == criteria.Never && loses.Op == criteria.Never:
@@ -210,10 +206,10 @@ func (c *Changes) add(permission string, kind Kind, gains, loses criteria.Criter
 		d.Change = comparison.Narrower
 	}
 	if gains.Op != criteria.Never {
-		d.Gains, d.GainsInWords = &gains, s.say(gains)
+		d.Gains, d.GainsInWords = &gains, s.Say(gains)
 	}
 	if loses.Op != criteria.Never {
-		d.Loses, d.LosesInWords = &loses, s.say(loses)
+		d.Loses, d.LosesInWords = &loses, s.Say(loses)
 	}
 	for i, other := range c.Differences {
 		if !other.same(d) {

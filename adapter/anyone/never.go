@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
+	"github.com/stagedoor/stagedoor/adapter/anyone/saying"
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
@@ -28,18 +29,18 @@ type Everyone struct {
 	policy   *Policy
 	tooLarge string
 	known    *comparison.Comparer
-	speaker  speaker
+	speaker  *saying.Speaker
 }
 
 // EveryoneOf is every caller of a policy that was opened. The error is the context's, or
 // that of compiling the policy.
 func EveryoneOf(ctx context.Context, p *offline.Policy, known *comparison.Comparer) (*Everyone, error) {
-	e := &Everyone{known: known, speaker: speaker{vocabulary: Vocabulary(p.Vocabulary()), used: make(map[string][]string)}}
+	e := &Everyone{known: known}
 	var err error
-	if e.tooLarge, err = TooLarge(ctx, p); e.tooLarge != "" || err != nil {
+	if e.tooLarge, err = saying.TooLarge(ctx, p); e.tooLarge != "" || err != nil {
 		return e, err
 	}
-	if e.speaker.sets, err = setsOf(ctx, p); err != nil {
+	if e.speaker, err = saying.New(ctx, p); err != nil {
 		return nil, err
 	}
 	e.policy, err = Open(p)
@@ -111,7 +112,7 @@ func (e *Everyone) nobody(ctx context.Context, what Forbidden) (*Breaches, error
 		if where.Op == criteria.Never {
 			continue
 		}
-		found.InWords[kind] = e.speaker.say(where)
+		found.InWords[kind] = e.speaker.Say(where)
 		possible := t.Space.All(append(slices.Collect(maps.Keys(assumed.made)), breach)...)
 		found.Callers = append(found.Callers, examples(t, kind, possible)...)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/anyone"
+	"github.com/stagedoor/stagedoor/adapter/anyone/saying"
 	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -28,7 +29,7 @@ const mostUnsure = 200
 func (s *trying) everyone(
 	ctx context.Context, p *offline.Policy, sources *offline.Sources, permissions []wire.Permission,
 ) error {
-	why, err := anyone.TooLarge(ctx, p)
+	why, err := saying.TooLarge(ctx, p)
 	if s.trial.Unknown = why; why != "" || err != nil {
 		return err
 	}

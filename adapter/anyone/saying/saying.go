@@ -1,0 +1,275 @@
+// Package saying says conditions about callers in words, and calls what the data lists by
+// its name: a set such as data.roles.admin.members, or those who have a role.
+package saying
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+
+	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
+	"github.com/stagedoor/stagedoor/adapter/criteria"
+	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/words"
+)
+
+// vocabularyOf is how rules are said, those about callers too.
+func vocabularyOf(of words.Vocabulary) words.Vocabulary {
+	v := maps.Clone(of)
+	for rule, text := range map[words.Rule]string{
+		{Name: theory.HasClaim, ResourceType: theory.CallerType}:  "in {claims}",
+		{Name: theory.IsUser, ResourceType: theory.CallerType}:    "by {users}",
+		{Name: theory.Is, ResourceType: theory.CallerType}:        "where {rego}",
+		{Name: theory.Is, ResourceType: theory.CallerAndResource}: "where {rego}",
+	} {
+		template, err := words.Parse(text)
+		if err != nil { // It is a constant.
+			panic(err)
+		}
+		v[rule] = template
+	}
+	return v
+}
+
+// Speaker says conditions about callers in words. It is not safe for concurrent use.
+type Speaker struct {
+	vocabulary words.Vocabulary
+	sets       []namedSet
+	used       map[string][]string
+}
+
+// New returns a Speaker that knows the rules of policies and the sets in their data. Where
+// the policies say a rule otherwise, the last one counts. The error is that of reading data.
+func New(ctx context.Context, policies ...*offline.Policy) (*Speaker, error) {
+	s := &Speaker{vocabulary: words.Vocabulary{}, used: make(map[string][]string)}
+	for _, p := range policies {
+		maps.Copy(s.vocabulary, vocabularyOf(p.Vocabulary()))
+		sets, err := setsOf(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		s.sets = append(s.sets, sets...)
+	}
+	return s, nil
+}
+
+// Sets are the claims and users of each set that was named so far. What is said later is
+// added to it.
+func (s *Speaker) Sets() map[string][]string { return s.used }
+
+// somebody is the caller in words: whoever asks.
+var somebody = words.Caller{User: theory.UserText, Claims: []string{theory.ClaimsText}}
+
+// Say is a condition about callers, or about both them and the resource, in words.
+func (s *Speaker) Say(c criteria.Criteria) string {
+	return s.vocabulary.Condition(s.plain(c), somebody)
+}
+
+// plain is a condition as it is said: without what only programs need to know, and with
+// the names of sets.
+func (s *Speaker) plain(c criteria.Criteria) criteria.Criteria {
+	if c.Op != criteria.Leaf {
+		of := make([]criteria.Criteria, len(c.Of))
+		for i, child := range c.Of {
+			of[i] = s.plain(child)
+		}
+		return criteria.Criteria{Op: c.Op, Of: of}
+	}
+	var params map[string]any
+	if json.Unmarshal([]byte(c.Rule.Params), &params) != nil {
+		return c
+	}
+	for name, value := range params {
+		list, ok := value.([]any)
+		if !ok {
+			if text, ok := value.(string); ok && name != "rego" {
+				params[name] = spoken.Replace(text)
+			}
+			continue
+		}
+		if c.Rule.ResourceType == theory.CallerType {
+			list = s.named(list)
+		}
+		for i, element := range list {
+			if text, ok := element.(string); ok {
+				list[i] = spoken.Replace(text)
+			}
+		}
+		params[name] = list
+	}
+	text, err := json.Marshal(params)
+	if err != nil {
+		return c
+	}
+	c.Rule.Params = string(text)
+	return c
+}
+
+// spoken is how what is made of the caller is said.
+var spoken = strings.NewReplacer(
+	"lower("+theory.ClaimsText+")", theory.ClaimsText, "lower("+theory.UserText+")", theory.UserText,
+)
+
+// namedSet is a list of references in the data, or an object with such keys; or what the
+// same is listed for, such as the groups that have a role.
+type namedSet struct {
+	name string
+	refs []string // in lower case, sorted
+}
+
+// fewestNamed is how many references a set has that is called by its name, and that no set
+// named before it has.
+const fewestNamed = 3
+
+// maxData is how many values there may be in the data of a policy for which a formula is
+// looked for.
+const maxData = 20_000
+
+// TooLarge is why no formula is looked for, the data having too many values, or empty. The
+// error is that of reading the data.
+func TooLarge(ctx context.Context, p *offline.Policy) (string, error) {
+	data, err := dataOf(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	if n := valuesIn(data); n > maxData {
+		return fmt.Sprintf("the data of %s has %d values, and a formula is looked for up to %d", p.Path, n, maxData), nil
+	}
+	return "", nil
+}
+
+func valuesIn(v any) int {
+	n := 1
+	switch v := v.(type) {
+	case []any:
+		for _, element := range v {
+			n += valuesIn(element)
+		}
+	case map[string]any:
+		for _, member := range v {
+			n += valuesIn(member)
+		}
+	}
+	return n
+}
+
+func dataOf(ctx context.Context, p *offline.Policy) (any, error) {
+	data, err := storage.ReadOne(ctx, p.Data(), storage.Path{})
+	if err != nil {
+		return nil, err
+	}
+	if value, ok := data.(ast.Value); ok {
+		return ast.JSON(value)
+	}
+	return data, nil
+}
+
+// setsOf are the named sets in a policy's data, the largest first.
+func setsOf(ctx context.Context, p *offline.Policy) ([]namedSet, error) {
+	data, err := dataOf(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	var sets []namedSet
+	add := func(name string, refs []string) {
+		slices.Sort(refs)
+		if refs = slices.Compact(refs); len(refs) >= fewestNamed {
+			sets = append(sets, namedSet{name, refs})
+		}
+	}
+	var visit func(name string, v any)
+	visit = func(name string, v any) {
+		var refs []string
+		switch v := v.(type) {
+		case []any:
+			for _, element := range v {
+				if text, ok := element.(string); ok {
+					refs = append(refs, strings.ToLower(text))
+				}
+			}
+			if len(refs) < len(v) {
+				return
+			}
+		case map[string]any:
+			for _, key := range slices.Sorted(maps.Keys(v)) {
+				visit(name+step(key), v[key])
+				refs = append(refs, strings.ToLower(key))
+			}
+			for text, keys := range holders(v) {
+				add(text+"@"+name, keys)
+			}
+		default:
+			return
+		}
+		add(name, refs)
+	}
+	visit("data", data)
+	slices.SortStableFunc(sets, func(a, b namedSet) int {
+		return cmp.Or(cmp.Compare(len(b.refs), len(a.refs)), cmp.Compare(a.name, b.name))
+	})
+	return sets, nil
+}
+
+// holders are the keys of an object, in lower case, by what their lists have.
+func holders(object map[string]any) map[string][]string {
+	by := make(map[string][]string)
+	for key, value := range object {
+		list, _ := value.([]any)
+		for _, element := range list {
+			if text, ok := element.(string); ok {
+				by[text] = append(by[text], strings.ToLower(key))
+			}
+		}
+	}
+	return by
+}
+
+func step(key string) string {
+	if ast.IsVarCompatibleString(key) {
+		return "." + key
+	}
+	return fmt.Sprintf("[%q]", key)
+}
+
+// named is a list in which whole sets are called by their name.
+func (s *Speaker) named(list []any) []any {
+	all, rest := make(map[string]bool, len(list)), make(map[string]bool, len(list))
+	for _, element := range list {
+		text, ok := element.(string)
+		if !ok {
+			return list
+		}
+		all[text], rest[text] = true, true
+	}
+	var names []any
+	for _, set := range s.sets {
+		whole, more := true, 0
+		for _, ref := range set.refs {
+			whole = whole && all[ref]
+			if rest[ref] {
+				more++
+			}
+		}
+		if !whole || more < fewestNamed {
+			continue
+		}
+		for _, ref := range set.refs {
+			delete(rest, ref)
+		}
+		names = append(names, set.name)
+		s.used[set.name] = set.refs
+	}
+	for _, element := range list {
+		if text, _ := element.(string); rest[text] {
+			names = append(names, element)
+		}
+	}
+	return names
+}
