@@ -13,6 +13,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/migrate/enforcer"
 	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
@@ -50,30 +51,30 @@ type judgement struct {
 	keptBindings []installation.Binding
 }
 
-func (j *judgement) find(at installation.Place, severity installation.Severity, code, text string) {
+func (j *judgement) find(at written.Place, severity installation.Severity, code, text string) {
 	j.found = append(j.found, installation.Finding{Place: at, Severity: severity, Code: code, Text: text})
 }
 
-func (j *judgement) note(at installation.Place, code, format string, args ...any) {
+func (j *judgement) note(at written.Place, code, format string, args ...any) {
 	j.find(at, installation.Note, code, fmt.Sprintf(format, args...))
 }
 
-func (j *judgement) warn(at installation.Place, code, format string, args ...any) {
+func (j *judgement) warn(at written.Place, code, format string, args ...any) {
 	j.find(at, installation.Warning, code, fmt.Sprintf(format, args...))
 }
 
-func (j *judgement) wrong(at installation.Place, code, format string, args ...any) {
+func (j *judgement) wrong(at written.Place, code, format string, args ...any) {
 	j.find(at, installation.Wrong, code, fmt.Sprintf(format, args...))
 }
 
 // leaveOut records something that the plugin skips.
-func (j *judgement) leaveOut(at installation.Place, span, what, code, format string, args ...any) {
+func (j *judgement) leaveOut(at written.Place, span, what, code, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	j.wrong(at, code, "%s", text)
 	j.rows = append(j.rows, installation.Row{At: at, Span: span, What: what, Became: "left out: " + text})
 }
 
-func (j *judgement) keep(at installation.Place, span, what, format string, args ...any) {
+func (j *judgement) keep(at written.Place, span, what, format string, args ...any) {
 	j.rows = append(j.rows, installation.Row{At: at, Span: span, What: what, Became: fmt.Sprintf(format, args...)})
 }
 
@@ -185,7 +186,7 @@ func (j *judgement) linesOf() {
 		j.hold(l)
 	}
 	if len(j.in.Admins) > 0 || j.in.DefaultRole == adminRole {
-		var at installation.Place
+		var at written.Place
 		if len(j.in.Admins) > 0 {
 			at = j.in.Admins[0].At
 		} else {
@@ -221,7 +222,7 @@ func (j *judgement) policiesOf() {
 	for _, b := range j.keptBindings {
 		hasMember[b.Role] = true
 	}
-	var stopped, again installation.Place // where the plugin stops reading the file, for good or until it starts again
+	var stopped, again written.Place // where the plugin stops reading the file, for good or until it starts again
 	for _, p := range j.in.Policies {
 		what := p.String()
 		switch {
@@ -276,7 +277,7 @@ func (j *judgement) policiesOf() {
 
 // A collision is what earlier policies of the same role are about, too.
 type collision struct {
-	with installation.Place
+	with written.Place
 	of   []installation.Mapped
 	// refused is whether the plugin does not store the later one: it looks for such among
 	// those of the same plugin. same is whether they say the same.
@@ -466,7 +467,7 @@ func (j *judgement) useless() {
 	}
 	for _, group := range slices.Sorted(maps.Keys(j.in.Groups)) {
 		if parents := j.in.Groups[group]; len(parents) > 1 {
-			j.warn(installation.Place{File: "groups"}, "several-parents",
+			j.warn(written.Place{File: "groups"}, "several-parents",
 				"%s has the parents %s; the plugin follows one of them, whichever its database names first. Here all "+
 					"count", group, strings.Join(parents, ", "))
 		}

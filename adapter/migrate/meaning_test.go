@@ -12,6 +12,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/migrate/enforcer"
 	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 
 	asking "github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
@@ -95,15 +96,15 @@ var drawnMembers = []string{"user:default/ann", "user:default/bob", "group:defau
 func drawnCondition(r *rand.Rand, resourceType string, depth int) installation.Condition {
 	if depth == 0 || r.IntN(2) == 0 {
 		texts := []string{"x", installation.CurrentUser, installation.OwnerRefs, "$me"}
-		param := installation.Value{Of: texts[r.IntN(2)]}
+		param := written.Value{Of: texts[r.IntN(2)]}
 		if r.IntN(12) == 0 {
 			param.Of = texts[2+r.IntN(2)]
 		}
 		if r.IntN(2) == 0 {
-			param.Of = installation.List{{Of: "y"}, {Of: texts[r.IntN(3)]}}
+			param.Of = written.List{{Of: "y"}, {Of: texts[r.IntN(3)]}}
 		}
-		params := &installation.Object{Names: []string{"p"}, Members: map[string]installation.Value{"p": param}}
-		return installation.Condition{Rule: fmt.Sprintf("R%d", r.IntN(3)), ResourceType: resourceType, Params: installation.Value{Of: params}}
+		params := &written.Object{Names: []string{"p"}, Members: map[string]written.Value{"p": param}}
+		return installation.Condition{Rule: fmt.Sprintf("R%d", r.IntN(3)), ResourceType: resourceType, Params: written.Value{Of: params}}
 	}
 	some := make([]installation.Condition, 1+r.IntN(2))
 	for i := range some {

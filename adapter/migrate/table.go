@@ -11,7 +11,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/migrate/enforcer"
-	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 	"github.com/stagedoor/stagedoor/adapter/words"
 )
 
@@ -174,7 +174,7 @@ func memberCaller(member string) enforcer.Caller {
 	return enforcer.Caller{User: somebody, Claims: []string{somebody, member}}
 }
 
-func (t *tabled) row(who enforcer.Caller, permission inventory.Permission, at installation.Place, what string) error {
+func (t *tabled) row(who enforcer.Caller, permission inventory.Permission, at written.Place, what string) error {
 	name := strings.TrimPrefix(who.Claims[len(who.Claims)-1], "user:")
 	t.callers[name] = who
 	expect, err := t.expected(who, permission)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 )
 
@@ -23,7 +24,7 @@ func Wrapper(p *offline.Policy) []installation.Finding {
 	for _, file := range slices.Sorted(maps.Keys(modules)) {
 		add := func(at *ast.Location, severity installation.Severity, code, format string, args ...any) {
 			found = append(found, installation.Finding{
-				Place: installation.Place{File: at.File, Line: at.Row}, Severity: severity, Code: code,
+				Place: written.Place{File: at.File, Line: at.Row}, Severity: severity, Code: code,
 				Text: fmt.Sprintf(format, args...),
 			})
 		}

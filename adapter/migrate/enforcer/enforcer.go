@@ -25,6 +25,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/migrate/installation"
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 )
 
 // An Enforcer is what the plugin holds, and decides by.
@@ -259,7 +260,7 @@ func filled(c installation.Condition, who Caller) any {
 
 // Fill is the params of a rule with the caller in place of the aliases; nil where there are
 // none.
-func Fill(params installation.Value, who Caller) any {
+func Fill(params written.Value, who Caller) any {
 	all, ok := params.Plain().(map[string]any)
 	if !ok {
 		return nil

@@ -3,6 +3,8 @@ package installation
 import (
 	"regexp"
 	"slices"
+
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 )
 
 // The aliases that the plugin fills in: the user who asks, and in a list the user's claims.
@@ -23,16 +25,16 @@ func (p Policy) Understood() bool {
 
 // UnknownAliases are the texts in a rule's params that look like an alias, and stand
 // where no such alias is filled in.
-func (c Condition) UnknownAliases() []Value {
-	var unknown []Value
-	var visit func(v Value, depth int, inList bool)
-	visit = func(v Value, depth int, inList bool) {
+func (c Condition) UnknownAliases() []written.Value {
+	var unknown []written.Value
+	var visit func(v written.Value, depth int, inList bool)
+	visit = func(v written.Value, depth int, inList bool) {
 		switch of := v.Of.(type) {
-		case List:
+		case written.List:
 			for _, one := range of {
 				visit(one, depth+1, depth == 1)
 			}
-		case *Object:
+		case *written.Object:
 			for _, name := range of.Names {
 				visit(of.Members[name], depth+1, false)
 			}

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/stagedoor/stagedoor/adapter/appconfig"
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 )
 
 // Settings are what the plugin reads of the app-config.
@@ -32,7 +33,7 @@ type Settings struct {
 
 // Named is somebody whom the app-config names.
 type Named struct {
-	At   Place
+	At   written.Place
 	Name string
 }
 
@@ -229,8 +230,8 @@ func (r *settingsReader) refuse(path, format string, args ...any) {
 var steps = regexp.MustCompile(`[^.\[\]]+`)
 
 // place is where a key stands in the last file that has it, or as much of its path.
-func (r *settingsReader) place(path string) Place {
-	best, longest := Place{File: strings.Join(r.files[:min(1, len(r.files))], "")}, 0
+func (r *settingsReader) place(path string) written.Place {
+	best, longest := written.Place{File: strings.Join(r.files[:min(1, len(r.files))], "")}, 0
 	for _, file := range r.files {
 		node := r.nodes[file]
 		if node == nil {
@@ -251,7 +252,7 @@ func (r *settingsReader) place(path string) Place {
 			}
 			node = next
 			if length++; length >= longest {
-				best, longest = Place{File: file, Line: line}, length
+				best, longest = written.Place{File: file, Line: line}, length
 			}
 		}
 	}

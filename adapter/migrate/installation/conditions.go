@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 )
 
 // A Policy is one of the plugin's conditional policies.
 type Policy struct {
-	At Place
+	At written.Place
 	// Until is its last line.
 	Until                        int
 	Role, PluginID, ResourceType string
@@ -27,18 +29,18 @@ type Policy struct {
 // Mapped says what a conditional policy is about: an action, of one permission where it
 // has a name.
 type Mapped struct {
-	At           Place
+	At           written.Place
 	Name, Action string
 }
 
 // A Condition is a tree: one of allOf, anyOf, not, and rule.
 type Condition struct {
-	At           Place
+	At           written.Place
 	AllOf, AnyOf []Condition
 	Not          *Condition
 	Rule         string
 	ResourceType string
-	Params       Value
+	Params       written.Value
 	// Others are the keys of a rule that nobody looks at.
 	Others []string
 }
@@ -66,10 +68,10 @@ const mostNamed = 25
 // none of them where one is not as it wants, so that is a refusal here.
 func readPolicies(file string, text []byte, bounds Bounds) ([]Policy, []Finding) {
 	if len(text) > bounds.Bytes {
-		return nil, []Finding{refusal(Place{File: file}, "the file is larger than %d bytes, which is the plugin's bound",
+		return nil, []Finding{refusal(written.Place{File: file}, "the file is larger than %d bytes, which is the plugin's bound",
 			bounds.Bytes)}
 	}
-	documents, refused := readYAML(file, text)
+	documents, refused := documentsOf(file, text)
 	if len(documents) > bounds.Documents {
 		return nil, []Finding{refusal(documents[bounds.Documents].At, "the file has more than %d documents, which is the "+
 			"plugin's bound", bounds.Documents)}
@@ -83,13 +85,13 @@ func readPolicies(file string, text []byte, bounds Bounds) ([]Policy, []Finding)
 	return all, refused
 }
 
-func readPolicy(v Value, bounds Bounds) (Policy, []Finding) {
+func readPolicy(v written.Value, bounds Bounds) (Policy, []Finding) {
 	var wrong []Finding
-	add := func(at Place, format string, args ...any) {
+	add := func(at written.Place, format string, args ...any) {
 		wrong = append(wrong, refusal(at, format, args...))
 	}
 	p := Policy{At: v.At, Until: lastLine(v)}
-	document, ok := v.Of.(*Object)
+	document, ok := v.Of.(*written.Object)
 	if !ok {
 		add(v.At, "a conditional policy is an object with roleEntityRef, pluginId, resourceType, permissionMapping and "+
 			"conditions")
@@ -104,12 +106,12 @@ func readPolicy(v Value, bounds Bounds) (Policy, []Finding) {
 	for name, to := range map[string]*string{
 		"result": &p.Result, "roleEntityRef": &p.Role, "pluginId": &p.PluginID, "resourceType": &p.ResourceType,
 	} {
-		if *to = v.text(name); *to == "" {
+		if *to = v.Text(name); *to == "" {
 			add(v.At, "%s is missing or no text", name)
 		}
 	}
-	mapping, _ := v.member("permissionMapping")
-	entries, _ := mapping.Of.(List)
+	mapping, _ := v.Member("permissionMapping")
+	entries, _ := mapping.Of.(written.List)
 	if len(entries) == 0 {
 		add(v.At, "permissionMapping is missing or no list of actions")
 	}
@@ -117,7 +119,7 @@ func readPolicy(v Value, bounds Bounds) (Policy, []Finding) {
 		m := Mapped{At: entry.At}
 		if action, ok := entry.Of.(string); ok {
 			m.Action = action
-		} else if m.Name, m.Action = entry.text("name"), entry.text("action"); trim(m.Name) == "" {
+		} else if m.Name, m.Action = entry.Text("name"), entry.Text("action"); trim(m.Name) == "" {
 			add(entry.At, "an entry of permissionMapping is an action, or {name, action}")
 			continue
 		}
@@ -139,7 +141,7 @@ func readPolicy(v Value, bounds Bounds) (Policy, []Finding) {
 	if len(p.Mapping) > mostNamed {
 		add(mapping.At, "permissionMapping has %d entries; the plugin takes %d", len(p.Mapping), mostNamed)
 	}
-	tree, ok := v.member("conditions")
+	tree, ok := v.Member("conditions")
 	if !ok {
 		add(v.At, "conditions are missing")
 		return p, wrong
@@ -171,13 +173,13 @@ type conditionReader struct {
 	nodes int
 }
 
-func (r *conditionReader) read(v Value, depth int) (Condition, error) {
+func (r *conditionReader) read(v written.Value, depth int) (Condition, error) {
 	c := Condition{At: v.At}
 	wrong := func(format string, args ...any) error {
 		return &misread{refusal(v.At, format, args...)}
 	}
 	r.nodes++
-	node, ok := v.Of.(*Object)
+	node, ok := v.Of.(*written.Object)
 	switch {
 	case !ok:
 		return c, wrong("a condition is an object: a rule, or allOf, anyOf or not")
@@ -197,11 +199,11 @@ func (r *conditionReader) read(v Value, depth int) (Condition, error) {
 	case len(criteria) > 1 || len(criteria) == 1 && isRule:
 		return c, wrong("the condition has more than one of rule, allOf, anyOf and not; nest them")
 	case len(criteria) == 0:
-		if c.Rule, c.ResourceType = v.text("rule"), v.text("resourceType"); c.Rule == "" || c.ResourceType == "" {
+		if c.Rule, c.ResourceType = v.Text("rule"), v.Text("resourceType"); c.Rule == "" || c.ResourceType == "" {
 			return c, wrong("the condition has no rule with its resourceType, and none of allOf, anyOf and not")
 		}
-		if c.Params, ok = v.member("params"); ok && c.Params.Of != nil {
-			if _, ok := c.Params.Of.(*Object); !ok {
+		if c.Params, ok = v.Member("params"); ok && c.Params.Of != nil {
+			if _, ok := c.Params.Of.(*written.Object); !ok {
 				return c, wrong("the params of %s are no object", c.Rule)
 			}
 		}
@@ -220,7 +222,7 @@ func (r *conditionReader) read(v Value, depth int) (Condition, error) {
 		c.Not = &not
 		return c, err
 	}
-	items, _ := inner.Of.(List)
+	items, _ := inner.Of.(written.List)
 	if len(items) == 0 || len(items) > r.Items {
 		return c, wrong("%s is a list of 1 to %d conditions", criteria[0], r.Items)
 	}
@@ -280,14 +282,14 @@ func (c Condition) Document() map[string]any {
 }
 
 // lastLine is the last line on which something of a value begins.
-func lastLine(v Value) int {
+func lastLine(v written.Value) int {
 	last := v.At.Line + v.More
 	switch of := v.Of.(type) {
-	case List:
+	case written.List:
 		for _, one := range of {
 			last = max(last, lastLine(one))
 		}
-	case *Object:
+	case *written.Object:
 		for _, one := range of.Members {
 			last = max(last, lastLine(one))
 		}

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 )
 
 // A Line is one of the plugin's permission lines: p, SUBJECT, OBJECT, ACTION, EFFECT.
 type Line struct {
-	At      Place
+	At      written.Place
 	Subject string
 	// Object is the name of a permission or a type of resource.
 	Object, Action, Effect string
@@ -17,7 +19,7 @@ type Line struct {
 
 // A Binding gives a role to a member: g, MEMBER, ROLE.
 type Binding struct {
-	At Place
+	At written.Place
 	// Member is as the plugin stores it, which is in lower case but for odd lines.
 	Member, Role string
 	// Written is the member as it stands in the source.
@@ -30,12 +32,12 @@ type Binding struct {
 // refusal with its line. skipped are the lines that say nothing.
 func readCSV(file string, text []byte) (lines []Line, bindings []Binding, skipped []int, refused []Finding) {
 	if !utf8.Valid(text) {
-		return nil, nil, nil, []Finding{refusal(Place{File: file, Line: invalidLine(text)}, "not UTF-8 text")}
+		return nil, nil, nil, []Finding{refusal(written.Place{File: file, Line: invalidLine(text)}, "not UTF-8 text")}
 	}
 	n := 0
 	for text := range strings.Lines(string(text)) {
 		n++
-		at := Place{File: file, Line: n}
+		at := written.Place{File: file, Line: n}
 		text = trim(text)
 		switch {
 		case strings.Contains(text, "\r"):

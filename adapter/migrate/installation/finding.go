@@ -2,27 +2,13 @@ package installation
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 )
-
-// A Place is where something stands in the sources.
-type Place struct {
-	// File is the file as it was given, or the path of a REST API.
-	File string
-	// Line begins with 1; in an answer of a REST API it counts the elements. It is 0 where
-	// the file as a whole is meant.
-	Line int
-}
-
-// String is file:line.
-func (p Place) String() string {
-	if p.Line == 0 {
-		return p.File
-	}
-	return fmt.Sprintf("%s:%d", p.File, p.Line)
-}
 
 // Severity says what a finding means for the migration.
 type Severity string
@@ -38,7 +24,7 @@ const (
 
 // A Finding is something about a place that its author should know.
 type Finding struct {
-	Place
+	written.Place
 	Severity Severity
 	// Code names the kind, such as unknown-permission.
 	Code string
@@ -50,8 +36,17 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: %s: %s [%s]", f.Place, f.Severity, f.Text, f.Code)
 }
 
-func refusal(at Place, format string, args ...any) Finding {
+func refusal(at written.Place, format string, args ...any) Finding {
 	return Finding{Place: at, Severity: Wrong, Code: "unreadable", Text: fmt.Sprintf(format, args...)}
+}
+
+// documentsOf reads the documents of a YAML or JSON file.
+func documentsOf(file string, text []byte) ([]written.Value, []Finding) {
+	documents, err := written.Read(file, text)
+	if wrong, ok := errors.AsType[*written.SyntaxError](err); ok {
+		return nil, []Finding{refusal(wrong.At, "%v", wrong)}
+	}
+	return documents, nil
 }
 
 // A RefusedError is what cannot be read. Nothing is made of sources that have any of it.

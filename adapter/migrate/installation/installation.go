@@ -12,6 +12,8 @@
 // it says. A [Finding] is what can be read, and should be known.
 package installation
 
+import "github.com/stagedoor/stagedoor/adapter/migrate/written"
+
 // An Installation is what the sources say.
 type Installation struct {
 	Settings
@@ -28,7 +30,7 @@ type Installation struct {
 
 // A Row says what became of something in the sources.
 type Row struct {
-	At Place
+	At written.Place
 	// Span is its lines where there are several, such as 3-17.
 	Span         string
 	What, Became string

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 )
 
 // policiesRoute is where the plugin tells its lines.
@@ -30,7 +32,7 @@ func (s Sources) ask(ctx context.Context, in *Installation) ([]Finding, error) {
 	var refused []Finding
 	for _, route := range []struct {
 		name string
-		read func(v Value) []Finding
+		read func(v written.Value) []Finding
 	}{
 		{policiesRoute, in.storedLine},
 		{"/api/permission/roles", in.storedRole},
@@ -40,17 +42,17 @@ func (s Sources) ask(ctx context.Context, in *Installation) ([]Finding, error) {
 		if err != nil {
 			return nil, err
 		}
-		documents, wrong := readYAML(route.name, answer)
+		documents, wrong := documentsOf(route.name, answer)
 		refused = append(refused, wrong...)
 		if len(wrong) > 0 {
 			continue
 		}
-		var all List
+		var all written.List
 		if len(documents) == 1 {
-			all, _ = documents[0].Of.(List)
+			all, _ = documents[0].Of.(written.List)
 		}
 		if len(documents) != 1 || all == nil {
-			refused = append(refused, refusal(Place{File: route.name}, "the answer is no list"))
+			refused = append(refused, refusal(written.Place{File: route.name}, "the answer is no list"))
 			continue
 		}
 		for i, one := range all {
@@ -61,14 +63,14 @@ func (s Sources) ask(ctx context.Context, in *Installation) ([]Finding, error) {
 }
 
 // renumbered is a value that stands at the nth element of an answer, all of it.
-func renumbered(v Value, n int) Value {
+func renumbered(v written.Value, n int) written.Value {
 	v.At.Line = n
 	switch of := v.Of.(type) {
-	case List:
+	case written.List:
 		for i := range of {
 			of[i] = renumbered(of[i], n)
 		}
-	case *Object:
+	case *written.Object:
 		for name, member := range of.Members {
 			of.Members[name] = renumbered(member, n)
 		}
@@ -76,9 +78,9 @@ func renumbered(v Value, n int) Value {
 	return v
 }
 
-func (in *Installation) storedLine(v Value) []Finding {
-	l := Line{At: v.At, Subject: v.text("entityReference"), Object: v.text("permission"), Action: v.text("policy"),
-		Effect: v.text("effect")}
+func (in *Installation) storedLine(v written.Value) []Finding {
+	l := Line{At: v.At, Subject: v.Text("entityReference"), Object: v.Text("permission"), Action: v.Text("policy"),
+		Effect: v.Text("effect")}
 	if l.Subject == "" || l.Object == "" || l.Action == "" || l.Effect == "" {
 		return []Finding{refusal(v.At, "want entityReference, permission, policy and effect")}
 	}
@@ -86,22 +88,22 @@ func (in *Installation) storedLine(v Value) []Finding {
 	return nil
 }
 
-func (in *Installation) storedRole(v Value) []Finding {
-	members, _ := v.member("memberReferences")
-	all, ok := members.Of.(List)
-	if v.text("name") == "" || !ok {
+func (in *Installation) storedRole(v written.Value) []Finding {
+	members, _ := v.Member("memberReferences")
+	all, ok := members.Of.(written.List)
+	if v.Text("name") == "" || !ok {
 		return []Finding{refusal(v.At, "want name and memberReferences")}
 	}
-	metadata, _ := v.member("metadata")
-	if everybodys, _ := metadata.member("isDefault"); everybodys.Of == true && in.DefaultRole == "" {
-		in.DefaultRole = v.text("name")
+	metadata, _ := v.Member("metadata")
+	if everybodys, _ := metadata.Member("isDefault"); everybodys.Of == true && in.DefaultRole == "" {
+		in.DefaultRole = v.Text("name")
 	}
 	for _, one := range all {
 		member, ok := one.Of.(string)
 		if !ok {
-			return []Finding{refusal(v.At, "a member of %s is no text", v.text("name"))}
+			return []Finding{refusal(v.At, "a member of %s is no text", v.Text("name"))}
 		}
-		b := Binding{At: v.At, Member: member, Role: v.text("name"), Written: member}
+		b := Binding{At: v.At, Member: member, Role: v.Text("name"), Written: member}
 		if b.isOfUser() {
 			return []Finding{userAsRole(b)}
 		}
@@ -110,7 +112,7 @@ func (in *Installation) storedRole(v Value) []Finding {
 	return nil
 }
 
-func (in *Installation) storedPolicy(v Value) []Finding {
+func (in *Installation) storedPolicy(v written.Value) []Finding {
 	p, wrong := readPolicy(v, noBounds)
 	in.Policies = append(in.Policies, p)
 	return wrong

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/stagedoor/stagedoor/adapter/inventory"
+	"github.com/stagedoor/stagedoor/adapter/migrate/written"
 )
 
 // Sources say where an installation of the RBAC plugin is described. Either files, or
@@ -88,12 +89,12 @@ func (s Sources) Read(ctx context.Context) (*Installation, map[string][]int, []F
 			return nil, nil, nil, err
 		}
 		refused = append(refused, wrong...)
-		found = append(found, Finding{Place{File: policiesRoute}, Note, "not-told",
+		found = append(found, Finding{written.Place{File: policiesRoute}, Note, "not-told",
 			"the API tells of roles alone: lines about users and groups, which count for those without any role, are not " +
 				"among them. " +
 				"They are in the plugin's CSV, and nobody has what they allow here"})
 		if len(s.AppConfig) == 0 {
-			found = append(found, Finding{Place{File: policiesRoute}, Warning, "no-app-config",
+			found = append(found, Finding{written.Place{File: policiesRoute}, Warning, "no-app-config",
 				"the API does not tell of precedence, superusers, maxDepth and useOwnershipEntityRefs. Here they are as by " +
 					"default; give --app-config where they are not"})
 		}

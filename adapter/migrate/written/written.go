@@ -1,4 +1,6 @@
-package installation
+// Package written reads the values of YAML and JSON files as the RBAC plugin reads them, each
+// with the place where it stands.
+package written
 
 import (
 	"bytes"
@@ -13,6 +15,23 @@ import (
 
 	"go.yaml.in/yaml/v3"
 )
+
+// A Place is where something stands in the sources.
+type Place struct {
+	// File is the file as it was given, or the path of a REST API.
+	File string
+	// Line begins with 1; in an answer of a REST API it counts the elements. It is 0 where
+	// the file as a whole is meant.
+	Line int
+}
+
+// String is file:line.
+func (p Place) String() string {
+	if p.Line == 0 {
+		return p.File
+	}
+	return fmt.Sprintf("%s:%d", p.File, p.Line)
+}
 
 // A Value is one of a YAML or JSON document, with its line.
 type Value struct {
@@ -33,7 +52,8 @@ type (
 	}
 )
 
-func (v Value) member(name string) (Value, bool) {
+// Member is the member of an object, and whether it has one.
+func (v Value) Member(name string) (Value, bool) {
 	o, ok := v.Of.(*Object)
 	if !ok {
 		return Value{}, false
@@ -42,9 +62,9 @@ func (v Value) member(name string) (Value, bool) {
 	return m, ok
 }
 
-// text is the member's text, empty where it has none.
-func (v Value) text(name string) string {
-	m, _ := v.member(name)
+// Text is the member's text, empty where it has none.
+func (v Value) Text(name string) string {
+	m, _ := v.Member(name)
 	text, _ := m.Of.(string)
 	return text
 }
@@ -68,9 +88,9 @@ func (v Value) Plain() any {
 	return v.Of
 }
 
-// readYAML reads the documents of a file, without those that are empty. JSON is YAML,
-// and is read by the same.
-func readYAML(file string, text []byte) ([]Value, []Finding) {
+// Read reads the documents of a file, without those that are empty. JSON is YAML, and is
+// read by the same. The error is a [*SyntaxError].
+func Read(file string, text []byte) ([]Value, error) {
 	var documents []Value
 	r := nodeReader{file: file}
 	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
@@ -79,11 +99,11 @@ func readYAML(file string, text []byte) ([]Value, []Finding) {
 		case errors.Is(err, io.EOF):
 			return documents, nil
 		case err != nil:
-			return nil, []Finding{yamlRefusal(file, err)}
+			return nil, syntaxError(file, err)
 		}
 		v, err := r.read(&node, 0)
 		if err != nil {
-			return nil, []Finding{yamlRefusal(file, err)}
+			return nil, syntaxError(file, err)
 		}
 		if v.Of != nil {
 			documents = append(documents, v)
@@ -91,15 +111,24 @@ func readYAML(file string, text []byte) ([]Value, []Finding) {
 	}
 }
 
+// A SyntaxError is what is wrong with a file, and where.
+type SyntaxError struct {
+	At   Place
+	Text string
+}
+
+// Error is what is wrong.
+func (e *SyntaxError) Error() string { return "not valid YAML: " + e.Text }
+
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)`)
 
-func yamlRefusal(file string, err error) Finding {
-	at, text := Place{File: file}, strings.Split(err.Error(), "\n")[0]
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		at.Line, _ = strconv.Atoi(m[1])
-		text = m[2]
+func syntaxError(file string, err error) *SyntaxError {
+	e := &SyntaxError{Place{File: file}, strings.Split(err.Error(), "\n")[0]}
+	if m := yamlLine.FindStringSubmatch(e.Text); m != nil {
+		e.At.Line, _ = strconv.Atoi(m[1])
+		e.Text = m[2]
 	}
-	return refusal(at, "not valid YAML: %s", text)
+	return e
 }
 
 // How deep a document may be, and how many nodes aliases may repeat.
