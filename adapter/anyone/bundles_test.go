@@ -70,7 +70,7 @@ func TestManyRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"policy.rego", ".manifest"} {
-		text, err := os.ReadFile(filepath.Join("../../bundles/rbac", name))
+		text, err := os.ReadFile(filepath.Join("..", "..", "bundles", "rbac", name))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -255,7 +255,8 @@ func (j *judgement) policiesOf() {
 		switch c := j.collisionOf(p); {
 		case c.same && !j.in.Stored:
 			j.leaveOut(p.At, p.Span(), what, "twice",
-				"the same stands at %s. The plugin takes nothing of the file from here on until it starts again; delete one", c.with)
+				"the same stands at %s. The plugin takes nothing of the file from here on until it starts again; "+
+					"delete one", c.with)
 			again = p.At
 			continue
 		case again.File != "":

@@ -13,7 +13,9 @@ import (
 // the list itself. So of `c == "a"` after it, it notes that the list must be "a", and the
 // rule is never evaluated. A comparison that stands before is read right.
 func LeftOut(body ast.Body, args []*ast.Term, virtual func(ast.Ref) bool) *ast.Expr {
-	x := index{known: make(map[ast.Var]bool), base: make(map[ast.Var]bool), taken: make(map[ast.Var]bool), virtual: virtual}
+	x := index{
+		known: make(map[ast.Var]bool), base: make(map[ast.Var]bool), taken: make(map[ast.Var]bool), virtual: virtual,
+	}
 	for _, arg := range args {
 		if v, ok := arg.Value.(ast.Var); ok {
 			x.known[v] = true
@@ -42,7 +44,8 @@ func (x index) leavesOut(e *ast.Expr) bool {
 	operator, operands := e.Operator(), e.Operands()
 	switch {
 	case operator == nil:
-	case len(operands) == 2 && (operator.Equal(ast.Equality.Ref()) || operator.Equal(ast.Equal.Ref()) || operator.Equal(ast.Assign.Ref())):
+	case len(operands) == 2 && (operator.Equal(ast.Equality.Ref()) || operator.Equal(ast.Equal.Ref()) ||
+		operator.Equal(ast.Assign.Ref())):
 		return x.equal(operands[0], operands[1]) || x.equal(operands[1], operands[0])
 	case operator.Equal(ast.Member.Ref()) && len(operands) == 2:
 		v, ok := operands[0].Value.(ast.Var)

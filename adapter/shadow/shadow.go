@@ -6,8 +6,9 @@
 // queue is full they are dropped, and counted: a request never waits. One worker takes
 // them from there, decides by the candidate, and compares the two conditions as formulas
 // (package comparison). After each decision it rests for a multiple of the time that this
-// took, since it shares the processors with the requests. A candidate that is refused is told at [Shadow.Status] and in the log,
-// and is tried again once in a while; meanwhile nothing is compared.
+// took, since it shares the processors with the requests. A candidate that is refused is told
+// at [Shadow.Status] and in the log, and is tried again once in a while; meanwhile nothing is
+// compared.
 package shadow
 
 import (

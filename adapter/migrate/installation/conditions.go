@@ -68,7 +68,8 @@ const mostNamed = 25
 // none of them where one is not as it wants, so that is a refusal here.
 func readPolicies(file string, text []byte, bounds Bounds) ([]Policy, []Finding) {
 	if len(text) > bounds.Bytes {
-		return nil, []Finding{refusal(written.Place{File: file}, "the file is larger than %d bytes, which is the plugin's bound",
+		return nil, []Finding{refusal(written.Place{File: file}, "the file is larger than %d bytes, which is the "+
+			"plugin's bound",
 			bounds.Bytes)}
 	}
 	documents, refused := documentsOf(file, text)

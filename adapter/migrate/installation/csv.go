@@ -184,7 +184,8 @@ func (b Binding) isOfUser() bool {
 }
 
 func userAsRole(b Binding) Finding {
-	return refusal(b.At, "%s is no role. The plugin takes it for one that allows nothing, and %s then has no lines of its own; "+
+	return refusal(b.At, "%s is no role. The plugin takes it for one that allows nothing, and %s then has no lines "+
+		"of its own; "+
 		"delete the line", b.Role, b.Member)
 }
 
