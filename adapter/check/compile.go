@@ -13,6 +13,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/reach"
+	"github.com/stagedoor/stagedoor/adapter/reading"
 	"github.com/stagedoor/stagedoor/adapter/source"
 	"github.com/stagedoor/stagedoor/adapter/spelling"
 	"github.com/stagedoor/stagedoor/rego"
@@ -38,14 +39,20 @@ func compile(s *source.Source, sources *offline.Sources, others []*offline.Sourc
 	for name, module := range sources.Modules {
 		modules[name] = module
 	}
-	strict := compileErrors(modules, true, reaches)
-	if len(strict) == 0 {
-		return
-	}
+	compiler := compiled(modules, true, reaches)
+	strict := compiler.Errors
 	// What only the strict compiler refuses, such as an import that is not used, serves.
 	refused := map[string]bool{}
-	for _, problem := range compileErrors(modules, false, reaches) {
-		refused[problem.Error()] = true
+	if len(strict) > 0 {
+		compiler = compiled(modules, false, reaches)
+		for _, problem := range compiler.Errors {
+			refused[problem.Error()] = true
+		}
+	}
+	if len(compiler.Errors) == 0 {
+		for _, name := range slices.Sorted(maps.Keys(sources.Modules)) {
+			addLeftOut(s.List, compiler, compiler.Modules[name])
+		}
 	}
 	for _, problem := range strict {
 		if problem.Location != nil && sources.Modules[problem.Location.File] == nil ||
@@ -60,9 +67,22 @@ func compile(s *source.Source, sources *offline.Sources, others []*offline.Sourc
 	}
 }
 
-// compileErrors are what OPA says about copies of the modules, with the schemas of the
-// input and the other documents.
-func compileErrors(modules map[string]*ast.Module, strict bool, reaches reach.Options) ast.Errors {
+// addLeftOut adds the rules of a compiled module that OPA leaves out though they can hold.
+func addLeftOut(l *findings.List, compiler *ast.Compiler, m *ast.Module) {
+	virtual := func(ref ast.Ref) bool { return len(compiler.GetRulesForVirtualDocument(ref)) > 0 }
+	ast.WalkRules(m, func(rule *ast.Rule) bool {
+		if e := reading.LeftOut(rule.Body, rule.Head.Args, virtual); e != nil {
+			l.Add(findings.At(e.Location), findings.Error, "index",
+				"OPA's index of rules leaves this rule out, also where it holds; write %s before the `in` that stands above it",
+				findings.OneLine(string(e.Location.Text)))
+		}
+		return false
+	})
+}
+
+// compiled are copies of the modules as OPA compiles them, or what it says about them, with
+// the schemas of the input and the other documents.
+func compiled(modules map[string]*ast.Module, strict bool, reaches reach.Options) *ast.Compiler {
 	copies := make(map[string]*ast.Module, len(modules))
 	for name, module := range modules {
 		copies[name] = module.Copy()
@@ -70,7 +90,7 @@ func compileErrors(modules map[string]*ast.Module, strict bool, reaches reach.Op
 	compiler := ast.NewCompiler().WithCapabilities(reaches.Capabilities()).WithStrict(strict).SetErrorLimit(0).
 		WithUseTypeCheckAnnotations(true).WithSchemas(schemaSet())
 	compiler.Compile(copies)
-	return compiler.Errors
+	return compiler
 }
 
 func schemaSet() *ast.SchemaSet {

@@ -1,13 +1,12 @@
 // Package habits finds expressions in a policy that are well formed, and that hardly anybody
 // means.
 //
-// Three are habits of other languages, where a not of what is missing is true and where a
-// loop asks about each. One is what OPA itself reads wrong ([reading.LeftOut]):
+// They are habits of other languages, where a not of what is missing is true and where a
+// loop asks about each. [Check] knows three of them:
 //
 //   - "always": two bodies of a rule differ in one not alone, so that one of them holds;
 //   - "each": some x in xs; not f(x), which holds as soon as one of xs is missing;
-//   - "undefined": a member that can be missing stands under a not, and the body fails;
-//   - "index": OPA leaves a rule out by its index, though the rule holds.
+//   - "undefined": a member that can be missing stands under a not, and the body fails.
 package habits
 
 import (
@@ -28,7 +27,6 @@ func Check(to *findings.List, m *ast.Module) {
 	for _, rule := range m.Rules {
 		for each := rule; each != nil; each = each.Else {
 			c.checkBody(each.Body)
-			c.checkIndexed(each)
 		}
 		visit := ast.NewGenericVisitor(func(x any) bool {
 			switch x := x.(type) {
@@ -89,15 +87,6 @@ func opposite(a, b ast.Body) string {
 		what = one
 	}
 	return what
-}
-
-// checkIndexed looks for a rule that OPA leaves out though it can hold.
-func (c checker) checkIndexed(rule *ast.Rule) {
-	if e := reading.LeftOut(rule.Body, rule.Head.Args, nil); e != nil {
-		c.Add(findings.At(e.Location), findings.Error, "index",
-			"OPA's index of rules leaves this rule out, also where it holds; write %s before the `in` that stands above it",
-			findings.OneLine(string(e.Location.Text)))
-	}
 }
 
 func (c checker) checkBody(body ast.Body) {

@@ -5,8 +5,8 @@ import (
 )
 
 // LeftOut is an expression for which OPA 1.22 leaves out a rule that may hold, or nil where
-// there is none in its body. The arguments are those of a function's rule. A reference to
-// data that rules define is virtual; virtual may be nil where none is.
+// there is none in its body, which is compiled. The arguments are those of a function's rule.
+// A reference to data that rules define is virtual.
 //
 // OPA looks up in an index which rules can hold for an input. It notes of `c in input.list`,
 // where c is some value, that the list has to be there. From then on its index takes c for
@@ -96,7 +96,7 @@ func (x index) isBase(term *ast.Term) bool {
 		case !v.IsGround():
 			return false
 		case v.HasPrefix(ast.DefaultRootRef):
-			return x.virtual == nil || !x.virtual(v)
+			return !x.virtual(v)
 		default:
 			return v.HasPrefix(ast.InputRootRef) || x.base[head]
 		}
