@@ -13,7 +13,6 @@ import (
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/storage"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stagedoor/stagedoor/adapter/callers"
@@ -81,7 +80,7 @@ func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, e
 	data := map[string]any{"of the resource": from.Resource} // apart, since references are alike by where they occur
 	var each []any
 	for i, p := range policies {
-		of, err := DataOf(ctx, p)
+		of, err := p.Document(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}
@@ -176,18 +175,6 @@ func people(ctx context.Context, from Sources, folder *fold.Folder) (*Who, error
 			report.Thousands(len(inv.People)), inv.Source, who.Why)
 	}
 	return who, nil
-}
-
-// DataOf is a policy's data as encoding/json decodes it.
-func DataOf(ctx context.Context, p *offline.Policy) (any, error) {
-	data, err := storage.ReadOne(ctx, p.Data(), storage.Path{})
-	if err != nil {
-		return nil, err
-	}
-	if value, ok := data.(ast.Value); ok {
-		return ast.JSON(value)
-	}
-	return data, nil
 }
 
 // Each does something for every class, on all processors.

@@ -200,7 +200,7 @@ func NamesOf(ctx context.Context, p *offline.Policy) (func(permission string) bo
 			return false
 		})
 	}
-	data, err := audience.DataOf(ctx, p)
+	data, err := p.Document(ctx)
 	if err != nil {
 		return nil, err
 	}

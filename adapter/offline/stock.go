@@ -42,6 +42,18 @@ func (p *Policy) Data() storage.Store {
 	return store
 }
 
+// Document is the bundle's data as encoding/json decodes it. The error is that of the store.
+func (p *Policy) Document(ctx context.Context) (any, error) {
+	data, err := storage.ReadOne(ctx, p.Data(), storage.RootPath)
+	if err != nil {
+		return nil, err
+	}
+	if value, ok := data.(ast.Value); ok {
+		return ast.JSON(value)
+	}
+	return data, nil
+}
+
 // Evaluate is what stock OPA answers at a path such as backstage/authz/allow, given
 // an input with the whole resource. It is defined where there is an answer. As in opa
 // test, a builtin that fails is undefined.

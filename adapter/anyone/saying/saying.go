@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
@@ -135,7 +134,7 @@ const maxData = 20_000
 // TooLarge is why no formula is looked for, the data having too many values, or empty. The
 // error is that of reading the data.
 func TooLarge(ctx context.Context, p *offline.Policy) (string, error) {
-	data, err := dataOf(ctx, p)
+	data, err := p.Document(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -160,20 +159,9 @@ func valuesIn(v any) int {
 	return n
 }
 
-func dataOf(ctx context.Context, p *offline.Policy) (any, error) {
-	data, err := storage.ReadOne(ctx, p.Data(), storage.Path{})
-	if err != nil {
-		return nil, err
-	}
-	if value, ok := data.(ast.Value); ok {
-		return ast.JSON(value)
-	}
-	return data, nil
-}
-
 // setsOf are the named sets in a policy's data, the largest first.
 func setsOf(ctx context.Context, p *offline.Policy) ([]namedSet, error) {
-	data, err := dataOf(ctx, p)
+	data, err := p.Document(ctx)
 	if err != nil {
 		return nil, err
 	}
