@@ -77,23 +77,27 @@ func claimLike(t *theory.Theory, a *theory.Atom) (string, bool) {
 
 // assumeParts notes what is true of parts of one text.
 func (t *assumptions) assumeParts(about []criteria.Function) {
-	for i, v := range about {
-		a, ok := partIn(t.Theory, t.Atoms[v])
+	type said struct {
+		partOf
+		v criteria.Function
+	}
+	var all []said
+	for _, v := range about {
+		part, ok := partIn(t.Theory, t.Atoms[v])
 		if !ok {
 			continue
 		}
-		for _, w := range about[i+1:] {
-			b, ok := partIn(t.Theory, t.Atoms[w])
+		for _, other := range all {
 			switch {
-			case !ok:
-			case a.implies(b):
-				t.assumeOnce(t.Space.All(v, w.Not()).Not())
-			case b.implies(a):
-				t.assumeOnce(t.Space.All(w, v.Not()).Not())
-			case a.excludes(b):
-				t.assumeOnce(t.Space.All(v, w).Not())
+			case part.implies(other.partOf):
+				t.assumeOnce(t.Space.All(v, other.v.Not()).Not())
+			case other.implies(part):
+				t.assumeOnce(t.Space.All(other.v, v.Not()).Not())
+			case part.excludes(other.partOf):
+				t.assumeOnce(t.Space.All(v, other.v).Not())
 			}
 		}
+		all = append(all, said{part, v})
 	}
 }
 

@@ -185,19 +185,20 @@ func (j *judgement) linesOf() {
 	for _, l := range j.in.Defaults {
 		j.hold(l)
 	}
-	if len(j.in.Admins) > 0 || j.in.DefaultRole == adminRole {
-		var at written.Place
-		if len(j.in.Admins) > 0 {
-			at = j.in.Admins[0].At
-		} else {
-			at = j.in.Defaults[0].At
-		}
-		for _, of := range [][2]string{
-			{"policy-entity", "read"}, {"policy-entity", "update"}, {"policy-entity", "delete"},
-			{"policy.entity.create", "create"}, {"catalog-entity", "read"},
-		} {
-			j.hold(installation.Line{At: at, Subject: adminRole, Object: of[0], Action: of[1], Effect: "allow"})
-		}
+	var at written.Place // that makes somebody an administrator
+	switch {
+	case len(j.in.Admins) > 0:
+		at = j.in.Admins[0].At
+	case j.in.DefaultRole == adminRole && len(j.in.Defaults) > 0:
+		at = j.in.Defaults[0].At
+	default:
+		return
+	}
+	for _, of := range [][2]string{
+		{"policy-entity", "read"}, {"policy-entity", "update"}, {"policy-entity", "delete"},
+		{"policy.entity.create", "create"}, {"catalog-entity", "read"},
+	} {
+		j.hold(installation.Line{At: at, Subject: adminRole, Object: of[0], Action: of[1], Effect: "allow"})
 	}
 }
 

@@ -128,3 +128,19 @@ func TestStoredDefault(t *testing.T) {
 		t.Errorf("nothing says that precedence and superusers are not known: %v", m.Findings)
 	}
 }
+
+// TestStoredDefaultOfAdmins has the API tell that everybody is an administrator. Its lines
+// are what the API tells, too.
+func TestStoredDefaultOfAdmins(t *testing.T) {
+	m, err := RBAC(t.Context(), serving(t, map[string]string{
+		"/api/permission/policies":         `[{"entityReference": "role:default/rbac_admin", "permission": "catalog-entity", "policy": "read", "effect": "allow"}]`,
+		"/api/permission/roles":            `[{"memberReferences": [], "name": "role:default/rbac_admin", "metadata": {"source": "configuration", "isDefault": true}}]`,
+		"/api/permission/roles/conditions": "[]",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held := m.judgement.held; held.DefaultRole != adminRole || len(held.Permissions[adminRole]) != 1 {
+		t.Errorf("everybody has %q, which may %v", held.DefaultRole, held.Permissions)
+	}
+}

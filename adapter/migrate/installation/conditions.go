@@ -69,8 +69,7 @@ const mostNamed = 25
 func readPolicies(file string, text []byte, bounds Bounds) ([]Policy, []Finding) {
 	if len(text) > bounds.Bytes {
 		return nil, []Finding{refusal(written.Place{File: file}, "the file is larger than %d bytes, which is the "+
-			"plugin's bound",
-			bounds.Bytes)}
+			"plugin's bound", bounds.Bytes)}
 	}
 	documents, refused := documentsOf(file, text)
 	if len(documents) > bounds.Documents {

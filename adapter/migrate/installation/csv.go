@@ -184,9 +184,8 @@ func (b Binding) isOfUser() bool {
 }
 
 func userAsRole(b Binding) Finding {
-	return refusal(b.At, "%s is no role. The plugin takes it for one that allows nothing, and %s then has no lines "+
-		"of its own; "+
-		"delete the line", b.Role, b.Member)
+	return refusal(b.At, "%s is no role. The plugin takes it for one that allows nothing, and %s then has no "+
+		"lines of its own; delete the line", b.Role, b.Member)
 }
 
 // String is the binding as it stands in a CSV.
