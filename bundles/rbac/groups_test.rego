@@ -82,8 +82,8 @@ test_circle[note] if {
 		with data.rbac_members as {"bindings": {tc.bound: ["r"]}, "groups": _circle}
 }
 
-# A token need not have the user among its references. The roles that are bound to the user count then only where there is
-# no circle.
+# A token need not have the user among its references. The roles that are bound to the user count
+# then only where there is no circle.
 test_user_who_is_no_reference[note] if {
 	some note, tc in {
 		"in a circle": {"claims": ["group:default/web"], "want": "DENY"},
