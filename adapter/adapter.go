@@ -194,7 +194,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	handler := s.tracer.Handler(s.observed(compress(dispatch(router))), s.asks)
+	handler := s.observed(s.tracer.Handler(compress(dispatch(router))))
 	if s.options.CORS != nil {
 		handler = cors.New(*s.options.CORS).Handler(handler)
 	}

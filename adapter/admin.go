@@ -204,7 +204,7 @@ func (s *Server) data(w http.ResponseWriter, r *http.Request) error {
 		Told: func(err error) error { return publicError(err) },
 	}
 	answer, err := api.Decide(r.Context(), dataapi.Request{
-		ID: x.id, TraceID: x.traceID, Entrypoint: mux.Vars(r)["entrypoint"], Body: x.body,
+		ID: x.id, TraceID: x.trace.ID(), Entrypoint: mux.Vars(r)["entrypoint"], Body: x.body,
 	})
 	if as[*decision.Failure](err) {
 		s.metrics.Failed()

@@ -66,7 +66,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if s.audit.Enabled() {
 		begun = time.Now()
 		record := audit.Record{
-			RequestID: x.id, TraceID: x.traceID, Time: time.Now(), Caller: caller, Permissions: permissions,
+			RequestID: x.id, TraceID: x.trace.ID(), Time: time.Now(), Caller: caller, Permissions: permissions,
 			Batch: batch, Answers: audit.Answers(request.Items, answers, applied), Err: err,
 		}
 		if unrecorded := s.audit.Record(ctx, record); unrecorded != nil && err == nil {

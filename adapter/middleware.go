@@ -17,6 +17,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
 	"github.com/stagedoor/stagedoor/adapter/peer"
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -25,15 +26,15 @@ type handler func(http.ResponseWriter, *http.Request) error
 
 // exchange is one request as the middleware has come to know it.
 type exchange struct {
-	id      string
-	traceID string
-	caller  identity.Caller
-	party   fair.Party    // who gets the shares
-	slot    bool          // is held
-	stale   time.Duration // of user info that could not be renewed, its age
-	body    []byte
-	err     error
-	denied  denials
+	id     string
+	trace  tracing.Trace
+	caller identity.Caller
+	party  fair.Party    // who gets the shares
+	slot   bool          // is held
+	stale  time.Duration // of user info that could not be renewed, its age
+	body   []byte
+	err    error
+	denied denials
 
 	started    time.Time
 	route      string // for metrics; empty for what is not counted
@@ -81,8 +82,9 @@ func exchangeOf(r *http.Request) *exchange {
 func (s *Server) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		x := &exchange{id: requestID(r), traceID: s.tracer.IDOf(r), started: started}
-		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, x), requestTimeout)
+		x := &exchange{id: requestID(r), trace: s.tracer.Trace(r, s.tracer != nil && s.asks(r)), started: started}
+		ctx := s.tracer.In(context.WithValue(r.Context(), exchangeKey{}, x), &x.trace)
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 		w.Header().Set("X-Request-Id", x.id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -260,8 +262,8 @@ func (s *Server) failure(entry *logrus.Entry, x *exchange) *logrus.Entry {
 // logOf is the log with the ids of the exchange on every line.
 func (s *Server) logOf(x *exchange) *logrus.Entry {
 	fields := logrus.Fields{"request_id": x.id}
-	if x.traceID != "" {
-		fields["trace_id"] = x.traceID
+	if id := x.trace.ID(); id != "" {
+		fields["trace_id"] = id
 	}
 	return s.log.WithFields(fields)
 }

@@ -16,7 +16,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -262,10 +261,64 @@ func (t *Tracer) Close(ctx context.Context) {
 	}
 }
 
-// Handler gives each request that traced picks a span, in the trace that the caller
-// is in. A request whose trace is not told to the collector costs next to nothing: it only
-// hands the trace's id on.
-func (t *Tracer) Handler(next http.Handler, traced func(*http.Request) bool) http.Handler {
+// Trace is the trace that a request is in. The zero Trace is none.
+type Trace struct {
+	parent trace.SpanContext // of whoever asked; where nobody did, of a span that nobody is told
+	told   bool              // to the collector
+}
+
+// Trace is the trace that a request is in: that of its caller, by the traceparent header
+// of W3C Trace Context, or else a new one, where begins says so. It is told to the
+// collector where the caller's is, or else for the configured share. Where begins is
+// false, or traces are off, it is never told.
+func (t *Tracer) Trace(r *http.Request, begins bool) Trace {
+	if len(r.Header["Traceparent"]) > 0 {
+		extracted := propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(r.Header))
+		if caller := trace.SpanContextFromContext(extracted); caller.IsValid() {
+			return Trace{parent: caller, told: t != nil && begins && caller.IsSampled()}
+		}
+	}
+	if t == nil || !begins {
+		return Trace{}
+	}
+	id, span := ids{}.NewIDs(context.Background())
+	of := sdktrace.SamplingParameters{ParentContext: context.Background(), TraceID: id}
+	return Trace{
+		parent: trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span}),
+		told:   t.sampler.ShouldSample(of).Decision == sdktrace.RecordAndSample,
+	}
+}
+
+// ID is that of the trace in hexadecimal, or empty for none.
+func (t Trace) ID() string {
+	if !t.parent.HasTraceID() {
+		return ""
+	}
+	return t.parent.TraceID().String()
+}
+
+// key is the context's key of a [Trace].
+type key struct{}
+
+// In is ctx in a trace, which must not change any more.
+func (t *Tracer) In(ctx context.Context, in *Trace) context.Context {
+	if t == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, key{}, in)
+}
+
+// of is the trace that ctx is in, which may be none.
+func of(ctx context.Context) Trace {
+	if in, ok := ctx.Value(key{}).(*Trace); ok {
+		return *in
+	}
+	return Trace{}
+}
+
+// Handler gives each request a span whose trace is told to the collector. The request's
+// context comes from [Tracer.In].
+func (t *Tracer) Handler(next http.Handler) http.Handler {
 	if t == nil {
 		return next
 	}
@@ -273,47 +326,21 @@ func (t *Tracer) Handler(next http.Handler, traced func(*http.Request) bool) htt
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }),
 	}, t.options...)...)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !traced(r) {
-			next.ServeHTTP(w, r)
+		if of(r.Context()).told {
+			recorded.ServeHTTP(w, r)
 			return
 		}
-		ctx, records := t.place(r)
-		if records {
-			recorded.ServeHTTP(w, r.WithContext(ctx))
-			return
-		}
-		next.ServeHTTP(w, r.WithContext(ctx))
+		next.ServeHTTP(w, r)
 	})
 }
-
-// place finds out which trace a request is in, and whether that is told to the collector.
-func (t *Tracer) place(r *http.Request) (context.Context, bool) {
-	ctx := r.Context()
-	if len(r.Header["Traceparent"]) > 0 {
-		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
-		if caller := trace.SpanContextFromContext(ctx); caller.IsValid() {
-			return ctx, caller.IsSampled()
-		}
-	}
-	id, span := ids{}.NewIDs(ctx)
-	begins := sdktrace.SamplingParameters{ParentContext: ctx, TraceID: id}
-	if t.sampler.ShouldSample(begins).Decision == sdktrace.RecordAndSample {
-		return context.WithValue(ctx, chosen{}, id), true
-	}
-	silent := trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span})
-	return trace.ContextWithSpanContext(ctx, silent), false
-}
-
-// chosen is the key of the id of a trace that is about to begin.
-type chosen struct{}
 
 // ids makes the ids of traces and spans, which are no secrets.
 type ids struct{}
 
 // NewIDs implements [sdktrace.IDGenerator].
 func (i ids) NewIDs(ctx context.Context) (id trace.TraceID, span trace.SpanID) {
-	id, is := ctx.Value(chosen{}).(trace.TraceID)
-	for !is && !id.IsValid() {
+	id = of(ctx).parent.TraceID()
+	for !id.IsValid() {
 		binary.NativeEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // an id, and no secret
 		binary.NativeEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // likewise
 	}
@@ -328,22 +355,31 @@ func (ids) NewSpanID(context.Context, trace.TraceID) (span trace.SpanID) {
 	return span
 }
 
-// Transport gives each request that is sent a span, and the traceparent to whoever
-// gets it. Nothing of the request but method, place and status is told.
+// Transport gives each request that is sent a span where the trace is told, and the
+// traceparent to whoever gets it. Nothing of the request but method, place and status is told.
 func (t *Tracer) Transport(next http.RoundTripper) http.RoundTripper {
 	if t == nil {
 		return next
 	}
-	return otelhttp.NewTransport(next, append([]otelhttp.Option{
+	return transport{otelhttp.NewTransport(next, append([]otelhttp.Option{
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }),
-	}, t.options...)...)
+	}, t.options...)...)}
+}
+
+type transport struct{ next http.RoundTripper }
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if in := of(r.Context()); !in.told && in.parent.IsValid() { // else its span is in the context
+		r = r.WithContext(trace.ContextWithSpanContext(r.Context(), in.parent))
+	}
+	return t.next.RoundTrip(r)
 }
 
 // Start begins the span of a step of a request. The function that it returns ends the
 // span, and marks it where err is not nil; the error's text is not told, since it may
 // name people.
 func (t *Tracer) Start(ctx context.Context, name string) (context.Context, func(err error)) {
-	if t == nil || !trace.SpanFromContext(ctx).IsRecording() {
+	if t == nil || !of(ctx).told {
 		return ctx, ended
 	}
 	ctx, span := t.tracer.Start(ctx, name)
@@ -356,33 +392,3 @@ func (t *Tracer) Start(ctx context.Context, name string) (context.Context, func(
 }
 
 func ended(error) {}
-
-// ID is that of the trace that ctx is in, in hexadecimal; it is empty where ctx is in
-// none.
-func (t *Tracer) ID(ctx context.Context) string {
-	if t == nil {
-		return ""
-	}
-	span := trace.SpanContextFromContext(ctx)
-	if !span.HasTraceID() {
-		return ""
-	}
-	return span.TraceID().String()
-}
-
-// IDOf is the id of the trace that a request is in: that of its span, or else that of
-// its W3C Trace Context traceparent header (version 00), or empty.
-func (t *Tracer) IDOf(r *http.Request) string {
-	if id := t.ID(r.Context()); id != "" {
-		return id
-	}
-	const start, end, length = 3, 35, 55
-	header := r.Header.Get("Traceparent")
-	if len(header) != length || header[:start] != "00-" || header[end] != '-' {
-		return ""
-	}
-	if _, err := hex.DecodeString(header[start:end]); err != nil {
-		return ""
-	}
-	return header[start:end]
-}
