@@ -124,6 +124,9 @@ func (s *Set) Verify(ctx context.Context, t *jose.Token, of func() fair.Party) (
 	}
 	defer s.turns.End()
 	if err := k.Verify(t); err != nil {
+		// A key may have been replaced under its own kid, or the set been a wrong one for a
+		// while. Whoever forges cannot have it fetched more often than once in a Cooldown.
+		_, _, _ = s.start(s.current.Load(), s.mayRenew)
 		return nil, fmt.Errorf("the signature does not fit the key of %s", s.name)
 	}
 	return k, nil
