@@ -69,9 +69,8 @@ func compile(s *source.Source, sources *offline.Sources, others []*offline.Sourc
 
 // addLeftOut adds the rules of a compiled module that OPA leaves out though they can hold.
 func addLeftOut(l *findings.List, compiler *ast.Compiler, m *ast.Module) {
-	virtual := func(ref ast.Ref) bool { return len(compiler.GetRulesForVirtualDocument(ref)) > 0 }
 	ast.WalkRules(m, func(rule *ast.Rule) bool {
-		if e := reading.LeftOut(rule.Body, rule.Head.Args, virtual); e != nil {
+		if e := reading.LeftOut(compiler, rule); e != nil {
 			l.Add(findings.At(e.Location), findings.Error, "index",
 				"OPA's index of rules leaves this rule out, also where it holds; write %s before the `in` that stands above it",
 				findings.OneLine(string(e.Location.Text)))

@@ -76,6 +76,9 @@ const (
 type Node struct {
 	Rule
 	State State `json:"state"`
+	// LeftOut is whether OPA's index leaves the rule out, so that it never holds; it has no
+	// lines then. See the finding index of stagedoor check.
+	LeftOut bool `json:"leftOut,omitempty"`
 	// Lines are its expressions, in order, as far as they were evaluated.
 	Lines []Line `json:"lines,omitempty"`
 }
@@ -254,6 +257,11 @@ var marks = map[State]string{Holds: "+", Not: "-", Depends: "?"}
 // text writes the rule and its expressions; below the rules of the entrypoint only
 // those expressions that say why.
 func (n *Node) text(b *strings.Builder, indent string, below bool) {
+	if n.LeftOut {
+		fmt.Fprintf(b, "%s%s %s: OPA's index leaves this rule out, whoever asks; stagedoor check says what to write\n",
+			indent, marks[n.State], n.Rule)
+		return
+	}
 	fmt.Fprintf(b, "%s%s %s\n", indent, marks[n.State], n.Rule)
 	for _, line := range n.Lines {
 		if below && n.State != Holds && line.State == Holds && !line.Leaf {
@@ -263,12 +271,14 @@ func (n *Node) text(b *strings.Builder, indent string, below bool) {
 			continue
 		}
 		fmt.Fprintf(b, "%s    %s %s\n", indent, marks[line.State], line.Text)
-		if line.State == Holds {
-			continue
-		}
 		for _, of := range line.Of {
 			cause := strings.HasPrefix(line.Text, "not ")
-			if of.State == Not && (cause || line.State == Depends) || of.State == Holds && !cause {
+			if of.LeftOut {
+				of.text(b, indent+"      ", true)
+				continue
+			}
+			if line.State == Holds || of.State == Not && (cause || line.State == Depends) ||
+				of.State == Holds && !cause {
 				continue
 			}
 			of.text(b, indent+"      ", true)

@@ -174,7 +174,11 @@ func stateOf(held, runs int) State {
 func (t *trials) nodes(grown []*grown) []*Node {
 	nodes := []*Node{}
 	for _, g := range grown {
-		n := &Node{Rule: t.named(g.rule)[0], State: stateOf(g.held, g.runs)}
+		n := &Node{Rule: t.named(g.rule)[0], State: stateOf(g.held, g.runs), LeftOut: t.leftOut[placeOf(g.rule)]}
+		if n.LeftOut {
+			nodes = append(nodes, n)
+			continue
+		}
 		for _, l := range withoutLeaves(g.lines) {
 			line := Line{Text: l.text, Line: l.line, State: stateOf(l.held, l.runs), Leaf: l.leaf}
 			if l.leaf {

@@ -16,6 +16,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/offline"
+	"github.com/stagedoor/stagedoor/adapter/reading"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -28,6 +29,7 @@ type trials struct {
 	compiler *ast.Compiler
 	titles   map[place]string
 	bodies   map[place]ast.Body // as the author wrote them
+	leftOut  map[place]bool     // rules that OPA's index leaves out, so that they never hold
 }
 
 // place is where a rule begins.
@@ -44,7 +46,7 @@ var answerDecl = &ast.Builtin{
 func newTrials(p *offline.Policy, q offline.Question) (*trials, error) {
 	t := &trials{
 		policy: p, question: q, rules: map[string]*explore.PermissionRule{},
-		titles: map[place]string{}, bodies: map[place]ast.Body{},
+		titles: map[place]string{}, bodies: map[place]ast.Body{}, leftOut: map[place]bool{},
 	}
 	for _, r := range p.Rules() {
 		t.rules[r.Function.String()] = r
@@ -53,6 +55,19 @@ func newTrials(p *offline.Policy, q offline.Question) (*trials, error) {
 	t.compiler, err = t.compile(nil)
 	if err != nil {
 		return nil, err
+	}
+	for name := range p.Modules() {
+		ast.WalkRules(t.compiler.Modules[name], func(r *ast.Rule) bool {
+			if reading.LeftOut(t.compiler, r) != nil {
+				t.leftOut[placeOf(r)] = true
+			}
+			return false
+		})
+	}
+	if len(t.leftOut) > 0 {
+		if t.compiler, err = t.compile(t.leftOut); err != nil {
+			return nil, err
+		}
 	}
 	for _, module := range p.Modules() {
 		titles(module, t.titles)
@@ -99,7 +114,8 @@ func placeOf(r *ast.Rule) place {
 	return place{r.Location.File, r.Location.Row}
 }
 
-// compile compiles the policy without some of its rules: their bodies are false.
+// compile compiles the policy without some of its rules: their bodies begin with false. The
+// rest of a body stays, since the rule's head may have variables of it.
 func (t *trials) compile(without map[place]bool) (*ast.Compiler, error) {
 	modules := map[string]*ast.Module{}
 	for _, of := range []map[string]*ast.Module{offline.Library(), t.policy.Modules()} {
@@ -109,7 +125,10 @@ func (t *trials) compile(without map[place]bool) (*ast.Compiler, error) {
 			for _, rule := range copied.Rules {
 				for r := rule; r != nil; r = r.Else {
 					if without[placeOf(r)] {
-						r.Body = ast.NewBody(ast.NewExpr(ast.BooleanTerm(false)))
+						r.Body = append(ast.NewBody(ast.NewExpr(ast.BooleanTerm(false))), r.Body...)
+						for i, e := range r.Body {
+							e.Index = i
+						}
 						if r.Default {
 							r.Default = false
 						}

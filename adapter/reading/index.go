@@ -5,23 +5,23 @@ import (
 )
 
 // LeftOut is an expression for which OPA 1.22 leaves out a rule that may hold, or nil where
-// there is none in its body, which is compiled. The arguments are those of a function's rule.
-// A reference to data that rules define is virtual.
+// there is none in the rule's body. The rule is one of those that the compiler compiled.
 //
 // OPA looks up in an index which rules can hold for an input. It notes of `c in input.list`,
 // where c is some value, that the list has to be there. From then on its index takes c for
 // the list itself. So of `c == "a"` after it, it notes that the list must be "a", and the
 // rule is never evaluated. A comparison that stands before is read right.
-func LeftOut(body ast.Body, args []*ast.Term, virtual func(ast.Ref) bool) *ast.Expr {
+func LeftOut(compiler *ast.Compiler, rule *ast.Rule) *ast.Expr {
 	x := index{
-		known: make(map[ast.Var]bool), base: make(map[ast.Var]bool), taken: make(map[ast.Var]bool), virtual: virtual,
+		known: make(map[ast.Var]bool), base: make(map[ast.Var]bool), taken: make(map[ast.Var]bool),
+		virtual: func(ref ast.Ref) bool { return len(compiler.GetRulesForVirtualDocument(ref)) > 0 },
 	}
-	for _, arg := range args {
+	for _, arg := range rule.Head.Args {
 		if v, ok := arg.Value.(ast.Var); ok {
 			x.known[v] = true
 		}
 	}
-	for _, e := range body {
+	for _, e := range rule.Body {
 		if e.Negated || len(e.With) > 0 {
 			continue
 		}

@@ -475,9 +475,7 @@ func (f *frame) clause(rule *ast.Rule, args []*ast.Term) ([]call.Outcome, criter
 
 // indexed is an error where OPA leaves the rule out by its index, though it can hold.
 func (f *frame) indexed(rule *ast.Rule) error {
-	e := reading.LeftOut(rule.Body, rule.Head.Args, func(ref ast.Ref) bool {
-		return len(f.Compiler.GetRulesForVirtualDocument(ref)) > 0
-	})
+	e := reading.LeftOut(f.Compiler, rule)
 	if e == nil {
 		return nil
 	}
