@@ -56,6 +56,7 @@ var mayImportOPA = []string{
 	"adapter/vetted/bounds",
 	"adapter/findings",
 	"adapter/reading",
+	"adapter/reading/ruleindex",
 	"adapter/source",
 	"adapter/habits",
 	"adapter/trial",

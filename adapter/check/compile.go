@@ -13,7 +13,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/findings"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/reach"
-	"github.com/stagedoor/stagedoor/adapter/reading"
+	"github.com/stagedoor/stagedoor/adapter/reading/ruleindex"
 	"github.com/stagedoor/stagedoor/adapter/source"
 	"github.com/stagedoor/stagedoor/adapter/spelling"
 	"github.com/stagedoor/stagedoor/rego"
@@ -70,7 +70,7 @@ func compile(s *source.Source, sources *offline.Sources, others []*offline.Sourc
 // addLeftOut adds the rules of a compiled module that OPA leaves out though they can hold.
 func addLeftOut(l *findings.List, compiler *ast.Compiler, m *ast.Module) {
 	ast.WalkRules(m, func(rule *ast.Rule) bool {
-		if e := reading.LeftOut(compiler, rule); e != nil {
+		if e := ruleindex.LeftOut(compiler, rule); e != nil {
 			l.Add(findings.At(e.Location), findings.Error, "index",
 				"OPA's index of rules leaves this rule out, also where it holds; write %s before the `in` that stands above it",
 				findings.OneLine(string(e.Location.Text)))

@@ -16,7 +16,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/explore"
 	"github.com/stagedoor/stagedoor/adapter/offline"
-	"github.com/stagedoor/stagedoor/adapter/reading"
+	"github.com/stagedoor/stagedoor/adapter/reading/ruleindex"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -58,7 +58,7 @@ func newTrials(p *offline.Policy, q offline.Question) (*trials, error) {
 	}
 	for name := range p.Modules() {
 		ast.WalkRules(t.compiler.Modules[name], func(r *ast.Rule) bool {
-			if reading.LeftOut(t.compiler, r) != nil {
+			if ruleindex.LeftOut(t.compiler, r) != nil {
 				t.leftOut[placeOf(r)] = true
 			}
 			return false

@@ -141,6 +141,10 @@ func (s *Supply) publish(state *vetted.State) {
 		"revision": state.Revision, "entrypoint": state.Entrypoint,
 		"about_resource": state.AboutResource(), "deterministic": state.Deterministic(),
 	}).Info("policy is active")
+	if len(state.LeftOut) > 0 {
+		s.log.WithField("at", state.LeftOut).
+			Warn("OPA's index leaves out rules that can hold; stagedoor check says what to write")
+	}
 }
 
 // awaits reports whether a configured bundle is not among the active ones, so

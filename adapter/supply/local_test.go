@@ -223,3 +223,27 @@ func TestEmbeddedPolicyDoesNotAge(t *testing.T) {
 	}
 	e.WantAnswer(t, "a", wire.Allow)
 }
+
+// TestRulesThatAreLeftOutAreTold has a policy with a rule that OPA never evaluates.
+func TestRulesThatAreLeftOutAreTold(t *testing.T) {
+	policy := filepath.Join(t.TempDir(), "policy")
+	log, text := fixture.NewLog()
+	fixture.Write(t, policy, fixture.Allowing("", "a"))
+	e := fixture.New(t, fixture.Options{Path: policy, Log: log})
+	const told = "leaves out rules"
+	if strings.Contains(text.String(), told) {
+		t.Errorf("nothing is left out, and the log says:\n%s", text)
+	}
+	fixture.Write(t, policy, fixture.Files{"more/m.rego": `package a
+
+allow if {
+	some c in input.identity.claims
+	c in data.a.groups
+	c == "group:default/web"
+}
+`, "a/data.json": `{"groups": ["group:default/web"]}`, "b.rego": "package a\n\nallow if input.permission.name == \"b\"\n"})
+	eventuallyAllows(t, e, "b")
+	fixture.Eventually(t, "the rule is told", func() bool {
+		return strings.Contains(text.String(), told) && strings.Contains(text.String(), "m.rego:3")
+	})
+}

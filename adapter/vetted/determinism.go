@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/stagedoor/stagedoor/adapter/reading/ruleindex"
 )
 
 // Source is what makes a policy's answers differ from one evaluation to the
@@ -84,6 +86,17 @@ func functions(e *ast.Expr) []string {
 		}
 	}
 	return names
+}
+
+// leftOut are the rules that can hold, but that OPA's index leaves out.
+func leftOut(c *ast.Compiler, rules []*ast.Rule) []string {
+	var found []string
+	for _, rule := range rules {
+		if ruleindex.LeftOut(c, rule) != nil {
+			found = append(found, location(rule.Location))
+		}
+	}
+	return found
 }
 
 func location(l *ast.Location) string {

@@ -35,6 +35,9 @@ type State struct {
 	// Nondeterministic says what forbids to remember its decisions; empty where
 	// nothing does.
 	Nondeterministic []Source
+	// LeftOut says where rules stand that can hold, but that OPA's index leaves out, so
+	// that they never count.
+	LeftOut []string
 	// Reach is what it may reach beyond its input and data.
 	Reach reach.Options
 	// Number tells it from every other state of its store, and Policy is the number of

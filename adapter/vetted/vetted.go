@@ -234,6 +234,7 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 		Entrypoint:       entrypoint,
 		Reach:            v.reach,
 		Nondeterministic: nondeterminism(rules),
+		LeftOut:          leftOut(c, rules),
 		reads:            inputParts(rules),
 		policy:           alike.Look(c, ref), // before exploration changes the rules
 		data:             &snapshot{data: document.New()},

@@ -22,7 +22,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/explore"
-	"github.com/stagedoor/stagedoor/adapter/reading"
+	"github.com/stagedoor/stagedoor/adapter/reading/ruleindex"
 )
 
 // A Question is put to a policy by one kind of caller.
@@ -475,7 +475,7 @@ func (f *frame) clause(rule *ast.Rule, args []*ast.Term) ([]call.Outcome, criter
 
 // indexed is an error where OPA leaves the rule out by its index, though it can hold.
 func (f *frame) indexed(rule *ast.Rule) error {
-	e := reading.LeftOut(f.Compiler, rule)
+	e := ruleindex.LeftOut(f.Compiler, rule)
 	if e == nil {
 		return nil
 	}

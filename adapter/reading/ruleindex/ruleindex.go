@@ -1,4 +1,12 @@
-package reading
+// Package ruleindex knows where OPA's index of rules is wrong.
+//
+// OPA looks up in an index which rules can hold for an input, and evaluates no others. It
+// notes of `c in input.list`, where c is some value, that the list has to be there. From then
+// on its index takes c for the list itself. So of `c == "a"` after it, it notes that the list
+// must be "a", and the rule is never evaluated. A comparison that stands before is read right.
+// OPA 1.22 has this fault. Production is what stock OPA says, so stagedoor names such rules
+// and does not decide otherwise.
+package ruleindex
 
 import (
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -6,11 +14,6 @@ import (
 
 // LeftOut is an expression for which OPA 1.22 leaves out a rule that may hold, or nil where
 // there is none in the rule's body. The rule is one of those that the compiler compiled.
-//
-// OPA looks up in an index which rules can hold for an input. It notes of `c in input.list`,
-// where c is some value, that the list has to be there. From then on its index takes c for
-// the list itself. So of `c == "a"` after it, it notes that the list must be "a", and the
-// rule is never evaluated. A comparison that stands before is read right.
 func LeftOut(compiler *ast.Compiler, rule *ast.Rule) *ast.Expr {
 	x := index{
 		known: make(map[ast.Var]bool), base: make(map[ast.Var]bool), taken: make(map[ast.Var]bool),

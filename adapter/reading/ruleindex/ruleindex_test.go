@@ -1,4 +1,4 @@
-package reading_test
+package ruleindex_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
-	"github.com/stagedoor/stagedoor/adapter/reading"
+	"github.com/stagedoor/stagedoor/adapter/reading/ruleindex"
 )
 
 // TestLeftOut holds what is said of OPA's index to OPA itself: the rule holds without the
@@ -53,7 +53,7 @@ func TestLeftOut(t *testing.T) {
 				if name := rule.Head.Name.String(); name != "holds" && name != body[:1] {
 					continue
 				}
-				said = said || reading.LeftOut(compiler, rule) != nil
+				said = said || ruleindex.LeftOut(compiler, rule) != nil
 			}
 			holds := func(index bool) bool {
 				prepared, err := rego.New(rego.Compiler(compiler), rego.Query("data.p.holds"), rego.Store(inmem.NewFromObject(parse(t, data)))).PrepareForEval(t.Context())
