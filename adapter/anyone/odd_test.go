@@ -121,6 +121,15 @@ func TestOddFormsAsStockOPA(t *testing.T) {
 		"maxempty":        "allow if { m := max(input.identity.claims); m == m }",
 		"maxnot":          "allow if max(input.identity.claims) != \"user:default/none\"",
 		"maxnone":         "allow if not max(input.identity.claims)",
+		"numberkey":       "allow if data.n.m[1] == input.identity.user",
+		"numberkey2":      "allow if { some k; data.n[k][1] == input.identity.user }",
+		"numberkey3":      "allow if data.n.m[count(input.identity.claims)] == input.identity.user",
+		"numberkey4":      "allow if { some i in [1, 2]; data.n.m[i] == input.identity.user }",
+		"numberkey5":      "is if data.n.m[1] == input.identity.user\nallow if is with data.n.m as {1: \"user:default/bob\"}",
+		"numbervalue":     "allow if { m := data.n.m; not m[1] }",
+		"textkey":         "allow if data.n.l[0][\"0\"] in input.identity.claims",
+		"listkey":         "allow if not data.n.m[[1]]",
+		"setkey":          "allow if data.n.m[{1}]\nallow if \"group:default/web\" in input.identity.claims",
 		"minnone":         "allow if not min(input.identity.claims)",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,7 +139,8 @@ func TestOddFormsAsStockOPA(t *testing.T) {
 			if perr != nil {
 				t.Fatal(perr)
 			}
-			store := inmem.NewFromObject(map[string]any{"a": map[string]any{"b": map[string]any{"z": 1}}})
+			store := inmem.NewFromObject(map[string]any{"a": map[string]any{"b": map[string]any{"z": 1}}, "n": map[string]any{
+				"m": map[string]any{"1": "user:default/ann"}, "l": []any{[]any{"group:default/web"}}}})
 			p, err := anyone.Compile(anyone.Options{Modules: map[string]*ast.Module{"p.rego": m}, Entrypoint: "authz/allow", Store: store})
 			if err != nil {
 				t.Fatal(err)

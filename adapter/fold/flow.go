@@ -414,6 +414,7 @@ func (s *scope) input(ref ast.Ref) (shape, []*ast.Term) {
 	switch member {
 	case "":
 		s.because("all of input is read")
+		return all, ref[min(2, len(ref)):]
 	case "identity":
 		if len(ref) > 2 {
 			name, _ := ref[2].Value.(ast.String)

@@ -116,6 +116,9 @@ func TestKey(t *testing.T) {
 				"held := [\"x\"] if \"group:default/sales\" in input.identity.claims",
 			a: ann, b: bob,
 		},
+		"all of the input":     {policy: "allow if input == {\"permission\": input.permission}", a: ann, b: bob, why: "all of input is read"},
+		"a key that is true":   {policy: `allow if data.d[true] == input.identity.user`, data: map[string]any{}, a: ann, b: bob, alike: true},
+		"a key that is a list": {policy: `allow if data.d[["a"]] == input.identity.user`, data: map[string]any{}, a: ann, b: bob, alike: true},
 		"keys of which each has something": {
 			policy: "allow if {\n\tsome c, level in held\n\tlevel == 3\n\tinput.permission.name == c\n}\nheld[c] := data.d.levels[c] if some c in input.identity.claims",
 			data:   map[string]any{"levels": map[string]any{"group:default/web": 1, "group:default/sales": 3}},

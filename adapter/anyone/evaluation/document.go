@@ -148,7 +148,55 @@ func (f *frame) baseData(path, rest ast.Ref, where criteria.Function, found call
 	if err != nil || v == nil {
 		return err
 	}
-	return f.walk(v, rest, where, found)
+	return f.walkData(v, rest, where, found)
+}
+
+// walkData finds the values at a path in the data. OPA reads that by paths of text, where
+// 1 and "1" are the same key.
+func (f *frame) walkData(v *ast.Term, path ast.Ref, where criteria.Function, found call.Found) error {
+	if len(path) == 0 {
+		return found(v, where)
+	}
+	at := path[0]
+	next := func(v *ast.Term, where criteria.Function) error { return f.walkData(v, path[1:], where, found) }
+	if f.isPattern(at) {
+		return f.over(v, at, where, next)
+	}
+	return f.values(at, where, func(key *ast.Term, where criteria.Function) error {
+		key, err := f.keyOfData(v, key)
+		if err != nil {
+			return err
+		}
+		return f.lookup(v, key, where, next)
+	})
+}
+
+// keyOfData is a key of data as what stands there has it.
+func (f *frame) keyOfData(v, key *ast.Term) (*ast.Term, error) {
+	_, isObject := v.Value.(ast.Object)
+	_, isArray := v.Value.(*ast.Array)
+	switch k := key.Value.(type) {
+	case ast.String:
+		s := f.SymbolOf(key)
+		switch {
+		case s == nil && isArray:
+			return nil, f.outside("a text is the position in a list here")
+		case s != nil && isObject && !s.IsText():
+			return nil, f.outside("a key of the data is made of the caller here, and no text")
+		}
+	case ast.Number:
+		if isObject && f.scope.ReplacesData() {
+			return nil, f.outside("a number is a key of data here, of which with replaces a part")
+		}
+		if isObject {
+			return ast.StringTerm(k.String()), nil
+		}
+	case *ast.Array, ast.Set, ast.Object:
+		if !f.scope.ReplacesData() {
+			return nil, f.outside("the evaluation fails here, since a list, set or object is no key of the data")
+		}
+	}
+	return key, nil
 }
 
 // whole is all that there is at a path of rules.

@@ -87,6 +87,9 @@ func (s *Scope) Replace(target ast.Ref, value *ast.Term) error {
 	return errors.New("with replaces a function")
 }
 
+// ReplacesData is whether a with has replaced a part of the data.
+func (s *Scope) ReplacesData() bool { return len(s.replaced) > 0 }
+
 // upsert is a value with another one at a path in it.
 func (w source) upsert(in *ast.Term, at ast.Ref, value *ast.Term) (*ast.Term, error) {
 	if len(at) == 0 {
