@@ -13,7 +13,6 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
 	"github.com/stagedoor/stagedoor/adapter/anyone/saying"
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
-	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -165,44 +164,4 @@ func isOrHas(t *theory.Theory, ref string) (criteria.Function, error) {
 	}
 	has, err = t.Some([]int{claim.Number}, has)
 	return t.Space.Any(is, has), err
-}
-
-// examples are callers of whom a function may hold: those who are and have what some
-// answers say.
-func examples(t *theory.Theory, kind Kind, f criteria.Function) []decision.Caller {
-	if kind == Anonymous {
-		return []decision.Caller{{Anonymous: true}}
-	}
-	answers, ok := t.Space.Model(f)
-	if !ok {
-		return nil
-	}
-	c := decision.Caller{User: callers.Somebody}
-	if kind == Through {
-		c.Actor = "plugin:somebody"
-	}
-	for _, v := range t.Space.Variables(f) {
-		a := t.Atoms[v]
-		if a == nil || !answers(v) {
-			continue
-		}
-		switch {
-		case a.Kind == theory.AsksMember && t.SymbolOf(a.B) == t.Claims && t.IsPlainText(a.A):
-			c.Claims = append(c.Claims, theory.TextIn(a.A))
-		case a.Kind == theory.AsksEqual && t.SymbolOf(a.A) == t.User && t.IsPlainText(a.B):
-			c.User = theory.TextIn(a.B)
-		case a.Kind == theory.AsksEqual && t.SymbolOf(a.A) == t.Actor && t.IsPlainText(a.B):
-			c.Actor = theory.TextIn(a.B)
-		}
-		if claim, ok := claimLike(t, a); ok {
-			c.Claims = append(c.Claims, claim)
-		}
-		if p, ok := partIn(t, a); ok && p.text == theory.UserText && c.User == callers.Somebody {
-			c.User = p.example()
-		}
-	}
-	slices.Sort(c.Claims)
-	owns := c
-	owns.Claims = append([]string{c.User}, c.Claims...) // as Backstage's users do
-	return []decision.Caller{owns, c}
 }

@@ -30,17 +30,6 @@ func partIn(t *theory.Theory, a *theory.Atom) (partOf, bool) {
 	return partOf{}, false
 }
 
-// example is a text with the part.
-func (p partOf) example() string {
-	switch {
-	case p.builtin == ast.StartsWith.Name:
-		return p.part + "some"
-	case strings.Contains(p.part, ":"):
-		return p.part
-	}
-	return "group:default/some" + p.part
-}
-
 // implies is whether what has one part has another.
 func (p partOf) implies(other partOf) bool {
 	switch {
@@ -60,19 +49,6 @@ func (p partOf) implies(other partOf) bool {
 func (p partOf) excludes(other partOf) bool {
 	return p.text == other.text && p.builtin == other.builtin && p.builtin != ast.Contains.Name &&
 		!p.implies(other) && !other.implies(p)
-}
-
-// claimLike is a claim for which an atom can hold that there is one with a part.
-func claimLike(t *theory.Theory, a *theory.Atom) (string, bool) {
-	if a.Kind != theory.AsksSome || !t.OfClaims(a.Exists) {
-		return "", false
-	}
-	for _, l := range a.Such {
-		if p, ok := partIn(t, l.Atom); ok && !l.Negated {
-			return p.example(), true
-		}
-	}
-	return "", false
 }
 
 // assumeParts notes what is true of parts of one text.

@@ -404,7 +404,8 @@ func (r *runner) where(n Never, outcome *decision.Outcome, q offline.Question) (
 // References are the same in whatever case, as they are to Backstage.
 func excepted(caller decision.Caller, except []string) bool {
 	return slices.ContainsFunc(except, func(ref string) bool {
-		return strings.EqualFold(caller.User, ref) ||
-			slices.ContainsFunc(caller.Claims, func(claim string) bool { return strings.EqualFold(claim, ref) })
+		ref = strings.ToLower(ref)
+		return strings.ToLower(caller.User) == ref ||
+			slices.ContainsFunc(caller.Claims, func(claim string) bool { return strings.ToLower(claim) == ref })
 	})
 }

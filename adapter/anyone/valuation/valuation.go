@@ -47,6 +47,9 @@ func (r *Valuation) Answer(a *theory.Atom) (bool, error) {
 	return is, r.err
 }
 
+// Value is a term for the caller, or nil where it is not there.
+func (r *Valuation) Value(t *ast.Term) *ast.Term { return r.value(t) }
+
 // function is whether a function holds, for the elements that are chosen.
 func (r *Valuation) function(f criteria.Function) bool {
 	return r.theory.Space.Holds(f, func(v criteria.Function) bool {
