@@ -31,7 +31,7 @@ type Log struct {
 	undecided map[string]int // events that cannot be decided, by the reason
 
 	callers  interned[loggedCaller]
-	subjects interned[wire.Permission]
+	subjects interned[loggedPermission]
 	answers  interned[loggedAnswer]
 	asked    map[questionKey]*occurrences
 	claims   map[string][]string // by hash, of events that tell them
@@ -43,6 +43,13 @@ type loggedCaller struct {
 	anonymous   bool
 	// claims are as a key of Log.claims: a hash, or the claims themselves.
 	claims string
+}
+
+// loggedPermission is what was asked for. Where it is untyped the event does not say whether
+// that is about a resource: the wrapper module of Backstage sends OPA the name alone.
+type loggedPermission struct {
+	wire.Permission
+	untyped bool
 }
 
 type questionKey struct{ caller, permission, answer int }
@@ -98,7 +105,9 @@ type loggedEvent struct {
 		} `json:"identity"`
 	} `json:"input"`
 	Result json.RawMessage `json:"result"`
-	Erased []string        `json:"erased"`
+	// Erased and Masked are paths of what a mask has removed and replaced.
+	Erased []string `json:"erased"`
+	Masked []string `json:"masked"`
 	Custom struct {
 		Error *struct {
 			Message string `json:"message"`
@@ -212,10 +221,7 @@ func (l *Log) add(e *loggedEvent) string {
 	if e.Input == nil || e.Input.Permission == nil || e.Input.Permission.Name == "" {
 		return "it does not say which permission was asked for"
 	}
-	if slices.ContainsFunc(e.Erased, func(path string) bool {
-		return path == "/input" || path == "/input/identity" || path == "/input/identity/user" ||
-			strings.HasPrefix(path, "/input/permission")
-	}) {
+	if e.hides("/input/permission", "/input/identity/user", "/input/identity/actor") {
 		return "a mask has left out who asked or for what"
 	}
 	answer := string(e.Result)
@@ -225,21 +231,27 @@ func (l *Log) add(e *loggedEvent) string {
 		}
 		answer = ""
 	}
+	if e.hides("/result") {
+		return "a mask has left out a part of the answer"
+	}
 	c := loggedCaller{anonymous: true}
 	if of := e.Input.Identity; of != nil {
 		c = loggedCaller{user: of.User, actor: of.Actor, claims: e.Custom.ClaimsHash}
-		if of.Claims != nil {
+		if of.Claims != nil && !e.hides("/input/identity/claims") {
 			known := decision.Caller{Claims: *of.Claims}
-			c.claims = known.ClaimsHash()
-			l.claims[c.claims] = known.Claims
+			// Where the hash says otherwise, these are not the claims that the policy saw.
+			if hash := known.ClaimsHash(); c.claims == "" || c.claims == hash {
+				c.claims = hash
+				l.claims[hash] = known.Claims
+			}
 		}
 	}
 	p := e.Input.Permission
 	key := questionKey{
 		caller: l.callers.number(c),
-		permission: l.subjects.number(wire.Permission{
+		permission: l.subjects.number(loggedPermission{wire.Permission{
 			Name: p.Name, Action: p.Attributes.Action, Resource: p.Type == "resource", ResourceType: p.ResourceType,
-		}),
+		}, p.Type == ""}),
 		answer: l.answers.number(loggedAnswer{answer, len(e.Custom.Excluded)}),
 	}
 	o := l.asked[key]
@@ -249,4 +261,13 @@ func (l *Log) add(e *loggedEvent) string {
 	}
 	o.events++
 	return ""
+}
+
+// hides is whether a mask has removed or replaced something at one of some paths, above or below.
+func (e *loggedEvent) hides(paths ...string) bool {
+	return slices.ContainsFunc(slices.Concat(e.Erased, e.Masked), func(hidden string) bool {
+		return slices.ContainsFunc(paths, func(path string) bool {
+			return strings.HasPrefix(path+"/", hidden+"/") || strings.HasPrefix(hidden, path+"/")
+		})
+	})
 }

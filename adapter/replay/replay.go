@@ -61,6 +61,9 @@ type About struct {
 	Policy string   `json:"policy"`
 	Logs   []string `json:"logs"`
 	People string   `json:"people"`
+	// Changing says by what, and where, the policy's answers change with time; empty where
+	// they do not.
+	Changing string `json:"changing,omitempty"`
 }
 
 // Replayed is a change that says the same for some people.
@@ -174,52 +177,84 @@ func (r *replaying) decide(
 	slices.SortFunc(keys, func(a, b questionKey) int {
 		return cmp.Or(cmp.Compare(a.permission, b.permission), cmp.Compare(a.answer, b.answer))
 	})
-	permissions := make([]wire.Permission, len(keys))
-	for i, key := range keys {
-		permissions[i] = r.log.subjects.values[key.permission]
-	}
+	var permissions []wire.Permission
+	keys = slices.DeleteFunc(keys, func(key questionKey) bool {
+		p, known := r.log.permission(key.permission, o.Inventory)
+		if !known {
+			r.undecided(untyped, r.log.asked[key])
+			return true
+		}
+		permissions = append(permissions, p)
+		return false
+	})
 	outcomes, err := by.Outcomes(ctx, caller, permissions)
 	if err != nil {
 		return err
 	}
+	questions := make(map[int]bool) // by the permission: a log can have several answers to one
 	for i, key := range keys {
-		if err := r.compare(caller, permissions[i], key, outcomes[i], o); err != nil {
+		decided, err := r.compare(caller, permissions[i], key, outcomes[i], o)
+		if err != nil {
 			return err
 		}
+		if decided {
+			questions[key.permission] = true
+		}
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Summary.Questions += len(questions)
 	return nil
+}
+
+const untyped = "it does not say whether the permission is about a resource, " +
+	"and the inventory does not have the permission"
+
+// permission is what was asked for, and whether that is known.
+func (l *Log) permission(number int, inv *inventory.Inventory) (wire.Permission, bool) {
+	p := l.subjects.values[number]
+	if !p.untyped {
+		return p.Permission, true
+	}
+	known, ok := inv.Permission(p.Name)
+	return offline.Permission(known), ok
+}
+
+// undecided counts events that cannot be decided again.
+func (r *replaying) undecided(why string, occurred *occurrences) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Undecided[why] += occurred.events
 }
 
 var errLogged = errors.New("the policy failed when it was asked")
 
+// compare compares an answer with what the policy decides now, and reports whether it can.
 func (r *replaying) compare(
 	caller decision.Caller, p wire.Permission, key questionKey, now *decision.Outcome, o Options,
-) error {
+) (bool, error) {
 	was, err := logged(r.log.answers.values[key.answer])
 	occurred := r.log.asked[key]
 	if err != nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.report.Undecided["its answer is no decision"] += occurred.events
-		return nil
+		r.undecided("its answer is no decision", occurred)
+		return false, nil
 	}
 	was, now = comparison.Served(p, was), comparison.Served(p, now)
 	c, err := o.Comparer.Compare(was, now)
 	if err != nil {
-		return fmt.Errorf("%s for %s: %w", p.Name, caller.User, err)
+		return false, fmt.Errorf("%s for %s: %w", p.Name, caller.User, err)
 	}
 	if c.Change == comparison.Same {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.report.Summary.Questions++
 		r.report.Summary.Same += occurred.events
-		return nil
+		return true, nil
 	}
 	said := says{p.Name, c.Say(o.Vocabulary, was, now, words.Caller{User: caller.User, Claims: caller.Claims})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.add(said, occurred, caller)
-	return nil
+	return true, nil
 }
 
 // says is what a change says of a permission.
@@ -229,7 +264,6 @@ type says struct {
 }
 
 func (r *replaying) add(of says, occurred *occurrences, caller decision.Caller) {
-	r.report.Summary.Questions++
 	r.report.Summary.Add(of.said.Change, occurred.events)
 	i, ok := r.at[of]
 	if !ok {
@@ -275,13 +309,16 @@ func (r *Report) Text() string {
 		b.WriteByte('\n')
 	}
 	s := r.Summary
-	fmt.Fprintf(&b, "%s in %s\n", s.Counts, report.Count(s.Events, "event", "events"))
+	fmt.Fprintf(&b, "%s in %s\n", s.Counts, report.Count(s.Events-s.Undecided, "event", "events"))
 	fmt.Fprintf(&b, "%s decided once each\n", report.Count(s.Questions, "distinct question", "distinct questions"))
 	for _, why := range slices.Sorted(maps.Keys(r.Undecided)) {
 		fmt.Fprintf(&b, "not decided: %s, since %s\n", report.Count(r.Undecided[why], "event", "events"), why)
 	}
 	fmt.Fprintf(&b, "policy: %s\nlogs: %s\npeople: %s\n", r.About.Policy, strings.Join(r.About.Logs, ", "),
 		r.About.People)
+	if r.About.Changing != "" {
+		fmt.Fprintf(&b, "the policy answers by the time of this replay, not of the log: %s\n", r.About.Changing)
+	}
 	return b.String()
 }
 

@@ -2,6 +2,7 @@ package replay_test
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"fmt"
 	"io"
@@ -103,6 +104,67 @@ func TestReplayCounts(t *testing.T) {
 		})
 	}
 }
+
+// TestReplayHidden replays events of which something is hidden, or was never told.
+func TestReplayHidden(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": hiding} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := offline.Open(t.Context(), dir, offline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	ann := decision.Caller{User: "user:default/ann", Claims: []string{"user:default/ann", "group:default/web"}}
+	hash := ann.ClaimsHash()
+	inv := inventory.Stock()
+	inv.People = map[string]inventory.Person{ann.User: {Claims: ann.Claims}}
+	const who, web = "a mask has left out who asked or for what", `"identity":{"user":"user:default/ann","claims":["user:default/ann","group:default/web"]}`
+	for name, test := range map[string]struct{ permission, identity, rest, undecided string }{
+		"all told":                      {"", web, "", ""},
+		"claims replaced":               {"", `"identity":{"user":"user:default/ann","claims":["***"]}`, `,"masked":["/input/identity/claims"],"custom":{"claims_sha256":"` + hash + `"}`, ""},
+		"one claim removed":             {"", `"identity":{"user":"user:default/ann","claims":["user:default/ann"]}`, `,"erased":["/input/identity/claims/1"],"custom":{"claims_sha256":"` + hash + `"}`, ""},
+		"claims changed by others":      {"", `"identity":{"user":"user:default/ann","claims":["user:default/ann"]}`, `,"custom":{"claims_sha256":"` + hash + `"}`, ""},
+		"claims replaced, and no hash":  {"", `"identity":{"user":"user:default/ann","claims":["***"]}`, `,"masked":["/input/identity/claims"]`, "it tells neither the caller's claims nor their hash"},
+		"the user replaced":             {"", `"identity":{"user":"***","claims":["group:default/web"]}`, `,"masked":["/input/identity/user"]`, who},
+		"the identity replaced":         {"", `"identity":{}`, `,"masked":["/input/identity"]`, who},
+		"the plugin that asks left out": {"", web, `,"erased":["/input/identity/actor"]`, who},
+		"the name of the permission":    {"", web, `,"masked":["/input/permission/name"]`, who},
+		"a part of the answer":          {"", web, `,"masked":["/result/conditions/params"]`, "a mask has left out a part of the answer"},
+		"no type, but in the inventory": {`{"name":"catalog.entity.delete"}`, web, "", ""},
+		"no type, and nowhere":          {`{"name":"shop.order"}`, web, "", "it does not say whether the permission is about a resource, and the inventory does not have the permission"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			permission := cmp.Or(test.permission, `{"name":"catalog.entity.delete","type":"resource","resourceType":"catalog-entity","attributes":{"action":"delete"}}`)
+			var l replay.Log
+			event := `{"decision_id":"d","input":{"permission":` + permission + `,` + test.identity + `},"result":{"result":"ALLOW"}` + test.rest + `}`
+			if err := l.Read(t.Context(), strings.NewReader(event)); err != nil {
+				t.Fatal(err)
+			}
+			r, err := l.Replay(t.Context(), p, replay.Options{Inventory: inv, Vocabulary: p.Vocabulary(), Comparer: comparison.NewComparer(p)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := r.Summary; s.Events != 1 || s.Same+s.Undecided != 1 || s.Undecided != r.Undecided[test.undecided] {
+				t.Errorf("%+v, %v, %+v", s, r.Undecided, r.Changes)
+			}
+		})
+	}
+}
+
+const hiding = `package shop
+
+# METADATA
+# entrypoint: true
+allow if {
+	input.permission.type == "resource"
+	input.permission.attributes.action == "delete"
+	"group:default/web" in input.identity.claims
+}
+`
 
 func packed(t *testing.T, text string) io.Reader {
 	t.Helper()

@@ -32,7 +32,8 @@ func newReplay() *cobra.Command {
 			"and compares the answers with those of\n" +
 			"the log. A LOG has OPA's events, one after the other or in arrays, plain or packed by gzip; " +
 			"- is standard input.\n" +
-			"What cannot be decided again is counted with its reason. Where that is most of the log, the exit code is 2.",
+			"What cannot be decided again is counted with its reason. Where that is most of the log, or there is no event,\n" +
+			"the exit code is 2.",
 		Example: "  stagedoor replay replay.jsonl.gz --policy policy --inventory inventory",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -63,6 +64,8 @@ func newReplay() *cobra.Command {
 				return err
 			}
 			switch {
+			case report.Summary.Events == 0:
+				return fmt.Errorf("%s: there is no event to decide again", strings.Join(args, ", "))
 			case report.MostUndecided():
 				return fmt.Errorf("%d of %d events could not be decided again", report.Summary.Undecided, report.Summary.Events)
 			case report.Summary.Has(failOn...):
@@ -105,6 +108,9 @@ func (r replaying) run(ctx context.Context, stdin io.Reader, logs []string) (_ *
 		return nil, err
 	}
 	report.About = replay.About{Policy: describePolicy(p), Logs: logs, People: inv.Source}
+	if sources := p.Nondeterministic(); len(sources) > 0 {
+		report.About.Changing = fmt.Sprintf("%s at %s", sources[0].Builtin, sources[0].Location)
+	}
 	return report, nil
 }
 
