@@ -38,6 +38,9 @@ type Decider interface {
 type Candidate struct {
 	Decider
 	Close func()
+	// Refused says why what it was replaced by must not serve, so that it still decides;
+	// empty where nothing is. It is nil for a candidate that is never replaced.
+	Refused func() string
 }
 
 // Options say what is compared.
@@ -84,9 +87,10 @@ type Shadow struct {
 	dropped     prometheus.Counter
 	left        atomic.Int64 // decisions that were dropped
 
-	mu     sync.Mutex
-	status Status
-	at     map[kind]int // of status.Differences
+	mu      sync.Mutex
+	status  Status
+	at      map[kind]int  // of status.Differences
+	replace func() string // the candidate's Refused
 }
 
 // question is what was asked, and what the policy that serves answered.
@@ -105,12 +109,13 @@ type kind struct {
 // Status is what has been found.
 type Status struct {
 	Candidate string `json:"candidate"`
-	// Revision is the candidate's; empty while it is refused.
+	// Revision is that of the candidate that decided last; empty where none has.
 	Revision string `json:"revision,omitempty"`
-	// Refused says why the candidate cannot decide.
+	// Refused says why the candidate cannot decide, or that what replaces it must not.
 	Refused string  `json:"refused,omitempty"`
 	Share   float64 `json:"share"`
-	// Compared and Dropped count decisions, Failed those that could not be compared.
+	// Compared and Dropped count decisions, Failed those that could not be compared. They
+	// and the Differences are of the candidate of this Revision: another one begins anew.
 	Compared    int          `json:"compared"`
 	Dropped     int          `json:"dropped"`
 	Failed      int          `json:"failed"`
@@ -197,6 +202,9 @@ func (s *Shadow) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	status := s.status
+	if s.replace != nil {
+		status.Refused = cmp.Or(status.Refused, s.replace())
+	}
 	status.Dropped = int(s.left.Load())
 	status.Differences = slices.Clone(status.Differences)
 	for i := range status.Differences {
@@ -215,6 +223,9 @@ func (s *Shadow) run(ctx context.Context) {
 		candidate, err := s.options.Open(ctx)
 		if err == nil {
 			s.refused("")
+			s.mu.Lock()
+			s.replace = candidate.Refused
+			s.mu.Unlock()
 			s.log.Info("the candidate is compared with the policy that serves")
 			s.compareAll(ctx, candidate)
 			candidate.Close()
@@ -288,6 +299,7 @@ func (s *Shadow) compare(ctx context.Context, candidate Decider, q question, i i
 		return
 	}
 	s.compared.Inc()
+	s.decidedBy(batch.Revision)
 	p := q.permissions[i]
 	before, after := comparison.Served(p, q.batch.Outcomes[i]), comparison.Served(p, batch.Outcomes[0])
 	found, err := s.options.Comparer.Compare(before, after)
@@ -295,7 +307,18 @@ func (s *Shadow) compare(ctx context.Context, candidate Decider, q question, i i
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Compared++
-	s.status.Revision = batch.Revision
+}
+
+// decidedBy notes the candidate's revision. What was found of another one is forgotten.
+func (s *Shadow) decidedBy(revision string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if before := s.status.Revision; before != "" && before != revision {
+		s.status.Compared, s.status.Failed, s.status.Differences = 0, 0, []Difference{}
+		clear(s.at)
+		s.left.Store(0)
+	}
+	s.status.Revision = revision
 }
 
 // note counts a decision, and keeps an example of one that differs.

@@ -161,6 +161,59 @@ func TestRefusedCandidate(t *testing.T) {
 	await(t, s, func(s shadow.Status) bool { return s.Compared == 1 && len(s.Differences) == 1 })
 }
 
+// replaced is a candidate that another one takes the place of.
+type replaced struct {
+	mu       sync.Mutex
+	now      decides
+	revision string
+	refused  string
+}
+
+func (r *replaced) Decide(ctx context.Context, c decision.Caller, permissions []wire.Permission) (decision.Batch, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	batch, err := r.now.Decide(ctx, c, permissions)
+	batch.Revision = r.revision
+	return batch, err
+}
+
+func (r *replaced) by(d decides, revision, refused string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now, r.revision, r.refused = d, revision, refused
+}
+
+// TestReplacedCandidate replaces a candidate, by one that differs elsewhere and by one that
+// must not serve. What is told is of the one that decides, and why the last does not.
+func TestReplacedCandidate(t *testing.T) {
+	r := &replaced{now: decides{"a": true}, revision: "r1"}
+	log := logrus.New()
+	log.SetOutput(&strings.Builder{})
+	s := shadow.New(shadow.Options{
+		Path: "candidate", Share: 1, Comparer: comparison.ComparerOf(),
+		Open: func(context.Context) (*shadow.Candidate, error) {
+			return &shadow.Candidate{Decider: r, Close: func() {}, Refused: func() string {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				return r.refused
+			}}, nil
+		},
+	}, logrus.NewEntry(log), prometheus.NewRegistry())
+	t.Cleanup(s.Close)
+	ask(t, s, decides{}, "a", "b")
+	await(t, s, func(s shadow.Status) bool { return s.Compared == 2 && s.Differences[0].Permission == "a" })
+	r.by(decides{"b": true}, "r2", "")
+	ask(t, s, decides{}, "a", "b")
+	status := await(t, s, func(s shadow.Status) bool { return s.Revision == "r2" && s.Compared == 2 })
+	if len(status.Differences) != 1 || status.Differences[0].Permission != "b" || status.Refused != "" {
+		t.Errorf("%+v", status)
+	}
+	r.by(decides{"b": true}, "r2", "policy.rego:1: it reads the resource")
+	if status := s.Status(); status.Refused != "policy.rego:1: it reads the resource" || status.Compared != 2 || status.Revision != "r2" {
+		t.Errorf("%+v", status)
+	}
+}
+
 func TestShareOfNone(t *testing.T) {
 	log := logrus.New()
 	log.SetOutput(&strings.Builder{})

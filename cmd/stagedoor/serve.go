@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -264,5 +265,14 @@ func openCandidate(
 	if err := policies.Start(ctx, manager); err != nil {
 		return nil, err
 	}
-	return &shadow.Candidate{Decider: near, Close: func() { started.close(context.WithoutCancel(ctx)) }}, nil
+	return &shadow.Candidate{
+		Decider: near, Close: func() { started.close(context.WithoutCancel(ctx)) },
+		Refused: func() string {
+			var why []string
+			for _, refused := range policies.Status().Refused {
+				why = append(why, refused.Reason)
+			}
+			return strings.Join(why, "; ")
+		},
+	}, nil
 }
