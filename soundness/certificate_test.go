@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -241,5 +243,116 @@ func forge(t *testing.T, dir string, right *certificate.Certificate, bundles []s
 				t.Errorf("confirmed: %s", out)
 			}
 		})
+	}
+}
+
+// forgedPolicy is one of which a certificate has branches, an outcome that allows without a
+// resource, and a rule beside the entrypoint that allows more.
+const forgedPolicy = `package forged
+
+import data.backstage.catalog
+
+# METADATA
+# entrypoint: true
+default allow := false
+
+allow if {
+	input.permission.name == "catalog.entity.delete"
+	not catalog.has_label(input.resource, {"label": "frozen"})
+	not catalog.is_entity_kind(input.resource, {"kinds": ["System"]})
+}
+`
+
+// TestForgedCertificates changes what a certificate says beside its branches. The checker refuses every one.
+func TestForgedCertificates(t *testing.T) {
+	dir := t.TempDir()
+	bundles := []string{libraryBundle(t, dir), filepath.Join(dir, "forged")}
+	writeFiles(t, bundles[1], map[string]string{".manifest": `{"roots": ["forged"]}`, "policy.rego": forgedPolicy})
+	p, err := offline.Open(t.Context(), bundles[1], offline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close(t.Context()) }()
+	certifier, err := certificate.New(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deletes, err := offline.FindPermission(inventory.Stock(), "catalog.entity.delete")
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := audience.Of(t.Context(), audience.Sources{Inventory: inventory.Stock()}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anybody := who.List[0].Example
+	c, err := certifier.Certify(t.Context(), offline.Question{Caller: anybody, Permission: deletes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := compact(c)
+	confirmed(t, dir, "right", []*certificate.Certificate{c}, bundles...)
+	type object = map[string]any
+	of := func(o object, names ...string) object {
+		for _, name := range names {
+			o, _ = o[name].(object)
+		}
+		return o
+	}
+	leaf := func(label string) object {
+		return object{"rule": "HAS_LABEL", "resourceType": "catalog-entity", "params": object{"label": label}}
+	}
+	forgeries := map[string]func(object){
+		"about another type": func(o object) { of(o, "decision")["resourceType"] = "scaffolder-task" },
+		"of another plugin":  func(o object) { of(o, "decision")["pluginId"] = "scaffolder" },
+		"never, elsewhere": func(o object) {
+			of(o, "decision")["pluginId"] = "todo"
+			of(o, "decision")["conditions"] = object{"anyOf": []any{}}
+		},
+		"a rule and a list": func(o object) { of(o, "decision", "conditions")["anyOf"] = []any{} },
+		"a rule that is more": func(o object) {
+			l := leaf("frozen")
+			l["allOf"] = []any{}
+			of(o, "decision")["conditions"] = object{"allOf": []any{object{"not": l}, object{"not": object{
+				"rule": "IS_ENTITY_KIND", "resourceType": "catalog-entity", "params": object{"kinds": []any{"System"}}}}}}
+		},
+		"or by a rule about another type": func(o object) {
+			other := leaf("x")
+			other["resourceType"] = "scaffolder-task"
+			of(o, "decision")["conditions"] = object{"anyOf": []any{of(o, "decision")["conditions"], other}}
+		},
+		"without the resource": func(o object) {
+			delete(of(o, "input"), "resource")
+			o["decision"], o["branches"] = object{"result": "ALLOW"}, []any{object{"answers": []any{}, "outcome": true}}
+		},
+		"another resource": func(o object) {
+			of(o, "input")["resource"] = nil
+			o["decision"], o["branches"] = object{"result": "ALLOW"}, []any{object{"answers": []any{}, "outcome": true}}
+		},
+	}
+	var text strings.Builder
+	names := slices.Sorted(maps.Keys(forgeries))
+	for _, name := range names {
+		var o object
+		if err := json.Unmarshal([]byte(right), &o); err != nil {
+			t.Fatal(err)
+		}
+		forgeries[name](o)
+		text.WriteString(compact(o) + "\n")
+	}
+	file := filepath.Join(dir, "forged.jsonl")
+	writeFiles(t, dir, map[string]string{"forged.jsonl": text.String()})
+	out, _ := checkCertificates(t, file, bundles)
+	for i, name := range names {
+		if !strings.Contains("\n"+out, fmt.Sprintf("\n%d: ", i)) {
+			t.Errorf("%s is confirmed", name)
+		}
+	}
+	t.Log(out)
+	// Of two decisions readers take the one or the other.
+	writeFiles(t, dir, map[string]string{"forged.jsonl": `{"decision":{"result":"ALLOW"},` +
+		strings.Replace(right[1:], `"decision":`, `"Decision":`, 1)})
+	if out, err := checkCertificates(t, file, bundles); err == nil {
+		t.Errorf("two decisions: %s", out)
 	}
 }

@@ -63,12 +63,23 @@ func (c certificate) agree(rules map[string]rule) error {
 	a.own.ResourceType, _ = permission["resourceType"].(string)
 	if d, ok := c.Decision.(map[string]any); ok && d["result"] == "CONDITIONAL" {
 		a.own.PluginID, _ = d["pluginId"].(string)
-		a.own.ResourceType, _ = d["resourceType"].(string)
+		if d["resourceType"] != a.own.ResourceType {
+			return fmt.Errorf("the decision is about %v, the permission about %q", d["resourceType"], a.own.ResourceType)
+		}
 	}
 	var err error
 	if a.decision, err = a.read(c.Decision); err != nil {
 		return fmt.Errorf("decision: %w", err)
 	}
+	for _, l := range a.leaves { // which are those of the decision
+		if l.foreign {
+			return fmt.Errorf("decision: nobody can be asked about %s", l.key)
+		}
+	}
+	if err := c.sees(permission["type"] == "resource"); err != nil {
+		return err
+	}
+	plugins := map[any]bool{} // that the branches ask, or name
 	for _, b := range c.Branches {
 		where := always
 		for _, answer := range b.Answers {
@@ -76,6 +87,7 @@ func (c certificate) agree(rules map[string]rule) error {
 			if !known {
 				return fmt.Errorf("%s is no permission rule", answer.Function)
 			}
+			plugins[r.PluginID] = true
 			is := condition{leaf: a.leaf(r, answer.Params)}
 			if !answer.Holds {
 				is = condition{op: "not", of: []condition{is}}
@@ -84,14 +96,32 @@ func (c certificate) agree(rules map[string]rule) error {
 		}
 		m := meant{where, never}
 		if b.Outcome != nil {
-			if m.allows, err = a.read(value(b.Outcome)); err != nil {
+			outcome := value(b.Outcome)
+			if m.allows, err = a.read(outcome); err != nil {
 				return fmt.Errorf("outcome %s: %w", b.Outcome, err)
+			}
+			if document, ok := outcome.(map[string]any); ok {
+				plugins[document["pluginId"]] = true
 			}
 		}
 		a.branches = append(a.branches, m)
 	}
+	if a.own.PluginID != "" && !plugins[a.own.PluginID] {
+		return fmt.Errorf("no branch is about the plugin %s", a.own.PluginID)
+	}
 	a.split()
 	return a.compare(map[int]bool{}, a.branches)
+}
+
+// sees returns why the policy does not see what it would. A permission about a resource has one.
+func (c certificate) sees(resource bool) error {
+	switch is, there := c.Input["resource"]; {
+	case resource && is != "any resource":
+		return errors.New("the input has no resource, and the permission is about one")
+	case !resource && there:
+		return errors.New("the input has a resource, and the permission is about none")
+	}
+	return nil
 }
 
 // compare compares where some atoms are known, of the branches that are possible there.
@@ -229,6 +259,11 @@ func (a *agreement) read(decision any) (condition, error) {
 func (a *agreement) condition(of any, plugin string) (condition, error) {
 	members, _ := of.(map[string]any)
 	if name, ok := members["rule"].(string); ok {
+		for member := range members {
+			if member != "rule" && member != "resourceType" && member != "params" {
+				return never, fmt.Errorf("%s is a rule with %s", text(of), member)
+			}
+		}
 		resourceType, _ := members["resourceType"].(string)
 		r := rule{PluginID: plugin, ResourceType: resourceType, Rule: name}
 		for _, declared := range a.rules {

@@ -17,12 +17,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 )
 
 type certificate struct {
@@ -77,15 +80,18 @@ func check(opa, file string, policies []string) (refused bool, err error) {
 		return false, err
 	}
 	branches := 0
+	var entrypoints []string
 	for i, answer := range evaluateEach(opa, policies, certificates, rules) {
 		branches += len(certificates[i].Branches)
+		entrypoints = append(entrypoints, certificates[i].Entrypoint)
 		if err := certificates[i].confirm(answer, rules); err != nil {
 			refused = true
 			fmt.Printf("%d: %s: refused: %v\n", i, text(certificates[i].Input), err)
 		}
 	}
 	if !refused {
-		fmt.Printf("%d decisions of %d branches confirmed\n", len(certificates), branches)
+		fmt.Printf("%d decisions of %d branches confirmed, of %s\n", len(certificates), branches,
+			strings.Join(slices.Compact(slices.Sorted(slices.Values(entrypoints))), ", "))
 	}
 	return refused, nil
 }
@@ -141,12 +147,17 @@ func read(file string) ([]certificate, error) {
 	defer f.Close()
 	var all []certificate
 	decoder := json.NewDecoder(f)
-	decoder.UseNumber()
 	for {
-		var c certificate
-		switch err := decoder.Decode(&c); {
-		case errors.Is(err, io.EOF) && len(all) > 0:
+		var text json.RawMessage
+		err := decoder.Decode(&text)
+		if errors.Is(err, io.EOF) && len(all) > 0 {
 			return all, nil
+		}
+		var c certificate
+		if err == nil {
+			c, err = parsed(text)
+		}
+		switch {
 		case err != nil:
 			return nil, fmt.Errorf("%s: certificate %d: %w", file, len(all)+1, err)
 		case len(c.Branches) == 0:
@@ -154,6 +165,46 @@ func read(file string) ([]certificate, error) {
 		}
 		all = append(all, c)
 	}
+}
+
+func parsed(text []byte) (c certificate, err error) {
+	names := json.NewDecoder(bytes.NewReader(text))
+	if err := unambiguous(names); err != nil {
+		return c, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	err = decoder.Decode(&c)
+	return c, err
+}
+
+// unambiguous reads a value, and returns which member stands twice in an object of it. Of
+// two members readers take one or the other, and some take no notice of the case.
+func unambiguous(d *json.Decoder) error {
+	t, err := d.Token()
+	open, nested := t.(json.Delim)
+	if err != nil || !nested {
+		return err
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		if open == '{' {
+			name, err := d.Token()
+			if err != nil {
+				return err
+			}
+			lower := strings.ToLower(name.(string))
+			if seen[lower] {
+				return fmt.Errorf("%s is there twice", name)
+			}
+			seen[lower] = true
+		}
+		if err := unambiguous(d); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return err
 }
 
 // text is a value as JSON, with members in order.
