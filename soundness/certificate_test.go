@@ -261,6 +261,13 @@ allow if {
 	not catalog.has_label(input.resource, {"label": "frozen"})
 	not catalog.is_entity_kind(input.resource, {"kinds": ["System"]})
 }
+
+allow if {
+	input.permission.name == "catalog.entity.create"
+	not frozen
+}
+
+frozen if catalog.has_label(input.resource, {"label": "frozen"})
 `
 
 // TestForgedCertificates changes what a certificate says beside its branches. The checker refuses every one.
@@ -292,6 +299,15 @@ func TestForgedCertificates(t *testing.T) {
 	}
 	right := compact(c)
 	confirmed(t, dir, "right", []*certificate.Certificate{c}, bundles...)
+	creates, err := offline.FindPermission(inventory.Stock(), "catalog.entity.create")
+	if err != nil {
+		t.Fatal(err)
+	}
+	basic, err := certifier.Certify(t.Context(), offline.Question{Caller: anybody, Permission: creates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	confirmed(t, dir, "basic", []*certificate.Certificate{basic}, bundles...)
 	type object = map[string]any
 	of := func(o object, names ...string) object {
 		for _, name := range names {
@@ -338,6 +354,19 @@ func TestForgedCertificates(t *testing.T) {
 			t.Fatal(err)
 		}
 		forgeries[name](o)
+		text.WriteString(compact(o) + "\n")
+	}
+	// Without a resource this is allowed, and what serves denies it: by one answer it would not be.
+	for _, forged := range []string{"no resource supposed", "allowed where none is supposed"} {
+		var o object
+		if err := json.Unmarshal([]byte(compact(basic)), &o); err != nil {
+			t.Fatal(err)
+		}
+		o["decision"] = object{"result": "ALLOW"}
+		if forged == "no resource supposed" {
+			delete(o, "supposed")
+		}
+		names = append(names, forged)
 		text.WriteString(compact(o) + "\n")
 	}
 	file := filepath.Join(dir, "forged.jsonl")

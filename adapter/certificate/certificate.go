@@ -41,6 +41,9 @@ type Certificate struct {
 	Decision wire.Decision  `json:"decision"`
 	// Branches are the leaves of the tree of answers, those where a rule holds first.
 	Branches []Branch `json:"branches"`
+	// Supposed are those where a resource is supposed though the permission is about none. What
+	// is allowed is allowed in each of them, too.
+	Supposed []Branch `json:"supposed,omitempty"`
 }
 
 // A Branch is what stock evaluation says under some answers. No other rule is asked.
@@ -136,7 +139,19 @@ func (c *Certifier) Certify(ctx context.Context, q offline.Question) (*Certifica
 		Policy: c.policy.Path, Revision: c.policy.Revision(), Entrypoint: c.policy.Entrypoint(),
 		Input: q.Input(), Decision: outcome.Decision,
 	}
-	input, err := ast.InterfaceToValue(certificate.Input)
+	if certificate.Branches, err = c.branches(ctx, certificate.Input); err == nil && !q.Permission.Resource {
+		q.Resource = Resource
+		certificate.Supposed, err = c.branches(ctx, q.Input())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: the decision cannot be certified: %w", q.Permission.Name, err)
+	}
+	return certificate, nil
+}
+
+// branches are those for an input.
+func (c *Certifier) branches(ctx context.Context, sees map[string]any) ([]Branch, error) {
+	input, err := ast.InterfaceToValue(sees)
 	if err != nil {
 		return nil, err
 	}
@@ -147,11 +162,8 @@ func (c *Certifier) Certify(ctx context.Context, q offline.Question) (*Certifica
 	}
 	defer store.Abort(ctx, txn)
 	t := &tree{Certifier: c, input: ast.NewTerm(input), store: store, txn: txn}
-	if err := t.grow(ctx, nil); err != nil {
-		return nil, fmt.Errorf("%s: the decision cannot be certified: %w", q.Permission.Name, err)
-	}
-	certificate.Branches = t.branches
-	return certificate, nil
+	err = t.grow(ctx, nil)
+	return t.branches, err
 }
 
 // tree is the tree of answers for one question.

@@ -9,14 +9,15 @@ import (
 )
 
 // TestShadow serves with a candidate beside that allows nothing, and with one that must
-// not serve: answers stay, and the operator is told.
+// not serve: answers stay, and the operator is told. So it is where a candidate is replaced.
 func TestShadow(t *testing.T) {
 	l := newLifecycle(t)
+	const mustNotServe = `allow if input.resource.kind == "API"`
 	for name, test := range map[string]struct{ rule, told string }{
 		"a candidate that allows nothing": {
 			"allow := false", `"differences":[{"permission":"todo.list","change":"NARROWER","count":1,"examples":[{"user":"user:default/alice"`,
 		},
-		"a candidate that must not serve": {`allow if input.resource.kind == "API"`, `"refused":"`},
+		"a candidate that must not serve": {mustNotServe, `"refused":"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			candidate := t.TempDir()
@@ -32,17 +33,27 @@ func TestShadow(t *testing.T) {
 			if got != want {
 				t.Errorf("answers %s", got)
 			}
-			deadline := time.Now().Add(20 * time.Second)
-			for {
-				status, text := p.get(t, "/shadow")
-				if status == http.StatusOK && strings.Contains(text, test.told) {
-					break
+			told := func(text string) {
+				t.Helper()
+				deadline := time.Now().Add(20 * time.Second)
+				for {
+					status, body := p.get(t, "/shadow")
+					if status == http.StatusOK && strings.Contains(body, text) {
+						break
+					}
+					if time.Now().After(deadline) {
+						t.Fatalf("%d %s\n%s", status, body, p.text())
+					}
+					time.Sleep(50 * time.Millisecond)
 				}
-				if time.Now().After(deadline) {
-					t.Fatalf("%d %s\n%s", status, text, p.text())
-				}
-				time.Sleep(50 * time.Millisecond)
 			}
+			told(test.told)
+			if test.rule == mustNotServe {
+				return
+			}
+			writeConfig(t, filepath.Join(candidate, "policy.rego"), "package shop\n\n# METADATA\n# entrypoint: true\n"+mustNotServe+"\n")
+			told(`"refused":"`)
+			told(`"count":1`) // by the last good one
 		})
 	}
 }

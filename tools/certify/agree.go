@@ -56,7 +56,7 @@ var (
 
 // agree returns why the decision is not what the branches say. The decision must hold
 // exactly where the policy allows. Of a rule that nobody can be asked about, both answers
-// must allow.
+// must allow. So must what is supposed.
 func (c certificate) agree(rules map[string]rule) error {
 	a := &agreement{rules: rules, leaves: map[string]*leaf{}}
 	permission, _ := c.Input["permission"].(map[string]any)
@@ -80,7 +80,7 @@ func (c certificate) agree(rules map[string]rule) error {
 		return err
 	}
 	plugins := map[any]bool{} // that the branches ask, or name
-	for _, b := range c.Branches {
+	for _, b := range slices.Concat(c.Branches, c.Supposed) {
 		where := always
 		for _, answer := range b.Answers {
 			r, known := rules[answer.Function]
@@ -116,10 +116,14 @@ func (c certificate) agree(rules map[string]rule) error {
 // sees returns why the policy does not see what it would. A permission about a resource has one.
 func (c certificate) sees(resource bool) error {
 	switch is, there := c.Input["resource"]; {
-	case resource && is != "any resource":
+	case resource && is != anyResource:
 		return errors.New("the input has no resource, and the permission is about one")
 	case !resource && there:
 		return errors.New("the input has a resource, and the permission is about none")
+	case !resource && len(c.Supposed) == 0:
+		return errors.New("no branch supposes a resource, and the permission is about none")
+	case resource && len(c.Supposed) > 0:
+		return errors.New("branches suppose a resource, and the permission is about one")
 	}
 	return nil
 }

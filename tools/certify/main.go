@@ -23,6 +23,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -33,6 +34,8 @@ type certificate struct {
 	Input      map[string]any `json:"input"`
 	Decision   any            `json:"decision"`
 	Branches   []branch       `json:"branches"`
+	// Supposed are the branches where a resource is supposed, of a permission about none.
+	Supposed []branch `json:"supposed,omitempty"`
 }
 
 type branch struct {
@@ -81,12 +84,21 @@ func check(opa, file string, policies []string) (refused bool, err error) {
 	}
 	branches := 0
 	var entrypoints []string
-	for i, answer := range evaluateEach(opa, policies, certificates, rules) {
-		branches += len(certificates[i].Branches)
-		entrypoints = append(entrypoints, certificates[i].Entrypoint)
-		if err := certificates[i].confirm(answer, rules); err != nil {
+	var evaluated []certificate // each with its branches, and after that with those that are supposed
+	for _, c := range certificates {
+		evaluated = append(evaluated, c, c.supposing())
+	}
+	answers := evaluateEach(opa, policies, evaluated, rules)
+	for i, c := range certificates {
+		branches += len(c.Branches) + len(c.Supposed)
+		entrypoints = append(entrypoints, c.Entrypoint)
+		err := errors.Join(c.holds(answers[2*i]), evaluated[2*i+1].holds(answers[2*i+1]))
+		if err == nil {
+			err = c.agree(rules)
+		}
+		if err != nil {
 			refused = true
-			fmt.Printf("%d: %s: refused: %v\n", i, text(certificates[i].Input), err)
+			fmt.Printf("%d: %s: refused: %v\n", i, text(c.Input), err)
 		}
 	}
 	if !refused {
@@ -96,11 +108,26 @@ func check(opa, file string, policies []string) (refused bool, err error) {
 	return refused, nil
 }
 
-// confirm returns why a certificate is wrong, given what stock evaluation says of its
-// branches.
-func (c certificate) confirm(stock evaluation, rules map[string]rule) error {
+// supposing is the certificate with a resource in the input, and the branches of that.
+func (c certificate) supposing() certificate {
+	of := certificate{Entrypoint: c.Entrypoint, Input: maps.Clone(c.Input), Branches: append([]branch{}, c.Supposed...)}
+	if of.Input == nil {
+		of.Input = map[string]any{}
+	}
+	of.Input["resource"] = anyResource
+	return of
+}
+
+// anyResource is what stands for the resource in the input.
+const anyResource = "any resource"
+
+// holds returns why branches are wrong, given what stock evaluation says of them.
+func (c certificate) holds(stock evaluation) error {
 	if stock.err != nil {
 		return stock.err
+	}
+	if len(c.Branches) == 0 {
+		return nil
 	}
 	if err := cover(c.Branches, 0); err != nil {
 		return err
@@ -114,7 +141,7 @@ func (c certificate) confirm(stock evaluation, rules map[string]rule) error {
 			return fmt.Errorf("branch %d: stock evaluation says %q, not %q", i, got, want)
 		}
 	}
-	return c.agree(rules)
+	return nil
 }
 
 // cover returns why branches that share their first answers are not the leaves of a tree.
