@@ -344,8 +344,9 @@ func (t *Theory) memberText(m Member) (string, error) {
 }
 
 // elementText writes an element by its number. It begins with what no text of a policy
-// has in it unescaped.
-func elementText(n int) string { return "\x01" + strconv.Itoa(n) }
+// has in it unescaped. Texts are in the order of the numbers: which of two elements comes
+// first in a question depends on nothing else.
+func elementText(n int) string { return fmt.Sprintf("\x01%09d", n) }
 
 // Renumbered is a text in which the elements are numbered as they come, with what they
 // are of.
