@@ -181,7 +181,7 @@ func (f *frame) keyOfData(v, key *ast.Term) (*ast.Term, error) {
 		switch {
 		case s == nil && isArray:
 			return nil, f.outside("a text is the position in a list here")
-		case s != nil && isObject && !s.IsText():
+		case s != nil && isObject && s.Of == nil && !s.IsText():
 			return nil, f.outside("a key of the data is made of the caller here, and no text")
 		}
 	case ast.Number:
