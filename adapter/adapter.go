@@ -136,7 +136,7 @@ func New(o Options, p Parts) *Server {
 	s := &Server{
 		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, write: p.Write,
 		conditions: p.Conditions, audit: p.Audit, shadow: p.Shadow, log: p.Log, registry: p.Registry, tracer: p.Tracer,
-		metrics: metrics.New(p.Registry, o.Permissions), gate: p.Gate,
+		metrics: metrics.New(p.Registry, o.Permissions, p.Conditions.Publisher), gate: p.Gate,
 		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
 	}
 	s.RenewTokens(o.Admin.Tokens)

@@ -3,7 +3,9 @@ package adapter_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -157,6 +159,47 @@ func TestRequestsCount(t *testing.T) {
 	} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %s in %s", want, line)
+		}
+	}
+}
+
+// A permission that the inventory does not know is counted under its name where a plugin
+// publishes it, and no other name makes a series.
+func TestPublishedPermissionsCount(t *testing.T) {
+	const metadata = `{"rules":[],"permissions":[{"type":"basic","name":"acme.report","attributes":{}}]}`
+	site := newSite(t, siteOptions{between: func(string) map[string]string {
+		acme := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, metadata)
+		}))
+		t.Cleanup(acme.Close)
+		return map[string]string{"acme": acme.URL}
+	}})
+	token, err := site.backstage.PluginToken(alice)
+	check(t, err)
+	ask := func(name string) {
+		t.Helper()
+		if status, body := site.post(t, token, strings.ReplaceAll(askBasic, `"name":"a"`, `"name":"`+name+`"`)); status != http.StatusOK {
+			t.Fatalf("%d %s", status, body)
+		}
+	}
+	ask("acme.report")
+	ask("acme.report")
+	before := site.scrape(t)
+	for result, want := range map[string]string{"allow": "2", "deny": "0", "conditional": "0", "failed": "0"} {
+		if got := before[`stagedoor_decisions_total{permission="acme.report",result="`+result+`"}`]; got != want {
+			t.Errorf("%s is %q, want %s", result, got, want)
+		}
+	}
+	if _, is := before[`stagedoor_plugin_duration_seconds_count{plugin="acme"}`]; !is {
+		t.Error("no time of the plugin")
+	}
+	for n := range 1000 {
+		ask(fmt.Sprintf("acme.made.up.%d", n))
+	}
+	for name := range site.scrape(t) {
+		if _, was := before[name]; !was && strings.HasPrefix(name, "stagedoor_") {
+			t.Errorf("%s is new", name)
 		}
 	}
 }

@@ -77,6 +77,13 @@ func (p *permissions) learn(plugins map[string]*rules.Set) {
 	p.published.Store(&all)
 }
 
+// Publisher is the plugin that publishes a permission, as far as plugins were asked. It
+// does no I/O.
+func (c *Client) Publisher(permission string) (pluginID string, known bool) {
+	claim, known := (*c.permissions.published.Load())[permission]
+	return claim.pluginID, known
+}
+
 // Hydrate replaces, among permissions, basic ones by what plugins publish under their
 // names, where they say that these are about resources. Where plugins differ, it is what
 // the owner of the name says, and without that nothing. It reports which were replaced,

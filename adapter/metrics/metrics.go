@@ -3,6 +3,9 @@
 package metrics
 
 import (
+	"maps"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,14 +18,34 @@ import (
 type Metrics struct {
 	requests  map[string]map[string]prometheus.Counter // by route and outcome
 	ok        prometheus.Counter                       // of authorize: the one that the hot path counts
-	decisions map[string]*decided                      // by permission
+	decisions map[string]*decided                      // by permission, of those that are known in advance
 	others    *decided                                 // of all that have no label of their own
 	// Stages are the steps of a request, see [Took].
 	Stages   Stages
 	plugins  map[string]prometheus.Observer // by id, what their calls took
 	duration prometheus.Histogram
 	failures prometheus.Counter
+
+	publisher Publisher
+	label     func(permission, plugin string) (*decided, prometheus.Observer)
+	learning  sync.Mutex
+	learned   atomic.Pointer[learned]
 }
+
+// A Publisher is asked which plugin publishes a permission, as far as that is known.
+type Publisher func(permission string) (pluginID string, known bool)
+
+// learned are labels of permissions that plugins were found to publish. It never changes.
+type learned struct {
+	decisions map[string]*decided
+	plugins   map[string]prometheus.Observer
+}
+
+// The bounds of what is learned: how many permissions, and how long their names are.
+const (
+	mostLearned = 200
+	longestName = 200
+)
 
 // decided counts the decisions about one permission, by what they came to.
 type decided struct{ allow, deny, conditional, failed prometheus.Counter }
@@ -72,14 +95,15 @@ var buckets = []float64{
 }
 
 // New makes the metrics and registers them, with a label for each of the permissions, whose values
-// are the plugins that own them.
-func New(registry *prometheus.Registry, permissions map[string]string) *Metrics {
+// are the plugins that own them. Of other permissions those that have a publisher get a label when
+// they are first decided, as long as there are not too many.
+func New(registry *prometheus.Registry, permissions map[string]string, publisher Publisher) *Metrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "stagedoor_requests_total", Help: "Requests by route and by what came of them.",
 	}, []string{"route", "outcome"})
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "stagedoor_decisions_total",
-		Help: "Decisions of the policy by permission, of those in the inventory, " +
+		Help: "Decisions of the policy by permission, of those in the inventory or published by a plugin, " +
 			"and by result: allow, deny, conditional or failed.",
 	}, []string{"permission", "result"})
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -106,19 +130,19 @@ func New(registry *prometheus.Registry, permissions map[string]string) *Metrics 
 		}
 	}
 	m.ok = m.requests[AtAuthorize][OK]
-	label := func(permission, plugin string) {
-		m.decisions[permission] = &decided{
+	m.publisher = publisher
+	m.label = func(permission, plugin string) (*decided, prometheus.Observer) {
+		return &decided{
 			allow: decisions.WithLabelValues(permission, "allow"), deny: decisions.WithLabelValues(permission, "deny"),
 			conditional: decisions.WithLabelValues(permission, "conditional"),
 			failed:      decisions.WithLabelValues(permission, "failed"),
-		}
-		m.plugins[plugin] = plugins.WithLabelValues(plugin)
+		}, plugins.WithLabelValues(plugin)
 	}
-	label(other, other)
-	m.others = m.decisions[other]
+	m.others, m.plugins[other] = m.label(other, other)
 	for permission, plugin := range permissions {
-		label(permission, plugin)
+		m.decisions[permission], m.plugins[plugin] = m.label(permission, plugin)
 	}
+	m.learned.Store(&learned{})
 	m.Stages = Stages{
 		Verify: durations.WithLabelValues("verify"), UserInfo: durations.WithLabelValues("userinfo"),
 		Evaluate: durations.WithLabelValues("evaluate"), Apply: durations.WithLabelValues("apply_conditions"),
@@ -143,10 +167,7 @@ func (m *Metrics) Request(route, outcome string, took time.Duration) {
 
 // Decision counts what the policy decided.
 func (m *Metrics) Decision(permission string, o *decision.Outcome) {
-	d, known := m.decisions[permission]
-	if !known {
-		d = m.others
-	}
+	d := m.of(permission)
 	switch {
 	case o.Err != nil:
 		d.failed.Inc()
@@ -159,6 +180,44 @@ func (m *Metrics) Decision(permission string, o *decision.Outcome) {
 	}
 }
 
+// of is where decisions about a permission are counted.
+func (m *Metrics) of(permission string) *decided {
+	if d, known := m.decisions[permission]; known {
+		return d
+	}
+	l := m.learned.Load()
+	if d, known := l.decisions[permission]; known {
+		return d
+	}
+	if len(l.decisions) == mostLearned || len(permission) > longestName {
+		return m.others
+	}
+	plugin, known := m.publisher(permission)
+	if !known {
+		return m.others
+	}
+	return m.learn(permission, plugin)
+}
+
+// learn makes the label of a permission that the plugin publishes, and that of the plugin.
+func (m *Metrics) learn(permission, plugin string) *decided {
+	m.learning.Lock()
+	defer m.learning.Unlock()
+	l := m.learned.Load()
+	if d, known := l.decisions[permission]; known {
+		return d
+	}
+	if len(l.decisions) == mostLearned {
+		return m.others
+	}
+	next := &learned{map[string]*decided{}, map[string]prometheus.Observer{}}
+	maps.Copy(next.decisions, l.decisions)
+	maps.Copy(next.plugins, l.plugins)
+	next.decisions[permission], next.plugins[plugin] = m.label(permission, plugin)
+	m.learned.Store(next)
+	return next.decisions[permission]
+}
+
 // Took notes the time of a stage that began then, and returns the time by now.
 func Took(stage prometheus.Observer, begun time.Time) time.Time {
 	now := time.Now()
@@ -169,6 +228,9 @@ func Took(stage prometheus.Observer, begun time.Time) time.Time {
 // Asked notes how long a plugin took.
 func (m *Metrics) Asked(plugin string, took time.Duration) {
 	observer, known := m.plugins[plugin]
+	if !known {
+		observer, known = m.learned.Load().plugins[plugin]
+	}
 	if !known {
 		observer = m.plugins[other]
 	}
