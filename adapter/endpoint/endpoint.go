@@ -206,6 +206,9 @@ func (e *Endpoint) Serve(handler http.Handler, log *logrus.Entry) error {
 	}
 	e.server = server
 	e.mutex.Unlock()
+	if e.certificates != nil {
+		e.certificates.tellTo(log)
+	}
 	go e.accept(log)
 	if err := server.Serve(ready{e}); !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -17,11 +17,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 )
 
 func quiet() *logrus.Entry {
@@ -43,6 +45,11 @@ var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 // open serves until the test ends.
 func open(t *testing.T, o Options, handler http.Handler) *Endpoint {
 	t.Helper()
+	return serve(t, o, handler, quiet())
+}
+
+func serve(t *testing.T, o Options, handler http.Handler, log *logrus.Entry) *Endpoint {
+	t.Helper()
 	if o.Address == "" {
 		o.Address = "127.0.0.1:0"
 	}
@@ -54,7 +61,7 @@ func open(t *testing.T, o Options, handler http.Handler) *Endpoint {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- e.Serve(handler, quiet()) }()
+	go func() { served <- e.Serve(handler, log) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
@@ -296,7 +303,26 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 	a := newAuthority(t)
 	cert, key := a.issue("one", "server", a)
 	files := &TLS{CertFile: cert, KeyFile: key}
-	e := open(t, Options{TLS: files}, echo)
+	log, lines := logtest.NewNullLogger()
+	e := serve(t, Options{TLS: files}, echo, logrus.NewEntry(log))
+	told := func(want string) {
+		t.Helper()
+		var all strings.Builder
+		for _, line := range lines.AllEntries() {
+			text, err := line.String()
+			check(t, err)
+			all.WriteString(text)
+		}
+		said := all.String()
+		lines.Reset()
+		if strings.TrimSpace(said) == "" && want == "" {
+			return
+		}
+		if strings.Count(said, "\n") != 1 || want == "" || !regexp.MustCompile(want).MatchString(said) {
+			t.Errorf("the log has %q, want %q once", said, want)
+		}
+	}
+	readAnew := `level=info msg="the certificate was read anew" expires="20\d\d-\d\d-\d\dT[0-9:]{8}Z" file=` + cert
 	serves := func() string {
 		c, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", e.Address())
 		check(t, err)
@@ -306,8 +332,10 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 	if got := serves(); got != "one" {
 		t.Errorf("%s serves", got)
 	}
+	told("")
 	a.issue("two", "server", a)
 	check(t, e.Reload(files))
+	told(readAnew)
 	if got := serves(); got != "two" {
 		t.Errorf("%s serves", got)
 	}
@@ -321,14 +349,23 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 	if err := e.Reload(nil); err == nil {
 		t.Error("TLS was left off")
 	}
-	a.issue("three", "server", a)
-	later := time.Now().Add(time.Minute)
-	check(t, os.Chtimes(cert, later, later))
-	for begun := time.Now(); serves() != "three"; time.Sleep(50 * time.Millisecond) {
-		if time.Since(begun) > 20*time.Second {
-			t.Fatal("the changed files were not read")
+	later := time.Now()
+	change := func(done func() bool) {
+		t.Helper()
+		later = later.Add(time.Minute)
+		check(t, os.Chtimes(cert, later, later))
+		for begun := time.Now(); !done(); time.Sleep(50 * time.Millisecond) {
+			if time.Since(begun) > 20*time.Second {
+				t.Fatal("the changed files were not read")
+			}
 		}
 	}
+	lines.Reset()
+	change(func() bool { return serves() == "two" && len(lines.AllEntries()) > 0 })
+	told(`level=warning msg="the changed certificate is refused, and the old one goes on" error="certFile and keyFile: .*" file=` + cert)
+	a.issue("three", "server", a)
+	change(func() bool { return serves() == "three" })
+	told(readAnew)
 }
 
 func TestUnixSocket(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/sirupsen/logrus"
 )
 
 // TLS says what to speak it with, by files in PEM.
@@ -65,6 +67,14 @@ type certificates struct {
 	current *tls.Config
 	read    [3]time.Time // when each of the files was changed that were read last
 	checked time.Time
+	log     *logrus.Entry // nil until the endpoint serves
+}
+
+// tellTo has the log told of what is read anew.
+func (c *certificates) tellTo(log *logrus.Entry) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.log = log
 }
 
 // checkEvery is how often the files are looked at, at most.
@@ -80,7 +90,22 @@ func (c *certificates) reload(files TLS) error {
 		return err
 	}
 	c.files, c.read, c.current = files, read, loaded
+	c.tell(nil)
 	return nil
+}
+
+// tell writes that the files were read, or why not.
+func (c *certificates) tell(err error) {
+	if c.log == nil {
+		return
+	}
+	log := c.log.WithField("file", c.files.CertFile)
+	if err != nil {
+		log.WithError(err).Warn("the changed certificate is refused, and the old one goes on")
+		return
+	}
+	log.WithField("expires", c.current.Certificates[0].Leaf.NotAfter.UTC().Format(time.RFC3339)).
+		Info("the certificate was read anew")
 }
 
 // config is what to greet the next client with.
@@ -91,9 +116,11 @@ func (c *certificates) config() *tls.Config {
 		c.checked = now
 		if changed := c.files.changed(); changed != c.read {
 			c.read = changed
-			if loaded, err := c.files.load(); err == nil {
+			loaded, err := c.files.load()
+			if err == nil {
 				c.current = loaded
 			}
+			c.tell(err)
 		}
 	}
 	return c.current
