@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
@@ -89,6 +91,7 @@ func serve(ctx context.Context, load loader, fallback fs.FS, started func(*serve
 		return err
 	}
 	s.announce()
+	s.notify(daemon.SdNotifyReady + "\nSTATUS=serving")
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.listener.Serve(s.handler, log) })
 	group.Go(func() error { return s.admin.Serve(s.adminHandler, log) })
@@ -145,7 +148,7 @@ func (s *server) reload(load loader) {
 		err = errors.Join(s.listener.CanReload(next.Endpoint.TLS), s.admin.CanReload(next.Admin.TLS))
 	}
 	if err != nil {
-		s.log.WithError(err).Error("the configuration is refused, and the old one goes on")
+		s.tell(s.log, "the configuration is refused, and the old one goes on", err)
 		return
 	}
 	// All of it was checked; what fails now has changed since.
@@ -160,10 +163,29 @@ func (s *server) reload(load loader) {
 		entry = entry.WithField("after_restart", later)
 	}
 	if err != nil {
-		entry.WithError(err).Error("the configuration was read anew, in part")
+		s.tell(entry, "the configuration was read anew, in part", err)
 		return
 	}
-	entry.Info("the configuration was read anew")
+	s.tell(entry, "the configuration was read anew", nil)
+}
+
+// tell tells the service manager and the log what came of a reload. The command that asks
+// for one succeeds in any case.
+func (s *server) tell(entry *logrus.Entry, what string, err error) {
+	if err == nil {
+		s.notify("STATUS=" + what)
+		entry.Info(what)
+		return
+	}
+	s.notify("STATUS=" + what + ": " + strings.ReplaceAll(err.Error(), "\n", "; "))
+	entry.WithError(err).Error(what)
+}
+
+// notify tells the service manager, where one started this process, how it fares.
+func (s *server) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		s.log.WithError(err).Warn("the service manager was not told")
+	}
 }
 
 // end ends both addresses without a client noticing. Where late is true, others still
@@ -171,6 +193,7 @@ func (s *server) reload(load loader) {
 func (s *server) end(ctx context.Context, late bool) error {
 	ctx = context.WithoutCancel(ctx)
 	s.api.End()
+	s.notify(daemon.SdNotifyStopping)
 	if late {
 		s.log.WithField("after", s.config.ShutdownDelay.String()).Info("ending")
 		time.Sleep(s.config.ShutdownDelay)

@@ -272,11 +272,26 @@ func TestRollingRestart(t *testing.T) {
 }
 
 // TestReload changes the log level and the keys under load, and then breaks the
-// configuration.
+// configuration. The service manager is told.
 func TestReload(t *testing.T) {
 	l := newLifecycle(t)
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(l.dir, "notify"), Net: "unixgram"})
+	must(t, err)
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", manager.LocalAddr().String())
+	told := func(want string) {
+		t.Helper()
+		must(t, manager.SetReadDeadline(time.Now().Add(20*time.Second)))
+		text := make([]byte, 1<<16)
+		n, err := manager.Read(text)
+		must(t, err)
+		if !strings.HasPrefix(string(text[:n]), want) || strings.Count(string(text[:n]), "\n") > 1 {
+			t.Errorf("the service manager is told %q, want %q", text[:n], want)
+		}
+	}
 	config := l.configure(t, "reload", "k1", "info", "")
 	p := l.start(t, config)
+	told("READY=1\nSTATUS=serving")
 	load := startLoad(strings.TrimSuffix(strings.TrimPrefix(p.URL, "http://"), "/api/permission"), l.request)
 	eventually := func(what string, ask func() bool) {
 		t.Helper()
@@ -301,8 +316,10 @@ func TestReload(t *testing.T) {
 	must(t, p.command.Process.Signal(syscall.SIGHUP))
 	eventually("the keys did not change", func() bool { return strings.Contains(keys(), `"k2"`) })
 	eventually("the level did not change", func() bool { return strings.Contains(p.text(), `"level":"debug"`) })
+	told("STATUS=the configuration was read anew")
 	writeConfig(t, config, "stagedoor: {lisen: x}")
 	must(t, p.command.Process.Signal(syscall.SIGHUP))
+	told("STATUS=the configuration is refused, and the old one goes on: ")
 	eventually("a bad configuration was not refused", func() bool {
 		return strings.Contains(p.text(), "the configuration is refused, and the old one goes on")
 	})

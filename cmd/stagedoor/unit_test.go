@@ -109,12 +109,14 @@ cd /etc/stagedoor
 ` + commands[0][1] + `
 reload two # what the group may not read is refused
 keys >/mnt/keys.refused
+systemctl show -p StatusText stagedoor >/mnt/status.refused
 journalctl -u stagedoor -o cat | grep 'is refused' >/mnt/log.refused
 ` + block(t, rotate, "sh rights") + `
 for step in two second last; do
 	reload $step
 	keys >/mnt/keys.$step
 done
+systemctl show -p StatusText stagedoor >/mnt/status.last
 [ "$one" = "$(systemctl show -p MainPID stagedoor)" ]
 systemctl stop stagedoor
 systemctl start stagedoor # and the next start finds what the last reload left
@@ -140,12 +142,14 @@ curl -sS --retry 60 --retry-delay 1 --retry-connrefused http://127.0.0.1:7009/re
 		t.Fatalf("%v\n%s\n%s", err, said, log)
 	}
 	for name, want := range map[string]string{
-		"keys.one":     `"kid":"k1"`,
-		"keys.refused": `"kid":"k1"`,
-		"log.refused":  "permission denied",
-		"keys.two":     "\"kid\":\"k1\"\n\"kid\":\"k2\"",
-		"keys.second":  "\"kid\":\"k2\"\n\"kid\":\"k1\"",
-		"keys.last":    `"kid":"k2"`,
+		"keys.one":       `"kid":"k1"`,
+		"keys.refused":   `"kid":"k1"`,
+		"log.refused":    "permission denied",
+		"status.refused": "StatusText=the configuration is refused, and the old one goes on: configuration: backend.auth",
+		"status.last":    "StatusText=the configuration was read anew\n",
+		"keys.two":       "\"kid\":\"k1\"\n\"kid\":\"k2\"",
+		"keys.second":    "\"kid\":\"k2\"\n\"kid\":\"k1\"",
+		"keys.last":      `"kid":"k2"`,
 	} {
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		must(t, err)
