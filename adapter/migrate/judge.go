@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,8 +22,8 @@ import (
 const adminRole = "role:default/rbac_admin"
 
 // judge decides what the plugin makes of an installation: what it keeps, and what it
-// skips. Nothing is skipped without a finding.
-func judge(in *installation.Installation, known *inventory.Inventory) *judgement {
+// skips. Nothing is skipped without a finding. The error is the context's.
+func judge(ctx context.Context, in *installation.Installation, known *inventory.Inventory) (*judgement, error) {
 	j := &judgement{in: in, known: newNames(known), held: &enforcer.Enforcer{
 		Settings: in.Settings, Permissions: map[string]map[string]map[string]string{},
 		Roles: map[string][]string{}, Groups: in.Groups,
@@ -31,13 +32,15 @@ func judge(in *installation.Installation, known *inventory.Inventory) *judgement
 	j.linesOf()
 	j.policiesOf()
 	j.settingsOf()
-	j.useless()
+	if err := j.useless(ctx); err != nil {
+		return nil, err
+	}
 	slices.SortStableFunc(j.rows, func(a, b installation.Row) int {
 		return cmp.Or(cmp.Compare(a.At.File, b.At.File), cmp.Compare(a.At.Line, b.At.Line))
 	})
 	installation.SortFindings(j.found)
 	j.found = slices.Compact(j.found)
-	return j
+	return j, nil
 }
 
 type judgement struct {
@@ -154,7 +157,7 @@ func (j *judgement) linesOf() {
 			j.leaveOut(l.At, "", what, "permission", "no permission name or resource type; the plugin skips it")
 		case !slices.Contains(installation.Actions(), l.Action):
 			j.leaveOut(l.At, "", what, "action", "the action %q is none of %s; the plugin skips it%s", l.Action,
-				strings.Join(installation.Actions(), ", "), didYouMean(l.Action, installation.Actions()))
+				strings.Join(installation.Actions(), ", "), didYouMean(l.Action, spelling.NewNames(installation.Actions())))
 		case l.Effect != "allow" && l.Effect != "deny":
 			j.leaveOut(l.At, "", what, "effect", "the effect %q is neither allow nor deny; the plugin skips it", l.Effect)
 		case j.fromConfiguration(l.Subject):
@@ -239,7 +242,7 @@ func (j *judgement) policiesOf() {
 		case !hasMember[p.Role]:
 			j.leaveOut(p.At, p.Span(), what, "undefined-role",
 				"the CSV gives %s to nobody, so the plugin skips its conditions%s",
-				p.Role, didYouMean(p.Role, slices.Sorted(maps.Keys(hasMember))))
+				p.Role, didYouMean(p.Role, namesOf(hasMember)))
 			continue
 		}
 		if p.Result != "CONDITIONAL" {
@@ -247,8 +250,8 @@ func (j *judgement) policiesOf() {
 		}
 		for _, name := range p.Others {
 			j.warn(p.At, "unknown-key", "%s is no key of a conditional policy%s", name,
-				didYouMean(name, []string{"result", "roleEntityRef", "pluginId", "resourceType", "permissionMapping",
-					"conditions"}))
+				didYouMean(name, spelling.NewNames([]string{"result", "roleEntityRef", "pluginId", "resourceType",
+					"permissionMapping", "conditions"})))
 		}
 		j.mappingOf(p)
 		j.rulesOf(p)
@@ -316,7 +319,7 @@ func (j *judgement) mappingOf(p installation.Policy) {
 	}
 	if len(j.known.ofType[p.ResourceType]) == 0 {
 		j.warn(p.At, "unknown-type", "no plugin publishes a permission about %s%s", p.ResourceType,
-			didYouMean(p.ResourceType, slices.Sorted(maps.Keys(j.known.ofType))))
+			didYouMean(p.ResourceType, namesOf(j.known.ofType)))
 		return
 	}
 	for _, m := range p.Mapping {
@@ -324,7 +327,7 @@ func (j *judgement) mappingOf(p installation.Policy) {
 		switch {
 		case m.Name != "" && !ok:
 			j.warn(m.At, "unknown-permission", "no plugin publishes the permission %s%s", m.Name,
-				didYouMean(m.Name, slices.Sorted(maps.Keys(j.known.byName))))
+				didYouMean(m.Name, namesOf(j.known.byName)))
 		case m.Name != "" && permission.ResourceType != p.ResourceType:
 			j.warn(m.At, "never-applies", "%s is not about %s, so the entry never applies", m.Name, p.ResourceType)
 		case m.Name != "" && enforcer.ActionOf(permission) != m.Action:
@@ -341,8 +344,8 @@ func (j *judgement) rulesOf(p installation.Policy) {
 	rules := j.known.rules[p.ResourceType]
 	for _, c := range p.Condition.Rules() {
 		for _, name := range c.Others {
-			j.warn(c.At, "unknown-key", "%s is no key of a rule%s", name, didYouMean(name, []string{"rule",
-				"resourceType", "params"}))
+			j.warn(c.At, "unknown-key", "%s is no key of a rule%s", name, didYouMean(name,
+				spelling.NewNames([]string{"rule", "resourceType", "params"})))
 		}
 		aliases := c.UnknownAliases()
 		for _, alias := range aliases {
@@ -359,7 +362,7 @@ func (j *judgement) rulesOf(p installation.Policy) {
 		case len(rules) == 0: // nothing is known of the type
 		case !ok:
 			j.wrong(c.At, "unknown-rule", "no plugin publishes the rule %s for %s%s", c.Rule, p.ResourceType,
-				didYouMean(c.Rule, slices.Sorted(maps.Keys(rules))))
+				didYouMean(c.Rule, namesOf(rules)))
 		case len(aliases) == 0:
 			for _, text := range wrongParams(rule, c) {
 				j.wrong(c.At, "params", "%s refuses the params: %s", c.Rule, text)
@@ -417,8 +420,8 @@ func (j *judgement) settingsOf() {
 	}
 }
 
-// useless finds what has no effect.
-func (j *judgement) useless() {
+// useless finds what has no effect. The error is the context's.
+func (j *judgement) useless(ctx context.Context) error {
 	hasLines, hasMember := map[string]bool{}, map[string]bool{j.in.DefaultRole: true}
 	for _, l := range j.keptLines {
 		hasLines[l.Subject] = true
@@ -429,7 +432,7 @@ func (j *judgement) useless() {
 	for _, b := range j.keptBindings {
 		hasMember[b.Role] = true
 	}
-	roles := slices.Sorted(maps.Keys(hasLines))
+	withLines, withMember := namesOf(hasLines), namesOf(hasMember)
 	said := map[string]bool{}
 	once := func(what string) bool {
 		first := !said[what]
@@ -445,8 +448,11 @@ func (j *judgement) useless() {
 		restricts[l.Subject] = restricts[l.Subject] || l.Effect == "deny"
 	}
 	for _, b := range j.keptBindings {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		if !hasLines[b.Role] && once("role "+b.Role) {
-			j.warn(b.At, "undefined-role", "%s has neither lines nor conditions%s", b.Role, didYouMean(b.Role, roles))
+			j.warn(b.At, "undefined-role", "%s has neither lines nor conditions%s", b.Role, didYouMean(b.Role, withLines))
 		}
 		j.memberOf(b)
 		if strings.HasPrefix(b.Member, "group:") {
@@ -475,10 +481,12 @@ func (j *judgement) useless() {
 		}
 	}
 	for _, l := range j.keptLines {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		if strings.HasPrefix(l.Subject, "role:") {
 			if !hasMember[l.Subject] && once("member "+l.Subject) {
-				j.warn(l.At, "never-applies", "nobody has %s%s", l.Subject, didYouMean(l.Subject,
-					slices.Sorted(maps.Keys(hasMember))))
+				j.warn(l.At, "never-applies", "nobody has %s%s", l.Subject, didYouMean(l.Subject, withMember))
 			}
 		} else {
 			j.withoutRole(l)
@@ -486,6 +494,7 @@ func (j *judgement) useless() {
 		j.targetOf(l)
 		j.shadowed(l)
 	}
+	return nil
 }
 
 func (j *judgement) memberOf(b installation.Binding) {
@@ -567,7 +576,7 @@ type names struct {
 	owners         map[string][]string
 	people, groups map[string]bool
 	// all are the names and types of permissions, and meant is what was said of others.
-	all   []string
+	all   spelling.Names
 	meant map[string]string
 }
 
@@ -592,7 +601,7 @@ func newNames(known *inventory.Inventory) names {
 			n.ofType[p.ResourceType] = append(n.ofType[p.ResourceType], p)
 		}
 	}
-	n.all = slices.Concat(slices.Sorted(maps.Keys(n.byName)), slices.Sorted(maps.Keys(n.ofType)))
+	n.all = spelling.NewNames(slices.Concat(slices.Collect(maps.Keys(n.byName)), slices.Collect(maps.Keys(n.ofType))))
 	for _, r := range known.Rules {
 		if n.rules[r.ResourceType] == nil {
 			n.rules[r.ResourceType] = map[string]inventory.Rule{}
@@ -619,9 +628,14 @@ func hasAction(action string) func(inventory.Permission) bool {
 	return func(p inventory.Permission) bool { return enforcer.ActionOf(p) == action }
 }
 
+// namesOf are the names that something is filed under.
+func namesOf[T any](filed map[string]T) spelling.Names {
+	return spelling.NewNames(slices.Collect(maps.Keys(filed)))
+}
+
 // didYouMean names what of the known is meant, as the end of a sentence.
-func didYouMean(text string, known []string) string {
-	if meant := spelling.Meant(text, known); meant != "" {
+func didYouMean(text string, known spelling.Names) string {
+	if meant := known.Meant(text); meant != "" {
 		return "; did you mean " + meant + "?"
 	}
 	return ""

@@ -1,6 +1,8 @@
 package migrate
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -202,5 +204,45 @@ func TestReportHasEveryLine(t *testing.T) {
 		if !strings.Contains(report, want) {
 			t.Errorf("%q is not in\n%s", want, report)
 		}
+	}
+}
+
+// many are lines about permissions that nobody publishes, each of which might be meant for
+// one that somebody does, and roles that nobody has.
+func many(n int) string {
+	var text strings.Builder
+	text.WriteString(members)
+	for i := range n {
+		fmt.Fprintf(&text, "p, role:default/b, acme.entity.%d.read, read, allow\n", i)
+	}
+	return text.String()
+}
+
+// TestManyUnknownNames reads a policy with as many names as a large company has, of which
+// the inventory knows none.
+func TestManyUnknownNames(t *testing.T) {
+	const n = 50_000
+	m := migrated(t, map[string]string{"policy.csv": many(n)})
+	unknown := 0
+	for _, f := range m.Findings {
+		if f.Code == "unknown-permission" {
+			unknown++
+		}
+	}
+	if unknown != n {
+		t.Errorf("%d of %d were found", unknown, n)
+	}
+	if _, err := m.Files(nil, false); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMigrationStops ends with its context.
+func TestMigrationStops(t *testing.T) {
+	stopped := errors.New("told to end")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stopped)
+	if _, err := RBAC(ctx, sources(t, map[string]string{"policy.csv": many(10)})); !errors.Is(err, stopped) {
+		t.Error(err)
 	}
 }

@@ -131,7 +131,10 @@ var callersAsked = []enforcer.Caller{
 func compare(t *testing.T, in *installation.Installation, counts map[string]int) {
 	t.Helper()
 	m := &Migration{Known: &inventory.Inventory{Permissions: permissionsAsked}}
-	m.judgement = judge(in, m.Known)
+	var err error
+	if m.judgement, err = judge(t.Context(), in, m.Known); err != nil {
+		t.Fatal(err)
+	}
 	files, err := m.Files(nil, false)
 	if err != nil {
 		t.Fatal(err)

@@ -31,13 +31,16 @@ import (
 )
 
 // RBAC reads an installation of the community RBAC plugin and makes a bundle of it. The
-// error is a [*RefusedError] where a source cannot be read right.
+// error is a [*RefusedError] where a source cannot be read right, or the context's.
 func RBAC(ctx context.Context, from installation.Sources) (*Migration, error) {
 	in, blank, found, err := from.Read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	j := judge(in, from.Known)
+	j, err := judge(ctx, in, from.Known)
+	if err != nil {
+		return nil, err
+	}
 	j.found = append(j.found, found...)
 	installation.SortFindings(j.found)
 	return &Migration{Findings: j.found, Known: from.Known, judgement: j, blank: blank}, nil

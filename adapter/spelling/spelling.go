@@ -10,8 +10,10 @@
 package spelling
 
 import (
+	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Nearest is the name that is spelt most like one, however far it is; empty where there are
@@ -32,13 +34,44 @@ func Nearest(name string, names []string) string {
 	return nearest
 }
 
-// Meant is the nearest of the names, where it is near; empty where none is, and where the
-// name is one of them.
-func Meant(name string, names []string) string {
-	if nearest := Nearest(name, names); nearest != name && Near(name, nearest) {
-		return nearest
+// Meant is the nearest of the names that are near; empty where none is, and where the name
+// is one of them.
+func Meant(name string, names []string) string { return NewNames(names).Meant(name) }
+
+// Names are names that may be meant. It is immutable.
+type Names struct{ all []candidate }
+
+// candidate is a name that may be meant.
+type candidate struct {
+	name  string
+	lower []rune
+}
+
+// NewNames makes ready to look for names many times.
+func NewNames(names []string) Names {
+	var n Names
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		n.all = append(n.all, candidate{name, []rune(strings.ToLower(name))})
 	}
-	return ""
+	return n
+}
+
+// Meant is the nearest of the names that are near, as the function of that name says.
+func (n Names) Meant(name string) string {
+	lower, letters := []rune(strings.ToLower(name)), utf8.RuneCountInString(name)
+	var rows rows
+	nearest, least := "", math.MaxInt
+	for _, c := range n.all {
+		if c.name == name {
+			return ""
+		}
+		bound := min(most(max(letters, utf8.RuneCountInString(c.name))), least)
+		if d := rows.changes(lower, c.lower, bound); d <= bound &&
+			(d < least || changes(name, c.name) < changes(name, nearest)) {
+			nearest, least = c.name, d
+		}
+	}
+	return nearest
 }
 
 // Near reports whether one name may be meant by the other.
@@ -59,17 +92,34 @@ func most(letters int) int {
 
 func folded(a, b string) int { return changes(strings.ToLower(a), strings.ToLower(b)) }
 
-// changes is how many changes make one text the other. Each row has the changes from the
-// first letters of one text to the first letters of the other; two rows before it are known.
+// changes is how many changes make one text the other.
 func changes(from, to string) int {
-	a, b := []rune(from), []rune(to)
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
+	var rows rows
+	return rows.changes([]rune(from), []rune(to), math.MaxInt)
+}
+
+// rows are what counting changes needs room for. Each row has the changes from the first
+// letters of one text to the first letters of the other; two rows before it are known.
+type rows struct{ before, last, row []int }
+
+// changes is how many changes make one text the other, or more than the bound where it is
+// more.
+func (r *rows) changes(a, b []rune, bound int) int {
+	if n := max(len(a)-len(b), len(b)-len(a)); n > bound {
+		return n
+	}
+	if len(r.row) <= len(b) {
+		r.before, r.last, r.row = make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	}
+	before, last, row := r.before, r.last, r.row
+	for j := range len(b) + 1 {
 		row[j] = j
 	}
+	passed := 0 // the least of the row before
 	for i := range a {
 		before, last, row = last, row, before
 		row[0] = i + 1
+		least := row[0]
 		for j := range b {
 			other := 1
 			if a[i] == b[j] {
@@ -79,7 +129,12 @@ func changes(from, to string) int {
 			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
 				row[j+1] = min(row[j+1], before[j-1]+1)
 			}
+			least = min(least, row[j+1])
 		}
+		if least > bound && passed > bound { // what comes is made of these two rows
+			return least
+		}
+		passed = least
 	}
 	return row[len(b)]
 }

@@ -1,6 +1,10 @@
 package spelling
 
-import "testing"
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
 
 func TestMeant(t *testing.T) {
 	for _, tc := range []struct {
@@ -85,5 +89,40 @@ func TestChanges(t *testing.T) {
 		if got, back := changes(tc.a, tc.b), changes(tc.b, tc.a); got != tc.want || back != tc.want {
 			t.Errorf("from %q to %q there are %d changes, and back %d; want %d", tc.a, tc.b, got, back, tc.want)
 		}
+	}
+}
+
+// TestMeantIsNearest holds what is meant to the nearest of all names that are near, measured
+// one by one.
+func TestMeantIsNearest(t *testing.T) {
+	draw := rand.New(rand.NewPCG(1, 2))
+	drawn := func(longest int) string {
+		letters := make([]rune, draw.IntN(longest+1))
+		for i := range letters {
+			letters[i] = []rune("aAö")[draw.IntN(3)]
+		}
+		return string(letters)
+	}
+	found := 0
+	for range 20_000 {
+		names := make([]string, draw.IntN(6))
+		for i := range names {
+			names[i] = drawn(14)
+		}
+		name := drawn(14)
+		near := slices.DeleteFunc(slices.Clone(names), func(other string) bool { return !Near(name, other) })
+		want := Nearest(name, near)
+		if want == name {
+			want = ""
+		}
+		if got := Meant(name, names); got != want {
+			t.Fatalf("by %q of %q %q is meant, want %q", name, names, got, want)
+		}
+		if want != "" {
+			found++
+		}
+	}
+	if found < 1000 {
+		t.Errorf("%d names were meant", found)
 	}
 }
