@@ -378,6 +378,27 @@ func TestPersistedBundleKeepsItsMetadata(t *testing.T) {
 	fixture.Contains(t, second.Refusal("authz"), "connection refused")
 }
 
+// A bundle without a revision has the same name wherever it was read from.
+func TestPersistedBundleKeepsItsRevision(t *testing.T) {
+	s := fixture.NewServer(t)
+	s.Put("authz", fixture.Archive(t, fixture.Allowing("", "x").With(fixture.Files{"a/b/data.json": `{"n": 1}`})))
+	config := fixture.JSON(t, map[string]any{
+		"services":              map[string]any{"s": map[string]any{"url": s.URL}},
+		"bundles":               map[string]any{"authz": map[string]any{"resource": "authz", "persist": true, "trigger": "manual"}},
+		"persistence_directory": t.TempDir(),
+	})
+	first := fixture.New(t, fixture.Options{OPA: config})
+	first.MustFetch(t, "authz")
+	fetched := first.Status().Revision
+	second := fixture.New(t, fixture.Options{OPA: config})
+	persisted := second.Status().Revision
+	second.MustFetch(t, "authz")
+	if again := second.Status().Revision; fetched == "" || persisted != fetched || again != fetched {
+		t.Errorf("fetched as %s, persisted as %s, and fetched again as %s", fetched, persisted, again)
+	}
+	second.WantAnswer(t, "x", wire.Allow)
+}
+
 // Where a bundle cannot be persisted, the same state goes on, and only the writing is
 // tried again.
 func TestPersistenceThatFailsIsToldAndHarmless(t *testing.T) {

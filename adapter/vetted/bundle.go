@@ -220,7 +220,10 @@ func contentHash(b *bundle.Bundle) hash.Hash {
 		add(m.Path, m.Raw)
 	}
 	for _, file := range sortedBy(b.Raw, func(r bundle.Raw) string { return r.Path }) {
-		add(file.Path, file.Value)
+		// The modules are among them once more, under other names where they were fetched.
+		if !strings.HasSuffix(file.Path, bundle.RegoExt) {
+			add(file.Path, file.Value)
+		}
 	}
 	data, _ := json.Marshal(b.Data)
 	add("data", data)
