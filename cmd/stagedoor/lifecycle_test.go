@@ -252,8 +252,8 @@ func TestRollingRestart(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	for i, old := range replicas {
 		other := replicas[1-i]
-		must(t, old.command.Process.Signal(syscall.SIGTERM))
 		replicas[i] = l.start(t, config)
+		must(t, old.command.Process.Signal(syscall.SIGTERM))
 		time.Sleep(time.Second)
 		if status, body := old.get(t, "/ready"); status != http.StatusServiceUnavailable || !strings.Contains(body, "ending") {
 			t.Errorf("an ending replica is ready: %d %s", status, body)
