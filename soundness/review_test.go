@@ -186,8 +186,8 @@ func (s side) decided(ctx context.Context, tr trial, input map[string]any) *answ
 
 // review compares the answers to one input, and counts the resources that it is held to.
 func (c *checker) review(ctx context.Context, r *rand.Rand, p pair, input map[string]any) (int, comparison.Change, error) {
-	after := p.edited.decided(ctx, p.trial, input)
-	found, err := comparison.ComparerOf(p.old.rules, p.edited.rules).Compare(p.old.decided(ctx, p.trial, input), after)
+	before, after := p.old.decided(ctx, p.trial, input), p.edited.decided(ctx, p.trial, input)
+	found, err := comparison.ComparerOf(p.old.rules, p.edited.rules).Compare(before, after)
 	if err != nil || after.Err != nil && found.Change == comparison.Breaks {
 		return 0, found.Change, err
 	}
@@ -198,17 +198,39 @@ func (c *checker) review(ctx context.Context, r *rand.Rand, p pair, input map[st
 		}
 	}
 	for _, resource := range resources {
-		if err := c.holds(ctx, p, input, resource, found); err != nil {
+		if err := c.holds(ctx, p, input, resource, found, before, after); err != nil {
 			return 0, found.Change, err
 		}
 	}
 	return len(resources), found.Change, nil
 }
 
-// holds compares what is said of a change with what stock OPA says of one resource.
-func (c *checker) holds(ctx context.Context, p pair, input map[string]any, resource any, found comparison.Comparison) error {
-	before, _ := p.old.stock.decide(ctx, input, resource) // a failure allows nothing
-	after, _ := p.edited.stock.decide(ctx, input, resource)
+// serves is what is answered of one resource: what stock OPA says, but where a part of the policy fails, of which
+// stagedoor answers no more than the rest. That allows nothing which stock OPA does not.
+func (c *checker) serves(ctx context.Context, s side, o *answered.Outcome, input map[string]any, resource any) (answer, error) {
+	stock, _ := s.stock.decide(ctx, input, resource) // a failure allows nothing
+	if len(o.Excluded) == 0 || o.Err != nil {
+		return stock, nil
+	}
+	rest, err := c.eval(ctx, nil, comparison.Allowed(o), resource)
+	if err == nil && rest == allow && stock != allow {
+		err = fmt.Errorf("what is left of a policy that fails allows %s, and stock OPA says %v", compact(resource), stock)
+	}
+	return rest, err
+}
+
+// holds compares what is said of a change with what is answered of one resource.
+func (c *checker) holds(
+	ctx context.Context, p pair, input map[string]any, resource any, found comparison.Comparison, old, edited *answered.Outcome,
+) error {
+	before, err := c.serves(ctx, p.old, old, input, resource)
+	if err != nil {
+		return err
+	}
+	after, err := c.serves(ctx, p.edited, edited, input, resource)
+	if err != nil {
+		return err
+	}
 	gained, err := c.eval(ctx, nil, found.Gains, resource)
 	if err != nil {
 		return err
