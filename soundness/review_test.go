@@ -205,15 +205,15 @@ func (c *checker) review(ctx context.Context, r *rand.Rand, p pair, input map[st
 	return len(resources), found.Change, nil
 }
 
-// serves is what is answered of one resource: what stock OPA says, but where a part of the policy fails, of which
-// stagedoor answers no more than the rest. That allows nothing which stock OPA does not.
+// serves is what is answered of one resource: what stock OPA says. Where the policy fails, or a part of it, stagedoor
+// answers no more than the rest, which allows nothing that stock OPA does not.
 func (c *checker) serves(ctx context.Context, s side, o *answered.Outcome, input map[string]any, resource any) (answer, error) {
 	stock, _ := s.stock.decide(ctx, input, resource) // a failure allows nothing
-	if len(o.Excluded) == 0 || o.Err != nil {
-		return stock, nil
-	}
 	rest, err := c.eval(ctx, nil, comparison.Allowed(o), resource)
-	if err == nil && rest == allow && stock != allow {
+	switch {
+	case len(o.Excluded) == 0 && o.Err == nil:
+		return stock, err
+	case err == nil && rest == allow && stock != allow:
 		err = fmt.Errorf("what is left of a policy that fails allows %s, and stock OPA says %v", compact(resource), stock)
 	}
 	return rest, err

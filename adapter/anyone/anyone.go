@@ -30,6 +30,9 @@ type Options struct {
 	Store storage.Store
 	// Now is the time of questions; the zero time is that of the call.
 	Now time.Time
+	// WithoutResource is whether no rule about the resource is asked, so that the engine
+	// that serves shows the policy none.
+	WithoutResource bool
 }
 
 // A Policy is one that can be asked about all callers at once. It is immutable and safe
@@ -41,6 +44,7 @@ type Policy struct {
 	entrypoint  ast.Ref
 	store       storage.Store
 	at          time.Time
+	bare        bool // the engine that serves shows it no resource
 }
 
 // Compile compiles a policy. The error is that of [explore.Rules] or OPA's own.
@@ -55,7 +59,7 @@ func Compile(o Options) (*Policy, error) {
 	}
 	p := &Policy{
 		compiler: ast.NewCompiler(), rules: rules, permissions: make(map[string]*explore.PermissionRule), store: o.Store,
-		entrypoint: ast.Ref{ast.DefaultRootDocument}, at: o.Now,
+		entrypoint: ast.Ref{ast.DefaultRootDocument}, at: o.Now, bare: o.WithoutResource,
 	}
 	if p.compiler.Compile(modules); p.compiler.Failed() {
 		return nil, p.compiler.Errors
@@ -108,7 +112,10 @@ func (p *Policy) ask(
 		now = time.Now()
 	}
 	q := inquiry{p, t, txn, now, kind, permission}
-	if permission.Resource {
+	switch {
+	case p.bare:
+		return q.decide(ctx, absent)
+	case permission.Resource:
 		return q.decide(ctx, present)
 	}
 	// As the engine that serves: what is allowed without a resource, and by either

@@ -127,11 +127,7 @@ func sameDecisions(t *testing.T, dir, entrypoint string) *evaluation.OutsideErro
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = served.Close(context.Background()) })
-	modules := offline.Library()
-	for n, m := range served.Modules() {
-		modules[n] = m
-	}
-	policy, err := Compile(Options{Modules: modules, Entrypoint: served.Entrypoint(), Store: served.Data()})
+	policy, err := Open(served)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,9 @@ import (
 func Open(p *offline.Policy) (*Policy, error) {
 	modules := offline.Library()
 	maps.Copy(modules, p.Modules())
-	return Compile(Options{Modules: modules, Entrypoint: p.Entrypoint(), Store: p.Data()})
+	return Compile(Options{
+		Modules: modules, Entrypoint: p.Entrypoint(), Store: p.Data(), WithoutResource: !p.AboutResource(),
+	})
 }
 
 // A Who says which callers may do something, of all that there can be.

@@ -110,7 +110,7 @@ type loggedEvent struct {
 	Masked []string `json:"masked"`
 	Custom struct {
 		Error *struct {
-			Message string `json:"message"`
+			Code decision.FailureKind `json:"code"`
 		} `json:"error"`
 		ClaimsHash string    `json:"claims_sha256"`
 		Claims     *[]string `json:"caller_claims"`
@@ -228,6 +228,9 @@ func (l *Log) add(e *loggedEvent) string {
 	if len(e.Result) == 0 || answer == "null" {
 		if e.Custom.Error == nil {
 			return "it has no answer"
+		}
+		if code := e.Custom.Error.Code; code == decision.FailureDeadline || code == decision.FailureRemote {
+			return "the policy was not done in time, or the remote OPA did not answer"
 		}
 		answer = ""
 	}

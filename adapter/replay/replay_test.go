@@ -122,6 +122,7 @@ func TestReplayHidden(t *testing.T) {
 	hash := ann.ClaimsHash()
 	inv := inventory.Stock()
 	inv.People = map[string]inventory.Person{ann.User: {Claims: ann.Claims}}
+	const noAnswer = "the policy was not done in time, or the remote OPA did not answer"
 	const who, web = "a mask has left out who asked or for what", `"identity":{"user":"user:default/ann","claims":["user:default/ann","group:default/web"]}`
 	for name, test := range map[string]struct{ permission, identity, rest, undecided string }{
 		"all told":                      {"", web, "", ""},
@@ -134,6 +135,8 @@ func TestReplayHidden(t *testing.T) {
 		"the plugin that asks left out": {"", web, `,"erased":["/input/identity/actor"]`, who},
 		"the name of the permission":    {"", web, `,"masked":["/input/permission/name"]`, who},
 		"a part of the answer":          {"", web, `,"masked":["/result/conditions/params"]`, "a mask has left out a part of the answer"},
+		"no time was left":              {"", web, `,"result":null,"custom":{"error":{"code":"deadline","message":"x"}}`, noAnswer},
+		"the remote OPA was away":       {"", web, `,"result":null,"custom":{"error":{"code":"remote","message":"x"}}`, noAnswer},
 		"no type, but in the inventory": {`{"name":"catalog.entity.delete"}`, web, "", ""},
 		"no type, and nowhere":          {`{"name":"shop.order"}`, web, "", "it does not say whether the permission is about a resource, and the inventory does not have the permission"},
 	} {

@@ -35,8 +35,9 @@ func (s *trying) everyone(
 	}
 	modules := offline.Library()
 	maps.Copy(modules, sources.Modules)
-	surveyor, err := anyone.NewSurveyor(
-		anyone.Options{Modules: modules, Entrypoint: p.Entrypoint(), Store: p.Data()}, permissions)
+	surveyor, err := anyone.NewSurveyor(anyone.Options{
+		Modules: modules, Entrypoint: p.Entrypoint(), Store: p.Data(), WithoutResource: !p.AboutResource(),
+	}, permissions)
 	if err != nil {
 		s.trial.Unknown = "it cannot be compiled for that: " + findings.OneLine(err.Error())
 		return ctx.Err()
