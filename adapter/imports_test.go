@@ -23,6 +23,7 @@ var mayImportOPA = []string{
 	"adapter/anyone",
 	"adapter/anyone/call",
 	"adapter/anyone/evaluation",
+	"adapter/anyone/example",
 	"adapter/anyone/saying",
 	"adapter/anyone/scope",
 	"adapter/anyone/theory",

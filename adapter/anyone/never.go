@@ -11,8 +11,10 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/stagedoor/stagedoor/adapter/anyone/evaluation"
+	"github.com/stagedoor/stagedoor/adapter/anyone/example"
 	"github.com/stagedoor/stagedoor/adapter/anyone/saying"
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
+	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -164,4 +166,16 @@ func isOrHas(t *theory.Theory, ref string) (criteria.Function, error) {
 	}
 	has, err = t.Some([]int{claim.Number}, has)
 	return t.Space.Any(is, has), err
+}
+
+// examples are callers of a kind of whom a function may hold.
+func examples(t *theory.Theory, kind Kind, f criteria.Function) []decision.Caller {
+	some := decision.Caller{User: callers.Somebody}
+	switch kind {
+	case Anonymous:
+		return []decision.Caller{{Anonymous: true}}
+	case Through:
+		some.Actor = "plugin:somebody"
+	}
+	return example.Callers(t, some, f)
 }

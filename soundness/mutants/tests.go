@@ -28,8 +28,8 @@ type test struct {
 var targets = map[string]target{
 	"anyone": {
 		packages: []string{
-			"adapter/anyone", "adapter/anyone/call", "adapter/anyone/evaluation", "adapter/anyone/scope",
-			"adapter/anyone/theory", "adapter/anyone/valuation", "adapter/anyone/verdict",
+			"adapter/anyone", "adapter/anyone/call", "adapter/anyone/evaluation", "adapter/anyone/example",
+			"adapter/anyone/scope", "adapter/anyone/theory", "adapter/anyone/valuation", "adapter/anyone/verdict",
 		},
 		tests: []test{
 			{dir: "adapter/anyone", pattern: "^Test(May|Outside|Compare|Survey)$"},

@@ -1,4 +1,11 @@
-package anyone
+// Package example finds callers by whom a function of the caller can hold.
+//
+// A model of the function says how each question about the caller must be answered. The
+// texts that these questions name are gathered: constants, the beginnings and ends that a
+// text must have, and a text that a regular expression matches. They are tried together
+// until the questions are answered so. What is found is a guess: whoever tells of it asks
+// the policy first.
+package example
 
 import (
 	"fmt"
@@ -10,25 +17,18 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/anyone/theory"
 	"github.com/stagedoor/stagedoor/adapter/anyone/valuation"
-	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 )
 
-// examples are callers of whom a function may hold: those who are and have what some
-// answers say.
-func examples(t *theory.Theory, kind Kind, f criteria.Function) []decision.Caller {
-	if kind == Anonymous {
-		return []decision.Caller{{Anonymous: true}}
-	}
+// Callers are callers of whom a function may hold: those who are and have what some answers
+// say. Beyond that they are like some, a caller who is signed in. There can be none.
+func Callers(t *theory.Theory, some decision.Caller, f criteria.Function) []decision.Caller {
 	answers, ok := t.Space.Model(f)
 	if !ok {
 		return nil
 	}
-	e := example{Theory: t, caller: decision.Caller{User: callers.Somebody}}
-	if kind == Through {
-		e.caller.Actor = "plugin:somebody"
-	}
+	e := example{Theory: t, caller: some}
 	var yes []*theory.Atom
 	counts := false
 	for _, v := range t.Space.Variables(f) {
@@ -43,7 +43,7 @@ func examples(t *theory.Theory, kind Kind, f criteria.Function) []decision.Calle
 		e.all = append(e.all, theory.Literal{Atom: a, Negated: !answers(v)})
 	}
 	e.text(&e.caller.User, theory.KindUser)
-	if kind == Through {
+	if some.Actor != "" {
 		e.text(&e.caller.Actor, theory.KindActor)
 	}
 	for _, a := range yes {
