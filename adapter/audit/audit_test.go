@@ -531,7 +531,8 @@ func TestWhatWaitsIsBoundedInBytes(t *testing.T) {
 func TestRequiredIsRefusedBeyondTheBound(t *testing.T) {
 	url, release := hangingReceiver(t)
 	e := audited(t, fixture.JSON(t, map[string]any{
-		"services":      map[string]any{"log": map[string]any{"url": url}},
+		// So that a slow machine fails no upload by OPA's ten seconds.
+		"services":      map[string]any{"log": map[string]any{"url": url, "response_header_timeout_seconds": 120}},
 		"decision_logs": map[string]any{"service": "log"},
 	}), true, nil)
 	ctx, cancel := context.WithCancel(t.Context())
