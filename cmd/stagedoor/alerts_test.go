@@ -500,7 +500,7 @@ func faults() map[string]fault {
 				s.meanwhile(t, 8, func(n int64) string {
 					return strings.Replace(itemUpdate, "todo-1", fmt.Sprintf("todo-%d", n), 1)
 				})
-				s.shows(t, `stagedoor_plugin_duration_seconds_count{plugin="other"}`, isNot0)
+				s.shows(t, `stagedoor_plugin_duration_seconds_count{plugin="todo"}`, isNot0)
 			},
 			end: func(_ *testing.T, s *scene) { s.calm(); s.todo.breaks(nil) },
 		},
