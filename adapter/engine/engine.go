@@ -135,7 +135,7 @@ func (e *Engine) Decide(
 	var shared *shared
 	size, hits := int64(0), uint64(0)
 	for i, p := range permissions {
-		of := questionOf(s, p)
+		of := e.memo.question(s, p)
 		if outcomes[i] = known.outcome(of); outcomes[i] != nil {
 			hits++
 			continue

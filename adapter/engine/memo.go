@@ -1,17 +1,17 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"maps"
+	"hash/maphash"
 	"math"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"unique"
 
 	"github.com/maypok86/otter/v2"
 
@@ -35,7 +35,11 @@ type memo struct {
 	plain map[wire.Result]*decision.Outcome
 	// reasoned are those that say a reason beside, by what they say: a reason is often
 	// about the permission, and the same for all callers.
-	reasoned sharedOutcomes
+	reasoned shelf[saying, decision.Outcome]
+	// asked are the questions that callers share, and read what data was read for them.
+	asked shelf[wire.Permission, wire.Permission]
+	read  shelf[touch.Read, touch.Read]
+	seed  maphash.Seed
 	// apart stands for a decision that callers of a kind do not share.
 	apart *decision.Outcome
 	// evicted counts what was forgotten for want of room.
@@ -45,12 +49,10 @@ type memo struct {
 // remembered is what one policy decided for one caller. It is immutable: what is
 // decided later makes another one.
 type remembered struct {
-	// Most callers ask the same few questions; a map would have room for eight at least.
-	few     []answered
-	many    map[question]answer // all, where they are not few
-	answers []*decision.Outcome // that are not plain, each once, however many questions have it
-	reads   []touch.Read        // each once
-	weight  uint32
+	answered []answered          // in the order of their hashes
+	answers  []*decision.Outcome // that are not plain, each once, however many questions have it
+	reads    []*touch.Read       // each once
+	weight   uint32
 	// kind is the key of the caller's kind where some of it was decided for that: it is
 	// right as long as the caller is of the kind. It is zero where nothing was.
 	kind callerKey
@@ -59,66 +61,67 @@ type remembered struct {
 	to   atomic.Uint64
 }
 
+// question is what of a permission matters to a decision, with a hash of it.
+//
+// Questions are compared by what they say. A handle of package unique would be shorter to
+// keep, but to make one waits for the end of a collection that is about to end.
+type question struct {
+	wire.Permission
+	hash uint64
+}
+
 // answer is an outcome, and what data it was made of.
 type answer struct {
 	outcome *decision.Outcome
 	read    touch.Read
 }
 
-// answered is the answer to one question.
+// answered is the answer to one question, in as few bytes as can be: there are as many as
+// callers by permissions.
 type answered struct {
-	question question
-	answer
+	hash    uint64
+	asked   *wire.Permission
+	outcome *decision.Outcome
+	read    *touch.Read
 }
 
-// question is what of a permission matters to a decision. Those that several callers
-// ask are in memory once.
-type question = unique.Handle[wire.Permission]
-
-// outcome returns what was decided, or nil.
-func (r *remembered) outcome(of question) *decision.Outcome {
+// find returns the answer to a question, or nil.
+func (r *remembered) find(of question) *answered {
 	if r == nil {
 		return nil
 	}
-	for _, a := range r.few {
-		if a.question == of {
-			return a.outcome
+	at, _ := slices.BinarySearchFunc(r.answered, of.hash, func(a answered, hash uint64) int {
+		return cmp.Compare(a.hash, hash)
+	})
+	for ; at < len(r.answered) && r.answered[at].hash == of.hash; at++ {
+		if *r.answered[at].asked == of.Permission {
+			return &r.answered[at]
 		}
 	}
-	return r.many[of].outcome
+	return nil
 }
 
-// readBy is what data was read for a question.
-func (r *remembered) readBy(of question) touch.Read {
-	for _, a := range r.few {
-		if a.question == of {
-			return a.read
-		}
+// outcome returns what was decided, or nil.
+func (r *remembered) outcome(of question) *decision.Outcome {
+	if a := r.find(of); a != nil {
+		return a.outcome
 	}
-	return r.many[of].read
-}
-
-// all are the answers to all questions, which the caller may add to.
-func (r *remembered) all() map[question]answer {
-	all := maps.Clone(r.many)
-	if all == nil {
-		all = make(map[question]answer, len(r.few))
-	}
-	for _, a := range r.few {
-		all[a.question] = a.answer
-	}
-	return all
+	return nil
 }
 
 // unreached are those of the answers that the changes do not reach.
 func (r *remembered) unreached(c touch.Changes) map[question]answer {
 	gone := make(map[touch.Read]bool, len(r.reads))
 	for _, read := range r.reads {
-		gone[read] = c.Reach(read)
+		gone[*read] = c.Reach(*read)
 	}
-	all := r.all()
-	maps.DeleteFunc(all, func(_ question, a answer) bool { return gone[a.read] })
-	return all
+	left := make(map[question]answer, len(r.answered))
+	for _, a := range r.answered {
+		if !gone[*a.read] {
+			left[question{*a.asked, a.hash}] = answer{a.outcome, *a.read}
+		}
+	}
+	return left
 }
 
 const (
@@ -127,8 +130,6 @@ const (
 	// memoPermissions bounds what is remembered of one caller, who can make up
 	// permissions. Backstage's plugins together have some hundreds.
 	memoPermissions = 2048
-	// memoFew is how many questions are looked through as fast as found in a map.
-	memoFew = 8
 	// What a caller, a question and an answer cost, roughly: so many bytes besides
 	// their texts.
 	callerOverhead   = 400
@@ -138,7 +139,7 @@ const (
 )
 
 func newMemo(bytes int64) (*memo, error) {
-	m := &memo{plain: map[wire.Result]*decision.Outcome{}, apart: &decision.Outcome{}}
+	m := &memo{plain: map[wire.Result]*decision.Outcome{}, apart: &decision.Outcome{}, seed: maphash.MakeSeed()}
 	var err error
 	m.cache, err = otter.New(&otter.Options[callerKey, *remembered]{
 		MaximumWeight: uint64(bytes), //nolint:gosec // it is not negative
@@ -158,41 +159,56 @@ func newMemo(bytes int64) (*memo, error) {
 	return m, nil
 }
 
-// sharedOutcomes are outcomes that callers share. Safe for concurrent use.
-type sharedOutcomes struct {
+// shelf has one of each thing that callers share in memory, by what it says. It saves room
+// and nothing else: of what is too long there are several, and the sharing begins anew where
+// there is too much. Safe for concurrent use.
+type shelf[K comparable, V any] struct {
 	mu sync.Mutex
-	by map[saying]*decision.Outcome
+	by map[K]*V
 }
 
-// maxShared is how many outcomes are shared, and maxReason the length of their reasons.
-// Beyond, the sharing begins anew, since reasons may differ from caller to caller.
+// maxShared is how many of a kind are shared, and maxSharedText how many bytes each may
+// say: callers can make up what they say.
 const (
-	maxShared = 256
-	maxReason = 2_048
+	maxShared     = 1024
+	maxSharedText = 2048
 )
 
-// remember returns the outcome as it is remembered: one that other callers have, where
-// it is ALLOW or DENY for a reason and nothing else.
-func (s *sharedOutcomes) remember(o *decision.Outcome) *decision.Outcome {
-	if o.Remembered {
-		return o // with all callers of a kind
+// share returns what is shared of what says so, which is v where there is none yet.
+func (s *shelf[K, V]) share(says K, size int, v *V) *V {
+	if size > maxSharedText {
+		return v
 	}
-	remembered := *o
-	remembered.Remembered = true
-	if o.Decision.Result == wire.Conditional || len(o.Excluded)+len(o.RuleLabels) > 0 || len(o.Reason) > maxReason {
-		return &remembered
-	}
-	says := sayingOf(o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if shared := s.by[says]; shared != nil {
 		return shared
 	}
 	if s.by == nil || len(s.by) == maxShared {
-		s.by = make(map[saying]*decision.Outcome)
+		s.by = make(map[K]*V)
 	}
-	s.by[says] = &remembered
-	return &remembered
+	s.by[says] = v
+	return v
+}
+
+// shareQuestion returns what is asked as it is remembered: without the body of the request.
+func (m *memo) shareQuestion(p wire.Permission) *wire.Permission {
+	p.Name, p.Action, p.ResourceType = strings.Clone(p.Name), strings.Clone(p.Action), strings.Clone(p.ResourceType)
+	return m.asked.share(p, len(p.Name)+len(p.ResourceType), &p)
+}
+
+// shareReasoned returns an outcome as it is remembered: one that other callers have, where
+// it is ALLOW or DENY for a reason and nothing else.
+func (m *memo) shareReasoned(o *decision.Outcome) *decision.Outcome {
+	if o.Remembered {
+		return o // with all callers of a kind
+	}
+	remembered := *o
+	remembered.Remembered = true
+	if o.Decision.Result == wire.Conditional || len(o.Excluded)+len(o.RuleLabels) > 0 {
+		return &remembered
+	}
+	return m.reasoned.share(sayingOf(o), len(o.Reason), &remembered)
 }
 
 // of returns what the policy of a state decided for the caller of that key, as far as it
@@ -211,7 +227,7 @@ func (m *memo) of(key callerKey, s *vetted.State, kind func() callerKey) *rememb
 	if !known || r.kind != (callerKey{}) && r.kind != kind() {
 		return nil
 	}
-	if !slices.ContainsFunc(r.reads, changes.Reach) {
+	if !slices.ContainsFunc(r.reads, func(read *touch.Read) bool { return changes.Reach(*read) }) {
 		r.to.CompareAndSwap(to, s.Number)
 		return r
 	}
@@ -227,17 +243,20 @@ func (m *memo) add(key callerKey, number uint64, kind callerKey, known *remember
 }
 
 func (m *memo) set(key callerKey, r *remembered) {
-	if len(r.few)+len(r.many) > 0 {
+	if len(r.answered) > 0 {
 		m.cache.Set(key, r)
 	}
 }
 
 // assemble makes what is remembered of what is known and decided.
 func (m *memo) assemble(number uint64, kind callerKey, known *remembered, decided map[question]answer) *remembered {
-	r, all := &remembered{from: number, kind: kind}, map[question]answer{}
+	r := &remembered{from: number, kind: kind}
 	r.to.Store(number)
-	if known != nil && len(known.few)+len(known.many)+len(decided) <= memoPermissions {
-		all = known.all()
+	if known != nil && len(known.answered)+len(decided) <= memoPermissions {
+		r.answered = slices.DeleteFunc(slices.Clone(known.answered), func(a answered) bool {
+			_, again := decided[question{*a.asked, a.hash}]
+			return again
+		})
 		r.answers, r.reads, r.weight = slices.Clone(known.answers), slices.Clone(known.reads), known.weight
 	}
 	said := make(map[saying][]*decision.Outcome, len(r.answers))
@@ -247,24 +266,27 @@ func (m *memo) assemble(number uint64, kind callerKey, known *remembered, decide
 	}
 	for of, a := range decided {
 		// Of a decision that came to no end nobody knows what it would have read.
-		if a.outcome.Err != nil || a.read == (touch.Read{}) || len(all) == memoPermissions {
+		if a.outcome.Err != nil || a.read == (touch.Read{}) || len(r.answered) == memoPermissions {
 			continue
 		}
-		r.weight += weight(questionOverhead + len(of.Value().Name) + len(of.Value().ResourceType))
-		if !slices.Contains(r.reads, a.read) {
-			r.reads = append(r.reads, a.read)
-			r.weight += weight(readOverhead + len(a.read.Value()))
-		}
-		all[of] = answer{m.share(r, said, a.outcome), a.read}
+		r.weight += weight(questionOverhead + len(of.Name) + len(of.ResourceType))
+		r.answered = append(r.answered, answered{
+			of.hash, m.shareQuestion(of.Permission), m.share(r, said, a.outcome), m.shareRead(r, a.read),
+		})
 	}
-	if len(all) > memoFew {
-		r.many = all
-		return r
-	}
-	for of, a := range all {
-		r.few = append(r.few, answered{of, a})
-	}
+	slices.SortFunc(r.answered, func(a, b answered) int { return cmp.Compare(a.hash, b.hash) })
 	return r
+}
+
+// shareRead is what was read as it is remembered beside what was read already.
+func (m *memo) shareRead(r *remembered, read touch.Read) *touch.Read {
+	if at := slices.IndexFunc(r.reads, func(other *touch.Read) bool { return *other == read }); at >= 0 {
+		return r.reads[at]
+	}
+	shared := m.read.share(read, read.Size(), &read)
+	r.reads = append(r.reads, shared)
+	r.weight += weight(readOverhead + read.Size())
+	return shared
 }
 
 // share is an outcome as it is remembered beside what was said already.
@@ -278,7 +300,7 @@ func (m *memo) share(r *remembered, said map[saying][]*decision.Outcome, o *deci
 	says := sayingOf(o)
 	at := slices.IndexFunc(said[says], func(other *decision.Outcome) bool { return foundAlike(o, other) })
 	if at < 0 {
-		o = m.reasoned.remember(o)
+		o = m.shareReasoned(o)
 		at = len(said[says])
 		said[says] = append(said[says], o)
 		r.answers = append(r.answers, o)
@@ -340,16 +362,16 @@ func callerKeyOf(s *vetted.State, c decision.Caller) callerKey {
 	return sha256.Sum256(b)
 }
 
-// questionOf is the permission as far as it matters to a state's decision: what its
+// question is the permission as far as it matters to a state's decision: what its
 // policy reads, and the kind of resource, which conditions have to fit.
-func questionOf(s *vetted.State, p wire.Permission) question {
+func (m *memo) question(s *vetted.State, p wire.Permission) question {
 	if !s.Reads(vetted.PartName) {
 		p.Name = ""
 	}
 	if !s.Reads(vetted.PartAction) {
 		p.Action = ""
 	}
-	return unique.Make(p)
+	return question{p, maphash.Comparable(m.seed, p)}
 }
 
 func appendString(b []byte, s string) []byte {

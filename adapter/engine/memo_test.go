@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"path/filepath"
@@ -15,7 +16,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unique"
 
 	"github.com/sirupsen/logrus"
 
@@ -200,7 +200,7 @@ func TestMemoIsBoundedByCaller(t *testing.T) {
 			t.Fatal(err)
 		}
 		known := knownOf(e.memo, key)
-		if n := len(known.all()); n == 0 || n > memoPermissions || known.weight < uint32(n*questionOverhead) {
+		if n := len(known.answered); n == 0 || n > memoPermissions || known.weight < uint32(n*questionOverhead) {
 			t.Fatalf("after %d: %d outcomes of weight %d", start, n, known.weight)
 		}
 		if o := decideOne(t, e, ann, all[0]); size < memoPermissions && !o.Remembered {
@@ -305,6 +305,12 @@ func remember(m *memo, key callerKey, known *remembered, decided map[question]*d
 	m.add(key, 1, callerKey{}, known, answers)
 }
 
+// asking is the question about a permission of that name.
+func asking(m *memo, name string) question {
+	p := wire.Permission{Name: name}
+	return question{p, maphash.Comparable(m.seed, p)}
+}
+
 // knownOf is what is remembered under a key; nil for nothing.
 func knownOf(m *memo, key callerKey) *remembered {
 	r, _ := m.cache.GetIfPresent(key)
@@ -320,7 +326,7 @@ func TestMemoAddsTwice(t *testing.T) {
 	add := func(known *remembered, names ...string) *remembered {
 		decided := map[question]*decision.Outcome{}
 		for _, name := range names {
-			decided[unique.Make(wire.Permission{Name: name})] = &decision.Outcome{Reason: name}
+			decided[asking(m, name)] = &decision.Outcome{Reason: name}
 		}
 		remember(m, callerKey{}, known, decided)
 		return knownOf(m, callerKey{})
@@ -329,6 +335,22 @@ func TestMemoAddsTwice(t *testing.T) {
 	first, second := add(known, "f"), add(known, "g")
 	if first.answers[5].Reason != "f" || second.answers[5].Reason != "g" || len(known.answers) != 5 {
 		t.Errorf("got %s and %s beside %d", first.answers[5].Reason, second.answers[5].Reason, len(known.answers))
+	}
+}
+
+// TestMemoTellsHashesApart has two questions with the same hash, and answers one of them anew.
+func TestMemoTellsHashesApart(t *testing.T) {
+	m, err := newMemo(defaultMemo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, c := question{wire.Permission{Name: "a"}, 7}, question{wire.Permission{Name: "b"}, 7}, question{wire.Permission{Name: "c"}, 7}
+	because := func(reason string) *decision.Outcome { return &decision.Outcome{Reason: reason} }
+	remember(m, callerKey{}, nil, map[question]*decision.Outcome{a: because("a"), b: because("b")})
+	remember(m, callerKey{}, knownOf(m, callerKey{}), map[question]*decision.Outcome{b: because("b again")})
+	known := knownOf(m, callerKey{})
+	if got := known.outcome(a).Reason + ", " + known.outcome(b).Reason; got != "a, b again" || known.outcome(c) != nil {
+		t.Errorf("got %s, and %v of what was not asked", got, known.outcome(c))
 	}
 }
 
@@ -352,12 +374,12 @@ func TestMemoSharesPlain(t *testing.T) {
 	for _, key := range []callerKey{ann, bob} {
 		decided := map[question]*decision.Outcome{}
 		for name, outcome := range outcomes {
-			decided[unique.Make(wire.Permission{Name: name})] = &outcome
+			decided[asking(m, name)] = &outcome
 		}
 		remember(m, key, nil, decided)
 	}
 	for name, want := range outcomes {
-		of := unique.Make(wire.Permission{Name: name})
+		of := asking(m, name)
 		anns, bobs := knownOf(m, ann).outcome(of), knownOf(m, bob).outcome(of)
 		want.Remembered = true
 		if expect := fmt.Sprintf("%+v", want); fmt.Sprintf("%+v", *anns) != expect || fmt.Sprintf("%+v", *bobs) != expect {
@@ -371,15 +393,18 @@ func TestMemoSharesPlain(t *testing.T) {
 
 // TestMemoSharesSome shares so many reasons and no more, and gives each caller its own.
 func TestMemoSharesSome(t *testing.T) {
-	var shared sharedOutcomes
+	m, err := newMemo(defaultMemo)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for n := range 3 * maxShared {
 		reason := strconv.Itoa(n)
-		if o := shared.remember(&decision.Outcome{Reason: reason}); o.Reason != reason || !o.Remembered {
+		if o := m.shareReasoned(&decision.Outcome{Reason: reason}); o.Reason != reason || !o.Remembered {
 			t.Fatalf("%s: %+v", reason, o)
 		}
 	}
-	if len(shared.by) > maxShared {
-		t.Errorf("%d outcomes are shared", len(shared.by))
+	if len(m.reasoned.by) > maxShared {
+		t.Errorf("%d outcomes are shared", len(m.reasoned.by))
 	}
 }
 
@@ -397,12 +422,12 @@ func TestMemoKeepsExcluded(t *testing.T) {
 		if n%2 == 0 {
 			o.Excluded = []error{failed}
 		}
-		decided[unique.Make(wire.Permission{Name: strconv.Itoa(n)})] = o
+		decided[asking(m, strconv.Itoa(n))] = o
 	}
 	remember(m, callerKey{}, nil, decided)
 	for of, made := range decided {
 		if got := knownOf(m, callerKey{}).outcome(of); !slices.Equal(got.Excluded, made.Excluded) || !got.Remembered || made.Remembered {
-			t.Errorf("%s: got %+v", of.Value().Name, got)
+			t.Errorf("%s: got %+v", of.Name, got)
 		}
 	}
 }
@@ -450,7 +475,7 @@ func remembering(t *testing.T, s *vetted.State, callers, questions int, name fun
 					Name: "IS_ENTITY_OWNER", ResourceType: "catalog-entity", Params: params,
 				}})
 			}
-			decided[questionOf(s, wire.Permission{Name: name(n, q)})] = o
+			decided[m.question(s, wire.Permission{Name: name(n, q)})] = o
 		}
 		remember(m, keys[n], nil, decided)
 	}

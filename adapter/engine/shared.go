@@ -67,11 +67,10 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 	if s == nil {
 		return answer{}
 	}
-	o := s.known.outcome(of)
-	known := o != nil
-	a := answer{outcome: o}
-	if known {
-		a.read = s.known.readBy(of)
+	var a answer
+	last := s.known.find(of)
+	if last != nil {
+		a = answer{last.outcome, *last.read}
 	} else {
 		a = s.engine.ask(ctx, s.state, &s.world, s.kind.Key, of, p)
 		if ctx.Err() != nil {
@@ -103,7 +102,7 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 		}
 		s.own[a.outcome] = own
 	}
-	if known {
+	if last != nil {
 		s.hits++
 	}
 	return answer{own, a.read}

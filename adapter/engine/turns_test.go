@@ -343,7 +343,7 @@ func TestSlowDecisionIsEvaluatedOnce(t *testing.T) {
 		t.Errorf("evaluated %d times", count)
 	}
 	eventually(t, func() bool {
-		return e.overran.last(asked{callerKeyOf(serves(t, e), caller), questionOf(serves(t, e), slow[0]), serves(t, e).Number}, e.options.Now()) != nil
+		return e.overran.last(asked{callerKeyOf(serves(t, e), caller), e.memo.question(serves(t, e), slow[0]), serves(t, e).Number}, e.options.Now()) != nil
 	})
 	if again := deadline(); again != nil && !again.Remembered {
 		t.Error("evaluated again at once")

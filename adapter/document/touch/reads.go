@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
-	"unique"
 
 	"github.com/open-policy-agent/opa/v1/storage"
 )
@@ -17,8 +16,15 @@ import (
 // for changed that is not, and nothing else.
 type Reads struct{ marks map[mark]struct{} }
 
-// Read is what was read, and can be kept: the same is in memory once.
-type Read = unique.Handle[string]
+// Read is what was read, and can be kept and compared. Of the zero Read nobody knows what
+// it was.
+type Read struct {
+	marks string // each of 4 bytes, little-endian, in their order
+	known bool
+}
+
+// Size is how many bytes it takes.
+func (r Read) Size() int { return len(r.marks) }
 
 // Touch is what changes of a document reach.
 type Touch struct{ marks map[mark]struct{} }
@@ -70,7 +76,7 @@ func (r *Reads) Read() Read {
 	for _, m := range slices.Sorted(maps.Keys(r.marks)) {
 		b = binary.LittleEndian.AppendUint32(b, uint32(m))
 	}
-	return unique.Make(string(b))
+	return Read{string(b), true}
 }
 
 // New is what changes at the paths reach.
@@ -91,11 +97,11 @@ func New(paths []storage.Path) Touch {
 // Reaches reports whether what was read may be another now. Of the zero Read nobody knows
 // what it was.
 func (t Touch) Reaches(r Read) bool {
-	if r == (Read{}) {
+	if !r.known {
 		return true
 	}
-	for b := []byte(r.Value()); len(b) > 0; b = b[4:] {
-		if _, is := t.marks[mark(binary.LittleEndian.Uint32(b))]; is {
+	for marks := []byte(r.marks); len(marks) > 0; marks = marks[4:] {
+		if _, is := t.marks[mark(binary.LittleEndian.Uint32(marks))]; is {
 			return true
 		}
 	}
