@@ -174,9 +174,10 @@ const (
 	maxSharedText = 2048
 )
 
-// share returns what is shared of what says so, which is v where there is none yet.
-func (s *shelf[K, V]) share(says K, size int, v *V) *V {
+// share returns what is shared of what says so, and else what made makes, with what it says.
+func (s *shelf[K, V]) share(says K, size int, made func() (K, *V)) *V {
 	if size > maxSharedText {
+		_, v := made()
 		return v
 	}
 	s.mu.Lock()
@@ -187,14 +188,17 @@ func (s *shelf[K, V]) share(says K, size int, v *V) *V {
 	if s.by == nil || len(s.by) == maxShared {
 		s.by = make(map[K]*V)
 	}
+	says, v := made()
 	s.by[says] = v
 	return v
 }
 
 // shareQuestion returns what is asked as it is remembered: without the body of the request.
 func (m *memo) shareQuestion(p wire.Permission) *wire.Permission {
-	p.Name, p.Action, p.ResourceType = strings.Clone(p.Name), strings.Clone(p.Action), strings.Clone(p.ResourceType)
-	return m.asked.share(p, len(p.Name)+len(p.ResourceType), &p)
+	return m.asked.share(p, len(p.Name)+len(p.ResourceType), func() (wire.Permission, *wire.Permission) {
+		p.Name, p.Action, p.ResourceType = strings.Clone(p.Name), strings.Clone(p.Action), strings.Clone(p.ResourceType)
+		return p, &p
+	})
 }
 
 // shareReasoned returns an outcome as it is remembered: one that other callers have, where
@@ -208,7 +212,8 @@ func (m *memo) shareReasoned(o *decision.Outcome) *decision.Outcome {
 	if o.Decision.Result == wire.Conditional || len(o.Excluded)+len(o.RuleLabels) > 0 {
 		return &remembered
 	}
-	return m.reasoned.share(sayingOf(o), len(o.Reason), &remembered)
+	says := sayingOf(o)
+	return m.reasoned.share(says, len(o.Reason), func() (saying, *decision.Outcome) { return says, &remembered })
 }
 
 // of returns what the policy of a state decided for the caller of that key, as far as it
@@ -259,6 +264,7 @@ func (m *memo) assemble(number uint64, kind callerKey, known *remembered, decide
 		})
 		r.answers, r.reads, r.weight = slices.Clone(known.answers), slices.Clone(known.reads), known.weight
 	}
+	r.answered = slices.Grow(r.answered, min(len(decided), memoPermissions-len(r.answered)))
 	said := make(map[saying][]*decision.Outcome, len(r.answers))
 	for _, answer := range r.answers {
 		says := sayingOf(answer)
@@ -283,7 +289,7 @@ func (m *memo) shareRead(r *remembered, read touch.Read) *touch.Read {
 	if at := slices.IndexFunc(r.reads, func(other *touch.Read) bool { return *other == read }); at >= 0 {
 		return r.reads[at]
 	}
-	shared := m.read.share(read, read.Size(), &read)
+	shared := m.read.share(read, read.Size(), func() (touch.Read, *touch.Read) { return read, &read })
 	r.reads = append(r.reads, shared)
 	r.weight += weight(readOverhead + read.Size())
 	return shared
