@@ -148,7 +148,7 @@ func (e *Engine) Decide(
 			return decision.Batch{}, err
 		}
 		if decided == nil {
-			decided = make(map[question]answer)
+			decided = make(map[question]answer, len(permissions)-i)
 			shared = e.sharedBy(s, w)
 		}
 		a := shared.ask(ctx, of, p)

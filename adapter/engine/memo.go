@@ -174,10 +174,16 @@ const (
 	maxSharedText = 2048
 )
 
-// share returns what is shared of what says so, and else what made makes, with what it says.
-func (s *shelf[K, V]) share(says K, size int, made func() (K, *V)) *V {
+// find returns what is shared of what says so, or nil.
+func (s *shelf[K, V]) find(says K) *V {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.by[says]
+}
+
+// put shares v, which says so in as many bytes, and returns it; or what is shared already.
+func (s *shelf[K, V]) put(says K, size int, v *V) *V {
 	if size > maxSharedText {
-		_, v := made()
 		return v
 	}
 	s.mu.Lock()
@@ -188,17 +194,20 @@ func (s *shelf[K, V]) share(says K, size int, made func() (K, *V)) *V {
 	if s.by == nil || len(s.by) == maxShared {
 		s.by = make(map[K]*V)
 	}
-	says, v := made()
 	s.by[says] = v
 	return v
 }
 
 // shareQuestion returns what is asked as it is remembered: without the body of the request.
-func (m *memo) shareQuestion(p wire.Permission) *wire.Permission {
-	return m.asked.share(p, len(p.Name)+len(p.ResourceType), func() (wire.Permission, *wire.Permission) {
-		p.Name, p.Action, p.ResourceType = strings.Clone(p.Name), strings.Clone(p.Action), strings.Clone(p.ResourceType)
-		return p, &p
-	})
+func (m *memo) shareQuestion(asked wire.Permission) *wire.Permission {
+	if shared := m.asked.find(asked); shared != nil {
+		return shared
+	}
+	p := wire.Permission{
+		Name: strings.Clone(asked.Name), Action: strings.Clone(asked.Action),
+		Resource: asked.Resource, ResourceType: strings.Clone(asked.ResourceType),
+	}
+	return m.asked.put(p, len(p.Name)+len(p.ResourceType), &p)
 }
 
 // shareReasoned returns an outcome as it is remembered: one that other callers have, where
@@ -212,8 +221,7 @@ func (m *memo) shareReasoned(o *decision.Outcome) *decision.Outcome {
 	if o.Decision.Result == wire.Conditional || len(o.Excluded)+len(o.RuleLabels) > 0 {
 		return &remembered
 	}
-	says := sayingOf(o)
-	return m.reasoned.share(says, len(o.Reason), func() (saying, *decision.Outcome) { return says, &remembered })
+	return m.reasoned.put(sayingOf(o), len(o.Reason), &remembered)
 }
 
 // of returns what the policy of a state decided for the caller of that key, as far as it
@@ -289,7 +297,11 @@ func (m *memo) shareRead(r *remembered, read touch.Read) *touch.Read {
 	if at := slices.IndexFunc(r.reads, func(other *touch.Read) bool { return *other == read }); at >= 0 {
 		return r.reads[at]
 	}
-	shared := m.read.share(read, read.Size(), func() (touch.Read, *touch.Read) { return read, &read })
+	shared := m.read.find(read)
+	if shared == nil {
+		kept := read
+		shared = m.read.put(kept, read.Size(), &kept)
+	}
 	r.reads = append(r.reads, shared)
 	r.weight += weight(readOverhead + read.Size())
 	return shared
@@ -302,6 +314,8 @@ func (m *memo) share(r *remembered, said map[saying][]*decision.Outcome, o *deci
 		return o
 	case isPlain(o):
 		return m.plain[o.Decision.Result]
+	case o.Remembered && slices.Contains(r.answers, o):
+		return o // to another question of the same batch
 	}
 	says := sayingOf(o)
 	at := slices.IndexFunc(said[says], func(other *decision.Outcome) bool { return foundAlike(o, other) })
