@@ -268,6 +268,7 @@ func (e *Engine) fly(
 func (e *Engine) decide(t *turn, s *vetted.State, w *world, p wire.Permission, input ast.Object) made {
 	var outcome decision.Outcome
 	var err error
+	deepen(0)
 	store, view := s.Data()
 	if s.AboutResource() {
 		outcome, err = e.explore(t, s, store, view, w, p, input)
@@ -283,6 +284,17 @@ func (e *Engine) decide(t *turn, s *vetted.State, w *world, p wire.Permission, i
 		outcome = decision.Outcome{Err: failure(err)}
 	}
 	return made{outcome, view.Read()}
+}
+
+// deepen has the stack of this goroutine grow at once to what most evaluations take, while
+// there is hardly anything on it. Go doubles a stack that is full and copies what is on it,
+// with every frame adjusted. OPA's evaluator calls itself deeply: a fifth of the time of a
+// decision of bundles/rbac went into that.
+//
+//go:noinline
+func deepen(at int) byte {
+	var frame [64 << 10]byte
+	return frame[at]
 }
 
 // evaluate asks a decision-style policy.
