@@ -27,9 +27,10 @@ import (
 type Log struct {
 	mu sync.Mutex
 
-	events    int
-	undecided map[string]int // events that cannot be decided, by the reason
+	events    map[int]int       // by path
+	undecided map[undecided]int // events that cannot be decided
 
+	paths    interned[string]
 	callers  interned[loggedCaller]
 	subjects interned[loggedPermission]
 	answers  interned[loggedAnswer]
@@ -52,7 +53,14 @@ type loggedPermission struct {
 	untyped bool
 }
 
-type questionKey struct{ caller, permission, answer int }
+// questionKey is a question with its answer, and the path of the rule that gave it.
+type questionKey struct{ path, caller, permission, answer int }
+
+// undecided is why events cannot be decided, of those with a path.
+type undecided struct {
+	path int
+	why  string
+}
 
 // loggedAnswer is an answer, and how many branches of the policy failed and were no part
 // of it.
@@ -89,6 +97,7 @@ func (i *interned[T]) number(v T) int {
 // loggedEvent is what replaying needs of an event.
 type loggedEvent struct {
 	DecisionID string `json:"decision_id"`
+	Path       string `json:"path"`
 	Input      *struct {
 		Permission *struct {
 			Name       string `json:"name"`
@@ -197,7 +206,8 @@ func (l *Log) addAll(batch [][]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.asked == nil {
-		l.asked, l.undecided, l.claims = make(map[questionKey]*occurrences), make(map[string]int), make(map[string][]string)
+		l.asked, l.claims = make(map[questionKey]*occurrences), make(map[string][]string)
+		l.events, l.undecided = make(map[int]int), make(map[undecided]int)
 	}
 	for i := range events {
 		if e := &events[i]; e.Custom.Claims != nil && (e.Input == nil || e.Input.Permission == nil) {
@@ -205,19 +215,20 @@ func (l *Log) addAll(batch [][]byte) {
 			l.claims[c.ClaimsHash()] = c.Claims
 			continue
 		}
-		l.events++
+		path := l.paths.number(strings.Trim(events[i].Path, "/"))
+		l.events[path]++
 		why := "it is no event of a decision log"
 		if !bad[i] {
-			why = l.add(&events[i])
+			why = l.add(path, &events[i])
 		}
 		if why != "" {
-			l.undecided[why]++
+			l.undecided[undecided{path, why}]++
 		}
 	}
 }
 
 // add adds an event, or says why it cannot be decided again.
-func (l *Log) add(e *loggedEvent) string {
+func (l *Log) add(path int, e *loggedEvent) string {
 	if e.Input == nil || e.Input.Permission == nil || e.Input.Permission.Name == "" {
 		return "it does not say which permission was asked for"
 	}
@@ -251,6 +262,7 @@ func (l *Log) add(e *loggedEvent) string {
 	}
 	p := e.Input.Permission
 	key := questionKey{
+		path:   path,
 		caller: l.callers.number(c),
 		permission: l.subjects.number(loggedPermission{wire.Permission{
 			Name: p.Name, Action: p.Attributes.Action, Resource: p.Type == "resource", ResourceType: p.ResourceType,
@@ -264,6 +276,27 @@ func (l *Log) add(e *loggedEvent) string {
 	}
 	o.events++
 	return ""
+}
+
+// path is the path of the rule whose decisions are compared with those of an entrypoint.
+// Others may send their events to the same log. The error says that it cannot be told
+// which are meant.
+func (l *Log) path(entrypoint string) (string, error) {
+	var asked []string // paths of which there are questions
+	for key := range l.asked {
+		if path := l.paths.values[key.path]; path != "" && !slices.Contains(asked, path) {
+			asked = append(asked, path)
+		}
+	}
+	switch {
+	case len(asked) == 0 || slices.Contains(asked, entrypoint):
+		return entrypoint, nil
+	case len(asked) == 1: // the policy has moved
+		return asked[0], nil
+	}
+	slices.Sort(asked)
+	return "", fmt.Errorf("the log has decisions of %s, and none of %s, by which the policy decides; "+
+		"leave in the log only those to compare with it", strings.Join(asked, ", "), entrypoint)
 }
 
 // hides is whether a mask has removed or replaced something at one of some paths, above or below.

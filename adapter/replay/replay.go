@@ -44,7 +44,10 @@ type Report struct {
 	Changes []Replayed `json:"changes"`
 	// Undecided counts events by why they cannot be decided again.
 	Undecided map[string]int `json:"undecided"`
-	About     About          `json:"about"`
+	// LeftOut counts events that are decisions of other rules, by the path of those. They are
+	// not among the events of the summary.
+	LeftOut map[string]int `json:"leftOut"`
+	About   About          `json:"about"`
 }
 
 // Summary counts events, and the distinct questions in them.
@@ -61,6 +64,9 @@ type About struct {
 	Policy string   `json:"policy"`
 	Logs   []string `json:"logs"`
 	People string   `json:"people"`
+	// Path is the path of the rule that the log has the decisions of, where that is another
+	// one than decides now.
+	Path string `json:"path,omitempty"`
 	// Changing says by what, and where, the policy's answers change with time; empty where
 	// they do not.
 	Changing string `json:"changing,omitempty"`
@@ -89,16 +95,36 @@ const mostExamples = 3
 // Replay decides every distinct question of the log again, and compares the answers. The
 // people of the inventory stand in for those whose claims the log does not tell, as long
 // as the log's hash says that they still have the same. The error is the context's,
-// that of deciding, or of a condition that is too large to be compared.
+// that of deciding, of a condition that is too large to be compared, or says that the log
+// has decisions of several rules and none of the one that decides.
 func (l *Log) Replay(ctx context.Context, by *offline.Policy, o Options) (*Report, error) {
-	r := &Report{Changes: []Replayed{}, Undecided: maps.Clone(l.undecided)}
-	if r.Undecided == nil {
-		r.Undecided = make(map[string]int)
+	path, err := l.path(by.Entrypoint())
+	if err != nil {
+		return nil, err
 	}
-	r.Summary.Events = l.events
+	r := &Report{Changes: []Replayed{}, Undecided: make(map[string]int), LeftOut: make(map[string]int)}
+	if path != by.Entrypoint() {
+		r.About.Path = path
+	}
+	// Where an event has no path, nothing says that it is another's.
+	ours := func(number int) bool { of := l.paths.values[number]; return of == "" || of == path }
+	for number, events := range l.events {
+		if ours(number) {
+			r.Summary.Events += events
+		} else {
+			r.LeftOut[l.paths.values[number]] = events
+		}
+	}
+	for of, events := range l.undecided {
+		if ours(of.path) {
+			r.Undecided[of.why] += events
+		}
+	}
 	byCaller := make(map[int][]questionKey)
 	for key := range l.asked {
-		byCaller[key.caller] = append(byCaller[key.caller], key)
+		if ours(key.path) {
+			byCaller[key.caller] = append(byCaller[key.caller], key)
+		}
 	}
 	order := slices.Sorted(maps.Keys(byCaller))
 	found := replaying{report: r, at: make(map[says]int), log: l}
@@ -109,7 +135,7 @@ func (l *Log) Replay(ctx context.Context, by *offline.Policy, o Options) (*Repor
 		caller, why := l.caller(l.callers.values[number], o)
 		if why != "" {
 			for _, key := range keys {
-				r.Undecided[why] += l.asked[key].events
+				found.undecided(why, l.asked[key])
 			}
 			continue
 		}
@@ -311,11 +337,18 @@ func (r *Report) Text() string {
 	s := r.Summary
 	fmt.Fprintf(&b, "%s in %s\n", s.Counts, report.Count(s.Events-s.Undecided, "event", "events"))
 	fmt.Fprintf(&b, "%s decided once each\n", report.Count(s.Questions, "distinct question", "distinct questions"))
+	for _, path := range slices.Sorted(maps.Keys(r.LeftOut)) {
+		fmt.Fprintf(&b, "left out: %s of another rule, %s\n", report.Count(r.LeftOut[path], "decision", "decisions"),
+			report.OneLine(path))
+	}
 	for _, why := range slices.Sorted(maps.Keys(r.Undecided)) {
 		fmt.Fprintf(&b, "not decided: %s, since %s\n", report.Count(r.Undecided[why], "event", "events"), why)
 	}
 	fmt.Fprintf(&b, "policy: %s\nlogs: %s\npeople: %s\n", r.About.Policy, strings.Join(r.About.Logs, ", "),
 		r.About.People)
+	if r.About.Path != "" {
+		fmt.Fprintf(&b, "the log has the decisions of %s\n", report.OneLine(r.About.Path))
+	}
 	if r.About.Changing != "" {
 		fmt.Fprintf(&b, "the policy answers by the time of this replay, not of the log: %s\n", r.About.Changing)
 	}

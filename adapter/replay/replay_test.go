@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -180,4 +181,93 @@ func packed(t *testing.T, text string) io.Reader {
 		t.Fatal(err)
 	}
 	return &b
+}
+
+// TestReplayOfOneRule replays logs to which another OPA sends its decisions, too.
+func TestReplayOfOneRule(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": policy} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := offline.Open(t.Context(), dir, offline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	const asked = `"input":{"permission":{"name":"catalog.location.read","type":"basic","attributes":{}},"identity":{"user":"user:default/ann","claims":[]}}`
+	event := func(path, rest string) string { return `{"path":"` + path + `",` + rest + "}" }
+	ours, others := event("shop/allow", asked+`,"result":true`), event("bank/allow", asked+`,"result":false`)
+	untold, unlike := event("bank/allow", asked), event("bank/allow", `"input":{"method":"GET"},"result":true`)
+	for name, test := range map[string]struct {
+		log                     []string
+		events, same, undecided int
+		leftOut                 map[string]int
+		path, err               string
+	}{
+		"ours alone":            {log: []string{ours, ours}, events: 2, same: 2},
+		"another's beside":      {log: []string{others, ours, others, untold, unlike}, events: 1, same: 1, leftOut: map[string]int{"bank/allow": 4}},
+		"with a leading slash":  {log: []string{event("/shop/allow", asked+`,"result":true`)}, events: 1, same: 1},
+		"no path":               {log: []string{"{" + asked + `,"result":true}`, ours, others}, events: 2, same: 2, leftOut: map[string]int{"bank/allow": 1}},
+		"of a rule that moved":  {log: []string{event("old/allow", asked+`,"result":true`), unlike}, events: 1, same: 1, leftOut: map[string]int{"bank/allow": 1}, path: "old/allow"},
+		"nothing that is asked": {log: []string{unlike}, leftOut: map[string]int{"bank/allow": 1}},
+		"several, and not ours": {log: []string{others, event("old/allow", asked+`,"result":true`)}, err: "bank/allow, old/allow"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var l replay.Log
+			if err := l.Read(t.Context(), strings.NewReader(strings.Join(test.log, "\n"))); err != nil {
+				t.Fatal(err)
+			}
+			r, err := l.Replay(t.Context(), p, replay.Options{Inventory: inventory.Stock(), Vocabulary: p.Vocabulary(), Comparer: comparison.NewComparer(p)})
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := r.Summary; s.Events != test.events || s.Same != test.same || s.Undecided != test.undecided || s.Narrower+s.Wider+s.Other+s.Breaks != 0 ||
+				!maps.Equal(r.LeftOut, test.leftOut) || r.About.Path != test.path {
+				t.Errorf("%+v, %v, %q, %+v", s, r.LeftOut, r.About.Path, r.Changes)
+			}
+		})
+	}
+}
+
+// TestReplayCountsAtOnce counts what cannot be decided of callers while others are decided for.
+func TestReplayCountsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": policy} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := offline.Open(t.Context(), dir, offline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	var lines []string
+	const people = 200
+	for i := range people {
+		identity := fmt.Sprintf(`{"user":"user:default/u%d","claims":[]}`, i)
+		if i%2 == 0 {
+			identity = fmt.Sprintf(`{"user":"user:default/u%d"}`, i)
+		}
+		lines = append(lines, `{"input":{"permission":{"name":"shop.order"},"identity":`+identity+`},"result":true}`)
+	}
+	var l replay.Log
+	if err := l.Read(t.Context(), strings.NewReader(strings.Join(lines, "\n"))); err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Replay(t.Context(), p, replay.Options{Inventory: inventory.Stock(), Vocabulary: p.Vocabulary(), Comparer: comparison.NewComparer(p)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Summary.Undecided != people || len(r.Undecided) != 2 {
+		t.Errorf("%+v, %v", r.Summary, r.Undecided)
+	}
 }
