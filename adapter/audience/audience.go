@@ -100,6 +100,15 @@ func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, e
 	if who.All && from.Unread != "" {
 		who.All, who.Why = false, from.Unread
 	}
+	for _, p := range policies {
+		absent, err := p.Absent(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Path, err)
+		}
+		if who.All && len(absent) > 0 {
+			who.All, who.Why = false, "no file of "+p.Path+" has "+absent[0]
+		}
+	}
 	switch {
 	case who.All:
 		who.Of += "; there are no others"

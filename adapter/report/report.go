@@ -68,3 +68,16 @@ var (
 	message  = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A")
 	property = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 )
+
+// Without says which data a policy was decided without; it is empty where there is none.
+func Without(absent []string) string {
+	const most = 3
+	if len(absent) == 0 {
+		return ""
+	}
+	said := strings.Join(absent[:min(len(absent), most)], ", ")
+	if len(absent) > most {
+		said += fmt.Sprintf(" and %d more", len(absent)-most)
+	}
+	return ", without " + said + ", which no file has"
+}

@@ -57,6 +57,9 @@ type Report struct {
 type Summary struct {
 	Questions int `json:"questions"`
 	comparison.Counts
+	// Without is data that the policies read and no file has. Another bundle or an operator
+	// may bring it: then they may answer in another way.
+	Without []string `json:"without,omitempty"`
 }
 
 // About is what a report is about, so that it can be read by itself.

@@ -69,7 +69,8 @@ func (f Fold) lines() []string {
 
 // String says what was found.
 func (s Summary) String() string {
-	return fmt.Sprintf("%s in %s", s.Counts, report.Count(s.Questions, "question", "questions"))
+	return fmt.Sprintf("%s in %s%s", s.Counts, report.Count(s.Questions, "question", "questions"),
+		report.Without(s.Without))
 }
 
 // String says what was asked, in lines.

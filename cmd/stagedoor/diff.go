@@ -19,6 +19,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/provenance"
+	"github.com/stagedoor/stagedoor/adapter/report"
 	"github.com/stagedoor/stagedoor/adapter/review"
 	"github.com/stagedoor/stagedoor/adapter/serving"
 	"github.com/stagedoor/stagedoor/adapter/tables"
@@ -118,9 +119,18 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, _ *any
 	}
 	after := policies[len(policies)-1]
 	var before review.Decider
-	about := review.About{New: describePolicy(after)}
+	var about review.About
+	var without []string // data that the policies read and that no file has
+	for _, p := range policies {
+		absent, err := p.Absent(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		without = append(without, absent...)
+		about.Old, about.New = about.New, describePolicy(p, absent)
+	}
 	if d.against == "" {
-		before, about.Old = policies[0], describePolicy(policies[0])
+		before = policies[0]
 	} else {
 		running, err := serving.Dial(ctx, d.against)
 		if err != nil {
@@ -164,6 +174,8 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, _ *any
 		return nil, nil, err
 	}
 	report.About.Old, report.About.New = about.Old, about.New
+	slices.Sort(without)
+	report.Summary.Without = slices.Compact(without)
 	if d.against != "" {
 		return report, nil, nil
 	}
@@ -172,15 +184,15 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, _ *any
 		permissions[i] = offline.Permission(p)
 	}
 	every, err := anyone.Compare(ctx, policies[0], after, permissions, o.Comparer)
-	if err == nil && every.Same() {
+	if err == nil && every.Same() && len(without) == 0 {
 		report.About.Callers += "; the same is so of every caller there can be"
 	}
 	return report, every, err
 }
 
-// describePolicy names a policy in a report.
-func describePolicy(p *offline.Policy) string {
-	return fmt.Sprintf("%s, revision %s", p.Path, p.Revision())
+// describePolicy names a policy in a report, and the data that it was decided without.
+func describePolicy(p *offline.Policy, absent []string) string {
+	return fmt.Sprintf("%s, revision %s%s", p.Path, p.Revision(), report.Without(absent))
 }
 
 func (d *diff) print(w io.Writer, r *review.Report, every *anyone.Changes, failOn []comparison.Change) error {

@@ -95,8 +95,12 @@ func (m asMatrix) run(ctx context.Context, p *offline.Policy) (string, error) {
 		Inventory: inv, Who: who, Vocabulary: p.Vocabulary(),
 		Progress: newProgress(os.Stderr, "deciding").tell,
 	}
+	absent, err := p.Absent(ctx)
+	if err != nil {
+		return "", err
+	}
 	if m.who != "" {
-		return m.whoMay(ctx, p, resource, o)
+		return m.whoMay(ctx, p, resource, o, absent)
 	}
 	named, err := matrix.NamesOf(ctx, p)
 	if err != nil {
@@ -106,7 +110,7 @@ func (m asMatrix) run(ctx context.Context, p *offline.Policy) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	of.About.Policy = describePolicy(p)
+	of.About.Policy = describePolicy(p, absent)
 	switch m.format {
 	case "csv":
 		return of.CSV(), nil
@@ -123,7 +127,8 @@ func (m asMatrix) run(ctx context.Context, p *offline.Policy) (string, error) {
 	return of.Text(), nil
 }
 
-func (m asMatrix) whoMay(ctx context.Context, p *offline.Policy, resource any, o matrix.Options) (string, error) {
+func (m asMatrix) whoMay(ctx context.Context, p *offline.Policy, resource any, o matrix.Options,
+	absent []string) (string, error) {
 	permission, err := readPermission(m.who, o.Inventory)
 	if err != nil {
 		return "", fmt.Errorf("--who: %w", err)
@@ -144,7 +149,7 @@ func (m asMatrix) whoMay(ctx context.Context, p *offline.Policy, resource any, o
 			return "", err
 		}
 	}
-	about := matrix.About{Policy: describePolicy(p), Inventory: o.Inventory.Source, Callers: o.Who.Of}
+	about := matrix.About{Policy: describePolicy(p, absent), Inventory: o.Inventory.Source, Callers: o.Who.Of}
 	if m.format == "json" {
 		return asJSON(struct {
 			Permission string       `json:"permission"`

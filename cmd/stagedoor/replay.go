@@ -107,7 +107,11 @@ func (r replaying) run(ctx context.Context, stdin io.Reader, logs []string) (_ *
 	if err != nil {
 		return nil, err
 	}
-	report.About.Policy, report.About.Logs, report.About.People = describePolicy(p), logs, inv.Source
+	absent, err := p.Absent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	report.About.Policy, report.About.Logs, report.About.People = describePolicy(p, absent), logs, inv.Source
 	if sources := p.Nondeterministic(); len(sources) > 0 {
 		report.About.Changing = fmt.Sprintf("%s at %s", sources[0].Builtin, sources[0].Location)
 	}
