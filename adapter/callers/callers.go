@@ -80,6 +80,9 @@ func Of(s Sources) Classes {
 // Somebody is the user of examples who is nobody in particular.
 const Somebody = "user:default/somebody"
 
+// AnotherPlugin is the actor of examples that is no plugin in particular.
+const AnotherPlugin = "plugin:another"
+
 // reads is a set of parts of the identity.
 type reads uint8
 
@@ -95,6 +98,7 @@ const (
 type finder struct {
 	sources Sources
 	reads   reads
+	actor   bool   // whether the plugin that asks is named as a part of the identity
 	opaque  string // the call that looks into a reference's text, and where; empty for none
 	placed  string // where an element is asked for by its place; empty for nowhere
 	others  string // why there may be callers whose claims are no references; empty for no reason
@@ -117,6 +121,7 @@ func (f *finder) read() {
 		ast.WalkTerms(module, func(t *ast.Term) bool {
 			if s, ok := t.Value.(ast.String); ok {
 				f.mark(string(s), "source "+string(s))
+				f.actor = f.actor || s == "actor"
 			}
 			return false
 		})
@@ -416,8 +421,11 @@ func (f *finder) combine() bool {
 	if f.reads&(readsUser|readsClaims) == 0 {
 		users = nil
 	}
-	if f.reads&readsActor == 0 {
+	switch {
+	case f.reads&readsActor == 0:
 		actors = nil
+	case f.actor: // no constant stands for the plugins that the policy does not name
+		actors = append(actors, group{refs: []string{AnotherPlugin}})
 	}
 	// One of each comes first: it is what people mean.
 	for _, g := range claims {

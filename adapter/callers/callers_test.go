@@ -41,7 +41,15 @@ func TestOf(t *testing.T) {
 		},
 		"an actor": {
 			policy: `allow if input.identity.actor == "plugin:search"`,
-			want:   []string{signedIn, anonymous, "through plugin:search"},
+			want:   []string{signedIn, anonymous, "through plugin:search", "through plugin:another"},
+		},
+		"any actor": {
+			policy: `allow if not input.identity.actor`,
+			want:   []string{signedIn, anonymous, "through plugin:another"},
+		},
+		"an actor, or none": {
+			policy: `allow if object.get(input.identity, "actor", "") == ""`,
+			want:   []string{signedIn, anonymous, "through plugin:another"},
 		},
 		"folded by equal data": {
 			policy: `allow if data.roles[input.identity.claims[_]] == "admin"`,
