@@ -190,6 +190,28 @@ func asking(rule *ast.Rule, path string) *ast.Rule {
 	return rule
 }
 
+// tellsCallers is whether a rule can tell apart two callers who are signed in: it reads
+// something of the identity, or hands on the whole of it. Whether there is one is asked of
+// every policy.
+func tellsCallers(rule *ast.Rule) bool {
+	tells := false
+	identity := ast.InputRootRef.Append(ast.StringTerm("identity"))
+	ast.NewGenericVisitor(func(x any) bool {
+		switch x := x.(type) {
+		case *ast.Expr:
+			is, alone := x.Terms.(*ast.Term)
+			return alone && identity.Equal(is.Value)
+		case ast.Ref:
+			if x.HasPrefix(ast.InputRootRef) {
+				_, named := x[min(1, len(x)-1)].Value.(ast.String)
+				tells = tells || !named || x.HasPrefix(identity)
+			}
+		}
+		return false
+	}).Walk(rule)
+	return tells
+}
+
 // depend finds what each rule depends on, itself or through others.
 func (w *world) depend() {
 	type reach struct{ resource, identity, data bool }
@@ -201,12 +223,11 @@ func (w *world) depend() {
 		}
 		r := &reach{}
 		known[rule] = r
+		r.identity = tellsCallers(rule)
 		ast.WalkRefs(rule, func(ref ast.Ref) bool {
 			switch {
 			case ref.HasPrefix(ast.InputRootRef) && len(ref) > 1 && ref[1].Equal(ast.StringTerm("resource")):
 				r.resource = true
-			case ref.HasPrefix(ast.InputRootRef) && len(ref) > 2 && ref[1].Equal(ast.StringTerm("identity")):
-				r.identity = true
 			case ref.HasPrefix(ast.DefaultRootRef) && len(w.compiler.GetRules(ref)) == 0:
 				r.data = true
 			}
