@@ -17,6 +17,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/audience"
 	"github.com/stagedoor/stagedoor/adapter/certificate"
+	serving "github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -383,5 +384,51 @@ func TestForgedCertificates(t *testing.T) {
 		strings.Replace(right[1:], `"decision":`, `"Decision":`, 1)})
 	if out, err := checkCertificates(t, file, bundles); err == nil {
 		t.Errorf("two decisions: %s", out)
+	}
+}
+
+// TestCertificatesOfOtherPolicies holds right certificates to another policy than theirs.
+func TestCertificatesOfOtherPolicies(t *testing.T) {
+	dir := t.TempDir()
+	library := libraryBundle(t, dir)
+	policies := map[string]map[string]string{
+		"own":     {".manifest": `{"roots": ["forged"]}`, "policy.rego": forgedPolicy},
+		"named":   {".manifest": `{"roots": ["forged"], "revision": "v1"}`, "policy.rego": forgedPolicy},
+		"by time": {".manifest": `{"roots": ["forged"]}`, "policy.rego": forgedPolicy + "\nallow if time.now_ns() < 0\n"},
+	}
+	for name, files := range policies {
+		writeFiles(t, filepath.Join(dir, name), files)
+	}
+	deletes, err := offline.FindPermission(inventory.Stock(), "catalog.entity.delete")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ of, entrypoint, checked, want string }{
+		{of: "own", checked: "own", want: "1 decisions of 3 branches confirmed, of forged/allow\nno manifest names a revision"},
+		{of: "named", checked: "named", want: "1 decisions of 3 branches confirmed, of forged/allow\n"},
+		{of: "own", entrypoint: "forged/frozen", checked: "own", want: "refused: it is of forged/frozen, and the policy decides by forged/allow"},
+		{of: "own", checked: "by time", want: "refused: the policy can answer otherwise at another time: it calls time.now_ns"},
+		{of: "own", checked: "named", want: "and the policy is v1"},
+	} {
+		p, err := offline.Open(t.Context(), filepath.Join(dir, test.of), offline.Options{Entrypoint: test.entrypoint})
+		if err != nil {
+			t.Fatal(err)
+		}
+		certifier, err := certificate.New(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := certifier.Certify(t.Context(), offline.Question{Caller: serving.Caller{User: "user:default/ann"}, Permission: deletes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFiles(t, dir, map[string]string{"c.json": compact(c)})
+		out, err := checkCertificates(t, filepath.Join(dir, "c.json"), []string{library, filepath.Join(dir, test.checked)})
+		if !strings.Contains(out, test.want) || (err != nil) != strings.Contains(test.want, "the policy") {
+			t.Errorf("%s, checked against %s: %v, %s", test.of, test.checked, err, out)
+		}
+		if err := p.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -21,21 +21,39 @@ type rule struct {
 	AnyOf string `json:"anyOf"`
 }
 
-// inspect returns the permission rules of the bundles by function.
-func inspect(opa string, bundles []string) (map[string]rule, error) {
-	rules := map[string]rule{}
+// policy is what is known of the bundles.
+type policy struct {
+	rules       map[string]rule // by function
+	entrypoints []string        // that METADATA names
+	revisions   []string        // that manifests name
+	changing    []string        // builtins that answer otherwise at another time
+}
+
+// inspect returns what METADATA and manifests say, and the builtins that are called.
+func inspect(opa string, bundles []string) (*policy, error) {
+	p := &policy{rules: map[string]rule{}}
 	for _, bundle := range bundles {
 		out, err := run(opa, "inspect", "--annotations", "--format", "json", bundle)
 		if err != nil {
 			return nil, err
 		}
 		var found struct {
+			Manifest struct {
+				Revision string `json:"revision"`
+			} `json:"manifest"`
+			Capabilities struct {
+				Builtins []struct {
+					Name             string `json:"name"`
+					Nondeterministic bool   `json:"nondeterministic"`
+				} `json:"builtins"`
+			} `json:"capabilities"`
 			Annotations []struct {
 				Path []struct {
 					Value string `json:"value"`
 				} `json:"path"`
 				Annotations struct {
-					Custom struct {
+					Entrypoint bool `json:"entrypoint"`
+					Custom     struct {
 						Backstage *rule `json:"backstage"`
 					} `json:"custom"`
 				} `json:"annotations"`
@@ -44,18 +62,28 @@ func inspect(opa string, bundles []string) (map[string]rule, error) {
 		if err := json.Unmarshal(out, &found); err != nil {
 			return nil, err
 		}
-		for _, a := range found.Annotations {
-			if a.Annotations.Custom.Backstage == nil {
-				continue
+		if found.Manifest.Revision != "" {
+			p.revisions = append(p.revisions, found.Manifest.Revision)
+		}
+		for _, builtin := range found.Capabilities.Builtins {
+			if builtin.Nondeterministic {
+				p.changing = append(p.changing, builtin.Name)
 			}
+		}
+		for _, a := range found.Annotations {
 			var path []string
 			for _, step := range a.Path {
 				path = append(path, step.Value)
 			}
-			rules[strings.Join(path, ".")] = *a.Annotations.Custom.Backstage
+			if a.Annotations.Entrypoint && len(path) > 1 {
+				p.entrypoints = append(p.entrypoints, strings.Join(path[1:], "/"))
+			}
+			if a.Annotations.Custom.Backstage != nil {
+				p.rules[strings.Join(path, ".")] = *a.Annotations.Custom.Backstage
+			}
 		}
 	}
-	return rules, nil
+	return p, nil
 }
 
 // mocks answer for the permission rules. Where there is no answer, a function has two

@@ -1,10 +1,12 @@
 // Command certify checks certificates of `stagedoor explain --certificate` by stock OPA.
 //
-//	certify -opa opa CERTIFICATES POLICY…
+//	certify [-opa opa] [-entrypoint path] CERTIFICATES POLICY…
 //
 // CERTIFICATES are JSON, one after the other. POLICY are the bundles that `opa eval -b`
-// reads: the policy, and `stagedoor rules export DIR`. It confirms three things.
+// reads: the policy, and `stagedoor rules export DIR`. It confirms four things.
 //
+//   - The certificate is of the rule that METADATA or -entrypoint names, and of the revision
+//     that a manifest names. No time, chance or network is asked anywhere in the policy.
 //   - The branches cover everything: they are the leaves of one tree of answers.
 //   - Stock evaluation gives the outcome of each branch (eval.go). Permission rules answer
 //     as the branch says. A rule about which it says nothing stops the evaluation, so what
@@ -30,6 +32,7 @@ import (
 )
 
 type certificate struct {
+	Revision   string         `json:"revision"`
 	Entrypoint string         `json:"entrypoint"`
 	Input      map[string]any `json:"input"`
 	Decision   any            `json:"decision"`
@@ -55,12 +58,13 @@ func (a answer) asks() string { return a.Function + " " + text(a.Params) }
 
 func main() {
 	opa := flag.String("opa", "opa", "the stock opa")
+	entrypoint := flag.String("entrypoint", "", "the path of the rule that decides, where it is not the annotated one")
 	flag.Parse()
 	if flag.NArg() < 2 {
-		fmt.Fprintln(os.Stderr, "usage: certify [-opa opa] CERTIFICATES POLICY…")
+		fmt.Fprintln(os.Stderr, "usage: certify [-opa opa] [-entrypoint path] CERTIFICATES POLICY…")
 		os.Exit(2)
 	}
-	refused, err := check(*opa, flag.Arg(0), flag.Args()[1:])
+	refused, err := check(*opa, *entrypoint, flag.Arg(0), flag.Args()[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
@@ -70,15 +74,19 @@ func main() {
 	}
 }
 
-func check(opa, file string, policies []string) (refused bool, err error) {
+func check(opa, entrypoint, file string, policies []string) (refused bool, err error) {
 	certificates, err := read(file)
 	if err != nil {
 		return false, err
 	}
-	rules, err := inspect(opa, policies)
+	of, err := inspect(opa, policies)
 	if err != nil {
 		return false, err
 	}
+	if entrypoint != "" {
+		of.entrypoints = []string{entrypoint}
+	}
+	rules := of.rules
 	if _, err := evaluate(opa, policies, nil, rules); err != nil {
 		return false, err
 	}
@@ -92,7 +100,7 @@ func check(opa, file string, policies []string) (refused bool, err error) {
 	for i, c := range certificates {
 		branches += len(c.Branches) + len(c.Supposed)
 		entrypoints = append(entrypoints, c.Entrypoint)
-		err := errors.Join(c.holds(answers[2*i]), evaluated[2*i+1].holds(answers[2*i+1]))
+		err := errors.Join(of.made(c), c.holds(answers[2*i]), evaluated[2*i+1].holds(answers[2*i+1]))
 		if err == nil {
 			err = c.agree(rules)
 		}
@@ -104,8 +112,25 @@ func check(opa, file string, policies []string) (refused bool, err error) {
 	if !refused {
 		fmt.Printf("%d decisions of %d branches confirmed, of %s\n", len(certificates), branches,
 			strings.Join(slices.Compact(slices.Sorted(slices.Values(entrypoints))), ", "))
+		if len(of.revisions) == 0 {
+			fmt.Println("no manifest names a revision, so that of the certificates is not checked")
+		}
 	}
 	return refused, nil
+}
+
+// made returns why a certificate is not one of the policy. Where no manifest names a
+// revision, the certificate's is not held to anything: what counts is what is evaluated.
+func (p *policy) made(c certificate) error {
+	switch {
+	case len(p.changing) > 0:
+		return fmt.Errorf("the policy can answer otherwise at another time: it calls %s", strings.Join(p.changing, ", "))
+	case len(p.entrypoints) > 0 && !slices.Contains(p.entrypoints, c.Entrypoint):
+		return fmt.Errorf("it is of %s, and the policy decides by %s", c.Entrypoint, strings.Join(p.entrypoints, ", "))
+	case len(p.revisions) > 0 && !slices.Contains(p.revisions, c.Revision):
+		return fmt.Errorf("it is of revision %s, and the policy is %s", c.Revision, strings.Join(p.revisions, ", "))
+	}
+	return nil
 }
 
 // supposing is the certificate with a resource in the input, and the branches of that.
