@@ -283,8 +283,12 @@ func (who Caller) value(param string, v any) string {
 }
 
 func (who Caller) text(v string) string {
-	if who.User != "" && strings.EqualFold(v, who.User) {
+	switch {
+	case who.User == "":
+	case v == who.User:
 		return "the caller"
+	case v == strings.ToLower(who.User):
+		return "the caller in lower case"
 	}
 	return quoted(v)
 }
@@ -295,27 +299,21 @@ func (who Caller) list(param string, v []any) string {
 		return "none"
 	}
 	var said []string
-	claimed := map[string]bool{}
-	for _, claim := range who.Claims {
-		claimed[strings.ToLower(claim)] = true
-	}
-	// One claim can be all claims or the user alone. Where a rule asks for claims, it
-	// is said as it is for callers with more of them.
-	all := len(claimed) > 1 || len(claimed) == 1 && strings.Contains(strings.ToLower(param), "claim")
 	listed := map[string]bool{}
 	for _, element := range v {
 		if text, ok := element.(string); ok {
-			listed[strings.ToLower(text)] = true
+			listed[text] = true
 		}
 	}
-	for claim := range claimed {
-		all = all && listed[claim]
+	claimed, words := who.claimed(param, listed, func(claim string) string { return claim }), ""
+	if claimed == nil {
+		claimed, words = who.claimed(param, listed, strings.ToLower), " in lower case"
 	}
-	if all {
-		said = append(said, "the caller or a group of the caller")
+	if claimed != nil {
+		said = append(said, "the caller or a group of the caller"+words)
 	}
 	for _, element := range v {
-		if text, ok := element.(string); ok && all && claimed[strings.ToLower(text)] {
+		if text, ok := element.(string); ok && claimed[text] {
 			continue
 		}
 		said = append(said, who.value("", element))
@@ -324,6 +322,26 @@ func (who Caller) list(param string, v []any) string {
 		return cmp.Compare(ownFirst(a), ownFirst(b))
 	})
 	return strings.Join(slices.Compact(said), " or ")
+}
+
+// claimed are the caller's claims, written in some way, where all of them are listed so.
+//
+// One claim can be all claims or the user alone. Where a rule asks for claims, it is said
+// as it is for callers with more of them.
+func (who Caller) claimed(param string, listed map[string]bool, written func(string) string) map[string]bool {
+	claimed := map[string]bool{}
+	for _, claim := range who.Claims {
+		claimed[written(claim)] = true
+	}
+	if len(claimed) == 0 || len(claimed) == 1 && !strings.Contains(strings.ToLower(param), "claim") {
+		return nil
+	}
+	for claim := range claimed {
+		if !listed[claim] {
+			return nil
+		}
+	}
+	return claimed
 }
 
 func ownFirst(text string) int {

@@ -23,7 +23,7 @@ var (
 		{"IS_TASK_OWNER", "scaffolder-task"}:  template("created by {createdBy}"),
 		{"IS_NOT_REQUESTER", "approval"}:      template("not requested by {userRef}"),
 	}
-	ann = words.Caller{User: "user:default/ann", Claims: []string{"user:default/ann", "Group:default/web"}}
+	ann = words.Caller{User: "user:default/ann", Claims: []string{"user:default/ann", "group:default/web"}}
 )
 
 func template(text string) words.Template {
@@ -51,6 +51,24 @@ func TestCondition(t *testing.T) {
 	if os.Getenv("UPDATE") != "" {
 		if err := os.WriteFile("testdata/conditions.txtar", txtar.Format(archive), 0o600); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestCase says two conditions in two ways where they differ in the case of letters alone.
+func TestCase(t *testing.T) {
+	bob := words.Caller{User: "user:default/Bob", Claims: []string{"user:default/Bob", "group:default/Web"}}
+	for claims, want := range map[string]string{
+		`"user:default/Bob", "group:default/Web"`: "owned by the caller or a group of the caller",
+		`"user:default/bob", "group:default/web"`: "owned by the caller or a group of the caller in lower case",
+		`"user:default/Bob"`:                      "owned by the caller",
+		`"user:default/bob"`:                      "owned by the caller in lower case",
+		`"USER:default/bob"`:                      "owned by USER:default/bob",
+		`"user:default/Bob", "group:default/web"`: "owned by the caller or group:default/web",
+	} {
+		condition := `{"rule": "IS_ENTITY_OWNER", "resourceType": "catalog-entity", "params": {"claims": [` + claims + `]}}`
+		if got := vocabulary.Condition(read(t, condition), bob); got != want {
+			t.Errorf("%s: %s; want %s", claims, got, want)
 		}
 	}
 }

@@ -23,8 +23,8 @@ import (
 func vocabularyOf(of words.Vocabulary) words.Vocabulary {
 	v := maps.Clone(of)
 	for rule, text := range map[words.Rule]string{
-		{Name: theory.HasClaim, ResourceType: theory.CallerType}:  "in {claims}",
-		{Name: theory.IsUser, ResourceType: theory.CallerType}:    "by {users}",
+		{Name: theory.HasClaim, ResourceType: theory.CallerType}:  "in {claims}[ in {case} case]",
+		{Name: theory.IsUser, ResourceType: theory.CallerType}:    "by {users}[ in {case} case]",
 		{Name: theory.Is, ResourceType: theory.CallerType}:        "where {rego}",
 		{Name: theory.Is, ResourceType: theory.CallerAndResource}: "where {rego}",
 	} {
@@ -68,22 +68,58 @@ var somebody = words.Caller{User: theory.UserText, Claims: []string{theory.Claim
 
 // Say is a condition about callers, or about both them and the resource, in words.
 func (s *Speaker) Say(c criteria.Criteria) string {
-	return s.vocabulary.Condition(s.plain(c), somebody)
+	var found cases
+	found.see(c)
+	return s.vocabulary.Condition(s.plain(c, found.asIs && found.lowered), somebody)
+}
+
+// cases is whether the caller's references are compared as they are, and in lower case.
+// Backstage writes them in lower case. So that is said only where there is both.
+type cases struct{ asIs, lowered bool }
+
+func (f *cases) see(c criteria.Criteria) {
+	for _, child := range c.Of {
+		f.see(child)
+	}
+	if c.Op != criteria.Leaf {
+		return
+	}
+	about := c.Rule.ResourceType == theory.CallerType && c.Rule.Name != theory.Is
+	_, anyCase := paramsOf(c.Rule)["case"]
+	rest := lowered.Replace(c.Rule.Params)
+	f.lowered = f.lowered || about && anyCase || rest != c.Rule.Params
+	f.asIs = f.asIs || about && !anyCase || strings.Contains(rest, theory.ClaimsText) || strings.Contains(rest, theory.UserText)
+}
+
+func paramsOf(r criteria.Rule) map[string]any {
+	var params map[string]any
+	if json.Unmarshal([]byte(r.Params), &params) != nil {
+		return nil
+	}
+	return params
 }
 
 // plain is a condition as it is said: without what only programs need to know, and with
-// the names of sets.
-func (s *Speaker) plain(c criteria.Criteria) criteria.Criteria {
+// the names of sets. It says what is in lower case, or no more than whose it is.
+func (s *Speaker) plain(c criteria.Criteria, sayCase bool) criteria.Criteria {
 	if c.Op != criteria.Leaf {
 		of := make([]criteria.Criteria, len(c.Of))
 		for i, child := range c.Of {
-			of[i] = s.plain(child)
+			of[i] = s.plain(child, sayCase)
 		}
 		return criteria.Criteria{Op: c.Op, Of: of}
 	}
-	var params map[string]any
-	if json.Unmarshal([]byte(c.Rule.Params), &params) != nil {
+	params := paramsOf(c.Rule)
+	if params == nil {
 		return c
+	}
+	spoken := lowered
+	if sayCase {
+		spoken = lowerCase
+	}
+	_, anyCase := params["case"]
+	if about := c.Rule.ResourceType == theory.CallerType; about && !sayCase {
+		delete(params, "case")
 	}
 	for name, value := range params {
 		list, ok := value.([]any)
@@ -94,7 +130,7 @@ func (s *Speaker) plain(c criteria.Criteria) criteria.Criteria {
 			continue
 		}
 		if c.Rule.ResourceType == theory.CallerType {
-			list = s.named(list)
+			list = s.named(list, anyCase)
 		}
 		for i, element := range list {
 			if text, ok := element.(string); ok {
@@ -111,16 +147,26 @@ func (s *Speaker) plain(c criteria.Criteria) criteria.Criteria {
 	return c
 }
 
-// spoken is how what is made of the caller is said.
-var spoken = strings.NewReplacer(
-	"lower("+theory.ClaimsText+")", theory.ClaimsText, "lower("+theory.UserText+")", theory.UserText,
+// lowered and lowerCase are how the caller's references in lower case are said: as those
+// of the caller, or as what they are.
+var (
+	lowered = strings.NewReplacer(
+		"lower("+theory.ClaimsText+")", theory.ClaimsText, "lower("+theory.UserText+")", theory.UserText,
+	)
+	lowerCase = strings.NewReplacer(
+		"lower("+theory.ClaimsText+")", strings.ToLower(theory.ClaimsText),
+		"lower("+theory.UserText+")", strings.ToLower(theory.UserText),
+	)
 )
 
 // namedSet is a list of references in the data, or an object with such keys; or what the
 // same is listed for, such as the groups that have a role.
 type namedSet struct {
 	name string
-	refs []string // in lower case, sorted
+	refs []string // sorted
+	// lower are the refs in lower case, sorted. A set is called by its name where it is
+	// compared as it is, and where both sides are lowered.
+	lower []string
 }
 
 // fewestNamed is how many references a set has that is called by its name, and that no set
@@ -167,9 +213,15 @@ func setsOf(ctx context.Context, p *offline.Policy) ([]namedSet, error) {
 	}
 	var sets []namedSet
 	add := func(name string, refs []string) {
+		lower := make([]string, len(refs))
+		for i, ref := range refs {
+			lower[i] = strings.ToLower(ref)
+		}
 		slices.Sort(refs)
-		if refs = slices.Compact(refs); len(refs) >= fewestNamed {
-			sets = append(sets, namedSet{name, refs})
+		slices.Sort(lower)
+		refs, lower = slices.Compact(refs), slices.Compact(lower)
+		if len(refs) >= fewestNamed {
+			sets = append(sets, namedSet{name, refs, lower})
 		}
 	}
 	var visit func(name string, v any)
@@ -179,7 +231,7 @@ func setsOf(ctx context.Context, p *offline.Policy) ([]namedSet, error) {
 		case []any:
 			for _, element := range v {
 				if text, ok := element.(string); ok {
-					refs = append(refs, strings.ToLower(text))
+					refs = append(refs, text)
 				}
 			}
 			if len(refs) < len(v) {
@@ -188,7 +240,7 @@ func setsOf(ctx context.Context, p *offline.Policy) ([]namedSet, error) {
 		case map[string]any:
 			for _, key := range slices.Sorted(maps.Keys(v)) {
 				visit(name+step(key), v[key])
-				refs = append(refs, strings.ToLower(key))
+				refs = append(refs, key)
 			}
 			for text, keys := range holders(v) {
 				add(text+"@"+name, keys)
@@ -205,14 +257,14 @@ func setsOf(ctx context.Context, p *offline.Policy) ([]namedSet, error) {
 	return sets, nil
 }
 
-// holders are the keys of an object, in lower case, by what their lists have.
+// holders are the keys of an object by what their lists have.
 func holders(object map[string]any) map[string][]string {
 	by := make(map[string][]string)
 	for key, value := range object {
 		list, _ := value.([]any)
 		for _, element := range list {
 			if text, ok := element.(string); ok {
-				by[text] = append(by[text], strings.ToLower(key))
+				by[text] = append(by[text], key)
 			}
 		}
 	}
@@ -226,8 +278,9 @@ func step(key string) string {
 	return fmt.Sprintf("[%q]", key)
 }
 
-// named is a list in which whole sets are called by their name.
-func (s *Speaker) named(list []any) []any {
+// named is a list in which whole sets are called by their name. In any case, those in lower
+// case are meant.
+func (s *Speaker) named(list []any, anyCase bool) []any {
 	all, rest := make(map[string]bool, len(list)), make(map[string]bool, len(list))
 	for _, element := range list {
 		text, ok := element.(string)
@@ -239,7 +292,11 @@ func (s *Speaker) named(list []any) []any {
 	var names []any
 	for _, set := range s.sets {
 		whole, more := true, 0
-		for _, ref := range set.refs {
+		refs := set.refs
+		if anyCase {
+			refs = set.lower
+		}
+		for _, ref := range refs {
 			whole = whole && all[ref]
 			if rest[ref] {
 				more++
@@ -248,7 +305,7 @@ func (s *Speaker) named(list []any) []any {
 		if !whole || more < fewestNamed {
 			continue
 		}
-		for _, ref := range set.refs {
+		for _, ref := range refs {
 			delete(rest, ref)
 		}
 		names = append(names, set.name)
