@@ -32,8 +32,10 @@ func (p *Policy) Absent(ctx context.Context) ([]string, error) {
 			continue
 		}
 		deciding[rule] = true
-		for other := range stock.compiler.Graph.Dependencies(rule) {
-			pending = append(pending, other.(*ast.Rule))
+		for dependency := range stock.compiler.Graph.Dependencies(rule) {
+			if other, ok := dependency.(*ast.Rule); ok {
+				pending = append(pending, other)
+			}
 		}
 		asked(rule, func(ref ast.Ref) {
 			path, err := stock.absent(ctx, ref)

@@ -88,7 +88,8 @@ func (f *cases) see(c criteria.Criteria) {
 	_, anyCase := paramsOf(c.Rule)["case"]
 	rest := lowered.Replace(c.Rule.Params)
 	f.lowered = f.lowered || about && anyCase || rest != c.Rule.Params
-	f.asIs = f.asIs || about && !anyCase || strings.Contains(rest, theory.ClaimsText) || strings.Contains(rest, theory.UserText)
+	f.asIs = f.asIs || about && !anyCase || strings.Contains(rest, theory.ClaimsText) ||
+		strings.Contains(rest, theory.UserText)
 }
 
 func paramsOf(r criteria.Rule) map[string]any {
