@@ -29,6 +29,7 @@ type Backstage struct {
 	listener      net.Listener
 	server        *http.Server
 	client        http.Client
+	now           func() time.Time
 }
 
 // New returns a sample Backstage that listens on a loopback port of its own, and
@@ -48,7 +49,7 @@ func New(ctx context.Context) (*Backstage, error) {
 	}
 	b := &Backstage{
 		URL: "http://" + listener.Addr().String(), UserKey: userKey, PluginKey: pluginKey, listener: listener,
-		client: http.Client{Timeout: 10 * time.Second},
+		client: http.Client{Timeout: 10 * time.Second}, now: time.Now,
 	}
 	b.server = &http.Server{Handler: b.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	return b, nil

@@ -107,17 +107,22 @@ const tokenLifetime = time.Hour
 // LimitedToken issues the limited token of a user.
 func (b *Backstage) LimitedToken(user string) (string, error) {
 	iat, exp := b.lifetime()
+	return b.limitedToken(user, iat, exp)
+}
+
+func (b *Backstage) limitedToken(user string, iat, exp int64) (string, error) {
 	return b.UserKey.Sign(header{"vnd.backstage.limited-user", "ES256", b.UserKey.ID}, limitedClaims{user, iat, exp})
 }
 
 // UserToken issues a user token as Backstage's auth plugin does: with the proof
 // from which its limited token can be rebuilt, and without the ownership claims.
 func (b *Backstage) UserToken(user string) (string, error) {
-	limited, err := b.LimitedToken(user)
+	// Both live as long, or the proof would fit no token.
+	iat, exp := b.lifetime()
+	limited, err := b.limitedToken(user, iat, exp)
 	if err != nil {
 		return "", err
 	}
-	iat, exp := b.lifetime()
 	return b.UserKey.Sign(header{"vnd.backstage.user", "ES256", b.UserKey.ID}, userClaims{
 		Issuer:   b.URL + "/api/auth",
 		Subject:  user,
@@ -150,7 +155,7 @@ func (b *Backstage) OnBehalfOf(limited string) (string, error) {
 }
 
 func (b *Backstage) lifetime() (iat, exp int64) {
-	now := time.Now()
+	now := b.now()
 	return now.Unix(), now.Add(tokenLifetime).Unix()
 }
 
