@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // curl matches the curl lines that --dev prints: URL, bearer token, body.
@@ -24,7 +23,7 @@ func TestDevRoad(t *testing.T) {
 			`{"not":{"rule":"HAS_STATUS","resourceType":"todo-item","params":{"statuses":["archived"]}}}]}}]}`,
 		`{"items":[{"id":"1","result":["ALLOW","DENY"]}]}`,
 	}
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), patience)
 	defer stop()
 	lines, ended := startDev(ctx, t)
 	for i := 0; i < len(want); {
@@ -81,7 +80,7 @@ func ask(t *testing.T, url, token, body string) string {
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Authorization", "Bearer "+token)
-	client := http.Client{Timeout: 20 * time.Second}
+	client := http.Client{Timeout: patience}
 	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)

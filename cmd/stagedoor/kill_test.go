@@ -89,6 +89,12 @@ type publisher struct {
 	changed chan struct{} // closed with the next revision
 }
 
+// newPublisher is one that is not up yet.
+func newPublisher(t *testing.T) *publisher {
+	t.Helper()
+	return &publisher{address: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+}
+
 func (p *publisher) put(next published) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
@@ -102,7 +108,6 @@ func (p *publisher) up(t *testing.T) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", p.address)
 	must(t, err)
-	p.address = listener.Addr().String()
 	p.server = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
 	go func(server *http.Server) { _ = server.Serve(listener) }(p.server)
 }
@@ -167,7 +172,7 @@ func (w *persistence) start(t *testing.T) *process {
 		p.took = time.Since(started)
 	case <-p.exited:
 		t.Fatalf("it ended before it served:\n%s", p.text())
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Fatal("it does not serve")
 	}
 	return p
@@ -188,7 +193,7 @@ func (p *process) kill() {
 
 func (p *process) get(t *testing.T, path string) (int, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.Admin+path, http.NoBody)
 	must(t, err)
@@ -261,7 +266,7 @@ func newPersistence(t *testing.T) *persistence {
 	t.Logf("seed %s", seed)
 	dir := t.TempDir()
 	w := &persistence{
-		backstage: backstage, publisher: &publisher{address: "127.0.0.1:0"}, random: rand.NewChaCha8(seed),
+		backstage: backstage, publisher: newPublisher(t), random: rand.NewChaCha8(seed),
 		binary: filepath.Join(dir, "stagedoor"), config: filepath.Join(dir, "stagedoor.yaml"),
 		folder: filepath.Join(dir, "persisted", "bundles", "authz"),
 	}
@@ -314,7 +319,7 @@ func (w *persistence) persisted(t *testing.T) time.Duration {
 	before, _ := os.Stat(w.file())
 	started := time.Now()
 	w.next(t)
-	for time.Since(started) < 20*time.Second {
+	for time.Since(started) < patience {
 		if after, err := os.Stat(w.file()); err == nil && (before == nil || !os.SameFile(before, after)) {
 			return time.Since(started)
 		}
@@ -431,7 +436,7 @@ func TestPersistedFileIsDamaged(t *testing.T) {
 			}
 			// It serves, and answers 503, before it has first failed to reach the server.
 			revision, refused := p.serving(t)
-			for begun := time.Now(); refused == "" && time.Since(begun) < 20*time.Second; time.Sleep(time.Millisecond) {
+			for begun := time.Now(); refused == "" && time.Since(begun) < patience; time.Sleep(time.Millisecond) {
 				revision, refused = p.serving(t)
 			}
 			if revision != "" || !strings.Contains(refused, "connection refused") {

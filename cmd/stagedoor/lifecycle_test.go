@@ -39,6 +39,10 @@ func newLifecycle(t *testing.T) *lifecycle {
 	return newLifecycleAt(t, "")
 }
 
+// shutdownDelay leaves a busy machine time between what is to happen before its end and what
+// is not.
+const shutdownDelay = 5 * time.Second
+
 // newLifecycleAt is one whose plugins know stagedoor at the URL.
 func newLifecycleAt(t *testing.T, permissionURL string) *lifecycle {
 	t.Helper()
@@ -87,10 +91,10 @@ func (l *lifecycle) configure(t *testing.T, name, key, level, sections string) s
 	writeConfig(t, file, fmt.Sprintf(`
 backend:
   baseUrl: %q
-  lifecycle: {serverShutdownDelay: 2s}
+  lifecycle: {serverShutdownDelay: %s}
   auth: {pluginKeyStore: {type: static, static: {keys: [{keyId: %s, publicKeyFile: %q, privateKeyFile: %q}]}}}
 stagedoor: {listen: "127.0.0.1:0", admin: {listen: "127.0.0.1:0"}, log: {level: %s}}
-%s`, l.backstage.URL, key, filepath.Join(l.dir, key+".pem"), filepath.Join(l.dir, key+".key"), level, sections))
+%s`, l.backstage.URL, shutdownDelay, key, filepath.Join(l.dir, key+".pem"), filepath.Join(l.dir, key+".key"), level, sections))
 	return file
 }
 
@@ -111,13 +115,13 @@ type speaker struct {
 // ask returns the status of the answer.
 func (s *speaker) ask(request []byte) (int, error) {
 	if s.connection == nil {
-		c, err := net.DialTimeout("tcp", s.address, 10*time.Second)
+		c, err := net.DialTimeout("tcp", s.address, patience)
 		if err != nil {
 			return 0, err
 		}
 		s.connection, s.reader = c, bufio.NewReader(c)
 	}
-	_ = s.connection.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = s.connection.SetDeadline(time.Now().Add(patience))
 	_, err := s.connection.Write(request)
 	if err == nil {
 		var answer *http.Response
@@ -175,7 +179,7 @@ func startLoad(address string, request []byte) *load {
 
 func (l *load) stop(t *testing.T) {
 	t.Helper()
-	for begun := time.Now(); l.asked.Load() < 200 && time.Since(begun) < 20*time.Second; {
+	for begun := time.Now(); l.asked.Load() < 200 && time.Since(begun) < patience; {
 		time.Sleep(20 * time.Millisecond)
 	}
 	close(l.stopped)
@@ -261,7 +265,7 @@ func TestRollingRestart(t *testing.T) {
 		b.set(addressOf(other), addressOf(replicas[i]))
 		select {
 		case <-old.exited:
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("it does not end")
 		}
 		if code := old.command.ProcessState.ExitCode(); code != 0 {
@@ -281,7 +285,7 @@ func TestReload(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", manager.LocalAddr().String())
 	told := func(want string) {
 		t.Helper()
-		must(t, manager.SetReadDeadline(time.Now().Add(20*time.Second)))
+		must(t, manager.SetReadDeadline(time.Now().Add(patience)))
 		text := make([]byte, 1<<16)
 		n, err := manager.Read(text)
 		must(t, err)
@@ -296,7 +300,7 @@ func TestReload(t *testing.T) {
 	eventually := func(what string, ask func() bool) {
 		t.Helper()
 		for begun := time.Now(); !ask(); time.Sleep(20 * time.Millisecond) {
-			if time.Since(begun) > 20*time.Second {
+			if time.Since(begun) > patience {
 				t.Fatal(what)
 			}
 		}
@@ -365,7 +369,7 @@ func TestOperatorsTokenIsRotated(t *testing.T) {
 		t.Helper()
 		must(t, p.command.Process.Signal(syscall.SIGHUP))
 		for begun := time.Now(); opens(before) != old || opens(after) != renewed; time.Sleep(20 * time.Millisecond) {
-			if time.Since(begun) > 20*time.Second {
+			if time.Since(begun) > patience {
 				t.Fatalf("old %v, new %v", opens(before), opens(after))
 			}
 		}
@@ -409,7 +413,7 @@ func TestStandardErrorIsGone(t *testing.T) {
 			text, err := os.ReadFile(config)
 			must(t, err)
 			writeConfig(t, config, strings.Replace(strings.Replace(string(text), `listen: "127.0.0.1:0"`, fmt.Sprintf(`listen: "127.0.0.1:%d"`, port), 1),
-				"serverShutdownDelay: 2s", "serverShutdownDelay: 0s", 1))
+				"serverShutdownDelay: "+shutdownDelay.String(), "serverShutdownDelay: 0s", 1))
 			command := exec.CommandContext(t.Context(), l.binary, "serve", "--config", config)
 			write, read := open()
 			command.Stderr = write
@@ -425,7 +429,7 @@ func TestStandardErrorIsGone(t *testing.T) {
 				if status, err := s.ask(l.request); err == nil && status == http.StatusOK {
 					break
 				}
-				if time.Since(begun) > 30*time.Second {
+				if time.Since(begun) > patience {
 					t.Fatal("it does not serve")
 				}
 			}
@@ -442,7 +446,7 @@ func TestStandardErrorIsGone(t *testing.T) {
 			must(t, command.Process.Signal(syscall.SIGTERM))
 			select {
 			case <-exited:
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Error("it does not end")
 				must(t, command.Process.Kill())
 				<-exited
@@ -454,12 +458,20 @@ func TestStandardErrorIsGone(t *testing.T) {
 	}
 }
 
+// freePort is one that nobody else gets while the test lasts, also where its listener ends
+// and comes back: a socket that is bound and never listens keeps it. Who names the port can
+// listen there, and until then connections are refused.
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	keeper, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	must(t, err)
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it listens by TCP
+	syscall.CloseOnExec(keeper)
+	t.Cleanup(func() { _ = syscall.Close(keeper) })
+	must(t, syscall.SetsockoptInt(keeper, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1))
+	must(t, syscall.Bind(keeper, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	address, err := syscall.Getsockname(keeper)
+	must(t, err)
+	return address.(*syscall.SockaddrInet4).Port //nolint:forcetypeassert // it is bound to such a one
 }
 
 // TestFewFiles has 200 idle connections where 128 files may be open: new requests are
@@ -476,7 +488,7 @@ func TestFewFiles(t *testing.T) {
 		if i%4 == 0 {
 			to = strings.TrimPrefix(p.Admin, "http://")
 		}
-		c, err := net.DialTimeout("tcp", to, 20*time.Second)
+		c, err := net.DialTimeout("tcp", to, patience)
 		must(t, err)
 		t.Cleanup(func() { _ = c.Close() })
 		if i%2 == 0 { // it asks once, and stays
@@ -504,7 +516,7 @@ func TestStops(t *testing.T) {
 		must(t, p.command.Process.Signal(signal))
 		<-p.exited
 		took, code := time.Since(began), p.command.ProcessState.ExitCode()
-		if late := signal == syscall.SIGTERM; code != 0 || late != (took >= 2*time.Second) {
+		if late := signal == syscall.SIGTERM; code != 0 || late != (took >= shutdownDelay) {
 			t.Errorf("%v: ended with %d after %v", signal, code, took)
 		}
 	}

@@ -59,7 +59,7 @@ func scraped(t *testing.T) string {
 	var text strings.Builder
 	t.Helper()
 	l := newLifecycle(t)
-	p := &publisher{address: "127.0.0.1:0"}
+	p := newPublisher(t)
 	p.up(t)
 	p.put(publish(t, rand.NewChaCha8([32]byte{}), 1))
 	down := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
@@ -79,10 +79,19 @@ opa:
   decision_logs: {service: log, reporting: {upload_size_limit_bytes: 100, min_delay_seconds: 1, max_delay_seconds: 1}}`, down),
 	} {
 		process := l.start(t, l.configure(t, name, "k1", "info", opa))
+		tells := func(name string) string {
+			for begun := time.Now(); time.Since(begun) < patience; time.Sleep(100 * time.Millisecond) {
+				if _, body := process.get(t, "/metrics"); strings.Contains(body, name) {
+					return body
+				}
+			}
+			t.Fatalf("no scrape has %s", name)
+			return ""
+		}
 		s := &speaker{address: strings.TrimPrefix(process.URL, "http://")}
 		s.address, _, _ = strings.Cut(s.address, "/")
 		if name == "events" {
-			time.Sleep(1500 * time.Millisecond) // a bundle has come
+			tells("last_success_bundle_request") // a bundle has come
 			p.down()
 		}
 		for range 20 {
@@ -92,12 +101,7 @@ opa:
 		}
 		s.close()
 		want := map[string]string{"events": "bundle_failed_load_counter", "bytes": "limit_bytes_exceeded_total", "encoding": "encoding_failure_total"}[name]
-		for begun := time.Now(); time.Since(begun) < 15*time.Second; time.Sleep(100 * time.Millisecond) {
-			if _, body := process.get(t, "/metrics"); strings.Contains(body, want) {
-				text.WriteString("\n" + body)
-				break
-			}
-		}
+		text.WriteString("\n" + tells(want))
 		process.kill()
 	}
 	return text.String()

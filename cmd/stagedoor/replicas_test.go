@@ -91,7 +91,7 @@ func (r *replicas) run(t *testing.T, url, program string, args ...string) *exec.
 			_ = response.Body.Close()
 			return command
 		}
-		if time.Since(begun) > 30*time.Second {
+		if time.Since(begun) > patience {
 			text, _ := os.ReadFile(log.Name())
 			t.Fatalf("%s: %v\n%s", program, err, text)
 		}
@@ -142,7 +142,7 @@ func (r *replicas) serve(t *testing.T, revision string) time.Duration {
 	begun := time.Now()
 	for _, p := range r.running {
 		for serving, why := p.serving(t); serving != revision; serving, why = p.serving(t) {
-			if time.Since(begun) > time.Minute {
+			if time.Since(begun) > patience {
 				t.Fatalf("it serves %q and refused %q", serving, why)
 			}
 			time.Sleep(50 * time.Millisecond)

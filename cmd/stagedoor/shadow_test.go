@@ -35,7 +35,7 @@ func TestShadow(t *testing.T) {
 			}
 			told := func(text string) {
 				t.Helper()
-				deadline := time.Now().Add(20 * time.Second)
+				deadline := time.Now().Add(patience)
 				for {
 					status, body := p.get(t, "/shadow")
 					if status == http.StatusOK && strings.Contains(body, text) {
