@@ -560,7 +560,7 @@ func TestDecisionLogDrops(t *testing.T) {
 			for n := range requests {
 				started := time.Now()
 				status, answer := site.ask(t, question{id: fmt.Sprint("down-", n), token: token, items: items})
-				if status != http.StatusOK || time.Since(started) > 2*time.Second {
+				if status != http.StatusOK || time.Since(started) > 9*time.Second { // of the ten that a receiver has
 					t.Fatalf("after %v: %d %v", time.Since(started), status, answer)
 				}
 			}

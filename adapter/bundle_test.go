@@ -25,6 +25,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 )
 
 // opaTool is the path of the stock OPA that go.mod names, which Go builds and caches.
@@ -134,7 +136,7 @@ type bundleServer struct {
 
 func newBundleServer(t testing.TB) *bundleServer {
 	t.Helper()
-	s := &bundleServer{bundles: map[string][]byte{}, changed: make(chan struct{})}
+	s := &bundleServer{address: fixture.Address(t), bundles: map[string][]byte{}, changed: make(chan struct{})}
 	s.up(t)
 	t.Cleanup(s.down)
 	return s
@@ -143,16 +145,11 @@ func newBundleServer(t testing.TB) *bundleServer {
 // URL is where the server is, or was.
 func (s *bundleServer) URL() string { return "http://" + s.address }
 
-// up lets the server listen; at its old address if it had one.
+// up lets the server listen, always at the same address.
 func (s *bundleServer) up(t testing.TB) {
 	t.Helper()
-	address := s.address
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", s.address)
 	check(t, err)
-	s.address = listener.Addr().String()
 	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
 	s.mutex.Lock()
 	s.server = server

@@ -171,7 +171,7 @@ func (s *site) sendSlowly(t *testing.T, path string) {
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", u.Host)
 	check(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	check(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	check(t, conn.SetDeadline(time.Now().Add(patience)))
 	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n"+
 		"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n", u.Path, u.Host)
 	check(t, err)
@@ -340,7 +340,7 @@ func TestReload(t *testing.T) {
 
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for !holds() {
 		select {

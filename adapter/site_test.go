@@ -160,7 +160,7 @@ func startPolicy(t testing.TB, o siteOptions, p *adapter.Parts) {
 		check(t, manager.Start(t.Context()))
 		return
 	}
-	near, err := engine.New(engine.Options{Answer: 32 << 20, Caching: manager.InterQueryBuiltinCacheConfig()}, policies.Serving, p.Log)
+	near, err := engine.New(engine.Options{Decision: patience, Answer: 32 << 20, Caching: manager.InterQueryBuiltinCacheConfig()}, policies.Serving, p.Log)
 	check(t, err)
 	t.Cleanup(near.Close)
 	t.Cleanup(policies.Close)

@@ -56,7 +56,7 @@ func newOracle(t testing.TB, project string) *oracle {
 	if err != nil {
 		t.Fatalf("oracle: %v", err)
 	}
-	return &oracle{strings.TrimSpace(line), &http.Client{Timeout: time.Minute}}
+	return &oracle{strings.TrimSpace(line), &http.Client{Timeout: 10 * time.Minute}}
 }
 
 // A condition is criteria with the resources, by number, to which they are to be applied.

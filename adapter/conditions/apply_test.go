@@ -300,7 +300,7 @@ func TestNoTokenInErrorsAndLogs(t *testing.T) {
 			200: `{"items":"` + secret + `"}`,
 		} {
 			server := httptest.NewServer(&fakePlugin{fault: status(code, body)})
-			c, logged := newLoggedClient(t, Options{Timeout: 200 * time.Millisecond}, server.URL)
+			c, logged := newLoggedClient(t, Options{Timeout: time.Second}, server.URL)
 			caller := Caller{Subject: secret, Token: func(context.Context, string) (string, error) { return secret, nil }}
 			err := c.Apply(t.Context(), caller, []Question{ask("bad", oneOf("a"), "a")})[0].Err
 			if err == nil {

@@ -63,7 +63,7 @@ func serve(t *testing.T, o Options, handler http.Handler, log *logrus.Entry) *En
 	served := make(chan error, 1)
 	go func() { served <- e.Serve(handler, log) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := e.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -86,7 +86,7 @@ func dial(t *testing.T, e *Endpoint) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return c
 }
 
@@ -229,7 +229,7 @@ func (a *authority) client(cert, key string, http2 bool) *http.Client {
 	transport.Protocols.SetHTTP1(!http2)
 	transport.Protocols.SetHTTP2(http2)
 	a.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	return &http.Client{Transport: transport, Timeout: 2 * time.Minute}
 }
 
 func get(t *testing.T, client *http.Client, url string) (string, error) {
@@ -355,7 +355,7 @@ func TestCertificatesAreReadAnew(t *testing.T) {
 		later = later.Add(time.Minute)
 		check(t, os.Chtimes(cert, later, later))
 		for begun := time.Now(); !done(); time.Sleep(50 * time.Millisecond) {
-			if time.Since(begun) > 20*time.Second {
+			if time.Since(begun) > 2*time.Minute {
 				t.Fatal("the changed files were not read")
 			}
 		}
@@ -398,7 +398,7 @@ func TestH2C(t *testing.T) {
 	transport := &http.Transport{Protocols: &http.Protocols{}}
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	client := &http.Client{Transport: transport, Timeout: 2 * time.Minute}
 	if got, err := get(t, client, open(t, Options{H2C: true}, echo).URL()); got != `HTTP/2.0 /p nobody "b"` {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -420,7 +420,7 @@ func TestManyConnections(t *testing.T) {
 			e := open(t, o, echo)
 			ask := func() {
 				t.Helper()
-				client := &http.Client{Timeout: 30 * time.Second}
+				client := &http.Client{Timeout: 2 * time.Minute}
 				if o.TLS != nil {
 					client = a.client("", "", false)
 				}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -134,16 +135,25 @@ func TestRemoteInputIsTheSame(t *testing.T) {
 
 func TestRemoteItemsGoSideBySideWithinBounds(t *testing.T) {
 	var running, most, asked atomic.Int64
-	url := remoteServer(t, func(w http.ResponseWriter, _ *http.Request) {
+	two := make(chan struct{}) // are asked about at a time
+	together := sync.OnceFunc(func() { close(two) })
+	url := remoteServer(t, func(w http.ResponseWriter, r *http.Request) {
 		now := running.Add(1)
 		defer running.Add(-1)
 		for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
 		}
 		asked.Add(1)
+		if now > 1 {
+			together()
+		}
+		select {
+		case <-two:
+		case <-r.Context().Done():
+		}
 		time.Sleep(20 * time.Millisecond)
 		_, _ = w.Write([]byte(`{"result":true}`))
 	})
-	d := newRemote(t, Options{URL: url, Parallel: 4})
+	d := newRemote(t, Options{URL: url, Parallel: 4, Decision: time.Minute})
 	permissions := make([]wire.Permission, 40)
 	for i := range permissions {
 		permissions[i] = fixture.Basic([]string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}[i%10])
@@ -216,7 +226,7 @@ func TestRemoteDeadline(t *testing.T) {
 	d := newRemote(t, Options{URL: url, Decision: 50 * time.Millisecond})
 	started := time.Now()
 	o := decideRemote(t, d)
-	if took := time.Since(started); o.Err == nil || took > 2*time.Second {
+	if took := time.Since(started); o.Err == nil || took > time.Minute {
 		t.Errorf("%v after %v", o.Err, took)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -260,11 +270,11 @@ func TestRemoteIsNotBlamedForRequestsThatEnd(t *testing.T) {
 		want  error
 	}{
 		"its time is up": {func() (context.Context, context.CancelFunc) {
-			return context.WithTimeout(t.Context(), 300*time.Millisecond)
+			return context.WithTimeout(t.Context(), 2*time.Second)
 		}, context.DeadlineExceeded},
 		"its caller left": {func() (context.Context, context.CancelFunc) {
 			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(300*time.Millisecond, cancel)
+			time.AfterFunc(2*time.Second, cancel)
 			return ctx, cancel
 		}, context.Canceled},
 	} {
@@ -303,12 +313,14 @@ func TestRemoteIsNotBlamedForSlowDecisions(t *testing.T) {
 		}
 	})
 	defer close(release)
-	d := newRemote(t, Options{URL: url, Decision: 300 * time.Millisecond})
+	d := newRemote(t, Options{URL: url})
 	for range breakerFailures + 1 {
+		d.options.Decision = time.Second // in which even a busy machine reaches the server
 		o := decideRemote(t, d)
 		if f, ok := errors.AsType[*decision.Failure](o.Err); !ok || f.Kind != decision.FailureDeadline {
 			t.Errorf("error %v", o.Err)
 		}
+		d.options.Decision = time.Minute
 		batch, err := d.Decide(t.Context(), fixture.Ann(), []wire.Permission{{Name: "quick"}})
 		if err != nil || batch.Outcomes[0].Decision.Result != wire.Allow {
 			t.Errorf("outcomes %+v, error %v", batch.Outcomes, err)
@@ -332,7 +344,7 @@ func TestRemoteIsAskedWhetherItLives(t *testing.T) {
 				_, _ = io.Copy(io.Discard, r.Body)
 				<-r.Context().Done()
 			})
-			d := newRemote(t, Options{URL: url, Decision: 100 * time.Millisecond})
+			d := newRemote(t, Options{URL: url, Decision: 300 * time.Millisecond})
 			for range breakerFailures {
 				if o := decideRemote(t, d); o.Err == nil {
 					t.Error("no error")
@@ -348,19 +360,21 @@ func TestRemoteIsAskedWhetherItLives(t *testing.T) {
 // One that hangs is left alone though it answered others after it took the question in.
 func TestRemoteThatHangsIsLeftAlone(t *testing.T) {
 	var hangs atomic.Bool
+	var asked atomic.Int64
 	url := remoteServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if body, _ := io.ReadAll(r.Body); hangs.Load() || !strings.Contains(string(body), "quick") {
+			asked.Add(1)
 			<-r.Context().Done()
 			return
 		}
 		_, _ = w.Write([]byte(`{"result":true}`))
 	})
-	d := newRemote(t, Options{URL: url, Decision: 400 * time.Millisecond})
+	d := newRemote(t, Options{URL: url, Decision: 3 * time.Second})
 	failed := make(chan error)
 	for range breakerFailures {
 		go func() { failed <- decideRemote(t, d).Err }()
 	}
-	time.Sleep(50 * time.Millisecond) // They are asked.
+	fixture.Eventually(t, "all are asked", func() bool { return asked.Load() == breakerFailures })
 	if _, err := d.Decide(t.Context(), fixture.Ann(), []wire.Permission{{Name: "quick"}}); err != nil {
 		t.Error(err)
 	}

@@ -63,7 +63,7 @@ func start(t *testing.T, candidate func() (shadow.Decider, error), registry *pro
 
 func await(t *testing.T, s *shadow.Shadow, until func(shadow.Status) bool) shadow.Status {
 	t.Helper()
-	for range 2_000 {
+	for range 24_000 { // two minutes
 		if status := s.Status(); until(status) {
 			return status
 		}

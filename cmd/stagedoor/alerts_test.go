@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 )
 
 // What is scraped in the time of a test stands for minutes: each scrape is one.
@@ -134,7 +136,7 @@ const operatorToken = "an-operator-of-the-tests"
 
 func newScene(t *testing.T, stagedoor, opa string) *scene {
 	t.Helper()
-	listen := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	listen := fixture.Address(t)
 	s := &scene{lifecycle: newLifecycleAt(t, "http://"+listen+"/api/permission"), bundles: newPublisher(t)}
 	s.binary = built(t)
 	s.auth, s.todo = newGate(t, s.backstage.URL+"/api/auth"), newGate(t, s.backstage.URL+"/api/todo")

@@ -26,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/sample"
 )
 
@@ -92,7 +93,7 @@ type publisher struct {
 // newPublisher is one that is not up yet.
 func newPublisher(t *testing.T) *publisher {
 	t.Helper()
-	return &publisher{address: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	return &publisher{address: fixture.Address(t)}
 }
 
 func (p *publisher) put(next published) {

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/sample"
 )
 
@@ -409,10 +410,10 @@ func TestStandardErrorIsGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := l.configure(t, name, "k1", "debug", "")
-			port := freePort(t)
+			address := fixture.Address(t)
 			text, err := os.ReadFile(config)
 			must(t, err)
-			writeConfig(t, config, strings.Replace(strings.Replace(string(text), `listen: "127.0.0.1:0"`, fmt.Sprintf(`listen: "127.0.0.1:%d"`, port), 1),
+			writeConfig(t, config, strings.Replace(strings.Replace(string(text), `listen: "127.0.0.1:0"`, fmt.Sprintf("listen: %q", address), 1),
 				"serverShutdownDelay: "+shutdownDelay.String(), "serverShutdownDelay: 0s", 1))
 			command := exec.CommandContext(t.Context(), l.binary, "serve", "--config", config)
 			write, read := open()
@@ -424,7 +425,7 @@ func TestStandardErrorIsGone(t *testing.T) {
 			}
 			exited := make(chan struct{})
 			go func() { _ = command.Wait(); close(exited) }()
-			s := &speaker{address: fmt.Sprintf("127.0.0.1:%d", port)}
+			s := &speaker{address: address}
 			for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 				if status, err := s.ask(l.request); err == nil && status == http.StatusOK {
 					break
@@ -456,22 +457,6 @@ func TestStandardErrorIsGone(t *testing.T) {
 			}
 		})
 	}
-}
-
-// freePort is one that nobody else gets while the test lasts, also where its listener ends
-// and comes back: a socket that is bound and never listens keeps it. Who names the port can
-// listen there, and until then connections are refused.
-func freePort(t *testing.T) int {
-	t.Helper()
-	keeper, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	must(t, err)
-	syscall.CloseOnExec(keeper)
-	t.Cleanup(func() { _ = syscall.Close(keeper) })
-	must(t, syscall.SetsockoptInt(keeper, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1))
-	must(t, syscall.Bind(keeper, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	address, err := syscall.Getsockname(keeper)
-	must(t, err)
-	return address.(*syscall.SockaddrInet4).Port //nolint:forcetypeassert // it is bound to such a one
 }
 
 // TestFewFiles has 200 idle connections where 128 files may be open: new requests are

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 )
 
 // metricName is a metric as the documentation writes it, and its name alone.
@@ -62,7 +64,7 @@ func scraped(t *testing.T) string {
 	p := newPublisher(t)
 	p.up(t)
 	p.put(publish(t, rand.NewChaCha8([32]byte{}), 1))
-	down := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	down := "http://" + fixture.Address(t)
 	for name, opa := range map[string]string{
 		"events": fmt.Sprintf(`
 opa:

@@ -20,6 +20,8 @@ import (
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content/memory"
 	"oras.land/oras-go/v2/registry/remote"
+
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 )
 
 // replicas are three stagedoors behind haproxy, with a policy from Debian's registry.
@@ -38,7 +40,7 @@ const numberOfReplicas = 3
 
 func newReplicas(t *testing.T) *replicas {
 	t.Helper()
-	r := &replicas{proxy: fmt.Sprintf("127.0.0.1:%d", freePort(t)), registry: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	r := &replicas{proxy: fixture.Address(t), registry: fixture.Address(t)}
 	r.lifecycle = newLifecycleAt(t, "http://"+r.proxy+"/api/permission")
 	r.binary = built(t)
 	r.folder = filepath.Join(r.dir, "policy")
@@ -50,8 +52,8 @@ func newReplicas(t *testing.T) *replicas {
 	r.run(t, "http://"+r.registry+"/v2/", "docker-registry", "serve", filepath.Join(r.dir, "registry.yaml"))
 	r.publish(t, "1")
 	for n := range numberOfReplicas {
-		r.addresses = append(r.addresses, fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-		r.admins = append(r.admins, fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		r.addresses = append(r.addresses, fixture.Address(t))
+		r.admins = append(r.admins, fixture.Address(t))
 		config := filepath.Join(r.dir, fmt.Sprintf("replica%d.yaml", n))
 		writeConfig(t, config, fmt.Sprintf(`
 backend:

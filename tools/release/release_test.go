@@ -138,8 +138,8 @@ func runImage(t *testing.T, img v1.Image, config *v1.ConfigFile) {
 			t.Errorf("%v\n%s", err, log.String())
 		}
 	}()
-	client := &http.Client{Timeout: time.Second}
-	for range 100 {
+	client := &http.Client{Timeout: time.Minute}
+	for range 1200 {
 		response, err := client.Get("http://127.0.0.1:17009/ready")
 		if err == nil {
 			_ = response.Body.Close()
@@ -153,7 +153,7 @@ func runImage(t *testing.T, img v1.Image, config *v1.ConfigFile) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Fatalf("it is not ready after 10 s:\n%s", log.String())
+	t.Fatalf("it is not ready after two minutes:\n%s", log.String())
 }
 
 func unpack(t *testing.T, archive io.ReadCloser, root string) {

@@ -162,7 +162,7 @@ func registry(t *testing.T) string {
 			_ = response.Body.Close()
 			return address
 		}
-		if time.Since(begun) > 30*time.Second {
+		if time.Since(begun) > 2*time.Minute {
 			t.Fatal(err)
 		}
 	}
