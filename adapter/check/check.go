@@ -56,6 +56,9 @@ type Options struct {
 	Reach reach.Options
 	// Progress is told how many of how many questions were decided; nil for nobody.
 	Progress func(done, of int)
+	// Unhurried has nothing cut short for taking long, so that what is found does not depend
+	// on the machine.
+	Unhurried bool
 }
 
 // A Report is what was found in one policy, and what it was held against.
@@ -158,7 +161,8 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 		for _, source := range policy.Nondeterministic() {
 			report.Nondeterministic = append(report.Nondeterministic, fmt.Sprintf("%s at %s", source.Builtin, source.Location))
 		}
-		if report.Trial, err = trial.Run(ctx, s, policy, sources, o.Progress); err != nil {
+		asking := trial.Options{Progress: o.Progress, Unhurried: o.Unhurried}
+		if report.Trial, err = trial.Run(ctx, s, policy, sources, asking); err != nil {
 			return report, err
 		}
 	}

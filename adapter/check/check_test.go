@@ -74,7 +74,7 @@ func found(t *testing.T, archive *txtar.Archive) string {
 	if _, err := os.Stat("other"); err == nil {
 		paths = append(paths, "other")
 	}
-	reports, err := check.Check(t.Context(), paths, check.Options{})
+	reports, err := check.Check(t.Context(), paths, check.Options{Unhurried: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestReadyBundles(t *testing.T) {
 		t.Fatal("too few bundles", bundles, err)
 	}
 	for _, manifest := range bundles {
-		reports, err := check.Check(t.Context(), []string{filepath.Dir(manifest)}, check.Options{})
+		reports, err := check.Check(t.Context(), []string{filepath.Dir(manifest)}, check.Options{Unhurried: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -72,12 +72,19 @@ func (t *Trial) doubtClasses(allowed map[string]bool) {
 	}
 }
 
+// Options say how a policy is asked.
+type Options struct {
+	// Progress is told for how many of how many classes it was asked; nil for nobody.
+	Progress func(done, of int)
+	// Unhurried has it take as long as it takes.
+	Unhurried bool
+}
+
 // Run adds to what was found in the source what shows when the policy decides. It asks
-// about every permission for each class of callers, and tells progress how many of how
-// many classes it has asked for, unless that is nil.
-func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *offline.Sources,
-	progress func(done, of int)) (Trial, error) {
-	s := &trying{Source: read}
+// about every permission for each class of callers.
+func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *offline.Sources, o Options) (Trial,
+	error) {
+	s := &trying{Source: read, unhurried: o.Unhurried}
 	data := s.Data.Value()
 	s.trial.Callers = callers.Of(callers.Sources{
 		Modules: sources.Modules, Tests: sources.Tests, Data: data, Inventory: s.Words.Inventory,
@@ -92,7 +99,7 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 	start, classes := time.Now(), s.trial.Callers.List
 	allowed := make(map[string]bool)
 	for i, class := range classes {
-		if i > 0 && time.Since(start) > maxDeciding {
+		if i > 0 && !s.unhurried && time.Since(start) > maxDeciding {
 			s.trial.Callers = callers.Classes{List: classes[:i], Why: fmt.Sprintf("time was up after %d of %d classes", i,
 				len(classes))}
 			break
@@ -107,8 +114,8 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 			allowed[permission.Name] = allowed[permission.Name] || o.Err != nil || o.Decision.Result != wire.Deny
 		}
 		d.see(i, class, batch)
-		if progress != nil {
-			progress(i+1, len(classes))
+		if o.Progress != nil {
+			o.Progress(i+1, len(classes))
 		}
 	}
 	d.tell()
@@ -124,6 +131,16 @@ type trying struct {
 	*source.Source
 	trial    Trial
 	surveyor *anyone.Surveyor // who asks of every caller there can be; nil where nobody does
+	// unhurried has nothing end for taking long.
+	unhurried bool
+}
+
+// within is a context for what may take so long.
+func (s *trying) within(ctx context.Context, long time.Duration) (context.Context, context.CancelFunc) {
+	if s.unhurried {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, long)
 }
 
 // tableCallers are the callers that the decision tables of the bundle name. A table
@@ -390,7 +407,7 @@ func (s *trying) look(ctx context.Context, p *offline.Policy, sources *offline.S
 	l := &looking{trying: s, world: w, txn: txn,
 		permissions: append(slices.Clone(s.Words.Inventory.Permissions), s.possible()...)}
 	if len(pending) > 0 {
-		limited, cancel := context.WithTimeout(ctx, maxLooking)
+		limited, cancel := s.within(ctx, maxLooking)
 		defer cancel()
 		l.all(limited, pending)
 	}

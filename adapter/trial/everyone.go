@@ -42,7 +42,7 @@ func (s *trying) everyone(
 		s.trial.Unknown = "it cannot be compiled for that: " + findings.OneLine(err.Error())
 		return ctx.Err()
 	}
-	limited, cancel := context.WithTimeout(ctx, maxEveryone)
+	limited, cancel := s.within(ctx, maxEveryone)
 	defer cancel()
 	s.surveyor = surveyor
 	s.trial.Everyone, err = surveyor.Survey(limited)
@@ -58,7 +58,7 @@ func (l *looking) further(ctx context.Context, unsure []*watched) error {
 	if l.surveyor == nil || len(unsure) > mostUnsure || !l.isYesOrNo() {
 		return nil
 	}
-	limited, cancel := context.WithTimeout(ctx, maxFurther)
+	limited, cancel := l.within(ctx, maxFurther)
 	defer cancel()
 	for _, seen := range unsure {
 		seen.pending = true

@@ -67,7 +67,7 @@ func said(t *testing.T, example string) []string {
 	writeConfig(t, filepath.Join(dir, ".manifest"), `{"roots": ["shop"]}`)
 	writeConfig(t, filepath.Join(dir, "policy.rego"), text)
 	writeConfig(t, filepath.Join(dir, "data.json"), `{"shop": {"leads_tags": ["lead"], "admins": ["group:default/admins"]}}`)
-	reports, err := check.Check(t.Context(), []string{dir}, check.Options{})
+	reports, err := check.Check(t.Context(), []string{dir}, check.Options{Unhurried: true})
 	if err != nil {
 		t.Fatal(err)
 	}
