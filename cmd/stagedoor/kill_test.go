@@ -266,14 +266,12 @@ func newPersistence(t *testing.T) *persistence {
 	seed := [32]byte([]byte(fmt.Sprintf("%032d", time.Now().UnixNano())))
 	t.Logf("seed %s", seed)
 	dir := t.TempDir()
+	binary, err := exec.LookPath("stagedoor") // TestMain has put it there
+	must(t, err)
 	w := &persistence{
 		backstage: backstage, publisher: newPublisher(t), random: rand.NewChaCha8(seed),
-		binary: filepath.Join(dir, "stagedoor"), config: filepath.Join(dir, "stagedoor.yaml"),
+		binary: binary, config: filepath.Join(dir, "stagedoor.yaml"),
 		folder: filepath.Join(dir, "persisted", "bundles", "authz"),
-	}
-	// As it is shipped, also where the tests are built to find races.
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", w.binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	w.publisher.up(t)
 	t.Cleanup(w.publisher.down)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +17,30 @@ import (
 const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"stagedoor": main})
+	testscript.Main(asShipped{m}, map[string]func(){"stagedoor": main})
+}
+
+// asShipped are tests that find, as stagedoor on the PATH, the binary as it is shipped, also
+// where they are built to find races. It decides ten times as fast then, and what bounds
+// itself by time, as check does, gets as far as it does for people. The rooms have tests of
+// their own to find races in, and servers are started from this test's binary.
+type asShipped struct{ *testing.M }
+
+func (m asShipped) Run() int {
+	if raced {
+		dir, err := os.MkdirTemp("", "stagedoor")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		if out, err := exec.Command("go", "build", "-o", dir, ".").CombinedOutput(); err != nil {
+			panic(fmt.Sprintf("go build: %v\n%s", err, out))
+		}
+		if err := os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil {
+			panic(err)
+		}
+	}
+	return m.M.Run()
 }
 
 // TestScripts runs the binary as a person would; the scripts are files.
