@@ -86,7 +86,7 @@ func (f *cases) see(c criteria.Criteria) {
 	}
 	about := c.Rule.ResourceType == theory.CallerType && c.Rule.Name != theory.Is
 	_, anyCase := paramsOf(c.Rule)["case"]
-	rest := lowered.Replace(c.Rule.Params)
+	rest := asTheyAre.Replace(c.Rule.Params)
 	f.lowered = f.lowered || about && anyCase || rest != c.Rule.Params
 	f.asIs = f.asIs || about && !anyCase || strings.Contains(rest, theory.ClaimsText) ||
 		strings.Contains(rest, theory.UserText)
@@ -148,9 +148,10 @@ func (s *Speaker) plain(c criteria.Criteria, sayCase bool) criteria.Criteria {
 	return c
 }
 
-// lowered and lowerCase are how the caller's references in lower case are said: as those
-// of the caller, or as what they are.
+// asTheyAre leaves out the caller's references in lower case. The other two are how these
+// are said: as those of the caller, or as what they are.
 var (
+	asTheyAre = strings.NewReplacer("lower("+theory.ClaimsText+")", "", "lower("+theory.UserText+")", "")
 	lowered = strings.NewReplacer(
 		"lower("+theory.ClaimsText+")", theory.ClaimsText, "lower("+theory.UserText+")", theory.UserText,
 	)
