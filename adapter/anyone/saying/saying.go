@@ -152,7 +152,7 @@ func (s *Speaker) plain(c criteria.Criteria, sayCase bool) criteria.Criteria {
 // are said: as those of the caller, or as what they are.
 var (
 	asTheyAre = strings.NewReplacer("lower("+theory.ClaimsText+")", "", "lower("+theory.UserText+")", "")
-	lowered = strings.NewReplacer(
+	lowered   = strings.NewReplacer(
 		"lower("+theory.ClaimsText+")", theory.ClaimsText, "lower("+theory.UserText+")", theory.UserText,
 	)
 	lowerCase = strings.NewReplacer(
