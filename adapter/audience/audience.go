@@ -101,7 +101,7 @@ func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, e
 		who.All, who.Why = false, from.Unread
 	}
 	for _, p := range policies {
-		absent, err := p.Absent(ctx)
+		absent, err := p.Absent()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Path, err)
 		}

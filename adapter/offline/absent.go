@@ -1,19 +1,20 @@
 package offline
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/bundle"
 )
 
 // Absent are the paths of data, such as data.roles.admins, that the rules which decide ask
-// for and that neither a rule nor a file of the bundle has. Another bundle may bring
-// such data where the policy serves, or an operator. The error is that of the store.
-func (p *Policy) Absent(ctx context.Context) ([]string, error) {
+// for, that neither a rule nor a file of the bundle has, and that are outside its roots.
+// Another bundle may bring such data where the policy serves, or an operator. What is
+// missing below a root is missing there too: nobody else may write it. The error is that
+// of the manifest.
+func (p *Policy) Absent() ([]string, error) {
 	stock, err := p.stock()
 	if err != nil {
 		return nil, err
@@ -22,8 +23,11 @@ func (p *Policy) Absent(ctx context.Context) ([]string, error) {
 	for step := range strings.SplitSeq(p.Entrypoint(), "/") {
 		entrypoint = append(entrypoint, ast.StringTerm(step))
 	}
+	roots, err := p.roots()
+	if err != nil {
+		return nil, err
+	}
 	deciding := make(map[*ast.Rule]bool)
-	var problem error
 	absent := make(map[string]bool)
 	for pending := stock.compiler.GetRules(entrypoint); len(pending) > 0; {
 		rule := pending[0]
@@ -32,22 +36,20 @@ func (p *Policy) Absent(ctx context.Context) ([]string, error) {
 			continue
 		}
 		deciding[rule] = true
-		for dependency := range stock.compiler.Graph.Dependencies(rule) {
-			if other, ok := dependency.(*ast.Rule); ok {
-				pending = append(pending, other)
+		for branch := rule; branch != nil; branch = branch.Else { // each of which is a node of its own
+			for dependency := range stock.compiler.Graph.Dependencies(branch) {
+				if other, ok := dependency.(*ast.Rule); ok {
+					pending = append(pending, other)
+				}
 			}
 		}
 		asked(rule, func(ref ast.Ref) {
-			path, err := stock.absent(ctx, ref)
-			if problem == nil {
-				problem = err
-			}
-			if path != nil {
+			if path := stock.brought(roots, ref); path != nil {
 				absent[path.String()] = true
 			}
 		})
 	}
-	return slices.Sorted(maps.Keys(absent)), problem
+	return slices.Sorted(maps.Keys(absent)), nil
 }
 
 // asked shows every reference to data of a rule. What `with` replaces is not asked for.
@@ -66,34 +68,31 @@ func asked(in any, show func(ast.Ref)) {
 	}).Walk(in)
 }
 
-// absent is the first part of a reference that neither a rule nor the data has; nil where
-// there is none.
-func (s *stock) absent(ctx context.Context, of ast.Ref) (ast.Ref, error) {
+// brought is the first part of a reference that another bundle than the one with these
+// roots may bring; nil where there is none.
+func (s *stock) brought(roots []string, of ast.Ref) ast.Ref {
 	of = of.GroundPrefix()
 	if end := slices.IndexFunc(of[1:], func(t *ast.Term) bool { _, is := t.Value.(ast.String); return !is }); end >= 0 {
 		of = of[:end+1]
 	}
-	packages := 1 // how much of it is a package
-	for node := s.compiler.RuleTree.Child(of[0].Value); ; packages++ {
-		if node == nil {
-			break
+	var path []string
+	node := s.compiler.RuleTree.Child(of[0].Value)
+	for n := range of {
+		if n > 0 {
+			path = append(path, string(of[n].Value.(ast.String)))
+			if node != nil {
+				node = node.Child(of[n].Value)
+			}
 		}
-		if len(node.Values) > 0 || packages == len(of) {
-			return nil, nil
-		}
-		node = node.Child(of[packages].Value)
-	}
-	path, err := storage.NewPathForRef(of)
-	if err != nil {
-		return nil, err
-	}
-	for n := 1; n <= len(path); n++ {
-		switch _, err := storage.ReadOne(ctx, s.store, path[:n]); {
-		case storage.IsNotFound(err) && n+1 >= packages:
-			return of[:n+1], nil
-		case err != nil && !storage.IsNotFound(err):
-			return nil, err
+		at := strings.Join(path, "/")
+		switch {
+		case bundle.RootPathsContain(roots, at):
+			return nil
+		case node != nil && len(node.Values) > 0:
+			return nil // a rule of the library
+		case n+1 == len(of) || n > 0 && node == nil && !slices.ContainsFunc(roots, func(r string) bool { return bundle.RootPathsOverlap(r, at) }):
+			return of[:n+1]
 		}
 	}
-	return nil, nil
+	return nil
 }

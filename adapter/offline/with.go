@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 	"testing/fstest"
 
@@ -95,5 +94,8 @@ func (p *Policy) roots() ([]string, error) {
 	if err := json.Unmarshal(text, &manifest); err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Name(".manifest"), err)
 	}
-	return slices.Clone(manifest.Roots), nil
+	for i, root := range manifest.Roots {
+		manifest.Roots[i] = strings.Trim(root, "/") // as OPA does
+	}
+	return manifest.Roots, nil
 }

@@ -122,7 +122,7 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, _ *any
 	var about review.About
 	var without []string // data that the policies read and that no file has
 	for _, p := range policies {
-		absent, err := p.Absent(ctx)
+		absent, err := p.Absent()
 		if err != nil {
 			return nil, nil, err
 		}

@@ -95,7 +95,7 @@ func (m asMatrix) run(ctx context.Context, p *offline.Policy) (string, error) {
 		Inventory: inv, Who: who, Vocabulary: p.Vocabulary(),
 		Progress: newProgress(os.Stderr, "deciding").tell,
 	}
-	absent, err := p.Absent(ctx)
+	absent, err := p.Absent()
 	if err != nil {
 		return "", err
 	}

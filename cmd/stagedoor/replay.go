@@ -107,7 +107,7 @@ func (r replaying) run(ctx context.Context, stdin io.Reader, logs []string) (_ *
 	if err != nil {
 		return nil, err
 	}
-	absent, err := p.Absent(ctx)
+	absent, err := p.Absent()
 	if err != nil {
 		return nil, err
 	}
