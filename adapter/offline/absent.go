@@ -75,22 +75,22 @@ func (s *stock) brought(roots []string, of ast.Ref) ast.Ref {
 	if end := slices.IndexFunc(of[1:], func(t *ast.Term) bool { _, is := t.Value.(ast.String); return !is }); end >= 0 {
 		of = of[:end+1]
 	}
-	var path []string
+	at := "" // the path so far, as roots are written
+	overlaps := func(root string) bool { return bundle.RootPathsOverlap(root, at) }
 	node := s.compiler.RuleTree.Child(of[0].Value)
-	for n := range of {
-		if n > 0 {
-			path = append(path, string(of[n].Value.(ast.String)))
+	for n, step := range of {
+		if name, is := step.Value.(ast.String); is {
+			at = strings.TrimPrefix(at+"/"+string(name), "/")
 			if node != nil {
-				node = node.Child(of[n].Value)
+				node = node.Child(name)
 			}
 		}
-		at := strings.Join(path, "/")
 		switch {
 		case bundle.RootPathsContain(roots, at):
 			return nil
 		case node != nil && len(node.Values) > 0:
 			return nil // a rule of the library
-		case n+1 == len(of) || n > 0 && node == nil && !slices.ContainsFunc(roots, func(r string) bool { return bundle.RootPathsOverlap(r, at) }):
+		case n+1 == len(of), n > 0 && node == nil && !slices.ContainsFunc(roots, overlaps):
 			return of[:n+1]
 		}
 	}
