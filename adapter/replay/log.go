@@ -29,6 +29,7 @@ type Log struct {
 
 	events    map[int]int       // by path
 	undecided map[undecided]int // events that cannot be decided
+	operators int               // events of what operators asked
 
 	paths    interned[string]
 	callers  interned[loggedCaller]
@@ -124,11 +125,14 @@ type loggedEvent struct {
 		ClaimsHash string    `json:"claims_sha256"`
 		Claims     *[]string `json:"caller_claims"`
 		Excluded   []string  `json:"excluded_branches"`
+		ByOperator bool      `json:"by_operator"`
 	} `json:"custom"`
 }
 
 // Read reads a decision log: events one after the other, or the arrays that OPA uploads,
-// plain or packed by gzip. The error says at which byte it is no JSON.
+// plain or packed by gzip. A log may end in the middle of an event, as one does that is
+// still written: that event cannot be decided again. The error says at which byte it is no
+// JSON.
 func (l *Log) Read(ctx context.Context, r io.Reader) error {
 	buffered := bufio.NewReaderSize(r, 1<<20)
 	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
@@ -142,7 +146,12 @@ func (l *Log) Read(ctx context.Context, r io.Reader) error {
 	batches := make(chan [][]byte, 4)
 	group.Go(func() error {
 		defer close(batches)
-		return split(ctx, buffered, batches)
+		err := split(ctx, buffered, batches)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			l.cut()
+			return nil
+		}
+		return err
 	})
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() error {
@@ -187,13 +196,30 @@ func split(ctx context.Context, r io.Reader, batches chan<- [][]byte) error {
 			return flush()
 		}
 		if err != nil {
-			return fmt.Errorf("no JSON at byte %d: %w", d.InputOffset(), err)
+			return errors.Join(fmt.Errorf("no JSON at byte %d: %w", d.InputOffset(), err), flush())
 		}
 		if batch = append(batch, bytes.Clone(value)); len(batch) == batchSize {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
+	}
+}
+
+// cut counts the event in the middle of which a log ends.
+func (l *Log) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begin()
+	path := l.paths.number("")
+	l.events[path]++
+	l.undecided[undecided{path, "the log ends in the middle of it"}]++
+}
+
+func (l *Log) begin() {
+	if l.asked == nil {
+		l.asked, l.claims = make(map[questionKey]*occurrences), make(map[string][]string)
+		l.events, l.undecided = make(map[int]int), make(map[undecided]int)
 	}
 }
 
@@ -205,14 +231,15 @@ func (l *Log) addAll(batch [][]byte) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.asked == nil {
-		l.asked, l.claims = make(map[questionKey]*occurrences), make(map[string][]string)
-		l.events, l.undecided = make(map[int]int), make(map[undecided]int)
-	}
+	l.begin()
 	for i := range events {
 		if e := &events[i]; e.Custom.Claims != nil && (e.Input == nil || e.Input.Permission == nil) {
 			c := decision.Caller{Claims: *e.Custom.Claims}
 			l.claims[c.ClaimsHash()] = c.Claims
+			continue
+		}
+		if events[i].Custom.ByOperator {
+			l.operators++
 			continue
 		}
 		path := l.paths.number(strings.Trim(events[i].Path, "/"))

@@ -8,12 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-
-	"runtime"
 
 	"golang.org/x/sync/errgroup"
 
@@ -47,7 +46,10 @@ type Report struct {
 	// LeftOut counts events that are decisions of other rules, by the path of those. They are
 	// not among the events of the summary.
 	LeftOut map[string]int `json:"leftOut"`
-	About   About          `json:"about"`
+	// ByOperators counts events of what operators asked at /v1/data, about whomever and whatever.
+	// They are not among the events of the summary either.
+	ByOperators int   `json:"byOperators"`
+	About       About `json:"about"`
 }
 
 // Summary counts events, and the distinct questions in them.
@@ -102,7 +104,9 @@ func (l *Log) Replay(ctx context.Context, by *offline.Policy, o Options) (*Repor
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Changes: []Replayed{}, Undecided: make(map[string]int), LeftOut: make(map[string]int)}
+	r := &Report{
+		Changes: []Replayed{}, Undecided: make(map[string]int), LeftOut: make(map[string]int), ByOperators: l.operators,
+	}
 	if path != by.Entrypoint() {
 		r.About.Path = path
 	}
@@ -340,6 +344,9 @@ func (r *Report) Text() string {
 	for _, path := range slices.Sorted(maps.Keys(r.LeftOut)) {
 		fmt.Fprintf(&b, "left out: %s of another rule, %s\n", report.Count(r.LeftOut[path], "decision", "decisions"),
 			report.OneLine(path))
+	}
+	if r.ByOperators > 0 {
+		fmt.Fprintf(&b, "left out: %s that an operator asked for\n", report.Count(r.ByOperators, "decision", "decisions"))
 	}
 	for _, why := range slices.Sorted(maps.Keys(r.Undecided)) {
 		fmt.Fprintf(&b, "not decided: %s, since %s\n", report.Count(r.Undecided[why], "event", "events"), why)

@@ -205,7 +205,12 @@ func TestReplayOfOneRule(t *testing.T) {
 		events, same, undecided int
 		leftOut                 map[string]int
 		path, err               string
+		byOperators             int
 	}{
+		"an operator asked":     {log: []string{ours, event("shop/allow", asked+`,"result":false,"custom":{"by_operator":true}`), event("bank/allow", asked+`,"custom":{"by_operator":true}`)}, events: 1, same: 1, byOperators: 2},
+		"cut":                   {log: []string{ours, ours, ours[:60]}, events: 3, same: 2, undecided: 1},
+		"an array that is cut":  {log: []string{"[" + ours + ",", ours + ",", others[:60]}, events: 3, same: 2, undecided: 1},
+		"cut after the first":   {log: []string{"[" + ours}, events: 2, same: 1, undecided: 1},
 		"ours alone":            {log: []string{ours, ours}, events: 2, same: 2},
 		"another's beside":      {log: []string{others, ours, others, untold, unlike}, events: 1, same: 1, leftOut: map[string]int{"bank/allow": 4}},
 		"with a leading slash":  {log: []string{event("/shop/allow", asked+`,"result":true`)}, events: 1, same: 1},
@@ -230,10 +235,34 @@ func TestReplayOfOneRule(t *testing.T) {
 				t.Fatal(err)
 			}
 			if s := r.Summary; s.Events != test.events || s.Same != test.same || s.Undecided != test.undecided || s.Narrower+s.Wider+s.Other+s.Breaks != 0 ||
-				!maps.Equal(r.LeftOut, test.leftOut) || r.About.Path != test.path {
+				!maps.Equal(r.LeftOut, test.leftOut) || r.ByOperators != test.byOperators || r.About.Path != test.path {
 				t.Errorf("%+v, %v, %q, %+v", s, r.LeftOut, r.About.Path, r.Changes)
 			}
 		})
+	}
+}
+
+// TestReadCut reads a packed log of which the end is missing, as one that is still written.
+func TestReadCut(t *testing.T) {
+	var lines strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&lines, `{"decision_id":"d%d","path":"shop/allow","input":{"permission":{"name":"p%d","type":"basic"}},"result":true}`+"\n", i, i)
+	}
+	whole, err := io.ReadAll(packed(t, lines.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []int{len(whole) / 2, len(whole) - 8, len(whole) - 1} {
+		var l replay.Log
+		if err := l.Read(t.Context(), bytes.NewReader(whole[:end])); err != nil {
+			t.Errorf("the first %d bytes of %d: %v", end, len(whole), err)
+		}
+	}
+	for _, no := range []string{"{]", `{"a":1} x {"a":2}`, "[1,,2]", "\x1f\x8bno"} {
+		var l replay.Log
+		if err := l.Read(t.Context(), strings.NewReader(no)); err == nil {
+			t.Errorf("%q is read", no)
+		}
 	}
 }
 
