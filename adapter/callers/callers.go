@@ -10,7 +10,8 @@
 //
 // There may be more classes than can be asked about, or a policy may look into the
 // text of a reference (startswith, regular expressions). It may compare claims with texts
-// that are no references, look up a list by them, or lower some of them alone. Then [Classes.All] is false, and
+// that are no references, look up a list by them, lower some of them alone, or ask for claims that
+// it does not name. Then [Classes.All] is false, and
 // [Classes.Why] says so; a report has to repeat it.
 package callers
 
@@ -126,6 +127,7 @@ func (f *finder) read() {
 			return false
 		})
 	}
+	f.readUnnamed()
 	(&references{f.mark}).read("data", f.sources.Data)
 	if f.asIs != "" {
 		for ref, marks := range f.capitals {

@@ -120,6 +120,7 @@ func TestOf(t *testing.T) {
 			listed(_) if lower(input.identity.user) == data.user`,
 			data: `{"listed": ["group:default/a"], "user": "group:default/a"}`,
 			want: []string{signedIn, anonymous, "in group:default/a"},
+			why:  "the policy asks for claims that it does not name: policy.rego:11",
 		},
 		"claims in lower case and as they are": {
 			policy: `allow if {
@@ -184,6 +185,25 @@ func TestOf(t *testing.T) {
 			want: []string{signedIn, anonymous},
 			why:  "the policy looks up a list by a claim, which may be a number: policy.rego:2",
 		},
+		"every claim": {
+			policy: `allow if every c in input.identity.claims { c == "group:default/a" }`,
+			want:   []string{signedIn, anonymous, "in group:default/a"},
+			why:    "the policy asks for claims that it does not name: policy.rego:2",
+		},
+		"the user among the claims": {
+			policy: `allow if input.identity.user in input.identity.claims`,
+			want:   []string{signedIn, anonymous},
+			why:    "the policy compares the user with claims: policy.rego:2",
+		},
+		"claims compared with each other": {
+			policy: `allow if {
+				some a in input.identity.claims
+				some b in input.identity.claims
+				a != b
+			}`,
+			want: []string{signedIn, anonymous},
+			why:  "the policy asks for claims that it does not name: policy.rego:5",
+		},
 		"a list that is gone over": {
 			policy: `allow if {
 				some team
@@ -240,9 +260,7 @@ deny if data.staff[_] in input.identity.claims`,
 				s.Tests = map[string]*ast.Module{"policy_test.rego": module(t, "policy_test.rego", test.tests)}
 			}
 			if test.data != "" {
-				if err := json.Unmarshal([]byte(test.data), &s.Data); err != nil {
-					t.Fatal(err)
-				}
+				s.Data = decoded(t, test.data)
 			}
 			got := callers.Of(s)
 			var names []string
@@ -270,4 +288,12 @@ func module(t *testing.T, name, text string) *ast.Module {
 		t.Fatal(err)
 	}
 	return module
+}
+
+func decoded(t *testing.T, data string) (v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(data), &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
