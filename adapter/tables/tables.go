@@ -32,7 +32,6 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,6 +133,7 @@ type document struct {
 // names in the order of the files. The error says which table cannot be read.
 func Callers(policies ...*offline.Policy) ([]decision.Caller, error) {
 	var all []decision.Caller
+	known := make(map[string]bool)
 	for _, p := range policies {
 		files, err := Files(p.Files())
 		if err != nil {
@@ -145,8 +145,10 @@ func Callers(policies ...*offline.Policy) ([]decision.Caller, error) {
 				return nil, err
 			}
 			for _, name := range slices.Sorted(maps.Keys(t.Callers)) {
-				if !slices.ContainsFunc(all, func(c decision.Caller) bool { return reflect.DeepEqual(c, t.Callers[name]) }) {
-					all = append(all, t.Callers[name])
+				c := t.Callers[name]
+				if key := fmt.Sprintf("%t %q %q %q", c.Anonymous, c.User, c.Actor, c.Claims); !known[key] {
+					known[key] = true
+					all = append(all, c)
 				}
 			}
 		}
