@@ -296,7 +296,11 @@ func (c *Changes) rest() []string {
 		lines = append(lines, fmt.Sprintf("every caller: SAME, of %d permissions", c.Compared))
 	}
 	for _, o := range c.Outside {
-		lines = append(lines, fmt.Sprintf("every caller: no formula is found for %s: %s", listed(o.Permissions), o.Why))
+		of := listed(o.Permissions)
+		if n := len(o.Permissions); n > 1 && c.Compared == 0 && len(c.Outside) == 1 {
+			of = fmt.Sprintf("any of the %d permissions", n)
+		}
+		lines = append(lines, fmt.Sprintf("every caller: no formula is found for %s: %s", of, o.Why))
 	}
 	return lines
 }
