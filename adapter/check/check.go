@@ -78,6 +78,8 @@ type Report struct {
 	AboutResource        bool
 	// Part is a bundle without a rule that decides, beside one that has it.
 	Part bool
+	// Unasked says why the policy was not asked what it decides, though it may serve; else empty.
+	Unasked string
 	// Nondeterministic says what forbids to remember its decisions, and where.
 	Nondeterministic []string
 }
@@ -150,6 +152,9 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 	policy, err := offline.Open(ctx, at, offline.Options{Entrypoint: o.Entrypoint, Reach: o.Reach})
 	switch refused, isRefused := errors.AsType[*offline.RefusedError](err); {
 	case isRefused && len(others) > 0 && asErrors(refused.Cause): // what the others bring was compiled above
+		if !slices.ContainsFunc(l.Findings, func(f findings.Finding) bool { return f.Severity == findings.Error }) {
+			report.Unasked = "it calls what the bundles beside it have; a directory with all of them can be asked"
+		}
 	case isRefused:
 		addRefused(l, at, refused.Cause)
 	case err != nil:

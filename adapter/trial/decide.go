@@ -90,6 +90,13 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 		Modules: sources.Modules, Tests: sources.Tests, Data: data, Inventory: s.Words.Inventory,
 		Known: s.tableCallers(sources),
 	})
+	absent, err := p.Absent()
+	if err != nil {
+		return s.trial, err
+	}
+	if len(absent) > 0 {
+		s.trial.Callers.All, s.trial.Callers.Why = false, "it was asked without "+absent[0]+", which no file of "+p.Path+" has"
+	}
 	var permissions []wire.Permission
 	for _, each := range s.Words.Inventory.Permissions {
 		permissions = append(permissions, wirePermission(each))
@@ -119,7 +126,9 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 		}
 	}
 	d.tell()
-	if err := s.everyone(ctx, p, sources, permissions); err != nil {
+	if len(absent) > 0 {
+		s.trial.Unknown = "no file of " + p.Path + " has " + absent[0]
+	} else if err := s.everyone(ctx, p, sources, permissions); err != nil {
 		return s.trial, err
 	}
 	s.trial.doubtClasses(allowed)

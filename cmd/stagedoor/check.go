@@ -74,6 +74,11 @@ func describe(w io.Writer, r check.Report) {
 			len(r.Findings), r.Inventory)
 		return
 	}
+	if r.Unasked != "" {
+		_, _ = fmt.Fprintf(w, "%s: %d findings, inventory %s; not asked what it decides, since %s\n", r.Path, len(r.Findings),
+			r.Inventory, r.Unasked)
+		return
+	}
 	if r.Entrypoint == "" {
 		_, _ = fmt.Fprintf(w, "%s: must not serve; inventory %s\n", r.Path, r.Inventory)
 		return
