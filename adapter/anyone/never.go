@@ -27,18 +27,25 @@ const longest = 20 * time.Second
 
 // Everyone is every caller that there can be of a policy. It belongs to one goroutine.
 type Everyone struct {
-	policy   *Policy
-	tooLarge string
-	known    *comparison.Comparer
-	speaker  *saying.Speaker
+	policy  *Policy
+	outside string // why there are no formulas
+	known   *comparison.Comparer
+	speaker *saying.Speaker
 }
 
 // EveryoneOf is every caller of a policy that was opened. The error is the context's, or
 // that of compiling the policy.
 func EveryoneOf(ctx context.Context, p *offline.Policy, known *comparison.Comparer) (*Everyone, error) {
 	e := &Everyone{known: known}
-	var err error
-	if e.tooLarge, err = saying.TooLarge(ctx, p); e.tooLarge != "" || err != nil {
+	absent, err := p.Absent()
+	if err != nil {
+		return nil, err
+	}
+	if len(absent) > 0 {
+		e.outside = "no file of " + p.Path + " has " + absent[0]
+		return e, nil
+	}
+	if e.outside, err = saying.TooLarge(ctx, p); e.outside != "" || err != nil {
 		return e, err
 	}
 	if e.speaker, err = saying.New(ctx, p); err != nil {
@@ -70,8 +77,8 @@ type Breaches struct {
 // Nobody finds the callers who may what nobody may. There is none where the result has no
 // words and is not outside. The error is the context's.
 func (e *Everyone) Nobody(ctx context.Context, what Forbidden) (*Breaches, error) {
-	if e.tooLarge != "" {
-		return &Breaches{Outside: e.tooLarge}, nil
+	if e.outside != "" {
+		return &Breaches{Outside: e.outside}, nil
 	}
 	limited, stop := context.WithTimeout(ctx, longest)
 	defer stop()

@@ -95,7 +95,8 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 		return s.trial, err
 	}
 	if len(absent) > 0 {
-		s.trial.Callers.All, s.trial.Callers.Why = false, "it was asked without "+absent[0]+", which no file of "+p.Path+" has"
+		s.trial.Callers.All = false
+		s.trial.Callers.Why = "it was asked without " + absent[0] + ", which no file of " + p.Path + " has"
 	}
 	var permissions []wire.Permission
 	for _, each := range s.Words.Inventory.Permissions {
