@@ -73,6 +73,10 @@ func Of(s Sources) Classes {
 	if s.Most == 0 {
 		s.Most = defaultMost
 	}
+	s.Modules = maps.Clone(s.Modules)
+	for name, module := range s.Modules {
+		s.Modules[name] = withoutAliases(module)
+	}
 	f := &finder{sources: s, marks: map[string][]string{}, capitals: map[string][]string{}}
 	f.read()
 	return f.classes()

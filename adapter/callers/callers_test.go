@@ -204,6 +204,29 @@ func TestOf(t *testing.T) {
 			want: []string{signedIn, anonymous},
 			why:  "the policy asks for claims that it does not name: policy.rego:5",
 		},
+		"an imported identity": {
+			policy: `import input.identity as who
+			allow if every c in who.claims { c == "group:default/a" }`,
+			want: []string{signedIn, anonymous, "in group:default/a"},
+			why:  "the policy asks for claims that it does not name: policy.rego:3",
+		},
+		"an imported claim that is no reference": {
+			policy: `import input.identity.claims
+			allow if "admins" in claims`,
+			want: []string{signedIn, anonymous},
+			why:  `the policy compares claims with "admins", which is no reference: policy.rego:3`,
+		},
+		"an imported claim in lower case and as it is": {
+			policy: `import input.identity as who
+			allow if {
+				some claim in who.claims
+				lower(claim) == "group:default/a"
+				not blocked
+			}
+			blocked if "group:default/a" in who.claims`,
+			want: []string{signedIn, anonymous, "in group:default/a"},
+			why:  "the policy compares claims in lower case and as they are: lower at policy.rego:",
+		},
 		"a list that is gone over": {
 			policy: `allow if {
 				some team

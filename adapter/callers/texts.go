@@ -2,6 +2,7 @@ package callers
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -76,6 +77,33 @@ func imports(module *ast.Module) map[ast.Var]ast.Ref {
 		}
 	}
 	return found
+}
+
+// withoutAliases is a module in which what is imported of the input is called by its path:
+// input.identity.claims where it says who.claims after import input.identity as who.
+func withoutAliases(module *ast.Module) *ast.Module {
+	aliases := imports(module)
+	maps.DeleteFunc(aliases, func(name ast.Var, path ast.Ref) bool {
+		return !path.HasPrefix(ast.InputRootRef) || name.Equal(ast.InputRootDocument.Value)
+	})
+	if len(aliases) == 0 {
+		return module
+	}
+	module = module.Copy()
+	ast.WalkTerms(module, func(t *ast.Term) bool {
+		switch v := t.Value.(type) {
+		case ast.Var:
+			if path := aliases[v]; path != nil {
+				t.Value = path.Copy()
+			}
+		case ast.Ref:
+			if head, ok := v[0].Value.(ast.Var); ok && aliases[head] != nil {
+				t.Value = aliases[head].Copy().Concat(v[1:])
+			}
+		}
+		return false
+	})
+	return module
 }
 
 // isOf is whether a term is the user, the claims, or may be one of them.
