@@ -171,11 +171,16 @@ func (t *texts) compare(call []*ast.Term, at *ast.Location) {
 // oddText is a text in a constant that is no reference.
 func oddText(t *ast.Term) (string, bool) {
 	text, odd := "", false
-	see := func(t *ast.Term) {
+	eachConstant(t, func(t *ast.Term) {
 		if s, ok := t.Value.(ast.String); ok && !isRef(string(s)) {
 			text, odd = string(s), true
 		}
-	}
+	})
+	return text, odd
+}
+
+// eachConstant calls for a constant and, where it is a list or a set, for what is in it.
+func eachConstant(t *ast.Term, see func(*ast.Term)) {
 	see(t)
 	switch v := t.Value.(type) {
 	case *ast.Array:
@@ -183,7 +188,6 @@ func oddText(t *ast.Term) (string, bool) {
 	case ast.Set:
 		v.Foreach(see)
 	}
-	return text, odd
 }
 
 // lookUp tells of a list in the data, or of an object with a key that is no reference,

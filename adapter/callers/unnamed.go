@@ -308,18 +308,11 @@ func (f *finder) unnamed(does bool, at *ast.Location) {
 // usersIn tells of a user that claims are compared with, where the user is read too: it may
 // be another's claim.
 func (in *inRule) usersIn(t *ast.Term, at *ast.Location) {
-	see := func(t *ast.Term) {
+	eachConstant(t, func(t *ast.Term) {
 		if text, ok := t.Value.(ast.String); ok && isUser(strings.ToLower(string(text))) && in.reads&readsUser != 0 {
 			in.other("the policy compares claims with %s, and reads the user: %s:%d", text, at.File, at.Row)
 		}
-	}
-	see(t)
-	switch v := t.Value.(type) {
-	case *ast.Array:
-		v.Foreach(see)
-	case ast.Set:
-		v.Foreach(see)
-	}
+	})
 }
 
 // binds is whether a variable is made equal to something that has claims, or to another one.
