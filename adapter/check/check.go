@@ -121,7 +121,7 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 	error) {
 	var roots []string
 	for _, other := range others {
-		roots = append(roots, source.RootsOf(other)...)
+		roots = append(roots, other.Roots()...)
 	}
 	report := Report{Path: at, Inventory: o.Inventory.Source}
 	l := &findings.List{}

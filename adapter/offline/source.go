@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -126,4 +127,22 @@ func untar(r io.Reader) (fs.FS, error) {
 		}
 		files[name] = &fstest.MapFile{Data: content, Mode: 0o644}
 	}
+}
+
+// roots are those of the manifest.
+func (s *source) roots() ([]string, error) {
+	text, err := fs.ReadFile(s.files, ".manifest")
+	if err != nil {
+		return nil, err
+	}
+	var manifest struct {
+		Roots []string `json:"roots"`
+	}
+	if err := json.Unmarshal(text, &manifest); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name(".manifest"), err)
+	}
+	for i, root := range manifest.Roots {
+		manifest.Roots[i] = strings.Trim(root, "/") // as OPA does
+	}
+	return manifest.Roots, nil
 }

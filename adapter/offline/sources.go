@@ -43,5 +43,14 @@ func (s *Sources) Files() fs.FS { return s.source.files }
 // Name is the name of one of the Files as the PATH was given.
 func (s *Sources) Name(file string) string { return s.source.name(file) }
 
+// Roots are those that the manifest declares; nil without a manifest that can be read.
+func (s *Sources) Roots() []string {
+	roots, err := s.source.roots()
+	if err != nil {
+		return nil // serving refuses it, and says what to write
+	}
+	return roots
+}
+
 // Close removes what reading had to write.
 func (s *Sources) Close() error { return s.source.close() }

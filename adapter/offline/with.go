@@ -3,7 +3,6 @@ package offline
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io/fs"
 	"strings"
 	"testing/fstest"
@@ -55,7 +54,7 @@ func (p *Policy) changed(changes map[string]string) (fs.FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots, err := p.roots()
+	roots, err := p.source.roots()
 	if err != nil {
 		return nil, err
 	}
@@ -80,22 +79,4 @@ func (p *Policy) changed(changes map[string]string) (fs.FS, error) {
 	}
 	files[".manifest"] = &fstest.MapFile{Data: manifest, Mode: 0o644}
 	return files, nil
-}
-
-// roots are those of the manifest.
-func (p *Policy) roots() ([]string, error) {
-	text, err := fs.ReadFile(p.source.files, ".manifest")
-	if err != nil {
-		return nil, err
-	}
-	var manifest struct {
-		Roots []string `json:"roots"`
-	}
-	if err := json.Unmarshal(text, &manifest); err != nil {
-		return nil, fmt.Errorf("%s: %w", p.Name(".manifest"), err)
-	}
-	for i, root := range manifest.Roots {
-		manifest.Roots[i] = strings.Trim(root, "/") // as OPA does
-	}
-	return manifest.Roots, nil
 }

@@ -1,7 +1,6 @@
 package source
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,32 +13,16 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/offline"
 )
 
-// RootsOf are the roots that the manifest of a bundle declares.
-func RootsOf(s *offline.Sources) []string {
-	file, err := s.Files().Open(".manifest")
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = file.Close() }()
-	var manifest struct {
-		Roots []string `json:"roots"`
-	}
-	if json.NewDecoder(file).Decode(&manifest) != nil {
-		return nil
-	}
-	return manifest.Roots
-}
-
 // CheckRoots looks for what lies outside of the roots that the manifest declares.
 func (s *Source) CheckRoots(sources *offline.Sources) {
-	roots := RootsOf(sources)
+	roots := sources.Roots()
 	if len(roots) == 0 {
 		return // which serving refuses, and says what to write
 	}
 	covers := func(steps []string) (within, above bool) {
 		at := strings.Join(steps, "/") + "/"
 		for _, root := range roots {
-			root = strings.Trim(root, "/") + "/"
+			root += "/"
 			within = within || root == "/" || strings.HasPrefix(at, root)
 			above = above || strings.HasPrefix(root, at)
 		}
