@@ -174,9 +174,10 @@ func (s *Server) answer(
 	var questions []conditions.Question
 	var asked []int // the item of each question
 	var failed error
+	conditional := make(map[*decision.Outcome]error) // many items have the same
 	for i := range items {
 		answers[i].ID = items[i].ID
-		batch.Outcomes[i] = s.checked(items[i].Permission, batch.Outcomes[i])
+		batch.Outcomes[i] = s.checked(items[i].Permission, batch.Outcomes[i], conditional)
 		s.metrics.Decision(items[i].Permission.Name, batch.Outcomes[i])
 		if err := batch.Outcomes[i].Err; err != nil {
 			failed = cmp.Or(failed, s.failed(x, items[i].Permission, err, publicError(err)))
@@ -211,14 +212,21 @@ func (s *Server) answer(
 }
 
 // checked is the outcome, held against what was asked and against the rules that
-// the plugin publishes: as it is, or as a failure.
-func (s *Server) checked(p wire.Permission, outcome *decision.Outcome) *decision.Outcome {
+// the plugin publishes: as it is, or as a failure. What these say of each outcome with
+// conditions is kept in conditional.
+func (s *Server) checked(
+	p wire.Permission, outcome *decision.Outcome, conditional map[*decision.Outcome]error,
+) *decision.Outcome {
 	if outcome.Err != nil {
 		return outcome
 	}
 	err := outcome.Decision.Fits(p)
-	if err == nil {
-		err = s.conditions.Check(outcome.Decision)
+	if err == nil && outcome.Decision.Result == wire.Conditional {
+		var checked bool
+		if err, checked = conditional[outcome]; !checked {
+			err = s.conditions.Check(outcome.Decision)
+			conditional[outcome] = err
+		}
 	}
 	if err == nil {
 		return outcome

@@ -72,6 +72,42 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
+// BenchmarkFirst is the whole handler likewise, each request for a user who was never seen:
+// user info is asked for, and what the policy says of all users alike is decided already.
+func BenchmarkFirst(b *testing.B) {
+	handler, onBehalfOf := benchServer(b)
+	body := `{"items":[` + strings.Join(append(
+		benchItems(25, `"type":"basic","name":"catalog.location.read.%d","attributes":{"action":"read"}`),
+		benchItems(25, `"type":"resource","name":"catalog.entity.update.%d","attributes":{"action":"update"},"resourceType":"catalog-entity"`)...), ",") + `]}`
+	request, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "http://stagedoor/api/permission/authorize", nil)
+	check(b, err)
+	request.Header.Set("Content-Type", "application/json")
+	request.ContentLength = int64(len(body))
+	w := &benchWriter{header: http.Header{}}
+	b.ReportAllocs()
+	var tokens [][]string
+	n := 0
+	for b.Loop() {
+		if n%1000 == 0 {
+			b.StopTimer()
+			tokens = tokens[:0]
+			for user := n; user < n+1000; user++ {
+				tokens = append(tokens, onBehalfOf(user))
+			}
+			b.StartTimer()
+		}
+		request.Header["Authorization"] = tokens[n%1000]
+		request.Body = io.NopCloser(strings.NewReader(body))
+		clear(w.header)
+		w.status = http.StatusOK
+		handler.ServeHTTP(w, request)
+		if w.status != http.StatusOK {
+			b.Fatal(w.status)
+		}
+		n++
+	}
+}
+
 // benchItems are n items, with the number of each in its permission.
 func benchItems(n int, permission string) []string {
 	items := make([]string, n)
@@ -84,6 +120,18 @@ func benchItems(n int, permission string) []string {
 // benchHandler is the permission API with the default bundle, and headers of
 // requests on behalf of 50 users.
 func benchHandler(b *testing.B) (http.Handler, [][]string) {
+	b.Helper()
+	handler, onBehalfOf := benchServer(b)
+	tokens := make([][]string, 1000)
+	for n := range tokens {
+		tokens[n] = onBehalfOf(n % 50)
+	}
+	return handler, tokens
+}
+
+// benchServer is the permission API with the default bundle, and what makes the header of
+// another request on behalf of a user.
+func benchServer(b *testing.B) (handler http.Handler, onBehalfOf func(user int) []string) {
 	b.Helper()
 	backstage, err := sample.New(b.Context())
 	check(b, err)
@@ -120,20 +168,18 @@ func benchHandler(b *testing.B) (http.Handler, [][]string) {
 		adapter.Parts{
 			Gate: gate, Identity: who, Policy: serving, Status: policies.Status, Conditions: asker, Audit: decisions, Log: log, Registry: prometheus.NewRegistry(),
 		})
-	handler, err := server.Handler()
+	handler, err = server.Handler()
 	check(b, err)
-	sessions := make([]string, 50)
-	for n := range sessions {
-		sessions[n], err = backstage.LimitedToken(fmt.Sprintf("user:default/user-%d", n))
+	sessions := make(map[int]string)
+	return handler, func(user int) []string {
+		if sessions[user] == "" {
+			sessions[user], err = backstage.LimitedToken(fmt.Sprintf("user:default/user-%d", user))
+			check(b, err)
+		}
+		token, err := backstage.OnBehalfOf(sessions[user])
 		check(b, err)
+		return []string{"Bearer " + token}
 	}
-	tokens := make([][]string, 1000)
-	for n := range tokens {
-		token, err := backstage.OnBehalfOf(sessions[n%len(sessions)])
-		check(b, err)
-		tokens[n] = []string{"Bearer " + token}
-	}
-	return handler, tokens
 }
 
 // benchWriter takes an answer and forgets it.

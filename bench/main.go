@@ -17,7 +17,7 @@
 //	go run ./bench -compare REV        the working tree beside a commit
 //	go run ./bench start               from start to ready
 //	go run ./bench soak                memory over a million requests of few users and of many
-//	go run ./bench cold                what users notice of a deployment
+//	go run ./bench cold                what users notice of a deployment; -compare REV, too
 //	go run ./bench scale               large policies
 //	go run ./bench migrated            a policy that comes from RBAC beside the benchmark's own
 //	go run ./bench shadow              what a candidate beside the policy costs, at half of saturation
@@ -121,7 +121,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	o := options{connections: ints{1, 16, 64}, users: ints{1, 50, 5000}}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.StringVar(&o.compare, "compare", "", "measure the working tree beside the commit `REV`, and no neighbours but the floor")
+	flags.StringVar(&o.compare, "compare", "", "measure the working tree beside the commit `REV`, and no other neighbours but the floor")
 	flags.StringVar(&o.out, "out", "", "keep JSON and Markdown in `DIR`")
 	flags.DurationVar(&o.round, "round", time.Second, "how long a target is asked in each round")
 	flags.IntVar(&o.rounds, "rounds", 5, "how many rounds")

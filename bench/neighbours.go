@@ -107,15 +107,23 @@ func (b *bench) binaries(ctx context.Context) (map[string]string, error) {
 		built[nameOPA], err = b.build(ctx, b.root, "opa", "github.com/open-policy-agent/opa")
 		return built, err
 	}
+	built[b.compared()], err = b.buildCompared(ctx)
+	return built, err
+}
+
+// compared is the name of the target that -compare names.
+func (b *bench) compared() string { return nameStagedoor + " " + b.compare }
+
+// buildCompared builds that target.
+func (b *bench) buildCompared(ctx context.Context) (string, error) {
 	tree := b.dir + "/worktree"
 	if _, err := output(ctx, b.root, "git", "worktree", "add", "--detach", tree, b.compare); err != nil {
-		return nil, err
+		return "", err
 	}
 	b.later(func() {
 		_, _ = output(context.WithoutCancel(ctx), b.root, "git", "worktree", "remove", "--force", tree)
 	})
-	built[nameStagedoor+" "+b.compare], err = b.build(ctx, tree, "stagedoor-compared", "./cmd/stagedoor")
-	return built, err
+	return b.build(ctx, tree, "stagedoor-compared", "./cmd/stagedoor")
 }
 
 // startTargets starts everything that is measured with a policy, stagedoor first.
@@ -131,7 +139,7 @@ func (b *bench) startTargets(ctx context.Context, binaries map[string]string, ba
 	}
 	targets := []*target{own, floor}
 	if b.compare != "" {
-		name := nameStagedoor + " " + b.compare
+		name := b.compared()
 		other, err := b.startStagedoor(ctx, name, binaries[name], backstage, dir)
 		return append(targets, other), err
 	}

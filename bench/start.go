@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -139,21 +140,31 @@ func (b *bench) soakOne(ctx context.Context, t *target, users int) ([]mark, erro
 
 // window is a part of the time after a start.
 type window struct {
-	Until    time.Duration `json:"until_ns"`
 	Requests int           `json:"requests"`
 	P50      time.Duration `json:"p50_ns"`
 	P99      time.Duration `json:"p99_ns"`
 	CPU      time.Duration `json:"cpu_ns_per_request"`
 }
 
+// coldWindows are what is measured of each start, one right after the other: while hardly
+// a user is known, while most become known, and once all are.
+var coldWindows = []string{"first", "second", "third"}
+
 // coldCaches measures what users notice of a deployment: a process that knows no
 // key, no user and no decision, asked for `fifty` by many users at once, and again
-// once it knows them all.
+// once it knows them all. With -compare each round has a process of that commit, too.
 func coldCaches(ctx context.Context, b *bench) error {
-	const connections, length, windows = 16, time.Second, 10
+	const connections, length = 16, time.Second
 	binary, backstage, err := b.buildAlone(ctx)
 	if err != nil {
 		return err
+	}
+	names, binaries := []string{nameStagedoor}, map[string]string{nameStagedoor: binary}
+	if b.compare != "" {
+		names = append(names, b.compared())
+		if binaries[b.compared()], err = b.buildCompared(ctx); err != nil {
+			return err
+		}
 	}
 	s := scenarios()[1]
 	policies, err := b.coldPolicies(s.policy)
@@ -162,32 +173,70 @@ func coldCaches(ctx context.Context, b *bench) error {
 	}
 	m := newMachine(ctx, b)
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s `%s` over %d connections, from the first request of a new process on. "+
+	fmt.Fprintf(&text, "%s `%s` over %d connections, from the first request of a new process on; medians of %d starts. "+
 		"CPU is per request (want ≤ 500 µs in the first second with 5,000 users, but for the policy that counts claims).\n",
-		m, s.name, connections)
-	found := map[string][]window{}
-	for _, policy := range policies {
-		for _, users := range b.users {
-			before := len(b.stop)
-			t, err := b.startStagedoor(ctx, nameStagedoor, binary, backstage, policy.path)
-			if err != nil {
-				return err
+		m, s.name, connections, b.rounds)
+	found := map[string][][]window{}
+	for _, users := range b.users {
+		tokens, err := b.coldTokens(users, length)
+		if err != nil {
+			return err
+		}
+		for _, policy := range policies {
+			title := fmt.Sprintf("%s, %d users", policy.name, users)
+			for range b.rounds {
+				for _, name := range names {
+					before := len(b.stop)
+					t, err := b.startStagedoor(ctx, name, binaries[name], backstage, policy.path)
+					if err != nil {
+						return err
+					}
+					at, err := b.warming(ctx, t, s, tokens, connections, length)
+					if err != nil {
+						return err
+					}
+					b.unwind(before)
+					found[title+", "+name] = append(found[title+", "+name], at)
+				}
 			}
-			at, err := b.warming(ctx, t, s, users, connections, length, windows)
-			if err != nil {
-				return err
-			}
-			b.unwind(before)
-			name := fmt.Sprintf("%s, %d users", policy.name, users)
-			found[name] = at
-			fmt.Fprintf(&text, "\n### %s\n\n| second | requests | p50 ms | p99 ms | CPU µs |\n| ---: | ---: | ---: | ---: | ---: |\n", name)
-			for _, w := range at {
-				fmt.Fprintf(&text, "| %.1f | %d | %s | %s | %s |\n", w.Until.Seconds(), w.Requests,
-					figure(w.P50.Seconds()*1e3), figure(w.P99.Seconds()*1e3), figure(w.CPU.Seconds()*1e6))
+			fmt.Fprintf(&text, "\n### %s\n\n| target | second | requests | p50 ms | p99 ms | CPU µs | × CPU |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n", title)
+			own := found[title+", "+nameStagedoor]
+			for _, name := range names {
+				writeWindows(&text, name, found[title+", "+name], own)
 			}
 		}
 	}
 	return b.publish("cold", text.String(), map[string]any{"machine": m, "windows": found})
+}
+
+// writeWindows writes the medians of a target, and of the ratios of its CPU to that of
+// stagedoor's in the same round.
+func writeWindows(w io.Writer, name string, found, own [][]window) {
+	for at, which := range coldWindows {
+		middle := func(of func(round int, w window) float64) float64 {
+			all := make([]float64, len(found))
+			for round := range found {
+				all[round] = of(round, found[round][at])
+			}
+			return median(all)
+		}
+		_, _ = fmt.Fprintf(w, "| %s | %s | %.0f | %s | %s | %s | %s |\n", name, which,
+			middle(func(_ int, w window) float64 { return float64(w.Requests) }),
+			figure(middle(func(_ int, w window) float64 { return w.P50.Seconds() * 1e3 })),
+			figure(middle(func(_ int, w window) float64 { return w.P99.Seconds() * 1e3 })),
+			figure(middle(func(_ int, w window) float64 { return w.CPU.Seconds() * 1e6 })),
+			figure(middle(func(round int, w window) float64 { return w.CPU.Seconds() / own[round][at].CPU.Seconds() })))
+	}
+}
+
+// coldTokens are as many tokens of as many users as are used after a start.
+func (b *bench) coldTokens(users int, length time.Duration) (pool, error) {
+	const perSecond = 20_000 // twice what it can
+	sessions, err := b.keys.sessions(users)
+	if err != nil {
+		return pool{}, err
+	}
+	return b.keys.pool(sessions, int(perSecond*length.Seconds())*len(coldWindows))
 }
 
 // coldPolicy is a policy with what it is called; the embedded default has no path.
@@ -217,18 +266,11 @@ allow if {
 	}, err
 }
 
-// warming asks t in windows of time, one right after the other.
-func (b *bench) warming(ctx context.Context, t *target, s scenario, users, connections int, length time.Duration, windows int) ([]window, error) {
-	const perSecond = 20_000 // twice what it can
-	all, err := t.messages(s, users, b.gzip)
-	if err != nil {
-		return nil, err
-	}
-	sessions, err := b.keys.sessions(users)
-	if err != nil {
-		return nil, err
-	}
-	tokens, err := b.keys.pool(sessions, int(perSecond*length.Seconds())*windows)
+// warming asks t in the windows of time.
+func (b *bench) warming(
+	ctx context.Context, t *target, s scenario, tokens pool, connections int, length time.Duration,
+) ([]window, error) {
+	all, err := t.messages(s, tokens.users, b.gzip)
 	if err != nil {
 		return nil, err
 	}
@@ -237,8 +279,8 @@ func (b *bench) warming(ctx context.Context, t *target, s scenario, users, conne
 		return nil, err
 	}
 	defer gun.close()
-	var found []window
-	for from, n := 0, 1; n <= windows; n++ {
+	found, from := make([]window, len(coldWindows)), 0
+	for n := range found {
 		before, err := t.use()
 		if err != nil {
 			return nil, err
@@ -253,10 +295,9 @@ func (b *bench) warming(ctx context.Context, t *target, s scenario, users, conne
 		}
 		asked := len(shots.latencies)
 		from += asked
-		found = append(found, window{
-			Until: time.Duration(n) * length, Requests: asked,
-			P50: shots.percentile(50), P99: shots.percentile(99), CPU: (after.CPU - before.CPU) / time.Duration(asked),
-		})
+		found[n] = window{
+			Requests: asked, P50: shots.percentile(50), P99: shots.percentile(99), CPU: (after.CPU - before.CPU) / time.Duration(asked),
+		}
 	}
 	return found, nil
 }

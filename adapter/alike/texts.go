@@ -61,11 +61,20 @@ func newTexts(policy []string, data *document.Document, previous *texts, changed
 // number counts as one too: OPA reads data by paths of text, so that it is the position of
 // an element in an array.
 func (t *texts) has(text string) bool {
-	if _, err := strconv.Atoi(text); err == nil || t.hasExactly(text) {
+	if isNumber(text) || t.hasExactly(text) {
 		return true
 	}
 	lower := strings.ToLower(text)
 	return lower != text && t.hasExactly(lower)
+}
+
+// isNumber is whether OPA takes the text for the position of an element.
+func isNumber(text string) bool {
+	if text == "" || strings.IndexByte("+-0123456789", text[0]) < 0 {
+		return false // without the error that Atoi would make of most texts
+	}
+	_, err := strconv.Atoi(text)
+	return err == nil
 }
 
 func (t *texts) hasExactly(text string) bool {

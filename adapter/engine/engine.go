@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -68,6 +69,8 @@ type Engine struct {
 	turns   *turns
 	counts  counts
 	stop    context.CancelFunc
+	// batches are empty maps of the answers of a batch. They are large, for a moment.
+	batches sync.Pool
 }
 
 // New returns an engine over the policy that serves. The log gets what the operator
@@ -132,6 +135,7 @@ func (e *Engine) Decide(
 	}
 	outcomes := make([]*decision.Outcome, len(permissions))
 	var decided map[question]answer
+	defer func() { e.give(decided) }()
 	var shared *shared
 	size, hits := int64(0), uint64(0)
 	for i, p := range permissions {
@@ -148,7 +152,7 @@ func (e *Engine) Decide(
 			return decision.Batch{}, err
 		}
 		if decided == nil {
-			decided = make(map[question]answer, len(permissions)-i)
+			decided = e.take(len(permissions) - i)
 			shared = e.sharedBy(s, w)
 		}
 		a := shared.ask(ctx, of, p)
@@ -170,6 +174,23 @@ func (e *Engine) Decide(
 	}
 	e.counts.add(hits, shared, len(decided))
 	return decision.Batch{Outcomes: outcomes, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint}, nil
+}
+
+// take returns an empty map for the answers of a batch of that size.
+func (e *Engine) take(size int) map[question]answer {
+	if taken, found := e.batches.Get().(map[question]answer); found {
+		return taken
+	}
+	return make(map[question]answer, size)
+}
+
+// give lets other batches have the map, unless it is a large one, which takes long to clear.
+func (e *Engine) give(decided map[question]answer) {
+	const most = 256
+	if decided != nil && len(decided) <= most {
+		clear(decided)
+		e.batches.Put(decided)
+	}
 }
 
 // asked is who asks what, of the state of which number.
@@ -240,7 +261,9 @@ func (e *Engine) ask(
 }
 
 // answerOf is what a flight has landed with.
-func answerOf(f *flight.Flight[made]) answer { return answer{&f.Value().Outcome, f.Value().read} }
+func answerOf(f *flight.Flight[made]) answer {
+	return answer{outcome: &f.Value().Outcome, read: &f.Value().read}
+}
 
 // fly decides, in turn with others and within the time that one decision may take,
 // and lands the flight. A builtin that cannot be cancelled may go on after that.

@@ -70,11 +70,17 @@ type question struct {
 	hash uint64
 }
 
-// answer is an outcome, and what data it was made of.
+// answer is an outcome, and what data it was made of; nil where nobody knows.
 type answer struct {
 	outcome *decision.Outcome
-	read    touch.Read
+	read    *touch.Read
+	// asked is the question as it is remembered; nil where it is not yet.
+	asked *wire.Permission
 }
+
+// known is whether it is known what data the answer was made of. Of a decision that came to
+// no end nobody knows what it would have read.
+func (a answer) known() bool { return a.read != nil && *a.read != (touch.Read{}) }
 
 // answered is the answer to one question, in as few bytes as can be: there are as many as
 // callers by permissions.
@@ -118,7 +124,7 @@ func (r *remembered) unreached(c touch.Changes) map[question]answer {
 	left := make(map[question]answer, len(r.answered))
 	for _, a := range r.answered {
 		if !gone[*a.read] {
-			left[question{*a.asked, a.hash}] = answer{a.outcome, *a.read}
+			left[question{*a.asked, a.hash}] = answer{a.outcome, a.read, a.asked}
 		}
 	}
 	return left
@@ -279,28 +285,28 @@ func (m *memo) assemble(number uint64, kind callerKey, known *remembered, decide
 		said[says] = append(said[says], answer)
 	}
 	for of, a := range decided {
-		// Of a decision that came to no end nobody knows what it would have read.
-		if a.outcome.Err != nil || a.read == (touch.Read{}) || len(r.answered) == memoPermissions {
+		if a.outcome.Err != nil || !a.known() || len(r.answered) == memoPermissions {
 			continue
 		}
+		if a.asked == nil {
+			a.asked = m.shareQuestion(of.Permission)
+		}
 		r.weight += weight(questionOverhead + len(of.Name) + len(of.ResourceType))
-		r.answered = append(r.answered, answered{
-			of.hash, m.shareQuestion(of.Permission), m.share(r, said, a.outcome), m.shareRead(r, a.read),
-		})
+		r.answered = append(r.answered, answered{of.hash, a.asked, m.share(r, said, a.outcome), m.shareRead(r, a.read)})
 	}
 	slices.SortFunc(r.answered, func(a, b answered) int { return cmp.Compare(a.hash, b.hash) })
 	return r
 }
 
 // shareRead is what was read as it is remembered beside what was read already.
-func (m *memo) shareRead(r *remembered, read touch.Read) *touch.Read {
-	if at := slices.IndexFunc(r.reads, func(other *touch.Read) bool { return *other == read }); at >= 0 {
+func (m *memo) shareRead(r *remembered, read *touch.Read) *touch.Read {
+	if at := slices.IndexFunc(r.reads, func(other *touch.Read) bool { return other == read || *other == *read }); at >= 0 {
 		return r.reads[at]
 	}
-	shared := m.read.find(read)
+	shared := m.read.find(*read)
 	if shared == nil {
-		kept := read
-		shared = m.read.put(kept, read.Size(), &kept)
+		kept := *read
+		shared = m.read.put(kept, kept.Size(), &kept)
 	}
 	r.reads = append(r.reads, shared)
 	r.weight += weight(readOverhead + read.Size())

@@ -300,7 +300,8 @@ func remember(m *memo, key callerKey, known *remembered, decided map[question]*d
 	var none touch.Reads
 	answers := make(map[question]answer, len(decided))
 	for of, outcome := range decided {
-		answers[of] = answer{outcome, none.Read()}
+		read := none.Read()
+		answers[of] = answer{outcome: outcome, read: &read}
 	}
 	m.add(key, 1, callerKey{}, known, answers)
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/alike"
 	"github.com/stagedoor/stagedoor/adapter/decision"
-	"github.com/stagedoor/stagedoor/adapter/document/touch"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -35,7 +34,7 @@ func (e *Engine) sharedBy(s *vetted.State, w world) *shared {
 	if !ok {
 		return nil
 	}
-	w.identity, w.standsFor = decision.Identity(kind.Caller), true
+	w.standsFor = true
 	return &shared{
 		engine: e, state: s, kind: kind, world: w, known: e.memo.of(kind.Key, s, nil),
 		decided: make(map[question]answer),
@@ -70,8 +69,11 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 	var a answer
 	last := s.known.find(of)
 	if last != nil {
-		a = answer{last.outcome, *last.read}
+		a = answer{last.outcome, last.read, last.asked}
 	} else {
+		if s.world.identity == nil {
+			s.world.identity = decision.Identity(s.kind.Caller)
+		}
 		a = s.engine.ask(ctx, s.state, &s.world, s.kind.Key, of, p)
 		if ctx.Err() != nil {
 			return a
@@ -80,7 +82,7 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 			if f.Kind == decision.FailureDeadline || f.Kind == decision.FailureBounds {
 				return a // of a caller with as many texts or more it is no better
 			}
-			if a.read == (touch.Read{}) {
+			if !a.known() {
 				return answer{} // it failed before it read anything, which says nothing of the kind
 			}
 			a.outcome = s.engine.memo.apart // what an error quotes must be the caller's own
@@ -97,7 +99,7 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 	if own == nil {
 		var ok bool
 		if own, ok = s.kind.Own(a.outcome); !ok {
-			s.decided[of] = answer{s.engine.memo.apart, a.read}
+			s.decided[of] = answer{s.engine.memo.apart, a.read, a.asked}
 			return answer{}
 		}
 		s.own[a.outcome] = own
@@ -105,7 +107,7 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 	if last != nil {
 		s.hits++
 	}
-	return answer{own, a.read}
+	return answer{own, a.read, a.asked}
 }
 
 // remember remembers what was decided for the kind.

@@ -86,6 +86,8 @@ func NewConditional(pluginID, resourceType string, conditions criteria.Criteria)
 	return d
 }
 
+const allowed, denied = `{"result":"ALLOW"}`, `{"result":"DENY"}`
+
 // AppendJSON appends the decision to b as an object: result and, if that is
 // CONDITIONAL, pluginId, resourceType and conditions.
 func (d Decision) AppendJSON(b []byte) []byte {
@@ -93,9 +95,9 @@ func (d Decision) AppendJSON(b []byte) []byte {
 	case d.json != "":
 		return append(b, d.json...)
 	case d.Result == Allow:
-		return append(b, `{"result":"ALLOW"}`...)
+		return append(b, allowed...)
 	case d.Result != Conditional:
-		return append(b, `{"result":"DENY"}`...)
+		return append(b, denied...)
 	}
 	b = append(b, `{"result":"CONDITIONAL","pluginId":`...)
 	b, _ = jsontext.AppendQuote(b, d.PluginID) // ill-formed text becomes U+FFFD
@@ -105,11 +107,16 @@ func (d Decision) AppendJSON(b []byte) []byte {
 	return append(d.Conditions.AppendJSON(b), '}')
 }
 
-// Text returns what [Decision.AppendJSON] appends. It costs nothing where
-// [NewConditional] made the decision.
+// Text returns what [Decision.AppendJSON] appends. It costs nothing but
+// for conditions that [NewConditional] did not make a decision of.
 func (d Decision) Text() string {
-	if d.json != "" {
+	switch {
+	case d.json != "":
 		return d.json
+	case d.Result == Allow:
+		return allowed
+	case d.Result != Conditional:
+		return denied
 	}
 	return string(d.AppendJSON(nil))
 }
