@@ -149,14 +149,18 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 		report.Part = true
 		return report, nil
 	}
-	policy, err := offline.Open(ctx, at, offline.Options{Entrypoint: o.Entrypoint, Reach: o.Reach})
-	switch refused, isRefused := errors.AsType[*offline.RefusedError](err); {
-	case isRefused && len(others) > 0 && asErrors(refused.Cause): // what the others bring was compiled above
-		if !slices.ContainsFunc(l.Findings, func(f findings.Finding) bool { return f.Severity == findings.Error }) {
-			report.Unasked = "it calls what the bundles beside it have; a directory with all of them can be asked"
+	var parts []string
+	for _, other := range others {
+		if len(entrypoints(other.Modules, "")) == 0 {
+			parts = append(parts, other.Path())
 		}
+	}
+	policy, err := offline.OpenBeside(ctx, at, parts, offline.Options{Entrypoint: o.Entrypoint, Reach: o.Reach})
+	switch refused, isRefused := errors.AsType[*offline.RefusedError](err); {
+	case isRefused && elsewhere(refused.Cause, sources):
+		report.Unasked = "a bundle beside it does not compile"
 	case isRefused:
-		addRefused(l, at, refused.Cause)
+		addRefused(l, refused.Path, refused.Cause)
 	case err != nil:
 		return report, err
 	default:
@@ -292,9 +296,14 @@ func addRefused(l *findings.List, at string, cause error) {
 	}
 }
 
-func asErrors(err error) bool {
-	_, ok := errors.AsType[ast.Errors](err)
-	return ok
+// elsewhere is whether all that OPA has against a policy is in files that are not of these.
+func elsewhere(cause error, sources *offline.Sources) bool {
+	all, ok := errors.AsType[ast.Errors](cause)
+	own := func(e *ast.Error) bool {
+		return e.Location == nil || sources.Modules[e.Location.File] != nil ||
+			slices.ContainsFunc(sources.Errors, func(p *ast.Error) bool { return p.Location.File == e.Location.File })
+	}
+	return ok && !slices.ContainsFunc(all, own)
 }
 
 // toldBetter is whether a finding with a line says already what serving says without.

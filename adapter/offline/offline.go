@@ -80,12 +80,28 @@ type Policy struct {
 // The error is that of reading; a [*RefusedError] where the policy must not serve; or
 // the context's.
 func Open(ctx context.Context, at string, o Options) (*Policy, error) {
+	return OpenBeside(ctx, at, nil, o)
+}
+
+// OpenBeside does so with the bundles at other PATHs beside, as where they serve together:
+// their modules and data are the policy's, too. The rule that decides is to be in the first.
+// What these bundles must not do to each other, such as to have the same root, is a
+// [*RefusedError].
+func OpenBeside(ctx context.Context, at string, others []string, o Options) (*Policy, error) {
 	s, err := read(ctx, at)
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{Path: at, options: o, source: s}
-	if err := p.open(ctx, supply.Options{Path: s.at}); err != nil {
+	p, from := &Policy{Path: at, options: o, source: s}, supply.Options{Path: s.at}
+	if len(others) > 0 {
+		if err = p.join(ctx, others); err == nil {
+			from = supply.Options{Default: s.files}
+		}
+	}
+	if err == nil {
+		err = p.open(ctx, from)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return p, nil
@@ -109,8 +125,7 @@ func (p *Policy) open(ctx context.Context, from supply.Options) error {
 	if p.modules, p.tests, err = p.source.parse(); err != nil {
 		return &RefusedError{p.Path, err}
 	}
-	vetter, err := vetted.New(vetted.Options{Entrypoint: p.options.Entrypoint, Library: rego.Modules(),
-		Reach: p.options.Reach})
+	vetter, err := p.vetter()
 	if err != nil {
 		return err
 	}
@@ -128,6 +143,11 @@ func (p *Policy) open(ctx context.Context, from supply.Options) error {
 		return err
 	}
 	return p.decideBy(policies.Serving)
+}
+
+// vetter is what holds the policy to what may serve.
+func (p *Policy) vetter() (*vetted.Vetter, error) {
+	return vetted.New(vetted.Options{Entrypoint: p.options.Entrypoint, Library: rego.Modules(), Reach: p.options.Reach})
 }
 
 // Of is a policy that serves, to be looked at: it decides by this state, whatever
@@ -327,6 +347,8 @@ type source struct {
 	// folder is files, where it is to be closed; nil where files are in memory.
 	folder *files.Folder
 	prune  string // a directory that goes with the source; empty where there is none
+	// names are those of files that are not below the PATH; nil where all are.
+	names map[string]string
 }
 
 func read(ctx context.Context, given string) (*source, error) {
@@ -366,6 +388,15 @@ func (s *source) close() error {
 
 // named is the error with files named as the PATH was given.
 func (s *source) named(err error) error {
+	text := err.Error()
+	for name, given := range s.names {
+		if name != given {
+			text = strings.ReplaceAll(text, name+":", given+":")
+		}
+	}
+	if text != err.Error() {
+		return errors.New(text)
+	}
 	if s.at == s.given || !strings.Contains(err.Error(), s.at) {
 		return err
 	}
@@ -373,6 +404,9 @@ func (s *source) named(err error) error {
 }
 
 func (s *source) name(file string) string {
+	if given := s.names[file]; given != "" {
+		return given
+	}
 	if strings.HasPrefix(s.given, "git:") {
 		return strings.TrimRight(s.given, "/") + "/" + file
 	}

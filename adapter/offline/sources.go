@@ -37,6 +37,9 @@ func ReadSources(ctx context.Context, at string) (*Sources, error) {
 	return s, nil
 }
 
+// Path is what [ReadSources] was given.
+func (s *Sources) Path() string { return s.source.given }
+
 // Files are all files of the bundle, tests and tables among them.
 func (s *Sources) Files() fs.FS { return s.source.files }
 

@@ -81,13 +81,18 @@ type Options struct {
 }
 
 // Run adds to what was found in the source what shows when the policy decides. It asks
-// about every permission for each class of callers.
+// about every permission for each class of callers. The sources are those of the policy, or
+// of the one of its bundles that is looked at.
 func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *offline.Sources, o Options) (Trial,
 	error) {
 	s := &trying{Source: read, unhurried: o.Unhurried}
-	data := s.Data.Value()
+	document, err := p.Document(ctx)
+	if err != nil {
+		return s.trial, err
+	}
+	data, _ := document.(map[string]any)
 	s.trial.Callers = callers.Of(callers.Sources{
-		Modules: sources.Modules, Tests: sources.Tests, Data: data, Inventory: s.Words.Inventory,
+		Modules: p.Modules(), Tests: sources.Tests, Data: data, Inventory: s.Words.Inventory,
 		Known: s.tableCallers(sources),
 	})
 	absent, err := p.Absent()
@@ -129,7 +134,7 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 	d.tell()
 	if len(absent) > 0 {
 		s.trial.Unknown = "no file of " + p.Path + " has " + absent[0]
-	} else if err := s.everyone(ctx, p, sources, permissions); err != nil {
+	} else if err := s.everyone(ctx, p, permissions); err != nil {
 		return s.trial, err
 	}
 	s.trial.doubtClasses(allowed)

@@ -27,14 +27,14 @@ const mostUnsure = 200
 
 // everyone asks what every caller there can be may.
 func (s *trying) everyone(
-	ctx context.Context, p *offline.Policy, sources *offline.Sources, permissions []wire.Permission,
+	ctx context.Context, p *offline.Policy, permissions []wire.Permission,
 ) error {
 	why, err := saying.TooLarge(ctx, p)
 	if s.trial.Unknown = why; why != "" || err != nil {
 		return err
 	}
 	modules := offline.Library()
-	maps.Copy(modules, sources.Modules)
+	maps.Copy(modules, p.Modules())
 	surveyor, err := anyone.NewSurveyor(anyone.Options{
 		Modules: modules, Entrypoint: p.Entrypoint(), Store: p.Data(), WithoutResource: !p.AboutResource(),
 	}, permissions)

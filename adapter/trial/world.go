@@ -91,7 +91,7 @@ func newWorld(p *offline.Policy, sources *offline.Sources, rules map[string]*rea
 		w.types[path] = rule.ResourceType
 	}
 	modules := offline.Library()
-	for name, module := range sources.Modules {
+	for name, module := range p.Modules() {
 		modules[name] = module.Copy()
 	}
 	byPlace := map[string]*watched{}

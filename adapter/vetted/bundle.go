@@ -21,8 +21,9 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/document/patch"
 )
 
-// acceptable refuses bundles that OPA would take and that would do harm.
-func (v *Vetter) acceptable(name string, b *bundle.Bundle) error {
+// Acceptable returns why a bundle of the name is refused that OPA would take and that would
+// do harm, whatever is beside it; or nil.
+func (v *Vetter) Acceptable(name string, b *bundle.Bundle) error {
 	if len(b.WasmModules) > 0 {
 		return fmt.Errorf("bundle %s holds WebAssembly, and stagedoor evaluates Rego: build it without -t wasm", name)
 	}

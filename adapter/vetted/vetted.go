@@ -208,7 +208,7 @@ func (v *Vetter) accept(name string, b *bundle.Bundle) error {
 	if err := annotate(b); err != nil {
 		return err
 	}
-	if err := v.acceptable(name, b); err != nil {
+	if err := v.Acceptable(name, b); err != nil {
 		return err
 	}
 	for _, file := range b.Modules {

@@ -26,6 +26,7 @@ func newCheck() *cobra.Command {
 		Long: "Check reports everything that is wrong with a policy in one run, each finding on a line of its own:\n\n" +
 			"  file:line:col: severity: what is wrong and what to write instead [code]\n\n" +
 			"A PATH is a bundle directory, a bundle.tar.gz, or git:REV:path. Several are held against each other's roots.\n" +
+			"Those without a rule that decides are asked together with each that has one, as they serve.\n" +
 			"A comment `# stagedoor:ignore CODE REASON` on the line of a finding, or above it, silences it.\n" +
 			"Exit codes: 0 nothing found, 1 findings, 2 could not run.",
 		Args: cobra.MinimumNArgs(1),
