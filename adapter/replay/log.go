@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -30,11 +31,13 @@ type Log struct {
 	events    map[int]int       // by path
 	undecided map[undecided]int // events that cannot be decided
 	operators int               // events of what operators asked
+	revised   map[revised]int   // events that say by which revision, by path
 
 	paths    interned[string]
 	callers  interned[loggedCaller]
 	subjects interned[loggedPermission]
 	answers  interned[loggedAnswer]
+	bundles  interned[string] // as they stand in an event
 	asked    map[questionKey]*occurrences
 	claims   map[string][]string // by hash, of events that tell them
 }
@@ -56,6 +59,9 @@ type loggedPermission struct {
 
 // questionKey is a question with its answer, and the path of the rule that gave it.
 type questionKey struct{ path, caller, permission, answer int }
+
+// revised are events with a path that were made by the same revisions of bundles.
+type revised struct{ path, bundles int }
 
 // undecided is why events cannot be decided, of those with a path.
 type undecided struct {
@@ -115,6 +121,8 @@ type loggedEvent struct {
 		} `json:"identity"`
 	} `json:"input"`
 	Result json.RawMessage `json:"result"`
+	// Bundles have the revision of each bundle by its name.
+	Bundles json.RawMessage `json:"bundles"`
 	// Erased and Masked are paths of what a mask has removed and replaced.
 	Erased []string `json:"erased"`
 	Masked []string `json:"masked"`
@@ -219,7 +227,7 @@ func (l *Log) cut() {
 func (l *Log) begin() {
 	if l.asked == nil {
 		l.asked, l.claims = make(map[questionKey]*occurrences), make(map[string][]string)
-		l.events, l.undecided = make(map[int]int), make(map[undecided]int)
+		l.events, l.undecided, l.revised = make(map[int]int), make(map[undecided]int), make(map[revised]int)
 	}
 }
 
@@ -244,6 +252,9 @@ func (l *Log) addAll(batch [][]byte) {
 		}
 		path := l.paths.number(strings.Trim(events[i].Path, "/"))
 		l.events[path]++
+		if bundles := events[i].Bundles; len(bundles) > 0 {
+			l.revised[revised{path, l.bundles.number(string(bundles))}]++
+		}
 		why := "it is no event of a decision log"
 		if !bad[i] {
 			why = l.add(path, &events[i])
@@ -324,6 +335,21 @@ func (l *Log) path(entrypoint string) (string, error) {
 	slices.Sort(asked)
 	return "", fmt.Errorf("the log has decisions of %s, and none of %s, by which the policy decides; "+
 		"leave in the log only those to compare with it", strings.Join(asked, ", "), entrypoint)
+}
+
+// revisionOf names the policy that an event's bundles are; empty where they say nothing of it.
+func revisionOf(bundles string) string {
+	var of map[string]struct {
+		Revision string `json:"revision"`
+	}
+	if json.Unmarshal([]byte(bundles), &of) != nil {
+		return ""
+	}
+	revisions := make(map[string]string, len(of))
+	for name, bundle := range of {
+		revisions[name] = bundle.Revision
+	}
+	return vetted.RevisionOf(revisions, "")
 }
 
 // hides is whether a mask has removed or replaced something at one of some paths, above or below.

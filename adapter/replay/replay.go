@@ -48,8 +48,11 @@ type Report struct {
 	LeftOut map[string]int `json:"leftOut"`
 	// ByOperators counts events of what operators asked at /v1/data, about whomever and whatever.
 	// They are not among the events of the summary either.
-	ByOperators int   `json:"byOperators"`
-	About       About `json:"about"`
+	ByOperators int `json:"byOperators"`
+	// Revisions counts the events of the summary by the policy that made them, as far as they
+	// say which.
+	Revisions map[string]int `json:"revisions"`
+	About     About          `json:"about"`
 }
 
 // Summary counts events, and the distinct questions in them.
@@ -106,6 +109,7 @@ func (l *Log) Replay(ctx context.Context, by *offline.Policy, o Options) (*Repor
 	}
 	r := &Report{
 		Changes: []Replayed{}, Undecided: make(map[string]int), LeftOut: make(map[string]int), ByOperators: l.operators,
+		Revisions: make(map[string]int),
 	}
 	if path != by.Entrypoint() {
 		r.About.Path = path
@@ -122,6 +126,11 @@ func (l *Log) Replay(ctx context.Context, by *offline.Policy, o Options) (*Repor
 	for of, events := range l.undecided {
 		if ours(of.path) {
 			r.Undecided[of.why] += events
+		}
+	}
+	for of, events := range l.revised {
+		if revision := revisionOf(l.bundles.values[of.bundles]); revision != "" && ours(of.path) {
+			r.Revisions[revision] += events
 		}
 	}
 	byCaller := make(map[int][]questionKey)
@@ -353,6 +362,10 @@ func (r *Report) Text() string {
 	}
 	fmt.Fprintf(&b, "policy: %s\nlogs: %s\npeople: %s\n", r.About.Policy, strings.Join(r.About.Logs, ", "),
 		r.About.People)
+	for _, revision := range slices.Sorted(maps.Keys(r.Revisions)) {
+		fmt.Fprintf(&b, "decided in the log by revision %s: %s\n", report.OneLine(revision),
+			report.Count(r.Revisions[revision], "event", "events"))
+	}
 	if r.About.Path != "" {
 		fmt.Fprintf(&b, "the log has the decisions of %s\n", report.OneLine(r.About.Path))
 	}

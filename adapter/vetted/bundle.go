@@ -243,9 +243,9 @@ func sortedBy[E any](list []E, key func(E) string) []E {
 // outside. It can be no bundle's.
 const writtenName = "/v1/data"
 
-// revisionOf names a set of bundles: the revision of a single one, else all by name, and
-// what was written from outside.
-func revisionOf(revisions map[string]string, written string) string {
+// RevisionOf names a set of bundles by the revision of each: the revision of a single one,
+// else all by name, and what was written from outside.
+func RevisionOf(revisions map[string]string, written string) string {
 	if len(revisions) == 1 && written == "" {
 		for _, revision := range revisions {
 			return revision

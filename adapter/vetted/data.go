@@ -246,7 +246,7 @@ func (v *Vetter) Write(
 		return nil, fmt.Errorf("%w: the data of %s would have %d bytes, and %d are allowed (stagedoor.limits.data)",
 			patch.ErrTooMuch, strings.Join(v.writable, ", "), next.writtenBytes, v.writableBytes)
 	}
-	next.Revision = revisionOf(next.Revisions, written)
+	next.Revision = RevisionOf(next.Revisions, written)
 	return &next, nil
 }
 

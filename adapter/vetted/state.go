@@ -92,7 +92,7 @@ func (s *State) Complete(c Commit, previous *State, follows bool) {
 		s.Number = previous.Number + 1
 		if s.written == "" {
 			s.written, s.writtenBytes = previous.written, previous.writtenBytes // which no bundle takes out
-			s.Revision = revisionOf(s.Revisions, s.written)
+			s.Revision = RevisionOf(s.Revisions, s.written)
 		}
 	}
 	var changed []storage.Path
@@ -118,7 +118,7 @@ func (s *State) setBundles(bundles map[string]Bundle) {
 	for name, b := range bundles {
 		s.Revisions[name] = b.Revision
 	}
-	s.Revision = revisionOf(s.Revisions, s.written)
+	s.Revision = RevisionOf(s.Revisions, s.written)
 }
 
 // callers are those whose decisions are shared by who is alike; nil where none are. Where
