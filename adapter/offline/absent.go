@@ -23,7 +23,7 @@ func (p *Policy) Absent() ([]string, error) {
 	for step := range strings.SplitSeq(p.Entrypoint(), "/") {
 		entrypoint = append(entrypoint, ast.StringTerm(step))
 	}
-	roots, err := p.source.roots()
+	roots, err := p.roots()
 	if err != nil {
 		return nil, err
 	}

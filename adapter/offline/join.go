@@ -2,15 +2,11 @@ package offline
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"strings"
-	"testing/fstest"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
@@ -19,93 +15,82 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 )
 
-// join makes the policy's source one with the bundles at other PATHs: a single bundle with
-// the modules, the data and the roots of all. What one of them is refused for is a
-// [*RefusedError] with its PATH.
-func (p *Policy) join(ctx context.Context, others []string) error {
+// joined is a single bundle with the modules, the data and the roots of several.
+type joined struct {
+	bundle  bundle.Bundle
+	modules map[string]*ast.Module // as [Policy.Modules]
+	roots   map[string]string      // and the PATH of each
+}
+
+// join reads the policy's own bundle and those at other PATHs. What one of them is refused
+// for is a [*RefusedError] with its PATH.
+func (p *Policy) join(ctx context.Context, others []string) (*joined, error) {
 	vetter, err := p.vetter()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	j := &joining{
-		vetter: vetter, files: fstest.MapFS{}, names: map[string]string{},
-		data: map[string]any{}, roots: map[string]string{},
+	j := &joined{
+		bundle:  bundle.Bundle{Data: map[string]any{}},
+		modules: map[string]*ast.Module{}, roots: map[string]string{},
 	}
-	if err := j.add(ctx, p.source); err != nil {
-		return err
+	if err := j.add(ctx, vetter, p.source); err != nil {
+		return nil, err
 	}
 	for _, at := range others {
 		other, err := read(ctx, at)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := errors.Join(j.add(ctx, other), other.close()); err != nil {
-			return err
+		if err := errors.Join(j.add(ctx, vetter, other), other.close()); err != nil {
+			return nil, err
 		}
 	}
-	for name, document := range map[string]any{
-		".manifest": map[string]any{"roots": slices.Sorted(maps.Keys(j.roots)), "revision": j.revision}, "data.json": j.data,
-	} {
-		text, err := json.Marshal(document)
-		if err != nil {
-			return err
-		}
-		j.files[name] = &fstest.MapFile{Data: text, Mode: 0o644}
-	}
-	p.source.files, p.source.names = j.files, j.names
-	return nil
-}
-
-// joining is a bundle that is made of several.
-type joining struct {
-	vetter   *vetted.Vetter
-	files    fstest.MapFS
-	names    map[string]string // of the modules, as the PATHs were given
-	data     map[string]any
-	roots    map[string]string // and the PATH of each
-	revision string            // of the first
+	roots := slices.Sorted(maps.Keys(j.roots))
+	j.bundle.Manifest.Roots = &roots
+	return j, nil
 }
 
 // add adds a bundle.
-func (j *joining) add(ctx context.Context, part *source) error {
-	if _, _, err := part.parse(); err != nil {
+func (j *joined) add(ctx context.Context, vetter *vetted.Vetter, part *source) error {
+	modules, _, err := part.parse()
+	if err != nil {
 		return &RefusedError{part.given, err}
 	}
+	maps.Copy(j.modules, modules)
 	content, err := files.ReadFS(ctx, part.files)
 	if err != nil {
 		return &RefusedError{part.given, err}
 	}
 	b, err := bundle.NewCustomReader(content).
+		WithBaseDir(part.given).
+		WithProcessAnnotations(true).
 		WithSkipBundleVerification(true).
 		WithRegoVersion(ast.DefaultRegoVersion).
 		Read()
 	if err == nil {
-		err = j.vetter.Acceptable(part.given, &b)
+		err = vetter.Acceptable(part.given, &b)
 	}
 	if err == nil {
 		err = j.own(*b.Manifest.Roots, part.given)
 	}
 	if err == nil {
-		err = merge(j.data, b.Data, nil)
+		err = merge(j.bundle.Data, b.Data, nil)
 	}
 	if err != nil {
 		return &RefusedError{part.given, err}
 	}
-	if j.revision == "" {
-		j.revision = b.Manifest.Revision
+	j.bundle.Modules = append(j.bundle.Modules, b.Modules...)
+	if j.bundle.Manifest.Revision == "" { // of the first
+		j.bundle.Manifest.Revision = b.Manifest.Revision
 	}
-	if j.revision == "" {
-		j.revision = content.Fingerprint
-	}
-	for _, file := range b.Modules {
-		name := strings.TrimPrefix(file.Path, "/")
-		j.files[j.name(part, name)] = &fstest.MapFile{Data: file.Raw, Mode: 0o644}
+	if j.bundle.Manifest.Revision == "" {
+		j.bundle.Manifest.Revision = content.Fingerprint
 	}
 	return nil
 }
 
 // own notes whose the roots are. OPA refuses bundles whose roots overlap.
-func (j *joining) own(roots []string, at string) error {
+func (j *joined) own(roots []string, at string) error {
 	for _, root := range roots {
 		for other, of := range j.roots {
 			if of != at && bundle.RootPathsOverlap(root, other) {
@@ -139,14 +124,10 @@ func merge(into, from map[string]any, at []string) error {
 	return nil
 }
 
-// name is what a module is called: as the PATH was given, where a file of a bundle may be
-// called so.
-func (j *joining) name(part *source, file string) string {
-	given := part.name(file)
-	name := strings.TrimPrefix(given, "/")
-	if !fs.ValidPath(name) || slices.ContainsFunc(strings.Split(path.Dir(name), "/"), hidden) {
-		name = fmt.Sprintf("%d/%s", len(j.roots), file) // of which there are more with each bundle
+// roots are those of the policy's bundle, or bundles.
+func (p *Policy) roots() ([]string, error) {
+	if p.joined != nil {
+		return *p.joined.bundle.Manifest.Roots, nil
 	}
-	j.names[name] = given
-	return name
+	return p.source.roots()
 }

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -67,6 +68,7 @@ type Policy struct {
 
 	options Options
 	source  *source
+	joined  *joined // with the bundles beside it; nil without
 	modules map[string]*ast.Module
 	tests   map[string]*ast.Module
 	rules   []*explore.PermissionRule
@@ -86,20 +88,18 @@ func Open(ctx context.Context, at string, o Options) (*Policy, error) {
 // OpenBeside does so with the bundles at other PATHs beside, as where they serve together:
 // their modules and data are the policy's, too. The rule that decides is to be in the first.
 // What these bundles must not do to each other, such as to have the same root, is a
-// [*RefusedError].
+// [*RefusedError]. Files are those of the first, and [Policy.With] cannot change the others.
 func OpenBeside(ctx context.Context, at string, others []string, o Options) (*Policy, error) {
 	s, err := read(ctx, at)
 	if err != nil {
 		return nil, err
 	}
-	p, from := &Policy{Path: at, options: o, source: s}, supply.Options{Path: s.at}
+	p := &Policy{Path: at, options: o, source: s}
 	if len(others) > 0 {
-		if err = p.join(ctx, others); err == nil {
-			from = supply.Options{Default: s.files}
-		}
+		p.joined, err = p.join(ctx, others)
 	}
 	if err == nil {
-		err = p.open(ctx, from)
+		err = p.open(ctx, supply.Options{Path: s.at})
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.close())
@@ -133,7 +133,13 @@ func (p *Policy) open(ctx context.Context, from supply.Options) error {
 	logger.SetLevel(logrus.ErrorLevel)
 	log := logrus.NewEntry(logger)
 	policies := supply.New(from, vetter, log)
-	if p.state, err = policies.Load(ctx); err != nil {
+	if p.joined == nil {
+		p.state, err = policies.Load(ctx)
+	} else {
+		maps.Copy(p.modules, p.joined.modules)
+		p.state, err = policies.LoadBundle(ctx, &p.joined.bundle)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -347,8 +353,6 @@ type source struct {
 	// folder is files, where it is to be closed; nil where files are in memory.
 	folder *files.Folder
 	prune  string // a directory that goes with the source; empty where there is none
-	// names are those of files that are not below the PATH; nil where all are.
-	names map[string]string
 }
 
 func read(ctx context.Context, given string) (*source, error) {
@@ -388,15 +392,6 @@ func (s *source) close() error {
 
 // named is the error with files named as the PATH was given.
 func (s *source) named(err error) error {
-	text := err.Error()
-	for name, given := range s.names {
-		if name != given {
-			text = strings.ReplaceAll(text, name+":", given+":")
-		}
-	}
-	if text != err.Error() {
-		return errors.New(text)
-	}
 	if s.at == s.given || !strings.Contains(err.Error(), s.at) {
 		return err
 	}
@@ -404,9 +399,6 @@ func (s *source) named(err error) error {
 }
 
 func (s *source) name(file string) string {
-	if given := s.names[file]; given != "" {
-		return given
-	}
 	if strings.HasPrefix(s.given, "git:") {
 		return strings.TrimRight(s.given, "/") + "/" + file
 	}

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/sirupsen/logrus"
 
@@ -145,6 +146,15 @@ func (s *Supply) Load(ctx context.Context) (*vetted.State, error) {
 		return nil, err
 	}
 	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	return s.state.Load(), nil
+}
+
+// LoadBundle takes in a bundle that was read already, likewise. It must not be used any more.
+func (s *Supply) LoadBundle(ctx context.Context, b *bundle.Bundle) (*vetted.State, error) {
+	s.local = &local{}
+	if err := s.activateLocal(ctx, b); err != nil {
 		return nil, err
 	}
 	return s.state.Load(), nil
