@@ -64,7 +64,7 @@ func (s *Server) AdminHandler() http.Handler {
 	}
 	router.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
 	if s.options.Admin.Data {
-		data := routed(metrics.AtData, s.operators(s.withOperatorBody(s.admitted(s.data))), dataapi.WriteError)
+		data := routed(metrics.AtData, s.operators(asJSON(s.withOperatorBody(s.admitted(s.data)))), dataapi.WriteError)
 		router.Handle(dataPath+"/{entrypoint:.+}", data).Methods(http.MethodPost)
 	}
 	if s.write != nil {

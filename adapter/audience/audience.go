@@ -4,6 +4,7 @@
 package audience
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -93,8 +94,12 @@ func Of(ctx context.Context, from Sources, policies ...*offline.Policy) (*Who, e
 			tests[fmt.Sprint(i, name)] = m
 		}
 	}
+	var apart string
+	for _, p := range policies {
+		apart = cmp.Or(apart, p.Apart())
+	}
 	found := callers.Of(callers.Sources{Modules: modules, Tests: tests, Data: data, Each: each,
-		Known: from.Known})
+		Known: from.Known, Apart: apart})
 	who := &Who{All: found.All, Why: found.Why, Of: report.Count(len(found.List), "class", "classes") +
 		" that source, data and tests tell apart"}
 	if who.All && from.Unread != "" {

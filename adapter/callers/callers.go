@@ -58,6 +58,9 @@ type Sources struct {
 	Data any
 	// Each is the data of each policy where there are several, and Data has it all.
 	Each []any
+	// Apart says what a policy asks of callers beside which of its own texts their claims are,
+	// as the data flow found it (package alike/flow); empty for nothing.
+	Apart string
 	// Known are callers that somebody named, such as those of decision tables.
 	Known []decision.Caller
 	// Inventory has the people; nil for none.
@@ -77,7 +80,8 @@ func Of(s Sources) Classes {
 	for name, module := range s.Modules {
 		s.Modules[name] = withoutAliases(module)
 	}
-	f := &finder{sources: s, marks: map[string][]string{}, capitals: map[string][]string{}}
+	f := &finder{sources: s, marks: map[string][]string{}, capitals: map[string][]string{}, objects: map[string]bool{},
+		ordered: hasOrdered(s.Data)}
 	f.read()
 	return f.classes()
 }
@@ -103,12 +107,14 @@ const (
 type finder struct {
 	sources Sources
 	reads   reads
-	actor   bool   // whether the plugin that asks is named as a part of the identity
-	opaque  string // the call that looks into a reference's text, and where; empty for none
-	placed  string // where an element is asked for by its place; empty for nowhere
-	others  string // why there may be callers whose claims are no references; empty for no reason
-	lowered string // where the case of a claim is changed; empty for nowhere
-	asIs    string // where a claim is compared in the case that it has; empty for nowhere
+	actor   bool            // whether the plugin that asks is named as a part of the identity
+	opaque  string          // the call that looks into a reference's text, and where; empty for none
+	ordered bool            // whether a list of the data has several references
+	objects map[string]bool // names of rules that are objects or sets
+	placed  string          // where an element is asked for by its place; empty for nowhere
+	others  string          // why there may be callers whose claims are no references; empty for no reason
+	lowered string          // where the case of a claim is changed; empty for nowhere
+	asIs    string          // where a claim is compared in the case that it has; empty for nowhere
 	// marks are, by reference, where it occurs. References with equal marks are not
 	// told apart.
 	marks map[string][]string
@@ -120,6 +126,9 @@ type finder struct {
 }
 
 func (f *finder) read() {
+	for _, module := range f.sources.Modules {
+		f.readObjects(module)
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.sources.Modules)) {
 		module := f.sources.Modules[name]
 		f.readModule(module)
@@ -132,7 +141,7 @@ func (f *finder) read() {
 		})
 	}
 	f.readUnnamed()
-	(&references{f.mark}).read("data", f.sources.Data)
+	(&references{f.mark, f.placed != ""}).read("data", f.sources.Data)
 	if f.asIs != "" {
 		for ref, marks := range f.capitals {
 			f.marks[ref] = marks
@@ -178,7 +187,7 @@ func isRef(s string) bool {
 func (f *finder) readModule(module *ast.Module) {
 	f.readTerms(module)
 	ast.WalkRules(module, func(r *ast.Rule) bool {
-		f.readPlaces(r)
+		f.readPlaces(module, r)
 		f.readTexts(module, r)
 		f.readCase(r)
 		return false
@@ -393,30 +402,31 @@ func (f *finder) classes() Classes {
 	}
 	f.addTests()
 	f.addPeople()
-	c := Classes{List: f.list, All: whole && f.opaque == "" && !f.isPlaced() && f.others == ""}
+	c := Classes{List: f.list, All: whole && f.opaque == "" && f.placed == "" && f.others == "" && f.sources.Apart == ""}
 	switch {
 	case f.opaque != "":
 		c.Why = "the policy looks into the text of references: " + f.opaque
-	case f.isPlaced():
+	case f.placed != "":
 		c.Why = "the policy asks for an element of a list by its place: " + f.placed
 	case f.others != "":
 		c.Why = f.others
+	case f.sources.Apart != "":
+		c.Why = "the policy asks more of callers than which of its texts their claims are: " + f.sources.Apart
 	case !whole:
 		c.Why = fmt.Sprintf("the policy knows so many references that only %d combinations were asked about", len(f.list))
 	}
 	return c
 }
 
-// isPlaced is whether the order of claims can matter.
-func (f *finder) isPlaced() bool { return f.placed != "" && f.reads&readsClaims != 0 }
-
 // combine adds the classes that constants make, and reports whether these are all
 // combinations.
 func (f *finder) combine() bool {
-	f.add("anybody who is signed in", decision.Caller{User: Somebody, Claims: []string{Somebody}})
+	signedIn := decision.Caller{User: Somebody, Claims: []string{Somebody}}
 	if f.reads == 0 {
+		f.add("anybody, even without credentials", signedIn)
 		return true
 	}
+	f.add("anybody who is signed in", signedIn)
 	f.add("a caller without credentials", decision.Caller{Anonymous: true})
 	users := f.groups(isUser)
 	claims := f.groups(func(ref string) bool { return !isUser(ref) && !isActor(ref) })

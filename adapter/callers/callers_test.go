@@ -15,15 +15,86 @@ import (
 
 func TestOf(t *testing.T) {
 	signedIn, anonymous := "anybody who is signed in", "a caller without credentials"
+	apart := []string{signedIn, anonymous, "in group:default/a", "in group:default/b", "in group:default/a and group:default/b"}
+	byPlace := "the policy asks for an element of a list by its place: policy.rego:"
 	for name, test := range map[string]struct {
 		policy, tests, data string
+		apart               string
 		people              map[string]inventory.Person
 		known               []decision.Caller
 		most                int
 		want                []string
 		why                 string
 	}{
-		"nothing of the caller": {policy: `allow if input.permission.name == "a"`, want: []string{signedIn}},
+		"nothing of the caller": {policy: `allow if input.permission.name == "a"`, want: []string{"anybody, even without credentials"}},
+		"alike in text, and not in type": {
+			policy: `allow if data.admins[input.identity.claims[_]] == true`,
+			data:   `{"admins": {"group:default/a": true, "group:default/b": "true"}}`, want: apart,
+		},
+		"alike in text, and not in the type of a member": {
+			policy: `allow if data.teams[input.identity.claims[_]].level == 1`,
+			data:   `{"teams": {"group:default/a": {"level": 1}, "group:default/b": {"level": "1"}}}`, want: apart,
+		},
+		"alike in text, and not in their lists": {
+			policy: `allow if "x" in data.tags[input.identity.claims[_]]`,
+			data:   `{"tags": {"group:default/a": ["x", "y"], "group:default/b": ["x y"]}}`, want: apart,
+		},
+		"below a name with a dot": {
+			policy: `allow if data["a.b"][_] in input.identity.claims`,
+			data:   `{"a.b": ["group:default/a"], "a": {"b": ["group:default/b"]}}`, want: apart,
+		},
+		"the first of a list": {
+			policy: `allow if input.identity.user == data.oncall[0]`, data: `{"oncall": ["user:default/a", "user:default/b"]}`,
+			want: []string{signedIn, anonymous, "user:default/a", "user:default/b"}, why: byPlace + "2",
+		},
+		"lists side by side": {
+			policy: `allow if {
+				some i
+				data.names[i] == input.identity.user
+				data.levels[i] == "admin"
+			}`,
+			data: `{"names": ["user:default/a", "user:default/b"], "levels": ["admin", "reader"]}`,
+			want: []string{signedIn, anonymous, "user:default/a", "user:default/b"}, why: byPlace + "4",
+		},
+		"a slice": {
+			policy: `allow if array.slice(data.oncall, 0, 1)[_] in input.identity.claims`,
+			data:   `{"oncall": ["group:default/a", "group:default/b"]}`, want: apart, why: byPlace + "2",
+		},
+		"a pattern": {
+			policy: `allow if {
+				some [lead, _] in data.pairs
+				lead in input.identity.claims
+			}`,
+			data: `{"pairs": [["group:default/a", "group:default/b"]]}`, want: apart, why: byPlace + "3",
+		},
+		"a pattern of an assignment": {
+			policy: `allow if {
+				[lead, _] := data.pair
+				lead in input.identity.claims
+			}`,
+			data: `{"pair": ["group:default/a", "group:default/b"]}`, want: apart, why: byPlace + "3",
+		},
+		"an index that was reckoned": {
+			policy: `allow if {
+				i := count(input.permission.name) % 2
+				data.oncall[i] in input.identity.claims
+			}`,
+			data: `{"oncall": ["group:default/a", "group:default/b"]}`, want: apart, why: byPlace + "4",
+		},
+		"members of a list, by whatever index": {
+			policy: `allow if data.oncall[_] in input.identity.claims
+deny if {
+	some role in ["a", "b"]
+	data.roles[role][_] in input.identity.claims
+}`,
+			data: `{"oncall": ["group:default/a", "group:default/b"], "roles": {"a": ["group:default/a", "group:default/b"]}}`,
+			want: []string{signedIn, anonymous, "in group:default/a (and 1 like it)"},
+		},
+		"what the data flow finds": {
+			policy: `allow if regex.globs_match(input.identity.user, "user:bots/.*")`, apart: "regex.globs_match looks into it",
+			want: []string{signedIn, anonymous},
+			why:  "the policy asks more of callers than which of its texts their claims are: regex.globs_match looks into it",
+		},
 		"a group": {
 			policy: `allow if "group:default/admins" in input.identity.claims`,
 			want:   []string{signedIn, anonymous, "in group:default/admins"},
@@ -139,7 +210,7 @@ func TestOf(t *testing.T) {
 		},
 		"the text of a permission is not the caller's": {
 			policy: `allow if startswith(input.permission.name, "catalog.")`,
-			want:   []string{signedIn},
+			want:   []string{"anybody, even without credentials"},
 		},
 		"callers of tests": {
 			policy: `allow if startswith(input.identity.user, "user:default/svc-")`,
@@ -277,7 +348,7 @@ deny if data.staff[_] in input.identity.claims`,
 		t.Run(name, func(t *testing.T) {
 			s := callers.Sources{
 				Modules: map[string]*ast.Module{"policy.rego": module(t, "policy.rego", test.policy)},
-				Known:   test.known, Most: test.most, Inventory: &inventory.Inventory{People: test.people},
+				Known:   test.known, Most: test.most, Apart: test.apart, Inventory: &inventory.Inventory{People: test.people},
 			}
 			if test.tests != "" {
 				s.Tests = map[string]*ast.Module{"policy_test.rego": module(t, "policy_test.rego", test.tests)}

@@ -2,14 +2,19 @@ package callers
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
 // readPlaces looks for an element of a list that is asked for by its place: by a number,
 // or by a variable that is compared or reckoned with. The list may be made of claims, and
-// then callers differ who have the same claims in another order.
-func (f *finder) readPlaces(r *ast.Rule) {
+// then callers differ who have the same claims in another order. It may be one of data, and
+// then references in it differ that are taken for alike.
+func (f *finder) readPlaces(module *ast.Module, r *ast.Rule) {
+	if f.ordered {
+		f.readOrder(module, r)
+	}
 	indexes := make(map[ast.Var]*ast.Location)
 	ast.WalkTerms(r, func(t *ast.Term) bool {
 		switch v := t.Value.(type) {
@@ -98,5 +103,112 @@ func noteKey(call []*ast.Term, at *ast.Location, indexes map[ast.Var]*ast.Locati
 func (f *finder) place(at *ast.Location) {
 	if f.placed == "" {
 		f.placed = fmt.Sprintf("%s:%d", at.File, at.Row)
+	}
+}
+
+// orders are the builtins by which the place of an element counts.
+var orders = map[string]bool{
+	ast.ArraySlice.Name: true, ast.ArrayReverse.Name: true, ast.ArrayFlatten.Name: true, ast.Sort.Name: true,
+	ast.WalkBuiltin.Name: true, ast.Max.Name: true, ast.Min.Name: true, ast.JSONMarshal.Name: true,
+}
+
+// readOrder looks for what may ask for the place of a reference in a list of data: a builtin,
+// a pattern such as [first, _], or an index that stands somewhere else, too.
+func (f *finder) readOrder(module *ast.Module, r *ast.Rule) {
+	imported := imports(module)
+	times := make(map[ast.Var]int) // that a variable occurs
+	ast.WalkVars(r, func(v ast.Var) bool {
+		times[v]++
+		return false
+	})
+	eachCall(r, func(call []*ast.Term, at *ast.Location) {
+		if orders[call[0].Value.String()] {
+			f.place(at)
+		}
+		a, b, ok := pair(call)
+		if !ok {
+			return
+		}
+		for _, side := range []*ast.Term{a, b} {
+			if list, is := side.Value.(*ast.Array); is && !list.IsGround() && list.Len() > 1 {
+				f.place(at)
+			}
+		}
+	})
+	ast.WalkTerms(r, func(t *ast.Term) bool {
+		ref, ok := t.Value.(ast.Ref)
+		if !ok || t.Location == nil {
+			return false
+		}
+		if head, is := ref[0].Value.(ast.Var); is && imported[head] != nil {
+			ref = imported[head].Concat(ref[1:])
+		}
+		for i, part := range ref[1:] {
+			v, is := part.Value.(ast.Var)
+			if is && !v.IsWildcard() && times[v] > 1 && f.mayBeList(ref[:i+1]) {
+				f.place(t.Location)
+			}
+		}
+		return false
+	})
+}
+
+// mayBeList is whether a reference may be to a list of references in the data.
+func (f *finder) mayBeList(ref ast.Ref) bool {
+	if ref.HasPrefix(ast.InputRootRef) {
+		return false
+	}
+	if ref.HasPrefix(ast.DefaultRootRef) {
+		return slices.ContainsFunc(append([]any{f.sources.Data}, f.sources.Each...), func(data any) bool {
+			return slices.ContainsFunc(valuesAt(data, ref[1:]), isOrdered)
+		})
+	}
+	head, is := ref[0].Value.(ast.Var)
+	return !is || !f.objects[string(head)]
+}
+
+// isOrdered is whether a value is a list of several references.
+func isOrdered(value any) bool {
+	list, is := value.([]any)
+	refs := 0
+	for _, element := range list {
+		if text, is := element.(string); is && isRef(text) {
+			refs++
+		}
+	}
+	return is && refs > 1
+}
+
+// hasOrdered is whether there is such a list anywhere in a value.
+func hasOrdered(value any) bool {
+	if isOrdered(value) {
+		return true
+	}
+	switch value := value.(type) {
+	case []any:
+		return slices.ContainsFunc(value, hasOrdered)
+	case map[string]any:
+		for _, member := range value {
+			if hasOrdered(member) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// readObjects notes the rules that are objects and sets, whose keys are no places.
+func (f *finder) readObjects(module *ast.Module) {
+	for _, r := range module.Rules {
+		object := r.Head.Key != nil || len(r.Head.Ref()) > 1
+		if !object && r.Head.Value != nil {
+			switch r.Head.Value.Value.(type) {
+			case ast.Object, ast.Set, *ast.ObjectComprehension, *ast.SetComprehension:
+				object = true
+			}
+		}
+		if object {
+			f.objects[r.Head.Ref()[0].Value.String()] = true
+		}
 	}
 }

@@ -16,6 +16,9 @@ import (
 // "reader"}.
 type references struct {
 	mark func(text, where string)
+	// placed is whether the policy asks for elements by their place, which is the list then
+	// with the number of the element.
+	placed bool
 }
 
 func (r *references) read(at string, value any) {
@@ -23,8 +26,10 @@ func (r *references) read(at string, value any) {
 	case string:
 		r.mark(value, at)
 	case []any:
-		for _, element := range value {
-			if text, ok := element.(string); ok {
+		for i, element := range value {
+			if text, ok := element.(string); ok && r.placed {
+				r.mark(text, fmt.Sprintf("%s[%d]", at, i))
+			} else if ok {
 				r.mark(text, at+"[]")
 			} else {
 				r.element(at, element)
@@ -32,10 +37,10 @@ func (r *references) read(at string, value any) {
 		}
 	case map[string]any:
 		for key, member := range value {
-			if isRef(key) {
-				r.mark(key, fmt.Sprintf("%s{}=%v", at, member))
+			if text, err := json.Marshal(member); err == nil && isRef(key) {
+				r.mark(key, fmt.Sprintf("%s{}=%x", at, sha256.Sum256(text)))
 			}
-			r.read(at+"."+key, member)
+			r.read(at+fmt.Sprintf(".%q", key), member)
 		}
 	}
 }
@@ -81,7 +86,7 @@ func (r *references) places(value any, whole func(with any) string) {
 			r.mark(value, whole(hole{}))
 		}
 	case []any:
-		if texts, ok := sorted(value); ok { // in whatever order
+		if texts, ok := sorted(value); ok && !r.placed { // in whatever order
 			where := whole([]any{hole{}, texts})
 			for _, text := range texts {
 				r.mark(text, where)

@@ -10,6 +10,8 @@
 package habits
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -58,11 +60,20 @@ func (c checker) checkOpposites(m *ast.Module) {
 		}
 		path := rule.Head.String()
 		for _, other := range byPath[path] {
-			if what := opposite(rule.Body, other.Body); what != "" {
-				c.Add(findings.At(rule.Head.Location), findings.Warning, "always",
-					"this or the rule at line %d holds whatever %s is; leave that out of both, and one of them",
-					other.Location.Row, findings.OneLine(what))
+			what := opposite(rule.Body, other.Body)
+			if what == nil {
+				continue
 			}
+			text := findings.OneLine(strings.TrimPrefix(cmp.Or(string(what.Location.Text), what.String()), "not "))
+			if asked := needed(what); len(asked) > 0 {
+				c.Add(findings.At(rule.Head.Location), findings.Warning, "always",
+					"this or the rule at line %d holds wherever there is %s, whatever %s is; write one rule that asks for no more",
+					other.Location.Row, strings.Join(asked, " and "), text)
+				continue
+			}
+			c.Add(findings.At(rule.Head.Location), findings.Warning, "always",
+				"this or the rule at line %d holds whatever %s is; leave that out of both, and one of them",
+				other.Location.Row, text)
 		}
 		if len(byPath[path]) < maxAlternatives {
 			byPath[path] = append(byPath[path], rule)
@@ -71,22 +82,42 @@ func (c checker) checkOpposites(m *ast.Module) {
 }
 
 // opposite is the expression in which alone two bodies differ, by a not.
-func opposite(a, b ast.Body) string {
+func opposite(a, b ast.Body) (what *ast.Expr) {
 	if len(a) != len(b) {
-		return ""
+		return nil
 	}
-	what := ""
 	for i := range a {
 		if a[i].Equal(b[i]) {
 			continue
 		}
 		one, other := strings.TrimPrefix(a[i].String(), "not "), strings.TrimPrefix(b[i].String(), "not ")
-		if what != "" || one != other || a[i].Negated == b[i].Negated {
-			return ""
+		if what != nil || one != other || a[i].Negated == b[i].Negated {
+			return nil
 		}
-		what = one
+		what = a[i]
 	}
 	return what
+}
+
+// needed are what an expression hands to a call and what need not be there. Without it
+// the call holds neither by itself nor under not, since OPA reads it before.
+func needed(e *ast.Expr) (refs []string) {
+	terms, ok := e.Terms.([]*ast.Term)
+	if !ok {
+		return nil
+	}
+	always := []string{"input.permission", "input.permission.name", "input.permission.type", "input.resource"}
+	for _, arg := range terms[1:] {
+		ast.WalkRefs(arg, func(ref ast.Ref) bool {
+			text := ref.String()
+			if (ref.HasPrefix(ast.InputRootRef) || ref.HasPrefix(ast.DefaultRootRef)) && !slices.Contains(always, text) &&
+				!slices.Contains(refs, text) {
+				refs = append(refs, text)
+			}
+			return true
+		})
+	}
+	return refs
 }
 
 func (c checker) checkBody(body ast.Body) {

@@ -241,8 +241,26 @@ func (p *Policy) AboutResource() bool { return p.state.AboutResource() }
 // Revision names the policy: what its manifest says, else its content.
 func (p *Policy) Revision() string { return p.state.Revision }
 
+// Apart says what the policy asks of callers beside which of its own texts their claims are,
+// and where; empty where the data flow finds nothing.
+func (p *Policy) Apart() string {
+	if reasons := p.state.Apart(); len(reasons) > 0 {
+		return reasons[0].Construct + " at " + reasons[0].Location
+	}
+	return ""
+}
+
 // Nondeterministic says what makes its answers differ from one time to the next.
 func (p *Policy) Nondeterministic() []vetted.Source { return p.state.Nondeterministic }
+
+// Changing says what makes what it answers now differ from what it answers later, and where;
+// empty for nothing.
+func (p *Policy) Changing() string {
+	if sources := p.Nondeterministic(); len(sources) > 0 {
+		return fmt.Sprintf("%s at %s", sources[0].Builtin, sources[0].Location)
+	}
+	return ""
+}
 
 // Capabilities are those of OPA for whoever compiles its modules again, and the
 // builtins given.

@@ -39,14 +39,15 @@ type Log struct {
 	answers  interned[loggedAnswer]
 	bundles  interned[string] // as they stand in an event
 	asked    map[questionKey]*occurrences
-	claims   map[string][]string // by hash, of events that tell them
+	claims   map[string][]string // by hash, or as they came, of events that tell them
 }
 
 // loggedCaller is who asked, as an event tells it.
 type loggedCaller struct {
 	user, actor string
 	anonymous   bool
-	// claims are as a key of Log.claims: a hash, or the claims themselves.
+	// claims are as a key of Log.claims: a hash, or all claims as they came, since a policy may
+	// ask for their order.
 	claims string
 }
 
@@ -293,8 +294,8 @@ func (l *Log) add(path int, e *loggedEvent) string {
 			known := decision.Caller{Claims: *of.Claims}
 			// Where the hash says otherwise, these are not the claims that the policy saw.
 			if hash := known.ClaimsHash(); c.claims == "" || c.claims == hash {
-				c.claims = hash
-				l.claims[hash] = known.Claims
+				c.claims = inOrder(known.Claims)
+				l.claims[c.claims] = known.Claims
 			}
 		}
 	}
@@ -314,6 +315,15 @@ func (l *Log) add(path int, e *loggedEvent) string {
 	}
 	o.events++
 	return ""
+}
+
+// inOrder is a text that is the same for the same claims in the same order. It is no hash.
+func inOrder(claims []string) string {
+	var b strings.Builder
+	for _, claim := range claims {
+		fmt.Fprintf(&b, "%d:%s", len(claim), claim)
+	}
+	return b.String() + "."
 }
 
 // path is the path of the rule whose decisions are compared with those of an entrypoint.

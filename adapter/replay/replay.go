@@ -340,8 +340,8 @@ func (r *Report) MostUndecided() bool { return 2*r.Summary.Undecided > r.Summary
 func (r *Report) Text() string {
 	var b strings.Builder
 	for _, c := range r.Changes {
-		fmt.Fprintf(&b, "%s  %s\n  %s, %s\n", c.Change, c.Permission, report.Count(c.People, "person", "people"),
-			report.Count(c.Events, "event", "events"))
+		fmt.Fprintf(&b, "%s  %s\n  %s, %s\n", c.Change, report.OneLine(c.Permission),
+			report.Count(c.People, "person", "people"), report.Count(c.Events, "event", "events"))
 		for _, line := range c.lines() {
 			fmt.Fprintf(&b, "  %s\n", line)
 		}
@@ -378,8 +378,8 @@ func (r *Report) Text() string {
 func (c Replayed) lines() []string {
 	lines := c.Lines()
 	for _, e := range c.Examples {
-		lines = append(lines, fmt.Sprintf("for example: %s, decision %s", cmp.Or(e.User,
-			"a caller without credentials"), e.DecisionID))
+		lines = append(lines, fmt.Sprintf("for example: %s, decision %s",
+			report.OneLine(cmp.Or(e.User, "a caller without credentials")), report.OneLine(e.DecisionID)))
 	}
 	return lines
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Count is a number of things: "1 person", "5,000 people".
@@ -25,8 +26,15 @@ func Thousands(n int) string {
 	return s
 }
 
-// OneLine joins the lines of a text.
+// OneLine joins the lines of a text. Other control characters become spaces, so that a text
+// of somebody else's cannot make a terminal do anything.
 func OneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' {
+			return ' '
+		}
+		return r
+	}, text)
 	lines := strings.Split(text, "\n")
 	for i := range lines {
 		lines[i] = strings.TrimSpace(lines[i])

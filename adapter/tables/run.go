@@ -339,7 +339,11 @@ func (r *runner) everyone(
 	case found.Outside != "":
 		return "no formula is found for every caller: " + found.Outside, "", nil
 	case len(found.InWords) == 0:
-		return "no caller that there can be may", "", nil
+		note := "no caller that there can be may"
+		if changing := r.policy.Changing(); changing != "" {
+			note += " now; the policy asks " + changing
+		}
+		return note, "", nil
 	}
 	for _, c := range found.Callers {
 		if excepted(c, n.Except) {

@@ -93,7 +93,7 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 	data, _ := document.(map[string]any)
 	s.trial.Callers = callers.Of(callers.Sources{
 		Modules: p.Modules(), Tests: sources.Tests, Data: data, Inventory: s.Words.Inventory,
-		Known: s.tableCallers(sources),
+		Known: s.tableCallers(sources), Apart: p.Apart(),
 	})
 	absent, err := p.Absent()
 	if err != nil {
@@ -424,7 +424,7 @@ func (s *trying) look(ctx context.Context, p *offline.Policy, sources *offline.S
 	if len(pending) > 0 {
 		limited, cancel := s.within(ctx, maxLooking)
 		defer cancel()
-		l.all(limited, pending)
+		unsure = append(unsure, l.all(limited, pending)...)
 	}
 	if ctx.Err() == nil && len(unsure) > 0 {
 		err = l.further(ctx, unsure)
@@ -471,9 +471,9 @@ func (l *looking) matter(ctx context.Context) bool {
 	})
 }
 
-// all tells of rules that never hold, or change nothing, of callers of whom there are no
-// others.
-func (l *looking) all(ctx context.Context, pending []*watched) {
+// all tells of rules that never hold, or change nothing. It returns those that may change
+// something for callers who were not asked for.
+func (l *looking) all(ctx context.Context, pending []*watched) (unsure []*watched) {
 	for _, seen := range pending {
 		seen.pending = true
 	}
@@ -490,7 +490,7 @@ func (l *looking) all(ctx context.Context, pending []*watched) {
 	s := l.trying
 	if !whole {
 		s.trial.Unlooked = "time was up"
-		return
+		return nil
 	}
 	if l.cut != "" && slices.ContainsFunc(pending, func(seen *watched) bool { return seen.resource }) {
 		s.trial.Unlooked = fmt.Sprintf("of %s and others only %d combinations of answers were looked at, so nothing is said "+
@@ -501,12 +501,15 @@ func (l *looking) all(ctx context.Context, pending []*watched) {
 		switch guarded := l.guards[seen]; {
 		case !seen.held && known(seen):
 			s.tellDead(seen)
+		case seen.held && !seen.matters && !seen.context && known(seen) && !s.trial.Callers.All:
+			unsure = append(unsure, seen)
 		case seen.held && !seen.matters && !seen.context && known(seen):
 			s.tellIdle(seen)
 		case len(guarded) > 0:
 			s.tellGuard(seen, guarded)
 		}
 	}
+	return unsure
 }
 
 // possible are permissions of plugins that the inventory does not know and that the
@@ -652,7 +655,7 @@ func exclude(a, b criteria.Criteria) string {
 		return fmt.Sprintf("an entity is not both %s and %s", strings.Join(x.Kinds, " or "), strings.Join(y.Kinds, " or "))
 	case "HAS_SPEC", "HAS_METADATA": // of the members that are one text in every entity
 		if one := slices.Contains(oneText[a.Rule.Name], x.Key) && x.Key == y.Key; one && x.Value != nil && y.Value != nil &&
-			*x.Value != *y.Value {
+			!strings.EqualFold(*x.Value, *y.Value) { // lists are asked for in lower case
 			return fmt.Sprintf("%s is not both %s and %s", x.Key, *x.Value, *y.Value)
 		}
 	case "HAS_LABEL", "HAS_ANNOTATION":

@@ -117,7 +117,11 @@ func describe(w io.Writer, r check.Report) {
 	}
 	_, _ = fmt.Fprintf(w, "%s: %d decisions for these callers: %s; %s\n", r.Path, r.Questions, strings.Join(names, "; "),
 		all)
-	_, _ = fmt.Fprintf(w, "%s: every caller there can be: %s\n", r.Path, everyone(r.Trial))
+	now := ""
+	if len(r.Nondeterministic) > 0 {
+		now = ", now"
+	}
+	_, _ = fmt.Fprintf(w, "%s: every caller there can be%s: %s\n", r.Path, now, everyone(r.Trial))
 }
 
 // everyone says what every caller there can be may.

@@ -190,9 +190,14 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, _ *any
 	return report, every, err
 }
 
-// describePolicy names a policy in a report, and the data that it was decided without.
+// describePolicy names a policy in a report, with the data that it was decided without, and
+// that it answers by the time or the like.
 func describePolicy(p *offline.Policy, absent []string) string {
-	return fmt.Sprintf("%s, revision %s%s", p.Path, p.Revision(), report.Without(absent))
+	text := fmt.Sprintf("%s, revision %s%s", p.Path, p.Revision(), report.Without(absent))
+	if changing := p.Changing(); changing != "" {
+		text += ", as it answers now: it asks " + changing
+	}
+	return text
 }
 
 func (d *diff) print(w io.Writer, r *review.Report, every *anyone.Changes, failOn []comparison.Change) error {

@@ -112,9 +112,7 @@ func (r replaying) run(ctx context.Context, stdin io.Reader, logs []string) (_ *
 		return nil, err
 	}
 	report.About.Policy, report.About.Logs, report.About.People = describePolicy(p, absent), logs, inv.Source
-	if sources := p.Nondeterministic(); len(sources) > 0 {
-		report.About.Changing = fmt.Sprintf("%s at %s", sources[0].Builtin, sources[0].Location)
-	}
+	report.About.Changing = p.Changing()
 	return report, nil
 }
 
