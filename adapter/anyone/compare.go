@@ -280,10 +280,10 @@ func (d Difference) lines() []string {
 	if d.LosesInWords != "" {
 		lines = append(lines, "lose: "+d.LosesInWords)
 	}
-	if d.Example != "" {
-		lines = append(lines, "for example: "+d.Example)
+	if d.Example == "" { // startswith may say the same as a regular expression
+		return append(lines, "for example: nobody was found whose answer changes, and it may be that nobody's does")
 	}
-	return lines
+	return append(lines, "for example: "+d.Example)
 }
 
 // rest are lines on the sets that are named, and on what was not compared.

@@ -402,11 +402,11 @@ func (f *finder) classes() Classes {
 	}
 	f.addTests()
 	f.addPeople()
-	c := Classes{List: f.list, All: whole && f.opaque == "" && f.placed == "" && f.others == "" && f.sources.Apart == ""}
+	c := Classes{List: f.list, All: whole && f.opaque == "" && !f.isPlaced() && f.others == "" && f.sources.Apart == ""}
 	switch {
 	case f.opaque != "":
 		c.Why = "the policy looks into the text of references: " + f.opaque
-	case f.placed != "":
+	case f.isPlaced():
 		c.Why = "the policy asks for an element of a list by its place: " + f.placed
 	case f.others != "":
 		c.Why = f.others
@@ -417,6 +417,9 @@ func (f *finder) classes() Classes {
 	}
 	return c
 }
+
+// isPlaced is whether a place in a list can matter to callers.
+func (f *finder) isPlaced() bool { return f.placed != "" && f.reads&(readsUser|readsClaims) != 0 }
 
 // combine adds the classes that constants make, and reports whether these are all
 // combinations.

@@ -3,6 +3,7 @@ package callers
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -77,6 +78,9 @@ var reckons = map[string]bool{
 func (f *finder) readIndexes(ref ast.Ref, at *ast.Location, indexes map[ast.Var]*ast.Location) {
 	if ref.HasPrefix(ast.InputRootRef) && partsOf(ref) == 0 {
 		return
+	}
+	if call, ok := ref[0].Value.(ast.Call); ok && strings.HasPrefix(call[0].Value.String(), "time.") {
+		return // such as the hour of time.clock
 	}
 	for _, part := range ref[1:] {
 		switch v := part.Value.(type) {
