@@ -193,7 +193,11 @@ func ReadResource(name string) (any, error) {
 func ParseResource(text []byte) (any, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var value any
-	if err := decoder.Decode(&value); err != nil {
+	err := decoder.Decode(&value)
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("there is no resource: write it in YAML or JSON, as the plugin has it")
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) {

@@ -619,8 +619,8 @@ func (s *trying) tellGuard(w *watched, guarded map[string]string) {
 
 func (s *trying) tellIdle(w *watched) {
 	s.Add(findings.At(w.rule.Head.Location), findings.Warning, "implied",
-		"this changes no answer: wherever it holds the answer is the same without it; delete it, or mend what it was "+
-			"meant to change")
+		"this changes no answer for the permissions that were asked: wherever it holds the answer is the same without it; "+
+			"delete it and check again before another, or mend what it was meant to change")
 }
 
 // oneText are the members of an entity that are one text, by the rule that looks at them.

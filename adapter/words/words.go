@@ -272,14 +272,22 @@ func (who Caller) value(param string, v any) string {
 	case []any:
 		return who.list(param, v)
 	}
-	text, err := json.Marshal(v)
-	if err != nil { // It was decoded from JSON.
+	text := asJSON(v)
+	if _, structured := v.(map[string]any); structured {
+		return quoted(text)
+	}
+	return text
+}
+
+// asJSON is a value as JSON, for people: < stays as it is.
+func asJSON(v any) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil { // It was decoded from JSON.
 		return fmt.Sprint(v)
 	}
-	if _, structured := v.(map[string]any); structured {
-		return quoted(string(text))
-	}
-	return string(text)
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func (who Caller) text(v string) string {
@@ -358,11 +366,7 @@ func quoted(text string) string {
 	if plain.MatchString(text) {
 		return text
 	}
-	quoted, err := json.Marshal(text)
-	if err != nil { // A text has JSON.
-		return text
-	}
-	return string(quoted)
+	return asJSON(text)
 }
 
 // Same reports whether two conditions in words are the same but for space and for

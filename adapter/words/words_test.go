@@ -73,6 +73,15 @@ func TestCase(t *testing.T) {
 	}
 }
 
+// TestMarkup says a text with what HTML would take for its own as it is.
+func TestMarkup(t *testing.T) {
+	condition := `{"rule": "HAS_LABEL", "resourceType": "catalog-entity", "params": {"label": "a <b> & c"}}`
+	const want = `labelled "a <b> & c"`
+	if got := vocabulary.Condition(read(t, condition), words.Caller{}); got != want {
+		t.Errorf("%s; want %s", got, want)
+	}
+}
+
 func read(t *testing.T, text string) criteria.Criteria {
 	t.Helper()
 	switch text {
