@@ -8,6 +8,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
 
+	"github.com/stagedoor/stagedoor/adapter/alike/flow"
 	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 )
@@ -72,6 +73,87 @@ var uses = []string{
 	`r%d if { some i; input.identity.claims[i] == "group:default/a" }`,
 }
 
+// dataUses are ways of using references of data, likewise.
+var dataUses = []string{
+	`r%d if data.oncall[0] in input.identity.claims`,
+	`r%d if data.oncall[_] in input.identity.claims`,
+	`r%d if sort(data.oncall)[0] in input.identity.claims`,
+	`r%d if max(data.oncall) in input.identity.claims`,
+	`r%d if { some c in array.slice(data.oncall, 0, 1); c in input.identity.claims }`,
+	`r%d if { some c in array.reverse(data.oncall); c in input.identity.claims }`,
+	`r%d if { [first, _] := data.oncall; first in input.identity.claims }`,
+	`r%d if { [first, _] = data.oncall; first in input.identity.claims }`,
+	`r%d if { some [first, _] in data.pairs; first in input.identity.claims }`,
+	`r%d if { some pair in data.pairs; pair[0] in input.identity.claims }`,
+	`r%d if { some i; data.oncall[i] in input.identity.claims; data.levels[i] == "x" }`,
+	`r%d if { some i, c in data.oncall; c in input.identity.claims; i > 0 }`,
+	`r%d if { i := count(input.permission.name) %% 2; data.oncall[i] in input.identity.claims }`,
+	`r%d if { last := count(data.oncall) - 1; data.oncall[last] in input.identity.claims }`,
+	`r%d if { list := data.oncall; list[1] in input.identity.claims }`,
+	`r%d if { list := data.oncall; some i; list[i] in input.identity.claims; data.levels[i] == "x" }`,
+	`r%d if { walk(data.oncall, [[0], c]); c in input.identity.claims }`,
+	`r%d if { walk(data.oncall, [_, c]); c in input.identity.claims }`,
+	`r%d if { some i in numbers.range(0, 0); data.oncall[i] in input.identity.claims }`,
+	`r%d if array.concat(data.oncall, [])[0] in input.identity.claims`,
+	"r%[1]d if { some c in data.oncall; not later%[1]d[c]; c in input.identity.claims }\nlater%[1]d contains c if { some i, c in data.oncall; i > 0 }",
+	`r%d if json.marshal(data.oncall) == concat("", ["[\"", input.identity.claims[0], "\",\"group:default/b\"]"])`,
+	`r%d if data.typed[input.identity.claims[_]] == true`,
+	`r%d if data.typed[input.identity.claims[_]] == "true"`,
+	`r%d if data.deep[input.identity.claims[_]].level == 1`,
+	`r%d if "x" in data.tags[input.identity.claims[_]]`,
+	`r%d if { some c in data["a.b"]; c in input.identity.claims }`,
+	`r%d if { some c in data.a.b; c in input.identity.claims }`,
+	`r%d if { some team in data.teams; $"group:default/{team}" in input.identity.claims }`,
+	`r%d if { some team in data.teams; sprintf("group:default/%%s", [team]) in input.identity.claims }`,
+	`r%d if { some team in data.teams; concat("/", ["group:default", team]) in input.identity.claims }`,
+	`r%d if { some c in input.identity.claims; regex.globs_match(c, "group:default/a.*") }`,
+	`r%d if regex.globs_match(input.identity.user, "user:default/a.*")`,
+	`r%d if { user := input.identity.user; count(user) > 15 }`,
+	`r%d if { some c in input.identity.claims; json.match_schema({"c": c}, {"properties": {"c": {"maxLength": 15}}})[0] }`,
+	`r%d if { some c in input.identity.claims; strings.count(c, "a") > 3 }`,
+	`r%d if { some c in input.identity.claims; substring(c, 0, 5) == "group" }`,
+	`r%d if { some rule in data.rules; rule.refs[0] in input.identity.claims }`,
+	`r%d if { some rule in data.rules; rule.refs[_] in input.identity.claims; rule.role == "admin" }`,
+	`r%d if object.union(data.typed, {})[input.identity.claims[_]] == true`,
+	`r%d if { some c, v in data.typed; v == true; c in input.identity.claims }`,
+	`r%d if { keys := [c | some c, _ in data.typed]; keys[0] in input.identity.claims }`,
+	`r%d if min([c | some c in data.oncall]) in input.identity.claims`,
+}
+
+// TestNoOthersInData does the same of references in data.
+func TestNoOthersInData(t *testing.T) {
+	const data = `{"oncall": ["group:default/b", "group:default/a"], "levels": ["x", "y"], "pairs": [["group:default/b", "group:default/a"]],
+		"typed": {"group:default/a": true, "group:default/b": "true"}, "deep": {"group:default/a": {"level": 1}, "group:default/b": {"level": "1"}},
+		"tags": {"group:default/a": ["x", "y"], "group:default/b": ["x y"]}, "a.b": ["group:default/a"], "a": {"b": ["group:default/b"]},
+		"teams": ["a", "x"], "rules": [{"refs": ["group:default/b", "group:default/a"], "role": "admin"}]}`
+	everybody := []decision.Caller{{Anonymous: true}}
+	claims := []string{"group:default/a", "group:default/b", "group:default/x", "group:default/long-enough-to-be-noticed"}
+	for _, user := range []string{"user:default/ann", "user:default/somebody-with-a-long-name"} {
+		for set := range 1 << len(claims) {
+			c := decision.Caller{User: user, Claims: []string{user}}
+			for i, claim := range claims {
+				if set&(1<<i) != 0 {
+					c.Claims = append(c.Claims, claim)
+				}
+			}
+			everybody = append(everybody, c)
+		}
+	}
+	all := 0
+	for i, first := range dataUses {
+		for _, second := range append(dataUses[i:], uses[0], uses[1]) {
+			policy := "answer := [r0, r1]\ndefault r0 := false\ndefault r1 := false\n" + fmt.Sprintf(first, 0) + "\n" + fmt.Sprintf(second, 1)
+			if differ(t, policy, data, everybody) {
+				all++
+			}
+		}
+	}
+	t.Logf("%d policies have no others", all)
+	if all == 0 {
+		t.Error("it is said of none")
+	}
+}
+
 // TestNoOthers holds "there are no others" to stock OPA: where it is said, every answer that
 // a caller gets is that of the example of a class.
 func TestNoOthers(t *testing.T) {
@@ -107,8 +189,16 @@ func TestNoOthers(t *testing.T) {
 // differ reports whether it is said that there are no others, and holds that.
 func differ(t *testing.T, policy, data string, everybody []decision.Caller) bool {
 	t.Helper()
+	compiler := ast.NewCompiler()
+	if compiler.Compile(map[string]*ast.Module{"policy.rego": module(t, "policy.rego", policy)}); compiler.Failed() {
+		t.Fatalf("%s\n%v", policy, compiler.Errors)
+	}
+	apart := ""
+	for _, reason := range flow.Through(compiler, ast.MustParseRef("data.p.answer")) {
+		apart = reason.Construct
+	}
 	found := callers.Of(callers.Sources{
-		Modules: map[string]*ast.Module{"policy.rego": module(t, "policy.rego", policy)}, Data: decoded(t, data),
+		Modules: map[string]*ast.Module{"policy.rego": module(t, "policy.rego", policy)}, Data: decoded(t, data), Apart: apart,
 	})
 	if !found.All {
 		return false
