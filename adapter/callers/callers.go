@@ -10,9 +10,10 @@
 //
 // There may be more classes than can be asked about, or a policy may look into the
 // text of a reference (startswith, regular expressions). It may compare claims with texts
-// that are no references, look up a list by them, lower some of them alone, or ask for claims that
-// it does not name. Then [Classes.All] is false, and
-// [Classes.Why] says so; a report has to repeat it.
+// that are no references, look up a list by them, lower some of them alone, ask for the place of
+// a reference in a list, or ask for claims that it does not name. What else it may do with
+// claims the data flow of package alike/flow tells ([Sources].Apart). Then [Classes.All] is
+// false, and [Classes.Why] says so; a report has to repeat it.
 package callers
 
 import (
