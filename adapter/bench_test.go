@@ -43,22 +43,7 @@ func BenchmarkAuthorize(b *testing.B) {
 		{"fifty denied", benchItems(50, `"type":"basic","name":"nobody.may.%d","attributes":{"action":"create"}`)},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
-			body := `{"items":[` + strings.Join(bench.items, ",") + `]}`
-			request, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "http://stagedoor/api/permission/authorize", nil)
-			check(b, err)
-			request.Header.Set("Content-Type", "application/json")
-			request.ContentLength = int64(len(body))
-			w := &benchWriter{header: http.Header{}}
-			send := func(token []string) {
-				request.Header["Authorization"] = token
-				request.Body = io.NopCloser(strings.NewReader(body))
-				clear(w.header)
-				w.status = http.StatusOK
-				handler.ServeHTTP(w, request)
-				if w.status != http.StatusOK {
-					b.Fatal(w.status)
-				}
-			}
+			send := benchSender(b, handler, bench.items)
 			for _, token := range tokens[:50] { // until everybody is known
 				send(token)
 			}
@@ -76,14 +61,9 @@ func BenchmarkAuthorize(b *testing.B) {
 // user info is asked for, and what the policy says of all users alike is decided already.
 func BenchmarkFirst(b *testing.B) {
 	handler, onBehalfOf := benchServer(b)
-	body := `{"items":[` + strings.Join(append(
+	send := benchSender(b, handler, append(
 		benchItems(25, `"type":"basic","name":"catalog.location.read.%d","attributes":{"action":"read"}`),
-		benchItems(25, `"type":"resource","name":"catalog.entity.update.%d","attributes":{"action":"update"},"resourceType":"catalog-entity"`)...), ",") + `]}`
-	request, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "http://stagedoor/api/permission/authorize", nil)
-	check(b, err)
-	request.Header.Set("Content-Type", "application/json")
-	request.ContentLength = int64(len(body))
-	w := &benchWriter{header: http.Header{}}
+		benchItems(25, `"type":"resource","name":"catalog.entity.update.%d","attributes":{"action":"update"},"resourceType":"catalog-entity"`)...))
 	b.ReportAllocs()
 	var tokens [][]string
 	n := 0
@@ -96,7 +76,22 @@ func BenchmarkFirst(b *testing.B) {
 			}
 			b.StartTimer()
 		}
-		request.Header["Authorization"] = tokens[n%1000]
+		send(tokens[n%1000])
+		n++
+	}
+}
+
+// benchSender returns what sends the items with the header of a token, again and again.
+func benchSender(b *testing.B, handler http.Handler, items []string) func(token []string) {
+	b.Helper()
+	body := `{"items":[` + strings.Join(items, ",") + `]}`
+	request, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "http://stagedoor/api/permission/authorize", nil)
+	check(b, err)
+	request.Header.Set("Content-Type", "application/json")
+	request.ContentLength = int64(len(body))
+	w := &benchWriter{header: http.Header{}}
+	return func(token []string) {
+		request.Header["Authorization"] = token
 		request.Body = io.NopCloser(strings.NewReader(body))
 		clear(w.header)
 		w.status = http.StatusOK
@@ -104,7 +99,6 @@ func BenchmarkFirst(b *testing.B) {
 		if w.status != http.StatusOK {
 			b.Fatal(w.status)
 		}
-		n++
 	}
 }
 
