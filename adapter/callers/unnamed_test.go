@@ -126,19 +126,8 @@ func TestNoOthersInData(t *testing.T) {
 		"typed": {"group:default/a": true, "group:default/b": "true"}, "deep": {"group:default/a": {"level": 1}, "group:default/b": {"level": "1"}},
 		"tags": {"group:default/a": ["x", "y"], "group:default/b": ["x y"]}, "a.b": ["group:default/a"], "a": {"b": ["group:default/b"]},
 		"teams": ["a", "x"], "rules": [{"refs": ["group:default/b", "group:default/a"], "role": "admin"}]}`
-	everybody := []decision.Caller{{Anonymous: true}}
-	claims := []string{"group:default/a", "group:default/b", "group:default/x", "group:default/long-enough-to-be-noticed"}
-	for _, user := range []string{"user:default/ann", "user:default/somebody-with-a-long-name"} {
-		for set := range 1 << len(claims) {
-			c := decision.Caller{User: user, Claims: []string{user}}
-			for i, claim := range claims {
-				if set&(1<<i) != 0 {
-					c.Claims = append(c.Claims, claim)
-				}
-			}
-			everybody = append(everybody, c)
-		}
-	}
+	everybody := append(everySet("group:default/a", "group:default/b", "group:default/x", "group:default/long-enough-to-be-noticed",
+		"user:default/ann", "user:default/somebody-with-a-long-name"), decision.Caller{Anonymous: true})
 	all := 0
 	for i, first := range dataUses {
 		for _, second := range append(dataUses[i:], uses[0], uses[1]) {
@@ -158,19 +147,7 @@ func TestNoOthersInData(t *testing.T) {
 // a caller gets is that of the example of a class.
 func TestNoOthers(t *testing.T) {
 	const data = `{"roles": {"group:default/a": true}, "levels": {"group:default/b": 1}, "names": ["group:default/a", "group:default/b"]}`
-	var everybody []decision.Caller
-	claims := []string{"group:default/a", "group:default/b", "group:default/x", "user:default/ann", "user:default/x"}
-	for _, user := range []string{"user:default/ann", "user:default/x"} {
-		for set := range 1 << len(claims) {
-			c := decision.Caller{User: user, Claims: []string{}}
-			for i, claim := range claims {
-				if set&(1<<i) != 0 {
-					c.Claims = append(c.Claims, claim)
-				}
-			}
-			everybody = append(everybody, c)
-		}
-	}
+	everybody := everySet("group:default/a", "group:default/b", "group:default/x", "user:default/ann", "user:default/x")
 	all := 0
 	for i, first := range uses {
 		for _, second := range uses[i:] {
@@ -184,6 +161,25 @@ func TestNoOthers(t *testing.T) {
 	if all == 0 {
 		t.Error("it is said of none")
 	}
+}
+
+// everySet are callers with every set of some claims, each as every user among them.
+func everySet(claims ...string) (all []decision.Caller) {
+	for _, user := range claims {
+		if !strings.HasPrefix(user, "user:") {
+			continue
+		}
+		for set := range 1 << len(claims) {
+			c := decision.Caller{User: user, Claims: []string{}}
+			for i, claim := range claims {
+				if set&(1<<i) != 0 {
+					c.Claims = append(c.Claims, claim)
+				}
+			}
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // differ reports whether it is said that there are no others, and holds that.

@@ -157,7 +157,7 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 	}
 	policy, err := offline.OpenBeside(ctx, at, parts, offline.Options{Entrypoint: o.Entrypoint, Reach: o.Reach})
 	switch refused, isRefused := errors.AsType[*offline.RefusedError](err); {
-	case isRefused && elsewhere(refused.Cause, sources):
+	case isRefused && len(parts) > 0 && elsewhere(refused.Cause, sources):
 		report.Unasked = "a bundle beside it does not compile"
 	case isRefused:
 		addRefused(l, refused.Path, refused.Cause)
