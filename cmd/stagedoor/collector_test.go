@@ -13,19 +13,23 @@ import (
 func TestGrowth(t *testing.T) {
 	const mb = 1 << 20
 	for _, test := range []struct {
-		live, outside uint64
-		want          int
+		room, live, outside uint64
+		want                int
 	}{
-		{0, 0, 300},
-		{1 * mb, 1 * mb, 300},
-		{4 * mb, 1 * mb, 200},
-		{10 * mb, 0, 100},
-		{16 * mb, 4 * mb, 80},
-		{500 * mb, 4 * mb, 99},
-		{1 << 40, 0, 100},
+		{10 * mb, 0, 0, 300},
+		{10 * mb, 1 * mb, 1 * mb, 300},
+		{10 * mb, 4 * mb, 1 * mb, 200},
+		{10 * mb, 10 * mb, 0, 100},
+		{10 * mb, 16 * mb, 4 * mb, 80},
+		{10 * mb, 500 * mb, 4 * mb, 99},
+		{10 * mb, 1 << 40, 0, 100},
+		{20 * mb, 4 * mb, 1 * mb, 300},
+		{20 * mb, 10 * mb, 0, 200},
+		{20 * mb, 16 * mb, 4 * mb, 100},
 	} {
-		if got := growth(test.live, test.outside); got != test.want {
-			t.Errorf("%d MB live and %d outside: %d %%, want %d", test.live/mb, test.outside/mb, got, test.want)
+		if got := growth(test.room, test.live, test.outside); got != test.want {
+			t.Errorf("room for %d MB, %d MB live and %d outside: %d %%, want %d",
+				test.room/mb, test.live/mb, test.outside/mb, got, test.want)
 		}
 	}
 }
@@ -36,7 +40,7 @@ func TestPace(t *testing.T) {
 	t.Setenv("GOGC", "")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	pace(ctx)
+	pace(ctx, 1)
 	small := func(percent int) bool { return percent > 110 }
 	paced(t, small)
 	large := make([]byte, 300<<20)
@@ -49,7 +53,7 @@ func TestPace(t *testing.T) {
 func TestPaceLeavesGOGC(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(77))
 	t.Setenv("GOGC", "77")
-	pace(t.Context())
+	pace(t.Context(), 1)
 	for range 3 {
 		runtime.GC()
 	}

@@ -68,11 +68,15 @@ func serve(ctx context.Context, load loader, fallback fs.FS, started func(*serve
 	reloads := make(chan os.Signal, 1)
 	signal.Notify(reloads, syscall.SIGHUP)
 	defer signal.Stop(reloads)
-	pace(ctx)
 	c, err := load()
 	if err != nil {
 		return err
 	}
+	policies := uint64(1)
+	if c.Shadow != nil {
+		policies++
+	}
+	pace(ctx, policies)
 	c.Supply.Default = fallback
 	log, out := newSpooledLog(c.LogLevel)
 	defer flush(out)
