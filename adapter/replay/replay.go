@@ -85,7 +85,8 @@ type Replayed struct {
 	Events   int       `json:"events"`
 	Examples []Example `json:"examples"`
 
-	users map[string]bool
+	users     map[string]bool
+	signedOut bool // whether it changes for callers without credentials, too
 }
 
 // Example is a person whose answer changes, and one of the decisions.
@@ -314,7 +315,11 @@ func (r *replaying) add(of says, occurred *occurrences, caller decision.Caller) 
 	}
 	c := &r.report.Changes[i]
 	c.Events += occurred.events
-	c.users[caller.User] = true
+	if caller.Anonymous {
+		c.signedOut = true
+	} else {
+		c.users[caller.User] = true
+	}
 	c.Examples = append(c.Examples, Example{caller.User, occurred.decisionID})
 }
 
@@ -341,7 +346,7 @@ func (r *Report) Text() string {
 	var b strings.Builder
 	for _, c := range r.Changes {
 		fmt.Fprintf(&b, "%s  %s\n  %s, %s\n", c.Change, report.OneLine(c.Permission),
-			report.Count(c.People, "person", "people"), report.Count(c.Events, "event", "events"))
+			c.whom(), report.Count(c.Events, "event", "events"))
 		for _, line := range c.lines() {
 			fmt.Fprintf(&b, "  %s\n", line)
 		}
@@ -375,11 +380,24 @@ func (r *Report) Text() string {
 	return b.String()
 }
 
+// whom says for how many people it changes. Callers without credentials are none.
+func (c Replayed) whom() string {
+	switch {
+	case c.People == 0:
+		return withoutCredentials
+	case c.signedOut:
+		return report.Count(c.People, "person", "people") + " and " + withoutCredentials
+	}
+	return report.Count(c.People, "person", "people")
+}
+
+const withoutCredentials = "callers without credentials"
+
 func (c Replayed) lines() []string {
 	lines := c.Lines()
 	for _, e := range c.Examples {
 		lines = append(lines, fmt.Sprintf("for example: %s, decision %s",
-			report.OneLine(cmp.Or(e.User, "a caller without credentials")), report.OneLine(e.DecisionID)))
+			report.OneLine(cmp.Or(e.User, withoutCredentials)), report.OneLine(e.DecisionID)))
 	}
 	return lines
 }

@@ -300,3 +300,37 @@ func TestReplayCountsAtOnce(t *testing.T) {
 		t.Errorf("%+v, %v", r.Summary, r.Undecided)
 	}
 }
+
+// TestReplaySignedOut has callers without credentials, who are no people.
+func TestReplaySignedOut(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": policy} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := offline.Open(t.Context(), dir, offline.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	const nobody = `{"input":{"permission":{"name":"catalog.location.read","type":"basic","attributes":{}}},"result":false}`
+	ann := strings.Replace(nobody, `"attributes":{}}`, `"attributes":{}},"identity":{"user":"user:default/ann","claims":[]}`, 1)
+	for want, log := range map[string][]string{
+		"callers without credentials, 2 events":              {nobody, nobody},
+		"1 person, 1 event":                                  {ann},
+		"1 person and callers without credentials, 3 events": {nobody, ann, nobody},
+	} {
+		var l replay.Log
+		if err := l.Read(t.Context(), strings.NewReader(strings.Join(log, "\n"))); err != nil {
+			t.Fatal(err)
+		}
+		r, err := l.Replay(t.Context(), p, replay.Options{Inventory: inventory.Stock(), Vocabulary: p.Vocabulary(), Comparer: comparison.NewComparer(p)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := r.Text(); !strings.Contains(text, "\n  "+want+"\n") {
+			t.Errorf("want %q in\n%s", want, text)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -36,6 +37,9 @@ func (a *asked) flags(cmd *cobra.Command) {
 	f.StringVar(&a.inventory, "inventory", "",
 		"the `directory` that says which permissions there are; the stock ones where this is not given")
 }
+
+// fullRef is the form that Backstage wants of the sub of a token: kind:namespace/name.
+var fullRef = regexp.MustCompile(`^[^:/\s]+:[^:/\s]+/[^:/\s]+$`)
 
 // loadInventory reads an inventory; the stock one where no directory is named.
 func loadInventory(dir string) (*inventory.Inventory, error) {
@@ -98,6 +102,9 @@ func (a *asked) caller() (decision.Caller, error) {
 		return decision.Caller{}, errors.New("--claims are those of a --user, which is missing")
 	case a.user == "":
 		return decision.Caller{Anonymous: true}, nil
+	case !fullRef.MatchString(a.user):
+		return decision.Caller{}, fmt.Errorf("--user: %q is no full entity reference, and nobody signs in as that; "+
+			"write it as in user:default/ann", a.user)
 	}
 	claims := slices.Clone(a.claims)
 	if len(claims) == 0 {
