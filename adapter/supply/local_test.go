@@ -1,6 +1,7 @@
 package supply_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -88,10 +89,48 @@ func TestDirectoryIsWatched(t *testing.T) {
 	e.WantAnswer(t, "e", wire.Deny)
 }
 
+// TestArchivesAreTakenWhole brings the same bundle by each way that there is. What serves is
+// the same for all that serve, and none decides by a test.
+func TestArchivesAreTakenWhole(t *testing.T) {
+	const more = "package a\n\nallow if input.permission.name == \"b\"\n"
+	for name, test := range map[string]struct {
+		file            string
+		folder, archive wire.Result
+		refused         bool // wherever the file is read
+	}{
+		"a hidden file":   {".b.rego", wire.Deny, wire.Allow, false},
+		"a hidden folder": {".b/b.rego", wire.Deny, wire.Allow, false},
+		"a test":          {"b_test.rego", wire.Deny, wire.Deny, true},
+		"a file":          {"b.rego", wire.Allow, wire.Allow, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, packed := t.TempDir(), filepath.Join(t.TempDir(), "bundle.tar.gz")
+			bundle := fixture.Allowing("1", "a").With(fixture.Files{test.file: more})
+			fixture.Write(t, dir, bundle)
+			fixture.Must(t, os.WriteFile(packed, fixture.Archive(t, bundle), 0o600))
+			resource := func(at string) json.RawMessage {
+				return fixture.JSON(t, map[string]any{"bundles": map[string]any{"authz": map[string]any{"resource": "file://" + at}}})
+			}
+			fixture.New(t, fixture.Options{Path: dir}).WantAnswer(t, "b", test.folder)
+			brought := fixture.New(t, fixture.Options{OPA: resource(packed)})
+			if !test.refused {
+				fixture.New(t, fixture.Options{Path: packed}).WantAnswer(t, "b", test.archive)
+				fixture.Eventually(t, "a policy", func() bool { return brought.Status().Revision != "" })
+				brought.WantAnswer(t, "b", test.archive)
+				return
+			}
+			for _, e := range []*fixture.House{brought, fixture.New(t, fixture.Options{OPA: resource(dir)})} {
+				fixture.Eventually(t, "the refusal", func() bool { return e.Refusal("authz") != "" })
+				fixture.Contains(t, e.Refusal("authz"), "b_test.rego:3", "a test must not decide")
+			}
+		})
+	}
+}
+
 func TestArchiveIsWatched(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "bundle.tar.gz")
-	fixture.Must(t, os.WriteFile(path, fixture.Archive(t, fixture.Allowing("1", "a").With(fixture.Files{"a_test.rego": "no Rego"})), 0o600))
+	fixture.Must(t, os.WriteFile(path, fixture.Archive(t, fixture.Allowing("1", "a").With(fixture.Files{"a_test.rego": "package a.a_test"})), 0o600))
 	e := fixture.New(t, fixture.Options{Path: path})
 	e.WantAnswer(t, "a", wire.Allow)
 	// Exchanged by renaming.

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
@@ -230,6 +231,9 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 	}
 	ref := entrypointRef(entrypoint)
 	rules := reachable(c, ref)
+	if err := noTestDecides(rules); err != nil {
+		return nil, err
+	}
 	s := &State{
 		Entrypoint:       entrypoint,
 		Reach:            v.reach,
@@ -270,6 +274,19 @@ func (v *Vetter) state(ctx context.Context, c *ast.Compiler, bundles map[string]
 		return nil, err
 	}
 	return s, nil
+}
+
+// noTestDecides wants no rule of a test among those by which is decided. A bundle has its
+// tests with it where `opa build` was told of no others, and what reads a folder leaves
+// them out: so nobody would see what they say before it serves.
+func noTestDecides(rules []*ast.Rule) error {
+	for _, rule := range rules {
+		if at := rule.Loc(); strings.HasSuffix(at.File, "_test.rego") {
+			return fmt.Errorf("%s:%d: a test must not decide, but the policy asks %s, which is there; "+
+				"put the rule into a file whose name does not end in _test.rego", at.File, at.Row, rule.Ref())
+		}
+	}
+	return nil
 }
 
 // share reports whether a rule is in both. The decision log is masked by what OPA

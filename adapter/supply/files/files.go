@@ -202,7 +202,7 @@ func (r *reading) archive(ctx context.Context, at string) (*Content, error) {
 			return r.content(whole), errTooMany
 		}
 		name := strings.TrimPrefix(path.Clean("/"+header.Name), "/")
-		if header.Typeflag != tar.TypeReg || isBelowLeftOut(name) || !isTakenIn(path.Base(name)) {
+		if header.Typeflag != tar.TypeReg || !isPart(path.Base(name)) {
 			// It is read all the same, to come to the next one.
 			if err := r.copy(ctx, io.Discard, content, header.Name); err != nil {
 				return r.content(whole), err
@@ -217,25 +217,23 @@ func (r *reading) archive(ctx context.Context, at string) (*Content, error) {
 	}
 }
 
-// isLeftOut reports whether a file or folder of the name is no part of a bundle.
+// isLeftOut reports whether a file or folder of the name is no part of a policy in a folder.
 func isLeftOut(name string) bool {
 	return strings.HasSuffix(name, "_test.rego") || strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
 }
 
-// isTakenIn reports whether OPA takes a file of the name into a bundle. What else
-// lies in a folder does not make it another policy.
-func isTakenIn(name string) bool {
+// isTakenIn reports whether a file of the name is taken from a folder into a bundle. What
+// else lies there does not make it another policy.
+func isTakenIn(name string) bool { return isPart(name) && !isLeftOut(name) }
+
+// isPart reports whether OPA takes a file of the name for a part of a bundle. An archive
+// is taken as it was built, and as OPA's own plugin takes it: with tests, if it has any.
+func isPart(name string) bool {
 	switch name {
 	case "data.json", "data.yaml", "data.yml", ".manifest", "patch.json", "policy.wasm":
 		return true
 	}
-	return strings.HasSuffix(name, ".rego") && !isLeftOut(name)
-}
-
-// isBelowLeftOut reports whether a folder of the path is no part of a bundle.
-func isBelowLeftOut(name string) bool {
-	dir := path.Dir(name)
-	return dir != "." && slices.ContainsFunc(strings.Split(dir, "/"), isLeftOut)
+	return strings.HasSuffix(name, ".rego")
 }
 
 // A stater and an opener are those of a folder, or of the file system.
