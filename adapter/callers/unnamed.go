@@ -17,7 +17,9 @@ import (
 // What is positive in each claim is passed over: that it is equal to something, is in
 // something, or is a key of something. All else is noted, rather too much than too little.
 func (f *finder) readUnnamed() {
-	of := &claimed{finder: f, functions: make(map[string]kinds), rules: make(map[string]kinds)}
+	of := &claimed{
+		finder: f, functions: make(map[string]kinds), rules: make(map[string]kinds), asUser: make(map[*ast.Term]bool),
+	}
 	for known := -1; known < of.noted; {
 		known = of.noted
 		for _, module := range f.sources.Modules {
@@ -26,6 +28,33 @@ func (f *finder) readUnnamed() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.sources.Modules)) {
 		of.in(f.sources.Modules[name], func(in *inRule, r *ast.Rule) { in.look(r) })
+	}
+	if f.reads&readsUser != 0 && f.reads&readsClaims != 0 {
+		of.namedUsers()
+	}
+}
+
+// namedUsers tells of users whom the policy or its data names, but where the caller's user
+// alone is compared with them: a claim may be compared there, too, and it is not always the
+// caller's own user that is among the claims.
+func (c *claimed) namedUsers() {
+	for _, name := range slices.Sorted(maps.Keys(c.sources.Modules)) {
+		ast.WalkTerms(c.sources.Modules[name], func(t *ast.Term) bool {
+			if text, ok := t.Value.(ast.String); ok && isUser(strings.ToLower(string(text))) && !c.asUser[t] {
+				c.other("the policy reads claims and the user, and names %s: %s:%d", text, t.Location.File, t.Location.Row)
+			}
+			return false
+		})
+	}
+	var users []string
+	seen := func(text, _ string) {
+		if isRef(text) && isUser(strings.ToLower(text)) {
+			users = append(users, text)
+		}
+	}
+	(&references{seen, false}).read("data", c.sources.Data)
+	if len(users) > 0 {
+		c.other("the policy reads claims and the user, and its data names %q", slices.Min(users))
 	}
 }
 
@@ -45,6 +74,8 @@ type claimed struct {
 	*finder
 	functions, rules map[string]kinds
 	noted            int // how often something was added to these
+	// asUser are the constants with which the user is compared, and no claim.
+	asUser map[*ast.Term]bool
 }
 
 func (c *claimed) note(in map[string]kinds, name string, k kinds) {
@@ -272,6 +303,11 @@ func (in *inRule) call(call []*ast.Term, at *ast.Location) {
 	for _, arg := range call[1:] {
 		each = append(each, in.kinds(arg))
 		all |= each[len(each)-1]
+	}
+	if all == theUser {
+		for _, arg := range call[1:] {
+			eachConstant(arg, func(t *ast.Term) { in.asUser[t] = true })
+		}
 	}
 	if all&someClaims == 0 {
 		return

@@ -143,6 +143,51 @@ func TestNoOthersInData(t *testing.T) {
 	}
 }
 
+// userUses are ways of asking for users, by the user and by claims.
+var userUses = []string{
+	`r%d if input.identity.user == "user:default/ann"`,
+	`r%d if "user:default/ann" == input.identity.user`,
+	`r%d if input.identity.user in {"user:default/ann", "user:default/x"}`,
+	`r%d if input.identity.user in data.users`,
+	`r%d if data.byUser[input.identity.user]`,
+	`r%d if { some u in data.users; u == input.identity.user }`,
+	"r%[1]d if input.identity.user in us%[1]d\nus%[1]d := {\"user:default/ann\"}",
+	"r%[1]d if us%[1]d[input.identity.user]\nus%[1]d := {\"user:default/ann\": true}",
+	`r%d if { u := "user:default/ann"; input.identity.user == u }`,
+	`r%d if "user:default/ann" in input.identity.claims`,
+	`r%d if { some u in data.users; u in input.identity.claims }`,
+	`r%d if data.byUser[input.identity.claims[_]]`,
+	"r%[1]d if { some u in us%[1]d; u in input.identity.claims }\nus%[1]d := {\"user:default/ann\"}",
+	"r%[1]d if f%[1]d(\"user:default/ann\")\nf%[1]d(u) if u in input.identity.claims",
+	"r%[1]d if f%[1]d(\"user:default/ann\")\nf%[1]d(u) if u == input.identity.user",
+	"r%[1]d if f%[1]d(\"user:default/ann\") == 1\nf%[1]d(u) := 0 if { u in input.identity.claims } else := 1 if { u == input.identity.user }",
+	"r%[1]d if us%[1]d[input.identity.claims[_]]\nus%[1]d := {\"user:default/ann\": true}",
+	`r%d if { u := "user:default/ann"; u in input.identity.claims }`,
+	`r%d if "group:default/a" in input.identity.claims`,
+}
+
+// TestNoOthersOfUsers does the same of users: a caller's own need not be among the claims, and another's can.
+func TestNoOthersOfUsers(t *testing.T) {
+	everybody := append(everySet("group:default/a", "user:default/ann", "user:default/x"), decision.Caller{Anonymous: true})
+	for _, data := range []string{`{}`, `{"users": ["user:default/ann"], "byUser": {"user:default/ann": true}}`, `{"users": ["User:default/Ann"], "byUser": {"user:default/ann": true}}`} {
+		all := 0
+		for i, first := range userUses {
+			for _, second := range userUses[i:] {
+				for _, when := range []string{"r0 == r1", "true"} {
+					policy := "answer := [r0, r1] if " + when + "\ndefault r0 := false\ndefault r1 := false\n" + fmt.Sprintf(first, 0) + "\n" + fmt.Sprintf(second, 1)
+					if differ(t, policy, data, everybody) {
+						all++
+					}
+				}
+			}
+		}
+		t.Logf("%s: of %d policies %d have no others", data, len(userUses)*(len(userUses)+1), all)
+		if all == 0 {
+			t.Error("it is said of none")
+		}
+	}
+}
+
 // TestNoOthers holds "there are no others" to stock OPA: where it is said, every answer that
 // a caller gets is that of the example of a class.
 func TestNoOthers(t *testing.T) {
@@ -212,6 +257,9 @@ func differ(t *testing.T, policy, data string, everybody []decision.Caller) bool
 		got, err := query.Eval(t.Context(), rego.EvalInput(input))
 		if err != nil {
 			t.Fatalf("%s\n%v", policy, err)
+		}
+		if len(got) == 0 {
+			return "undefined"
 		}
 		return fmt.Sprint(got[0].Expressions[0].Value)
 	}
