@@ -87,6 +87,21 @@ func Of(s Sources) Classes {
 	return f.classes()
 }
 
+// Placed says where a policy may ask for an element of a list by its place, or else for the
+// order of a list, so that the order of claims may count; empty for nowhere. Modules are as in [Sources].
+func Placed(modules map[string]*ast.Module) string {
+	f := &finder{sources: Sources{Modules: make(map[string]*ast.Module)}, marks: map[string][]string{},
+		capitals: map[string][]string{}, objects: map[string]bool{}, ordered: true}
+	for name, module := range modules {
+		f.sources.Modules[name] = withoutAliases(module)
+	}
+	f.read()
+	if f.isPlaced() {
+		return f.placed
+	}
+	return ""
+}
+
 // Somebody is the user of examples who is nobody in particular.
 const Somebody = "user:default/somebody"
 

@@ -74,6 +74,13 @@ var reckons = map[string]bool{
 	"plus": true, "minus": true, "mul": true, "div": true, "rem": true,
 }
 
+// numbers are the builtins that make the number of an element.
+var numbers = map[string]bool{
+	ast.Count.Name: true, ast.Plus.Name: true, ast.Minus.Name: true, ast.Multiply.Name: true, ast.Divide.Name: true,
+	ast.Rem.Name: true, ast.Abs.Name: true, ast.Floor.Name: true, ast.Ceil.Name: true, ast.Round.Name: true,
+	ast.ToNumber.Name: true, ast.IndexOf.Name: true, ast.Sum.Name: true, ast.Max.Name: true, ast.Min.Name: true,
+}
+
 // readIndexes notes the variables of a reference, and tells of a number.
 func (f *finder) readIndexes(ref ast.Ref, at *ast.Location, indexes map[ast.Var]*ast.Location) {
 	if ref.HasPrefix(ast.InputRootRef) && partsOf(ref) == 0 {
@@ -82,10 +89,19 @@ func (f *finder) readIndexes(ref ast.Ref, at *ast.Location, indexes map[ast.Var]
 	if call, ok := ref[0].Value.(ast.Call); ok && strings.HasPrefix(call[0].Value.String(), "time.") {
 		return // such as the hour of time.clock
 	}
-	for _, part := range ref[1:] {
+	for i, part := range ref[1:] {
 		switch v := part.Value.(type) {
 		case ast.Number:
 			f.place(at)
+		case ast.Call:
+			if numbers[v[0].Value.String()] {
+				f.place(at)
+			}
+		case ast.Ref:
+			list := ref[:i+1]
+			if partsOf(list)&readsClaims != 0 || list.HasPrefix(ast.DefaultRootRef) && f.mayBeList(list) {
+				f.place(at)
+			}
 		case ast.Var:
 			if !v.IsWildcard() {
 				indexes[v] = at

@@ -89,6 +89,9 @@ var dataUses = []string{
 	`r%d if { some i, c in data.oncall; c in input.identity.claims; i > 0 }`,
 	`r%d if { i := count(input.permission.name) %% 2; data.oncall[i] in input.identity.claims }`,
 	`r%d if { last := count(data.oncall) - 1; data.oncall[last] in input.identity.claims }`,
+	`r%d if data.oncall[count(data.oncall) - 1] in input.identity.claims`,
+	`r%d if { list := data.oncall; list[count(list) - 1] in input.identity.claims }`,
+	`r%d if data.oncall[data.first] in input.identity.claims`,
 	`r%d if { list := data.oncall; list[1] in input.identity.claims }`,
 	`r%d if { list := data.oncall; some i; list[i] in input.identity.claims; data.levels[i] == "x" }`,
 	`r%d if { walk(data.oncall, [[0], c]); c in input.identity.claims }`,
@@ -122,7 +125,7 @@ var dataUses = []string{
 
 // TestNoOthersInData does the same of references in data.
 func TestNoOthersInData(t *testing.T) {
-	const data = `{"oncall": ["group:default/b", "group:default/a"], "levels": ["x", "y"], "pairs": [["group:default/b", "group:default/a"]],
+	const data = `{"oncall": ["group:default/b", "group:default/a"], "first": 0, "levels": ["x", "y"], "pairs": [["group:default/b", "group:default/a"]],
 		"typed": {"group:default/a": true, "group:default/b": "true"}, "deep": {"group:default/a": {"level": 1}, "group:default/b": {"level": "1"}},
 		"tags": {"group:default/a": ["x", "y"], "group:default/b": ["x y"]}, "a.b": ["group:default/a"], "a": {"b": ["group:default/b"]},
 		"teams": ["a", "x"], "rules": [{"refs": ["group:default/b", "group:default/a"], "role": "admin"}]}`

@@ -49,6 +49,7 @@ type loggedCaller struct {
 	// claims are as a key of Log.claims: a hash, or all claims as they came, since a policy may
 	// ask for their order.
 	claims string
+	told   bool // whether the event itself has the claims
 }
 
 // loggedPermission is what was asked for. Where it is untyped the event does not say whether
@@ -294,7 +295,7 @@ func (l *Log) add(path int, e *loggedEvent) string {
 			known := decision.Caller{Claims: *of.Claims}
 			// Where the hash says otherwise, these are not the claims that the policy saw.
 			if hash := known.ClaimsHash(); c.claims == "" || c.claims == hash {
-				c.claims = inOrder(known.Claims)
+				c.claims, c.told = inOrder(known.Claims), true
 				l.claims[c.claims] = known.Claims
 			}
 		}

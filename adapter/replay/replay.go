@@ -33,6 +33,9 @@ type Options struct {
 	Vocabulary words.Vocabulary
 	// Comparer compares decisions.
 	Comparer *comparison.Comparer
+	// Placed is whether the policy asks for elements of lists by their place, so that the order
+	// of claims may count, which a hash does not tell.
+	Placed bool
 	// Progress is told how much of the work is done; nil for nobody.
 	Progress func(done, of int)
 }
@@ -156,7 +159,8 @@ func (l *Log) Replay(ctx context.Context, by *offline.Policy, o Options) (*Repor
 		if o.Progress != nil {
 			o.Progress(done, len(order))
 		}
-		group.Go(func() error { return found.decide(ctx, by, caller, keys, o) })
+		inOrder := !o.Placed || l.callers.values[number].told || len(caller.Claims) < 2
+		group.Go(func() error { return found.decide(ctx, by, caller, inOrder, keys, o) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
@@ -210,9 +214,10 @@ type replaying struct {
 	at     map[says]int
 }
 
-// decide decides what one caller asked.
+// decide decides what one caller asked. Where the claims may have been in another order,
+// what would be decided otherwise then is not decided.
 func (r *replaying) decide(
-	ctx context.Context, by *offline.Policy, caller decision.Caller, keys []questionKey, o Options,
+	ctx context.Context, by *offline.Policy, caller decision.Caller, inOrder bool, keys []questionKey, o Options,
 ) error {
 	slices.SortFunc(keys, func(a, b questionKey) int {
 		return cmp.Or(cmp.Compare(a.permission, b.permission), cmp.Compare(a.answer, b.answer))
@@ -231,8 +236,23 @@ func (r *replaying) decide(
 	if err != nil {
 		return err
 	}
+	var others [][]*decision.Outcome
+	if !inOrder {
+		if others, err = reordered(ctx, by, caller, permissions); err != nil {
+			return err
+		}
+	}
 	questions := make(map[int]bool) // by the permission: a log can have several answers to one
 	for i, key := range keys {
+		unlike := func(other []*decision.Outcome) bool {
+			p := permissions[i]
+			c, err := o.Comparer.Compare(comparison.Served(p, outcomes[i]), comparison.Served(p, other[i]))
+			return err != nil || c.Change != comparison.Same
+		}
+		if slices.ContainsFunc(others, unlike) {
+			r.undecided(unordered, r.log.asked[key])
+			continue
+		}
 		decided, err := r.compare(caller, permissions[i], key, outcomes[i], o)
 		if err != nil {
 			return err
@@ -246,6 +266,27 @@ func (r *replaying) decide(
 	r.report.Summary.Questions += len(questions)
 	return nil
 }
+
+// reordered are the outcomes with the claims from the last to the first, and with the first
+// one last: an element that is asked for by its place is another in one of them.
+func reordered(
+	ctx context.Context, by *offline.Policy, caller decision.Caller, permissions []wire.Permission,
+) (all [][]*decision.Outcome, err error) {
+	backwards := slices.Clone(caller.Claims)
+	slices.Reverse(backwards)
+	for _, claims := range [][]string{backwards, slices.Concat(caller.Claims[1:], caller.Claims[:1])} {
+		other := caller
+		other.Claims = claims
+		outcomes, err := by.Outcomes(ctx, other, permissions)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, outcomes)
+	}
+	return all, nil
+}
+
+const unordered = "the policy decides by the order of the caller's claims, which the event does not tell"
 
 const untyped = "it does not say whether the permission is about a resource, " +
 	"and the inventory does not have the permission"

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/inventory"
@@ -332,5 +333,52 @@ func TestReplaySignedOut(t *testing.T) {
 		if text := r.Text(); !strings.Contains(text, "\n  "+want+"\n") {
 			t.Errorf("want %q in\n%s", want, text)
 		}
+	}
+}
+
+// TestReplayOfOrder has a policy that asks for the first claim, of events that tell the claims and of such that tell a hash.
+func TestReplayOfOrder(t *testing.T) {
+	const header = "package shop\n\n# METADATA\n# entrypoint: true\ndefault allow := false\n\n"
+	a, b := "group:default/a", "group:default/b"
+	inv := inventory.Stock()
+	inv.People = map[string]inventory.Person{"user:default/ann": {Claims: []string{a, b}}}
+	const event = `{"input":{"permission":{"name":"catalog.location.read","type":"basic","attributes":{}},"identity":{"user":"user:default/ann"%s}},"result":%s%s}`
+	hash := fmt.Sprintf(`,"custom":{"claims_sha256":%q}`, decision.Caller{Claims: []string{b, a}}.ClaimsHash())
+	for name, test := range map[string]struct {
+		rule, event string
+		same        bool
+	}{
+		"a hash":             {`allow if input.identity.claims[0] == "group:default/a"`, fmt.Sprintf(event, "", "false", hash), false},
+		"the last, a hash":   {`allow if { c := input.identity.claims; c[count(c) - 1] == "group:default/a" }`, fmt.Sprintf(event, "", "true", hash), false},
+		"claims":             {`allow if input.identity.claims[0] == "group:default/a"`, fmt.Sprintf(event, `,"claims":["group:default/b","group:default/a"]`, "false", hash), true},
+		"a place in a text":  {`allow if split(input.permission.name, ".")[0] == "catalog"`, fmt.Sprintf(event, "", "true", hash), true},
+		"a place in no text": {`allow if { split(input.permission.name, ".")[0] == "catalog"; "group:default/a" in input.identity.claims }`, fmt.Sprintf(event, "", "true", hash), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": header + test.rule} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p, err := offline.Open(t.Context(), dir, offline.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = p.Close(t.Context()) }()
+			var l replay.Log
+			if err := l.Read(t.Context(), strings.NewReader(test.event)); err != nil {
+				t.Fatal(err)
+			}
+			r, err := l.Replay(t.Context(), p, replay.Options{
+				Inventory: inv, Vocabulary: p.Vocabulary(), Comparer: comparison.NewComparer(p), Placed: callers.Placed(p.Modules()) != "",
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := r.Summary; s.Same == 1 != test.same || s.Undecided == 1 == test.same {
+				t.Errorf("%+v, %v, %+v", s, r.Undecided, r.Changes)
+			}
+		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagedoor/stagedoor/adapter/callers"
 	"github.com/stagedoor/stagedoor/adapter/comparison"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/replay"
@@ -102,7 +103,7 @@ func (r replaying) run(ctx context.Context, stdin io.Reader, logs []string) (_ *
 	}
 	report, err := log.Replay(ctx, p, replay.Options{
 		Inventory: inv, Vocabulary: p.Vocabulary(), Comparer: comparison.NewComparer(p),
-		Progress: newProgress(os.Stderr, "deciding").tell,
+		Placed: callers.Placed(p.Modules()) != "", Progress: newProgress(os.Stderr, "deciding").tell,
 	})
 	if err != nil {
 		return nil, err
