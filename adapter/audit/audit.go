@@ -112,8 +112,9 @@ type Options struct {
 // plugins are stopped.
 func New(o Options, manager *opa.Manager, log *logrus.Entry) (*Log, error) {
 	plugin := logs.Lookup(manager.Manager)
-	if o.Required && (plugin == nil || plugin.Config().Service == "" && !plugin.Config().ConsoleLogs) {
-		return nil, errors.New("stagedoor.audit.required: opa.decision_logs names neither a service nor the console")
+	if o.Required && (plugin == nil || plugin.Config().Service == "") {
+		return nil, errors.New("stagedoor.audit.required: opa.decision_logs names no service. " +
+			"The console does not do: nobody learns whether what reads it took a line")
 	}
 	a := &Log{
 		manager: manager, counters: manager.Counters, required: o.Required, callers: o.Callers, errors: log,

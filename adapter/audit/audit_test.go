@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/open-policy-agent/opa/v1/plugins/logs"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/fixture"
@@ -331,10 +333,12 @@ func TestWhatWaitsIsSentAtTheEnd(t *testing.T) {
 func TestConsole(t *testing.T) {
 	log, text := fixture.NewLog()
 	e := house{fixture.New(t, fixture.Options{
-		Default: fixture.FS(fixture.Allowing("rev", "x")), Mask: rego.Mask(), Log: log, AuditRequired: true,
+		Default: fixture.FS(fixture.Allowing("rev", "x")), Mask: rego.Mask(), Log: log,
 		OPA: json.RawMessage(`{"decision_logs": {"console": true}}`),
 	})}
+	log.Logger.SetLevel(logrus.ErrorLevel) // which is for other lines
 	fixture.Must(t, e.recordAll(t, "r", "x"))
+	fixture.Eventually(t, "an event", func() bool { return strings.Contains(text.String(), `"decision_id"`) })
 	fixture.Contains(t, text.String(), `"type":"openpolicyagent.org/decision_logs"`, `"request_id":"r"`, `"user":"user:default/ann"`)
 	if strings.Contains(text.String(), "group:default/web") {
 		t.Error("claims are not masked on the console")
@@ -342,11 +346,13 @@ func TestConsole(t *testing.T) {
 }
 
 func TestRequiredWithoutReceiverConfigured(t *testing.T) {
-	_, err := fixture.Try(t, fixture.Options{
-		Default: fixture.FS(fixture.Allowing("rev", "x")), AuditRequired: true, OPA: json.RawMessage(`{"decision_logs": {}}`),
-	})
-	if err == nil || !strings.Contains(err.Error(), "names neither a service nor the console") {
-		t.Errorf("error %v", err)
+	for _, logs := range []string{`{}`, `{"console": true}`} {
+		_, err := fixture.Try(t, fixture.Options{
+			Default: fixture.FS(fixture.Allowing("rev", "x")), AuditRequired: true, OPA: json.RawMessage(`{"decision_logs": ` + logs + `}`),
+		})
+		if err == nil || !strings.Contains(err.Error(), "opa.decision_logs names no service") {
+			t.Errorf("%s: error %v", logs, err)
+		}
 	}
 }
 

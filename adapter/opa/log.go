@@ -60,6 +60,15 @@ func (logger) SetLevel(logging.Level) {}
 // consoleLogger writes the events of the decision log and of the status, as they are.
 type consoleLogger struct{ logger }
 
+// console writes events to where the log goes, whatever the level of that: who logs less
+// does not mean the record of decisions.
+func console(log *logrus.Entry) consoleLogger {
+	events := logrus.New()
+	events.SetOutput(log.Logger.Out)
+	events.SetFormatter(log.Logger.Formatter)
+	return consoleLogger{logger{events.WithFields(log.Data).WithField("type", "decision")}}
+}
+
 // Info writes an event.
 func (l consoleLogger) Info(format string, args ...any) { l.entry.Infof(format, args...) }
 

@@ -71,7 +71,7 @@ func New(o Options, store storage.Store, log *logrus.Entry, registry prometheus.
 	registerUploads()
 	options := []func(*plugins.Manager){
 		plugins.Logger(logger{log}),
-		plugins.ConsoleLogger(consoleLogger{logger{log.WithField("type", "decision")}}),
+		plugins.ConsoleLogger(console(log)),
 		plugins.WithParserOptions(ParserOptions()),
 		plugins.GracefulShutdownPeriod(gracefulStop),
 		plugins.WithHooks(hook),

@@ -105,6 +105,9 @@ func (i *interned[T]) number(v T) int {
 
 // loggedEvent is what replaying needs of an event.
 type loggedEvent struct {
+	// Level and Type are what a line of a program's log has, and an event among such lines.
+	Level      string `json:"level"`
+	Type       string `json:"type"`
 	DecisionID string `json:"decision_id"`
 	Path       string `json:"path"`
 	Input      *struct {
@@ -243,6 +246,9 @@ func (l *Log) addAll(batch [][]byte) {
 	defer l.mu.Unlock()
 	l.begin()
 	for i := range events {
+		if events[i].Level != "" && events[i].Type != "openpolicyagent.org/decision_logs" {
+			continue // another line of what has events for the console
+		}
 		if e := &events[i]; e.Custom.Claims != nil && (e.Input == nil || e.Input.Permission == nil) {
 			c := decision.Caller{Claims: *e.Custom.Claims}
 			l.claims[c.ClaimsHash()] = c.Claims

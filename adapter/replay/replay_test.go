@@ -212,6 +212,7 @@ func TestReplayOfOneRule(t *testing.T) {
 		"cut":                   {log: []string{ours, ours, ours[:60]}, events: 3, same: 2, undecided: 1},
 		"an array that is cut":  {log: []string{"[" + ours + ",", ours + ",", others[:60]}, events: 3, same: 2, undecided: 1},
 		"cut after the first":   {log: []string{"[" + ours}, events: 2, same: 1, undecided: 1},
+		"on the console":        {log: []string{`{"level":"info","msg":"served","path":"/api/permission/authorize"}`, strings.Replace(ours, "{", `{"level":"info","msg":"Decision Log","type":"openpolicyagent.org/decision_logs",`, 1)}, events: 1, same: 1},
 		"ours alone":            {log: []string{ours, ours}, events: 2, same: 2},
 		"another's beside":      {log: []string{others, ours, others, untold, unlike}, events: 1, same: 1, leftOut: map[string]int{"bank/allow": 4}},
 		"with a leading slash":  {log: []string{event("/shop/allow", asked+`,"result":true`)}, events: 1, same: 1},

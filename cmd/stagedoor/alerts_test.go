@@ -720,7 +720,8 @@ func (s *scene) commands(t *testing.T, page, commands string) {
 	}
 	run := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", commands)
 	run.Dir = s.dir
-	run.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "ADMIN="+s.process.Admin, "BACKSTAGE="+s.front.URL, "STAGEDOOR=http://"+s.address(), "OPERATOR_TOKEN="+operatorToken)
+	run.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "ADMIN="+s.process.Admin, "BACKSTAGE="+s.front.URL,
+		"POLICY="+filepath.Join(s.dir, "policy"), "STAGEDOOR=http://"+s.address(), "OPERATOR_TOKEN="+operatorToken)
 	text, err := run.CombinedOutput()
 	if err != nil {
 		t.Errorf("%s: %v\n%s\n%s", page, err, commands, text)
