@@ -60,6 +60,24 @@ type Summary struct {
 	// Without is data that the policies read and no file has. Another bundle or an operator
 	// may bring it: then they may answer in another way.
 	Without []string `json:"without,omitempty"`
+	// Beyond are changes for callers whom the report does not list, of a kind that no listed
+	// caller shows.
+	Beyond []comparison.Change `json:"beyond,omitempty"`
+}
+
+// Unlisted notes the changes of every caller there can be; has tells whether there is one of
+// some kinds.
+func (s *Summary) Unlisted(has func(...comparison.Change) bool) {
+	shows := map[comparison.Change]bool{
+		comparison.Wider:    s.Has(comparison.Wider, comparison.Other),
+		comparison.Other:    s.Has(comparison.Other) || s.Has(comparison.Wider) && s.Has(comparison.Narrower),
+		comparison.Narrower: s.Has(comparison.Narrower, comparison.Other),
+	}
+	for _, change := range []comparison.Change{comparison.Wider, comparison.Other, comparison.Narrower} {
+		if has(change) && !shows[change] {
+			s.Beyond = append(s.Beyond, change)
+		}
+	}
 }
 
 // About is what a report is about, so that it can be read by itself.

@@ -69,8 +69,14 @@ func (f Fold) lines() []string {
 
 // String says what was found.
 func (s Summary) String() string {
-	return fmt.Sprintf("%s in %s%s", s.Counts, report.Count(s.Questions, "question", "questions"),
+	text := fmt.Sprintf("%s in %s%s", s.Counts, report.Count(s.Questions, "question", "questions"),
 		report.Without(s.Without))
+	between := "; for other callers "
+	for _, change := range s.Beyond {
+		text += between + string(change)
+		between = ", "
+	}
+	return text
 }
 
 // String says what was asked, in lines.

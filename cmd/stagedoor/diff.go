@@ -187,6 +187,9 @@ func (d *diff) run(ctx context.Context, args []string) (_ *review.Report, _ *any
 	if err == nil && every.Same() && len(without) == 0 {
 		report.About.Callers += "; the same is so of every caller there can be"
 	}
+	if err == nil {
+		report.Summary.Unlisted(every.Has)
+	}
 	return report, every, err
 }
 
