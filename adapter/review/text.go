@@ -71,12 +71,14 @@ func (f Fold) lines() []string {
 func (s Summary) String() string {
 	text := fmt.Sprintf("%s in %s%s", s.Counts, report.Count(s.Questions, "question", "questions"),
 		report.Without(s.Without))
-	between := "; for other callers "
-	for _, change := range s.Beyond {
-		text += between + string(change)
-		between = ", "
+	if len(s.Beyond) == 0 {
+		return text
 	}
-	return text
+	beyond := make([]string, len(s.Beyond))
+	for i, change := range s.Beyond {
+		beyond[i] = string(change)
+	}
+	return text + "; for other callers " + strings.Join(beyond, ", ")
 }
 
 // String says what was asked, in lines.
