@@ -28,6 +28,9 @@ func (v *Vetter) Acceptable(name string, b *bundle.Bundle) error {
 		return fmt.Errorf("bundle %s holds WebAssembly, and stagedoor evaluates Rego: build it without -t wasm", name)
 	}
 	if b.Manifest.Roots == nil || slices.Contains(*b.Manifest.Roots, "") {
+		if len(b.Modules) == 0 && len(b.Data) == 0 {
+			return fmt.Errorf("bundle %s is empty: it has no policy (*.rego) and no data (data.json, data.yaml)", name)
+		}
 		return fmt.Errorf("bundle %s declares no roots, so it would own all data and erase every other bundle: "+
 			"write a file .manifest beside its policies that says {\"roots\": [%s]}",
 			name, strings.Join(suggestRoots(b), ", "))
