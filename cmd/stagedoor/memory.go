@@ -43,7 +43,8 @@ func budget(configured int64) int64 {
 }
 
 // cgroupLimit is the least memory limit of the process's control group and those above
-// it, in bytes, or 0 where there is none (cgroups(7), versions 2 and 1).
+// it, in bytes, or 0 where there is none (cgroups(7), versions 2 and 1). Beyond memory.high
+// the kernel slows a process down, so that is a limit, too.
 func cgroupLimit(root fs.FS) int64 {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -55,19 +56,21 @@ func cgroupLimit(root fs.FS) int64 {
 		if len(fields) != 3 {
 			continue
 		}
-		under, file := "sys/fs/cgroup", "memory.max"
+		under, files := "sys/fs/cgroup", []string{"memory.max", "memory.high"}
 		switch {
 		case fields[0] == "0" && fields[1] == "":
 		case strings.Contains(","+fields[1]+",", ",memory,"):
-			under, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+			under, files = "sys/fs/cgroup/memory", []string{"memory.limit_in_bytes"}
 		default:
 			continue
 		}
 		// In a container the group may be seen from outside: then its own is the root.
 		for group := path.Clean("/" + fields[2]); ; group = path.Dir(group) {
-			text, _ := fs.ReadFile(root, path.Join(under, group, file))
-			if limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && limit > 0 {
-				least = min(least, limit)
+			for _, file := range files {
+				text, _ := fs.ReadFile(root, path.Join(under, group, file))
+				if limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && limit > 0 {
+					least = min(least, limit)
+				}
 			}
 			if group == "/" {
 				break

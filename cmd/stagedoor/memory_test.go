@@ -19,8 +19,11 @@ func TestCgroupLimit(t *testing.T) {
 		root fstest.MapFS
 		want int64
 	}{
-		"none":                {files(), 0},
-		"version 2":           {files("proc/self/cgroup", "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max", "1000\n"), 1000},
+		"none":      {files(), 0},
+		"version 2": {files("proc/self/cgroup", "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max", "1000\n"), 1000},
+		"slowed down before": {files("proc/self/cgroup", "0::/a\n", "sys/fs/cgroup/a/memory.max", "1000\n",
+			"sys/fs/cgroup/a/memory.high", "800\n"), 800},
+		"slowed down alone":   {files("proc/self/cgroup", "0::/a\n", "sys/fs/cgroup/a/memory.max", "max\n", "sys/fs/cgroup/a/memory.high", "800\n"), 800},
 		"version 2, no limit": {files("proc/self/cgroup", "0::/a\n", "sys/fs/cgroup/a/memory.max", "max\n"), 0},
 		"above": {files("proc/self/cgroup", "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max", "1000\n",
 			"sys/fs/cgroup/a/memory.max", "500\n"), 500},
