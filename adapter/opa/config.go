@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -17,6 +18,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 	"github.com/open-policy-agent/opa/v1/plugins/logs"
 	"github.com/open-policy-agent/opa/v1/plugins/status"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
@@ -41,9 +44,12 @@ const BufferBytes = 64 << 20
 type document map[string]any
 
 // Validate reports everything that is wrong with the configuration as far as it can
-// be known without reading a policy, each problem with its key.
+// be known without reading a policy: each problem of stagedoor's own with its key, or else
+// the first that OPA's plugins find.
 func (o Options) Validate() error {
-	_, err := o.document()
+	silent := logrus.New()
+	silent.SetOutput(io.Discard)
+	_, err := New(o, inmem.New(), logrus.NewEntry(silent), nil)
 	return err
 }
 

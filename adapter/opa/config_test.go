@@ -56,6 +56,18 @@ func TestOPADocumentIsChecked(t *testing.T) {
 			"services": {"s": {"url": "http://b"}}, "discovery": {"resource": "d"}, "decision_logs": {"service": "s"}}`)},
 			[]string{"opa.discovery: not with stagedoor.audit.required"}},
 		"no JSON": {Options{Config: json.RawMessage(`{`)}, []string{"opa: "}},
+		"no such service": {Options{Config: json.RawMessage(`{"services": {"s": {"url": "http://b"}}, "bundles": {"b": {"service": "t"}}}`)},
+			[]string{`opa: invalid configuration for bundle "b": service name "t" not found`}},
+		"no such key": {Options{Config: json.RawMessage(`{"services": {"s": {"url": "http://b"}}, "keys": {"k": {"key": "pem", "algorithm": "ES256"}},
+			"bundles": {"b": {"service": "s", "signing": {"keyid": "l"}}}}`)}, []string{"opa: "}},
+		"no such service of the log": {Options{Config: json.RawMessage(`{"decision_logs": {"service": "t"}}`)}, []string{"opa: "}},
+		"no such plugin":             {Options{Config: json.RawMessage(`{"decision_logs": {"plugin": "p"}}`)}, []string{"opa: "}},
+		"no such buffer": {Options{Config: json.RawMessage(`{"services": {"s": {"url": "http://b"}},
+			"decision_logs": {"service": "s", "reporting": {"buffer_type": "b"}}}`)}, []string{"opa: "}},
+		"a delay that is less than the least": {Options{Config: json.RawMessage(`{"services": {"s": {"url": "http://b"}},
+			"bundles": {"b": {"service": "s", "polling": {"min_delay_seconds": 9, "max_delay_seconds": 2}}}}`)}, []string{"opa: "}},
+		"audit without a receiver": {Options{AuditRequired: true, Config: json.RawMessage(`{"decision_logs": {"console": true}}`)},
+			[]string{"stagedoor.audit.required: opa.decision_logs names no service."}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ package opa
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -18,6 +19,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
+	"github.com/open-policy-agent/opa/v1/plugins/logs"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/tracing"
 	"github.com/prometheus/client_golang/prometheus"
@@ -92,6 +94,10 @@ func New(o Options, store storage.Store, log *logrus.Entry, registry prometheus.
 		return nil, fmt.Errorf("opa: %w", err)
 	}
 	manager.Register(discovery.Name, discover)
+	if log := logs.Lookup(manager); o.AuditRequired && (log == nil || log.Config().Service == "") {
+		return nil, errors.New("stagedoor.audit.required: opa.decision_logs names no service. " +
+			"The console does not do: nobody learns whether what reads it took a line")
+	}
 	return m, nil
 }
 

@@ -192,10 +192,7 @@ func startPolicy(ctx context.Context, c *config.Config, p *adapter.Parts, starte
 		return err
 	}
 	started.add(manager.Stop)
-	p.Audit, err = audit.New(c.Audit, manager, p.Log)
-	if err != nil {
-		return err
-	}
+	p.Audit = audit.New(c.Audit, manager, p.Log)
 	started.simple(p.Audit.Close)
 	if c.Remote != nil {
 		c.Remote.Tracer = p.Tracer
