@@ -358,9 +358,10 @@ func inLibrary(module *ast.Module, library map[string]*ast.Module) bool {
 
 func isTest(name string) bool { return strings.HasSuffix(name, "_test.rego") }
 
-// hidden is whether a file or folder of the name is no part of a bundle.
-func hidden(name string) bool {
-	return strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
+// hides is whether a file or folder of the name is no part of the policy: a folder hides
+// what begins with a dot, and an archive nothing.
+func (s *source) hides(name string) bool {
+	return s.folder != nil && strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
 }
 
 // source is where a policy was read from.
@@ -432,9 +433,9 @@ func (s *source) parse() (modules, tests map[string]*ast.Module, err error) {
 		switch {
 		case err != nil:
 			return err
-		case hidden(entry.Name()) && entry.IsDir():
+		case s.hides(entry.Name()) && entry.IsDir():
 			return fs.SkipDir
-		case path.Ext(name) != ".rego" || hidden(entry.Name()):
+		case path.Ext(name) != ".rego" || s.hides(entry.Name()):
 			return nil
 		}
 		text, err := fs.ReadFile(s.files, name)

@@ -122,3 +122,45 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenTakesArchivesWhole has a rule in a hidden file, which serves: a module of the policy like any other.
+func TestOpenTakesArchivesWhole(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{
+		"policy/.manifest":   `{"roots": ["a"]}`,
+		"policy/a.rego":      "package a\n\n# METADATA\n# entrypoint: true\ndefault allow := false\n",
+		"policy/.b/.b.rego":  "package a\n\nallow if \"group:default/b\" in input.identity.claims\n",
+		"policy/a_test.rego": "package a\n\ntest_allow if not allow\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, "tar", "czf", "bundle.tar.gz", "-C", "policy", ".")
+	caller := decision.Caller{User: "user:default/x", Claims: []string{"group:default/b"}}
+	for path, want := range map[string]wire.Result{"policy": wire.Deny, "bundle.tar.gz": wire.Allow} {
+		p, err := offline.Open(t.Context(), path, offline.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		with, err := p.With(t.Context(), map[string]string{"c.rego": "package a\n\nunused := 1\n"}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []*offline.Policy{p, with} {
+			outcome, err := p.Decide(t.Context(), caller, remove)
+			if err != nil || outcome.Err != nil || outcome.Decision.Result != want {
+				t.Errorf("%s: %v, %+v", path, err, outcome)
+			}
+			if err := p.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if modules, want := len(p.Modules()), map[wire.Result]int{wire.Deny: 1, wire.Allow: 2}[want]; modules != want || len(p.Tests()) != 1 {
+			t.Errorf("%s: %d modules, %d tests", path, modules, len(p.Tests()))
+		}
+	}
+}

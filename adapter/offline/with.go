@@ -42,9 +42,9 @@ func (p *Policy) changed(changes map[string]string) (fs.FS, error) {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && hidden(entry.Name()):
+		case entry.IsDir() && p.source.hides(entry.Name()):
 			return fs.SkipDir
-		case entry.IsDir() || isTest(name) || hidden(entry.Name()):
+		case entry.IsDir() || isTest(name) || p.source.hides(entry.Name()):
 			return nil
 		}
 		text, err := fs.ReadFile(p.source.files, name)

@@ -85,8 +85,8 @@ func Read(ctx context.Context, at string) (*Content, error) {
 	return inTime(ctx, func(r *reading) (*Content, error) { return r.local(ctx, at) })
 }
 
-// ReadFS reads the policy that a file system has, such as one that is compiled in. It
-// returns when ctx is done, too.
+// ReadFS reads the policy that a file system has, such as one that is compiled in, without
+// its tests. It returns when ctx is done, too.
 func ReadFS(ctx context.Context, fsys fs.FS) (*Content, error) {
 	return inTime(ctx, func(r *reading) (*Content, error) { return r.embedded(fsys) })
 }
@@ -167,9 +167,7 @@ func (r *reading) embedded(fsys fs.FS) (*Content, error) {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && isLeftOut(entry.Name()):
-			return fs.SkipDir
-		case entry.IsDir() || !isTakenIn(entry.Name()):
+		case entry.IsDir() || isTest(entry.Name()) || !isPart(entry.Name()):
 			return nil
 		}
 		content, err := fs.ReadFile(fsys, name)
@@ -219,8 +217,10 @@ func (r *reading) archive(ctx context.Context, at string) (*Content, error) {
 
 // isLeftOut reports whether a file or folder of the name is no part of a policy in a folder.
 func isLeftOut(name string) bool {
-	return strings.HasSuffix(name, "_test.rego") || strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
+	return isTest(name) || strings.HasPrefix(name, ".") && name != ".manifest" && name != "."
 }
+
+func isTest(name string) bool { return strings.HasSuffix(name, "_test.rego") }
 
 // isTakenIn reports whether a file of the name is taken from a folder into a bundle. What
 // else lies there does not make it another policy.
