@@ -1,6 +1,7 @@
 package callers
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -39,9 +40,11 @@ func (f *finder) readUnnamed() {
 // caller's own user that is among the claims.
 func (c *claimed) namedUsers() {
 	for _, name := range slices.Sorted(maps.Keys(c.sources.Modules)) {
-		ast.WalkTerms(c.sources.Modules[name], func(t *ast.Term) bool {
+		module := c.sources.Modules[name]
+		ast.WalkTerms(module, func(t *ast.Term) bool {
 			if text, ok := t.Value.(ast.String); ok && isUser(strings.ToLower(string(text))) && !c.asUser[t] {
-				c.other("the policy reads claims and the user, and names %s: %s:%d", text, t.Location.File, t.Location.Row)
+				at := cmp.Or(t.Location, module.Package.Location)
+				c.other("the policy reads claims and the user, and names %s: %s:%d", text, at.File, at.Row)
 			}
 			return false
 		})
