@@ -12,6 +12,7 @@
 package supply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ type Options struct {
 	// Path is a directory or a bundle.tar.gz (stagedoor.policy.path). Empty: the
 	// bundles of OPA, else Default.
 	Path string
+	// Key is the key that Path is of; stagedoor.policy.path where it is empty.
+	Key string
 	// Default is the bundle that serves where nothing else is configured.
 	Default fs.FS
 	// MaxAge is how old the last confirmation of the policy may be before it is
@@ -172,7 +175,7 @@ func (s *Supply) open() error {
 		err = fmt.Errorf("%s is neither a directory nor a regular file", s.options.Path)
 	}
 	if err != nil {
-		return fmt.Errorf("stagedoor.policy.path: %w", err)
+		return fmt.Errorf("%s: %w", cmp.Or(s.options.Key, "stagedoor.policy.path"), err)
 	}
 	return nil
 }

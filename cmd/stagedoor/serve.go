@@ -247,7 +247,7 @@ func openCandidate(
 			started.close(context.WithoutCancel(ctx))
 		}
 	}()
-	policies := supply.New(supply.Options{Path: c.Shadow.Path}, vetter, log)
+	policies := supply.New(supply.Options{Path: c.Shadow.Path, Key: "stagedoor.policy.shadow.path"}, vetter, log)
 	manager, err := opa.New(opa.Options{}, policies.Store(), log, nil)
 	if err != nil {
 		return nil, err

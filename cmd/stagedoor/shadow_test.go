@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,11 +27,15 @@ func TestShadow(t *testing.T) {
 			"allow if count([1 | numbers.range(1, 5000)[_]; numbers.range(1, 5000)[_]]) == 0", `"compared":0`,
 		},
 		"a candidate that must not serve": {mustNotServe, `"refused":"`},
+		"a candidate that is not there":   {"", `"refused":"stagedoor.policy.shadow.path: stat `},
 	} {
 		t.Run(name, func(t *testing.T) {
 			candidate := t.TempDir()
 			writeConfig(t, filepath.Join(candidate, ".manifest"), `{"roots": ["shop"]}`)
 			writeConfig(t, filepath.Join(candidate, "policy.rego"), "package shop\n\n# METADATA\n# entrypoint: true\n"+test.rule+"\n")
+			if test.rule == "" {
+				must(t, os.RemoveAll(candidate))
+			}
 			// The level's braces end, so that the candidate stands beside it.
 			p := l.start(t, l.configure(t, "shadow", "k1", `info}, policy: {shadow: {path: "`+candidate+`"}`, ""))
 			defer p.kill()
