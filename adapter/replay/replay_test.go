@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -36,11 +37,11 @@ allow if {
 }
 `
 
-// TestReplayCounts plants differences in logs of every form, and wants each counted: by events, by people, by
-// distinct questions.
-func TestReplayCounts(t *testing.T) {
+// opened is a policy of one module.
+func opened(t *testing.T, module string) *offline.Policy {
+	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": policy} {
+	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": module} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +50,14 @@ func TestReplayCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	t.Cleanup(func() { _ = p.Close(context.WithoutCancel(t.Context())) })
+	return p
+}
+
+// TestReplayCounts plants differences in logs of every form, and wants each counted: by events, by people, by
+// distinct questions.
+func TestReplayCounts(t *testing.T) {
+	p := opened(t, policy)
 	const people, events = 40, 4_000
 	inv := inventory.Stock()
 	inv.People = make(map[string]inventory.Person)
@@ -109,17 +117,7 @@ func TestReplayCounts(t *testing.T) {
 
 // TestReplayHidden replays events of which something is hidden, or was never told.
 func TestReplayHidden(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": hiding} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p, err := offline.Open(t.Context(), dir, offline.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	p := opened(t, hiding)
 	ann := decision.Caller{User: "user:default/ann", Claims: []string{"user:default/ann", "group:default/web"}}
 	hash := ann.ClaimsHash()
 	inv := inventory.Stock()
@@ -186,17 +184,7 @@ func packed(t *testing.T, text string) io.Reader {
 
 // TestReplayOfOneRule replays logs to which another OPA sends its decisions, too.
 func TestReplayOfOneRule(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": policy} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p, err := offline.Open(t.Context(), dir, offline.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	p := opened(t, policy)
 	const asked = `"input":{"permission":{"name":"catalog.location.read","type":"basic","attributes":{}},"identity":{"user":"user:default/ann","claims":[]}}`
 	event := func(path, rest string) string { return `{"path":"` + path + `",` + rest + "}" }
 	ours, others := event("shop/allow", asked+`,"result":true`), event("bank/allow", asked+`,"result":false`)
@@ -270,17 +258,7 @@ func TestReadCut(t *testing.T) {
 
 // TestReplayCountsAtOnce counts what cannot be decided of callers while others are decided for.
 func TestReplayCountsAtOnce(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": policy} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p, err := offline.Open(t.Context(), dir, offline.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	p := opened(t, policy)
 	var lines []string
 	const people = 200
 	for i := range people {
@@ -305,17 +283,7 @@ func TestReplayCountsAtOnce(t *testing.T) {
 
 // TestReplaySignedOut has callers without credentials, who are no people.
 func TestReplaySignedOut(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": policy} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p, err := offline.Open(t.Context(), dir, offline.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Close(t.Context()) })
+	p := opened(t, policy)
 	const nobody = `{"input":{"permission":{"name":"catalog.location.read","type":"basic","attributes":{}}},"result":false}`
 	ann := strings.Replace(nobody, `"attributes":{}}`, `"attributes":{}},"identity":{"user":"user:default/ann","claims":[]}`, 1)
 	for want, log := range map[string][]string{
@@ -356,17 +324,7 @@ func TestReplayOfOrder(t *testing.T) {
 		"a place in no text": {`allow if { split(input.permission.name, ".")[0] == "catalog"; "group:default/a" in input.identity.claims }`, fmt.Sprintf(event, "", "true", hash), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			for name, text := range map[string]string{".manifest": `{"roots": ["shop"]}`, "policy.rego": header + test.rule} {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			p, err := offline.Open(t.Context(), dir, offline.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = p.Close(t.Context()) }()
+			p := opened(t, header+test.rule)
 			var l replay.Log
 			if err := l.Read(t.Context(), strings.NewReader(test.event)); err != nil {
 				t.Fatal(err)
