@@ -19,6 +19,7 @@
 package comparison
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -132,6 +133,26 @@ func Allowed(o *decision.Outcome) criteria.Criteria {
 	return criteria.Criteria{Op: criteria.Never}
 }
 
+// beyond is where f holds and g does not, whose conditions are given too. Where that is too
+// intertwined to be written anew, it is said as it is: the one, and not the other.
+func beyond(s *criteria.Space, f, g criteria.Function, of, than criteria.Criteria) (criteria.Criteria, error) {
+	difference, err := s.Difference(f, g)
+	if !errors.Is(err, criteria.ErrTooLarge) {
+		return difference, err
+	}
+	if never, err := s.Implies(f, g); err != nil || never {
+		return criteria.Criteria{}, err
+	}
+	not := criteria.Criteria{Op: criteria.Not, Of: []criteria.Criteria{than}}
+	switch {
+	case than.Op == criteria.Never:
+		return of, nil
+	case of.Op == criteria.Always:
+		return not, nil
+	}
+	return criteria.Criteria{Op: criteria.AllOf, Of: []criteria.Criteria{of, not}}, nil
+}
+
 func (c *Comparer) conditions(from, to criteria.Criteria) (Comparison, error) {
 	s := criteria.NewSpace()
 	var of [2]criteria.Function
@@ -144,11 +165,11 @@ func (c *Comparer) conditions(from, to criteria.Criteria) (Comparison, error) {
 	if err := c.assume(s, from, to); err != nil {
 		return Comparison{}, err
 	}
-	gains, err := s.Difference(of[1], of[0])
+	gains, err := beyond(s, of[1], of[0], to, from)
 	if err != nil {
 		return Comparison{}, fmt.Errorf("comparing two conditions: %w", err)
 	}
-	loses, err := s.Difference(of[0], of[1])
+	loses, err := beyond(s, of[0], of[1], from, to)
 	if err != nil {
 		return Comparison{}, fmt.Errorf("comparing two conditions: %w", err)
 	}
