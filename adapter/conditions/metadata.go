@@ -99,19 +99,23 @@ func (c *Client) Check(d wire.Decision) error {
 
 // refresh has metadata fetched again that is old, or has just refused a decision.
 func (c *Client) refresh(p *plugin, refused error) {
-	now := time.Now()
-	stale := p.published.fetched.before(now.Add(-freshFor))
-	if (stale || refused != nil) && p.published.tried.before(now.Add(-againAfter)) {
+	stale := p.published.fetched.before(time.Now().Add(-freshFor))
+	if (stale || refused != nil) && p.published.due() {
 		c.fetchSoon(p)
 	}
 }
 
-// fetchSoon starts a fetch unless one is under way, or too many are.
+// due reports whether the last fetch ended long enough ago for another.
+func (p *published) due() bool { return p.tried.before(time.Now().Add(-againAfter)) }
+
+// fetchSoon starts a fetch unless one is under way, has ended just now, or too many
+// are under way.
 func (c *Client) fetchSoon(p *plugin) {
 	m := &c.metadata
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.stopped || m.underWay[p] != nil || len(m.underWay) == fetchesAtOnce {
+	// A caller may have found it due before the fetch ended that another one started.
+	if m.stopped || m.underWay[p] != nil || len(m.underWay) == fetchesAtOnce || !p.published.due() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
