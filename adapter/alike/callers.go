@@ -217,7 +217,7 @@ func appendText(b []byte, text string) []byte {
 // whole text in params or the reason, so that this has to be decided for each caller.
 func (k *Kind) Own(o *decision.Outcome) (*decision.Outcome, bool) {
 	text := o.Decision.Text()
-	if !k.of.marks(text) && !k.of.marks(o.Reason) {
+	if k.Common(o) {
 		return o, true
 	}
 	if k.of.lists != nil && k.of.mixed(text) {
@@ -243,6 +243,12 @@ func (k *Kind) Own(o *decision.Outcome) (*decision.Outcome, bool) {
 	}
 	put.Decision = wire.NewConditional(d.PluginID, d.ResourceType, conditions)
 	return &put, true
+}
+
+// Common reports whether an outcome of the kind is the same for all callers of it: it has no
+// placeholders.
+func (k *Kind) Common(o *decision.Outcome) bool {
+	return !k.of.marks(o.Decision.Text()) && !k.of.marks(o.Reason)
 }
 
 // marks is whether a text has a placeholder anywhere.

@@ -7,6 +7,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,19 +129,21 @@ func (e *Engine) Decide(
 		return decision.Batch{}, err
 	}
 	w := world{now: e.options.Now(), caller: caller}
-	known, key := (*remembered)(nil), callerKey{}
+	var known, ofKind *remembered
+	var key callerKey
 	if s.Deterministic() {
 		key = callerKeyOf(s, caller)
 		known = e.memo.of(key, s, func() callerKey { return kindKeyOf(s, caller) })
+		ofKind = e.memo.ofKind(known, s)
 	}
 	outcomes := make([]*decision.Outcome, len(permissions))
 	var decided map[question]answer
 	defer func() { e.give(decided) }()
 	var shared *shared
-	size, hits := int64(0), uint64(0)
+	size, hits, others := int64(0), uint64(0), 0
 	for i, p := range permissions {
 		of := e.memo.question(s, p)
-		if outcomes[i] = known.outcome(of); outcomes[i] != nil {
+		if outcomes[i] = cmp.Or(known.outcome(of), ofKind.commonOutcome(of)); outcomes[i] != nil {
 			hits++
 			continue
 		}
@@ -151,15 +154,20 @@ func (e *Engine) Decide(
 		if err := ctx.Err(); err != nil {
 			return decision.Batch{}, err
 		}
-		if decided == nil {
-			decided = e.take(len(permissions) - i)
+		if others++; others == 1 {
 			shared = e.sharedBy(s, w)
 		}
 		a := shared.ask(ctx, of, p)
 		if a.outcome == nil {
 			a = e.ask(ctx, s, &w, key, of, p)
 		}
-		outcomes[i], decided[of] = a.outcome, a
+		if outcomes[i] = a.outcome; a.common {
+			continue
+		}
+		if decided == nil {
+			decided = e.take(len(permissions) - i)
+		}
+		decided[of] = a
 		if size += int64(len(a.outcome.Decision.Text())); e.options.Answer > 0 && size > e.options.Answer {
 			return decision.Batch{}, decision.ErrTooLarge
 		}
@@ -168,11 +176,11 @@ func (e *Engine) Decide(
 	if err := ctx.Err(); err != nil {
 		return decision.Batch{}, err
 	}
-	if len(decided) > 0 && s.Deterministic() {
+	if s.Deterministic() && (len(decided) > 0 || known == nil && shared != nil) {
 		e.memo.add(key, s.Number, shared.key(), known, decided)
 		shared.remember()
 	}
-	e.counts.add(hits, shared, len(decided))
+	e.counts.add(hits, shared, others)
 	return decision.Batch{Outcomes: outcomes, Revision: s.Revision, Revisions: s.Revisions, Entrypoint: s.Entrypoint}, nil
 }
 

@@ -27,6 +27,10 @@ import (
 // answer is never served. Where the data of a policy changes, what was decided is kept
 // that read nothing of what has changed.
 //
+// Callers of a kind share what is remembered of the kind (package alike), which has a key
+// of its own. Of the caller there is the rest: what names the caller, and what is decided
+// for each.
+//
 // It is bounded by bytes and safe for concurrent use.
 type memo struct {
 	cache *otter.Cache[callerKey, *remembered]
@@ -56,6 +60,9 @@ type remembered struct {
 	// kind is the key of the caller's kind where some of it was decided for that: it is
 	// right as long as the caller is of the kind. It is zero where nothing was.
 	kind callerKey
+	// common are those outcomes of a kind that are the same for all callers of it; others
+	// have placeholders. Of what is remembered of a caller there are none.
+	common []*decision.Outcome
 	// It is right by all states from the number from up to the number to.
 	from uint64
 	to   atomic.Uint64
@@ -76,6 +83,8 @@ type answer struct {
 	read    *touch.Read
 	// asked is the question as it is remembered; nil where it is not yet.
 	asked *wire.Permission
+	// common is whether all callers of the kind have it, of which it is remembered.
+	common bool
 }
 
 // known is whether it is known what data the answer was made of. Of a decision that came to
@@ -115,6 +124,14 @@ func (r *remembered) outcome(of question) *decision.Outcome {
 	return nil
 }
 
+// commonOutcome returns what was decided for all callers of a kind, or nil.
+func (r *remembered) commonOutcome(of question) *decision.Outcome {
+	if a := r.find(of); a != nil && slices.Contains(r.common, a.outcome) {
+		return a.outcome
+	}
+	return nil
+}
+
 // unreached are those of the answers that the changes do not reach.
 func (r *remembered) unreached(c touch.Changes) map[question]answer {
 	gone := make(map[touch.Read]bool, len(r.reads))
@@ -124,7 +141,7 @@ func (r *remembered) unreached(c touch.Changes) map[question]answer {
 	left := make(map[question]answer, len(r.answered))
 	for _, a := range r.answered {
 		if !gone[*a.read] {
-			left[question{*a.asked, a.hash}] = answer{a.outcome, a.read, a.asked}
+			left[question{*a.asked, a.hash}] = answer{outcome: a.outcome, read: a.read, asked: a.asked}
 		}
 	}
 	return left
@@ -136,6 +153,9 @@ const (
 	// memoPermissions bounds what is remembered of one caller, who can make up
 	// permissions. Backstage's plugins together have some hundreds.
 	memoPermissions = 2048
+	// maxCommon is of how many questions to a kind its callers rely on one another. One who
+	// makes up more has the kind's forgotten, but not what others remember themselves.
+	maxCommon = memoPermissions / 2
 	// What a caller, a question and an answer cost, roughly: so many bytes besides
 	// their texts.
 	callerOverhead   = 400
@@ -251,8 +271,18 @@ func (m *memo) of(key callerKey, s *vetted.State, kind func() callerKey) *rememb
 		return r
 	}
 	kept := m.assemble(s.Number, r.kind, nil, r.unreached(changes))
+	kept.common = r.common
 	m.set(key, kept)
 	return kept
+}
+
+// ofKind returns what is remembered of the kind of a caller of whom that is known, as far as
+// it is right by the state; nil for nothing.
+func (m *memo) ofKind(known *remembered, s *vetted.State) *remembered {
+	if known == nil || known.kind == (callerKey{}) {
+		return nil
+	}
+	return m.of(known.kind, s, nil)
 }
 
 // add remembers what was decided by the state of a number beside what is known already.
@@ -261,8 +291,22 @@ func (m *memo) add(key callerKey, number uint64, kind callerKey, known *remember
 	m.set(key, m.assemble(number, kind, known, decided))
 }
 
+// addOfKind does so for a kind. Common is whether an outcome is the same for all callers of
+// it.
+func (m *memo) addOfKind(
+	key callerKey, number uint64, known *remembered, decided map[question]answer, common func(*decision.Outcome) bool,
+) {
+	r := m.assemble(number, callerKey{}, known, decided)
+	for _, outcome := range slices.Concat(r.answers, []*decision.Outcome{m.plain[wire.Allow], m.plain[wire.Deny]}) {
+		if common(outcome) {
+			r.common = append(r.common, outcome)
+		}
+	}
+	m.set(key, r)
+}
+
 func (m *memo) set(key callerKey, r *remembered) {
-	if len(r.answered) > 0 {
+	if len(r.answered) > 0 || r.kind != (callerKey{}) {
 		m.cache.Set(key, r)
 	}
 }
@@ -278,7 +322,6 @@ func (m *memo) assemble(number uint64, kind callerKey, known *remembered, decide
 		})
 		r.answers, r.reads, r.weight = slices.Clone(known.answers), slices.Clone(known.reads), known.weight
 	}
-	r.answered = slices.Grow(r.answered, min(len(decided), memoPermissions-len(r.answered)))
 	said := make(map[saying][]*decision.Outcome, len(r.answers))
 	for _, answer := range r.answers {
 		says := sayingOf(answer)

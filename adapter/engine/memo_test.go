@@ -449,6 +449,110 @@ allow := "twice" if input.identity.user
 	}
 }
 
+// TestMemoOfAKind has callers of a kind rely on one another, also once what is remembered of
+// the kind is gone, or has more than they rely on.
+func TestMemoOfAKind(t *testing.T) {
+	e := memoEngine(t, `# METADATA
+# entrypoint: true
+default decision := {"result": "DENY"}
+
+decision := {"result": "ALLOW"} if {
+	startswith(input.permission.name, "everybody")
+	input.identity.user
+}
+
+decision := {"result": "ALLOW"} if {
+	input.permission.name == "sre"
+	"group:default/sre" in input.identity.claims
+}
+
+decision := {
+	"result": "CONDITIONAL", "pluginId": "catalog", "resourceType": "catalog-entity",
+	"conditions": {"rule": "IS_ENTITY_OWNER", "resourceType": "catalog-entity", "params": {"claims": input.identity.claims}},
+} if input.permission.name == "owners"
+
+decision := {"result": "ALLOW", "reason": input.identity.user} if input.permission.name == "named"
+`)
+	ask := func(user string, names ...string) []*decision.Outcome {
+		t.Helper()
+		claims := []string{user, "group:default/of-" + user}
+		if user == "user:default/sre" {
+			claims = append(claims, "group:default/sre")
+		}
+		var all []wire.Permission
+		for _, name := range names {
+			p := wire.Permission{Name: name}
+			if name == "owners" {
+				p.Resource, p.ResourceType = true, "catalog-entity"
+			}
+			all = append(all, p)
+		}
+		caller := decision.Caller{User: user, Claims: claims}
+		batch, err := e.Decide(t.Context(), caller, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, o := range batch.Outcomes {
+			switch want := user == "user:default/sre"; {
+			case o.Err != nil:
+				t.Errorf("%s, %s: %v", user, names[i], o.Err)
+			case names[i] == "sre" && (o.Decision.Result == wire.Allow) != want,
+				strings.HasPrefix(names[i], "everybody") && o.Decision.Result != wire.Allow,
+				names[i] == "nobody" && o.Decision.Result != wire.Deny,
+				names[i] == "named" && o.Reason != user,
+				names[i] == "owners" && !strings.Contains(o.Decision.Text(), `"group:default/of-`+user+`"`):
+				t.Errorf("%s, %s: got %+v", user, names[i], o)
+			}
+		}
+		return batch.Outcomes
+	}
+	known := func(user string) *remembered {
+		return knownOf(e.memo, callerKeyOf(serves(t, e), decision.Caller{User: user, Claims: []string{user, "group:default/of-" + user}}))
+	}
+	of := func(n int) string { return fmt.Sprintf("user:default/%d", n) }
+	names := []string{"everybody", "sre", "owners", "named", "nobody", "owners", "everybody"}
+	for round := range 2 {
+		for n := range 4 {
+			for i, o := range ask(of(n), names...) {
+				if (round > 0 || n > 0 && !slices.Contains([]string{"owners", "named"}, names[i])) && !o.Remembered {
+					t.Errorf("round %d, %s, %s: not remembered", round, of(n), names[i])
+				}
+			}
+		}
+		ask("user:default/sre", names...)
+	}
+	if own := known(of(1)); len(own.answered) != 2 || own.kind == (callerKey{}) || len(own.common) > 0 {
+		t.Errorf("%d answers are the caller's own, want those to owners and named", len(own.answered))
+	}
+	ask(of(9), "everybody")
+	ask(of(9), names...) // of which the kind knows more than the caller
+	e.memo.cache.Invalidate(known(of(1)).kind)
+	ask(of(1), names...)
+	ask(of(2), names...)
+
+	var madeUp []string
+	for n := range maxCommon {
+		madeUp = append(madeUp, fmt.Sprint("everybody-", n))
+	}
+	ask(of(3), madeUp...)
+	ask(of(4), names...)
+	if own := known(of(4)); len(own.answered) != 5 {
+		t.Errorf("%d answers are the caller's own where the kind has many, want all 5", len(own.answered))
+	}
+	for n := range 3 * memoPermissions / maxCommon {
+		for i := range madeUp {
+			madeUp[i] = fmt.Sprintf("everybody-%d-%d", n, i)
+		}
+		ask(of(3), madeUp...)
+	}
+	for i, o := range ask(of(4), names...) {
+		if !o.Remembered {
+			t.Errorf("%s is forgotten, since another caller made up names", names[i])
+		}
+	}
+	ask(of(1), names...)
+}
+
 // readsAlmostAll is a policy that reads who asks, and the name of what is asked.
 func readsAlmostAll(t testing.TB) *vetted.State {
 	t.Helper()

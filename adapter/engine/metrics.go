@@ -10,7 +10,7 @@ import (
 type counts struct{ hits, shared, misses atomic.Uint64 }
 
 // add counts a batch: so many questions were answered from what is remembered of the
-// caller, and so many were not. Of these some were decided for all callers of a kind.
+// caller and the caller's kind, and so many were not. Of these some were known of the kind.
 func (c *counts) add(hits uint64, s *shared, others int) {
 	if hits > 0 {
 		c.hits.Add(hits)

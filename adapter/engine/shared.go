@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/stagedoor/stagedoor/adapter/alike"
 	"github.com/stagedoor/stagedoor/adapter/decision"
@@ -68,8 +69,12 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 	}
 	var a answer
 	last := s.known.find(of)
+	if last != nil && slices.Contains(s.known.common, last.outcome) && len(s.known.answered) <= maxCommon {
+		s.hits++
+		return answer{outcome: last.outcome, common: true}
+	}
 	if last != nil {
-		a = answer{last.outcome, last.read, last.asked}
+		a = answer{outcome: last.outcome, read: last.read, asked: last.asked}
 	} else {
 		if s.world.identity == nil {
 			s.world.identity = decision.Identity(s.kind.Caller)
@@ -99,7 +104,7 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 	if own == nil {
 		var ok bool
 		if own, ok = s.kind.Own(a.outcome); !ok {
-			s.decided[of] = answer{s.engine.memo.apart, a.read, a.asked}
+			s.decided[of] = answer{outcome: s.engine.memo.apart, read: a.read, asked: a.asked}
 			return answer{}
 		}
 		s.own[a.outcome] = own
@@ -107,12 +112,13 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 	if last != nil {
 		s.hits++
 	}
-	return answer{own, a.read, a.asked}
+	a.outcome = own
+	return a
 }
 
 // remember remembers what was decided for the kind.
 func (s *shared) remember() {
 	if s != nil && len(s.decided) > 0 {
-		s.engine.memo.add(s.kind.Key, s.state.Number, callerKey{}, s.known, s.decided)
+		s.engine.memo.addOfKind(s.kind.Key, s.state.Number, s.known, s.decided, s.kind.Common)
 	}
 }
