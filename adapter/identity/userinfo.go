@@ -149,7 +149,7 @@ func (i *Identity) UserInfo(ctx context.Context, c Caller) (refs []string, stale
 func (i *Identity) freshUserInfo(ctx context.Context, u *credential) ([]string, error) {
 	known, err := i.claims.Get(ctx, u.sum, userInfoOf{i, u.user, u.raw})
 	if err != nil && ctx.Err() != nil {
-		return nil, unavailable(fmt.Errorf("user info: %w", context.Cause(ctx)))
+		return nil, unavailable(context.Cause(ctx))
 	}
 	return known.refs, err
 }
@@ -180,7 +180,7 @@ func (i *Identity) askUserInfo(ctx context.Context, user, token string) (claims 
 		return nil, undetermined(err)
 	}
 	if err != nil {
-		return nil, unavailable(fmt.Errorf("user info: %w", err))
+		return nil, unavailable(err)
 	}
 	if status < 200 || status > 299 {
 		cause := fmt.Errorf("GET %s of plugin auth answered with status %d", path, status)
@@ -203,16 +203,16 @@ func readUserInfo(body []byte, user string) ([]string, error) {
 		} `json:"claims"`
 	}
 	if json.Unmarshal(body, &answer, jose.LastWins) != nil {
-		return nil, undetermined(errors.New("user info: the answer is not what it should be"))
+		return nil, undetermined(errors.New("the answer is not what it should be"))
 	}
 	if sub := answer.Claims.Sub; len(sub) > 0 {
 		if of, ok := jose.Text(sub); !ok || of != user {
-			return nil, undetermined(errors.New("user info: claims.sub is not the user of the token"))
+			return nil, undetermined(errors.New("claims.sub is not the user of the token"))
 		}
 	}
 	claims, ok := refs(answer.Claims.Ent)
 	if !ok {
-		return nil, undetermined(errors.New("user info: claims.ent is no array of strings"))
+		return nil, undetermined(errors.New("claims.ent is no array of strings"))
 	}
 	return claims, nil
 }

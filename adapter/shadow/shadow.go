@@ -111,6 +111,8 @@ type Status struct {
 	Candidate string `json:"candidate"`
 	// Revision is that of the candidate that decided last; empty where none has.
 	Revision string `json:"revision,omitempty"`
+	// Serving is that of the policy that served the decision which was compared last.
+	Serving string `json:"serving,omitempty"`
 	// Refused says why the candidate cannot decide, or that what replaces it must not.
 	Refused string  `json:"refused,omitempty"`
 	Share   float64 `json:"share"`
@@ -299,7 +301,7 @@ func (s *Shadow) compare(ctx context.Context, candidate Decider, q question, i i
 		return
 	}
 	s.compared.Inc()
-	s.decidedBy(batch.Revision)
+	s.decidedBy(batch.Revision, q.batch.Revision)
 	p := q.permissions[i]
 	before, after := comparison.Served(p, q.batch.Outcomes[i]), comparison.Served(p, batch.Outcomes[0])
 	found, err := s.options.Comparer.Compare(before, after)
@@ -309,8 +311,10 @@ func (s *Shadow) compare(ctx context.Context, candidate Decider, q question, i i
 	s.status.Compared++
 }
 
-// decidedBy notes the candidate's revision. What was found of another one is forgotten.
-func (s *Shadow) decidedBy(revision string) {
+// decidedBy notes the revisions of both. What was found of another candidate is forgotten. What
+// was found beside another policy that served counts on: data that is written changes its
+// revision, too.
+func (s *Shadow) decidedBy(revision, serving string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if before := s.status.Revision; before != "" && before != revision {
@@ -318,7 +322,7 @@ func (s *Shadow) decidedBy(revision string) {
 		clear(s.at)
 		s.left.Store(0)
 	}
-	s.status.Revision = revision
+	s.status.Revision, s.status.Serving = revision, serving
 }
 
 // note counts a decision, and keeps an example of one that differs.

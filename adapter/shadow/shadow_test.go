@@ -75,7 +75,7 @@ func await(t *testing.T, s *shadow.Shadow, until func(shadow.Status) bool) shado
 
 var ann = decision.Caller{User: "user:default/ann"}
 
-// ask has a policy serve, and the shadow observe it.
+// ask has a policy of revision "serves" serve, and the shadow observe it.
 func ask(t *testing.T, s *shadow.Shadow, serving decides, names ...string) {
 	t.Helper()
 	permissions := make([]wire.Permission, len(names))
@@ -86,6 +86,7 @@ func ask(t *testing.T, s *shadow.Shadow, serving decides, names ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	batch.Revision = "serves"
 	s.Observe(ann, permissions, batch)
 }
 
@@ -205,7 +206,7 @@ func TestReplacedCandidate(t *testing.T) {
 	r.by(decides{"b": true}, "r2", "")
 	ask(t, s, decides{}, "a", "b")
 	status := await(t, s, func(s shadow.Status) bool { return s.Revision == "r2" && s.Compared == 2 })
-	if len(status.Differences) != 1 || status.Differences[0].Permission != "b" || status.Refused != "" {
+	if len(status.Differences) != 1 || status.Differences[0].Permission != "b" || status.Refused != "" || status.Serving != "serves" {
 		t.Errorf("%+v", status)
 	}
 	r.by(decides{"b": true}, "r2", "policy.rego:1: it reads the resource")
