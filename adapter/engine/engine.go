@@ -143,7 +143,7 @@ func (e *Engine) Decide(
 	size, hits, others := int64(0), uint64(0), 0
 	for i, p := range permissions {
 		of := e.memo.question(s, p)
-		if outcomes[i] = cmp.Or(known.outcome(of), ofKind.commonOutcome(of)); outcomes[i] != nil {
+		if outcomes[i] = cmp.Or(known.outcome(of), known.outcomeOf(ofKind, of)); outcomes[i] != nil {
 			hits++
 			continue
 		}
@@ -161,14 +161,14 @@ func (e *Engine) Decide(
 		if a.outcome == nil {
 			a = e.ask(ctx, s, &w, key, of, p)
 		}
-		if outcomes[i] = a.outcome; a.common {
-			continue
+		if outcomes[i] = a.outcome; !a.ofKind {
+			if decided == nil {
+				decided = e.take(len(permissions) - i)
+			}
+			decided[of] = a
+			size += int64(len(a.outcome.Decision.Text()))
 		}
-		if decided == nil {
-			decided = e.take(len(permissions) - i)
-		}
-		decided[of] = a
-		if size += int64(len(a.outcome.Decision.Text())); e.options.Answer > 0 && size > e.options.Answer {
+		if e.options.Answer > 0 && size+shared.bytes() > e.options.Answer {
 			return decision.Batch{}, decision.ErrTooLarge
 		}
 	}
@@ -176,8 +176,8 @@ func (e *Engine) Decide(
 	if err := ctx.Err(); err != nil {
 		return decision.Batch{}, err
 	}
-	if s.Deterministic() && (len(decided) > 0 || known == nil && shared != nil) {
-		e.memo.add(key, s.Number, shared.key(), known, decided)
+	if s.Deterministic() && (len(decided) > 0 || shared != nil && (known == nil || shared.news)) {
+		e.memo.add(key, s.Number, shared.key(), known, decided, shared.ownOf(known))
 		shared.remember()
 	}
 	e.counts.add(hits, shared, others)

@@ -28,8 +28,8 @@ import (
 // that read nothing of what has changed.
 //
 // Callers of a kind share what is remembered of the kind (package alike), which has a key
-// of its own. Of the caller there is the rest: what names the caller, and what is decided
-// for each.
+// of its own. Of the caller there is the rest: what becomes of outcomes with placeholders,
+// and what is decided for each.
 //
 // It is bounded by bytes and safe for concurrent use.
 type memo struct {
@@ -63,6 +63,9 @@ type remembered struct {
 	// common are those outcomes of a kind that are the same for all callers of it; others
 	// have placeholders. Of what is remembered of a caller there are none.
 	common []*decision.Outcome
+	// own are the caller's own outcomes, by those of the kind of which they are made.
+	own       []owned
+	ownWeight uint32
 	// It is right by all states from the number from up to the number to.
 	from uint64
 	to   atomic.Uint64
@@ -83,9 +86,13 @@ type answer struct {
 	read    *touch.Read
 	// asked is the question as it is remembered; nil where it is not yet.
 	asked *wire.Permission
-	// common is whether all callers of the kind have it, of which it is remembered.
-	common bool
+	// ofKind is whether it is remembered of the caller's kind, or made of what is.
+	ofKind bool
 }
+
+// owned is an outcome of a kind with placeholders, and the one that a caller has in its place.
+// It is right for as long as there is one of the kind.
+type owned struct{ ofKind, own *decision.Outcome }
 
 // known is whether it is known what data the answer was made of. Of a decision that came to
 // no end nobody knows what it would have read.
@@ -124,12 +131,30 @@ func (r *remembered) outcome(of question) *decision.Outcome {
 	return nil
 }
 
-// commonOutcome returns what was decided for all callers of a kind, or nil.
-func (r *remembered) commonOutcome(of question) *decision.Outcome {
-	if a := r.find(of); a != nil && slices.Contains(r.common, a.outcome) {
+// outcomeOf returns what was decided for the kind of the caller, as the caller has it; or nil.
+func (r *remembered) outcomeOf(kind *remembered, of question) *decision.Outcome {
+	a := kind.find(of)
+	switch {
+	case a == nil:
+		return nil
+	case slices.Contains(kind.common, a.outcome):
 		return a.outcome
 	}
+	for _, o := range r.own {
+		if o.ofKind == a.outcome {
+			return o.own
+		}
+	}
 	return nil
+}
+
+// keep has r remember what the caller has in place of outcomes of the kind.
+func (r *remembered) keep(own []owned) *remembered {
+	r.own = own
+	for _, o := range own {
+		r.ownWeight += weight(2*answerOverhead + o.ofKind.Size() + o.own.Size())
+	}
+	return r
 }
 
 // unreached are those of the answers that the changes do not reach.
@@ -169,7 +194,7 @@ func newMemo(bytes int64) (*memo, error) {
 	var err error
 	m.cache, err = otter.New(&otter.Options[callerKey, *remembered]{
 		MaximumWeight: uint64(bytes), //nolint:gosec // it is not negative
-		Weigher:       func(_ callerKey, r *remembered) uint32 { return r.weight + callerOverhead },
+		Weigher:       func(_ callerKey, r *remembered) uint32 { return r.weight + r.ownWeight + callerOverhead },
 		OnAtomicDeletion: func(e otter.DeletionEvent[callerKey, *remembered]) {
 			if e.WasEvicted() {
 				m.evicted.Add(1)
@@ -270,7 +295,7 @@ func (m *memo) of(key callerKey, s *vetted.State, kind func() callerKey) *rememb
 		r.to.CompareAndSwap(to, s.Number)
 		return r
 	}
-	kept := m.assemble(s.Number, r.kind, nil, r.unreached(changes))
+	kept := m.assemble(s.Number, r.kind, nil, r.unreached(changes)).keep(r.own)
 	kept.common = r.common
 	m.set(key, kept)
 	return kept
@@ -286,9 +311,12 @@ func (m *memo) ofKind(known *remembered, s *vetted.State) *remembered {
 }
 
 // add remembers what was decided by the state of a number beside what is known already.
-// Of two that do so for one caller at a time one may get lost, and is decided again.
-func (m *memo) add(key callerKey, number uint64, kind callerKey, known *remembered, decided map[question]answer) {
-	m.set(key, m.assemble(number, kind, known, decided))
+// Of two that do so for one caller at a time one may get lost, and is decided again. Own is
+// what the caller has in place of outcomes of the kind.
+func (m *memo) add(
+	key callerKey, number uint64, kind callerKey, known *remembered, decided map[question]answer, own []owned,
+) {
+	m.set(key, m.assemble(number, kind, known, decided).keep(own))
 }
 
 // addOfKind does so for a kind. Common is whether an outcome is the same for all callers of

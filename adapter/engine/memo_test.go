@@ -303,7 +303,7 @@ func remember(m *memo, key callerKey, known *remembered, decided map[question]*d
 		read := none.Read()
 		answers[of] = answer{outcome: outcome, read: &read}
 	}
-	m.add(key, 1, callerKey{}, known, answers)
+	m.add(key, 1, callerKey{}, known, answers, nil)
 }
 
 // asking is the question about a permission of that name.
@@ -521,8 +521,8 @@ decision := {"result": "ALLOW", "reason": input.identity.user} if input.permissi
 		}
 		ask("user:default/sre", names...)
 	}
-	if own := known(of(1)); len(own.answered) != 2 || own.kind == (callerKey{}) || len(own.common) > 0 {
-		t.Errorf("%d answers are the caller's own, want those to owners and named", len(own.answered))
+	if own := known(of(1)); len(own.answered) > 0 || len(own.own) != 2 || own.kind == (callerKey{}) || len(own.common) > 0 {
+		t.Errorf("%d answers are the caller's own, and %d outcomes, want those to owners and named", len(own.answered), len(own.own))
 	}
 	ask(of(9), "everybody")
 	ask(of(9), names...) // of which the kind knows more than the caller

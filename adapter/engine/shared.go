@@ -23,6 +23,10 @@ type shared struct {
 	decided map[question]answer
 	own     map[*decision.Outcome]*decision.Outcome
 	hits    int // of what was known of the kind
+	// news is whether some of own was made of what was known of the kind, in so many bytes of
+	// JSON.
+	news bool
+	made int64
 }
 
 // sharedBy are the decisions that the caller shares with others; nil for none.
@@ -69,12 +73,8 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 	}
 	var a answer
 	last := s.known.find(of)
-	if last != nil && slices.Contains(s.known.common, last.outcome) && len(s.known.answered) <= maxCommon {
-		s.hits++
-		return answer{outcome: last.outcome, common: true}
-	}
 	if last != nil {
-		a = answer{outcome: last.outcome, read: last.read, asked: last.asked}
+		a = answer{outcome: last.outcome, read: last.read, asked: last.asked, ofKind: len(s.known.answered) <= maxCommon}
 	} else {
 		if s.world.identity == nil {
 			s.world.identity = decision.Identity(s.kind.Caller)
@@ -108,12 +108,44 @@ func (s *shared) ask(ctx context.Context, of question, p wire.Permission) answer
 			return answer{}
 		}
 		s.own[a.outcome] = own
+		if a.ofKind && own != a.outcome {
+			s.made += int64(len(own.Decision.Text()))
+			s.news = true
+		}
 	}
 	if last != nil {
 		s.hits++
 	}
 	a.outcome = own
 	return a
+}
+
+// ownOf are the outcomes that the caller of whom that is known has in place of those that are
+// known of the kind.
+func (s *shared) ownOf(known *remembered) []owned {
+	if s == nil || s.known == nil {
+		return nil
+	}
+	var own []owned
+	if known != nil {
+		own = slices.DeleteFunc(slices.Clone(known.own), func(o owned) bool {
+			return !slices.Contains(s.known.answers, o.ofKind)
+		})
+	}
+	for _, outcome := range s.known.answers {
+		if of := s.own[outcome]; of != nil && of != outcome {
+			own = append(own, owned{outcome, of})
+		}
+	}
+	return own
+}
+
+// bytes is how much JSON was made of what was known of the kind.
+func (s *shared) bytes() int64 {
+	if s == nil {
+		return 0
+	}
+	return s.made
 }
 
 // remember remembers what was decided for the kind.
