@@ -142,7 +142,13 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 		s.CheckAnnotated(sources)
 	}
 	s.CheckEntrypoint(entrypoints(sources.Modules, o.Entrypoint))
-	compile(s, sources, others, o.Reach)
+	beside := others // of a part, whatever it may serve with
+	if !part {
+		beside = slices.DeleteFunc(slices.Clone(others), func(other *offline.Sources) bool {
+			return len(entrypoints(other.Modules, o.Entrypoint)) > 0 // a policy of its own
+		})
+	}
+	compile(s, sources, beside, o.Reach)
 	if part {
 		l.Sort()
 		report.Findings, report.Silenced = silence(l.Findings, sources, data)
@@ -150,10 +156,8 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 		return report, nil
 	}
 	var parts []string
-	for _, other := range others {
-		if len(entrypoints(other.Modules, "")) == 0 {
-			parts = append(parts, other.Path())
-		}
+	for _, other := range beside {
+		parts = append(parts, other.Path())
 	}
 	policy, err := offline.OpenBeside(ctx, at, parts, offline.Options{Entrypoint: o.Entrypoint, Reach: o.Reach})
 	switch refused, isRefused := errors.AsType[*offline.RefusedError](err); {

@@ -19,19 +19,16 @@ import (
 	"github.com/stagedoor/stagedoor/rego"
 )
 
-// compile adds what OPA finds in the modules, strictly and with the schema of the
-// input, that was not found already.
-func compile(s *source.Source, sources *offline.Sources, others []*offline.Sources, reaches reach.Options) {
+// compile adds what OPA finds in the modules, with those beside them, strictly and with the
+// schema of the input, that was not found already.
+func compile(s *source.Source, sources *offline.Sources, beside []*offline.Sources, reaches reach.Options) {
 	if problems, ok := errors.AsType[ast.Errors](reaches.Check(slices.Collect(maps.Values(sources.Modules))...)); ok {
 		for _, problem := range problems {
 			addOPA(s.List, findings.Error, problem)
 		}
 	}
 	modules := offline.Library()
-	for _, other := range others {
-		if len(entrypoints(other.Modules, "")) > 0 {
-			continue // a policy of its own
-		}
+	for _, other := range beside {
 		for name, module := range other.Modules {
 			modules[name] = module
 		}
