@@ -142,11 +142,11 @@ func check(ctx context.Context, at string, sources *offline.Sources, others []*o
 		s.CheckAnnotated(sources)
 	}
 	s.CheckEntrypoint(entrypoints(sources.Modules, o.Entrypoint))
-	beside := others // of a part, whatever it may serve with
-	if !part {
-		beside = slices.DeleteFunc(slices.Clone(others), func(other *offline.Sources) bool {
-			return len(entrypoints(other.Modules, o.Entrypoint)) > 0 // a policy of its own
-		})
+	beside := slices.DeleteFunc(slices.Clone(others), func(other *offline.Sources) bool {
+		return len(entrypoints(other.Modules, o.Entrypoint)) > 0 // a policy of its own
+	})
+	if part && len(beside) == len(others)-1 { // of several that could decide, none is the part's
+		beside = others
 	}
 	compile(s, sources, beside, o.Reach)
 	if part {

@@ -350,6 +350,7 @@ func (m *memo) assemble(number uint64, kind callerKey, known *remembered, decide
 		})
 		r.answers, r.reads, r.weight = slices.Clone(known.answers), slices.Clone(known.reads), known.weight
 	}
+	r.answered = slices.Grow(r.answered, min(len(decided), memoPermissions-len(r.answered)))
 	said := make(map[saying][]*decision.Outcome, len(r.answers))
 	for _, answer := range r.answers {
 		says := sayingOf(answer)
