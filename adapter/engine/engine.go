@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -138,8 +139,14 @@ func (e *Engine) Decide(
 	}
 	outcomes := make([]*decision.Outcome, len(permissions))
 	var decided map[question]answer
-	defer func() { e.give(decided) }()
 	var shared *shared
+	defer func() {
+		e.give(decided)
+		e.remembered(w.begun)
+		if shared != nil {
+			e.remembered(shared.world.begun)
+		}
+	}()
 	size, hits, others := int64(0), uint64(0), 0
 	for i, p := range permissions {
 		of := e.memo.question(s, p)
@@ -221,6 +228,32 @@ type world struct {
 	identity *ast.Term // made when the first decision needs it
 	// standsFor is whether the identity stands for all callers of a kind.
 	standsFor bool
+	begun     []*begun // by this batch
+}
+
+// begun is a flight that a batch has begun. What it has landed with is remembered with the
+// rest of the batch, and may be joined until then: else many who come at once, before anything
+// is remembered, would each decide what others have decided just now.
+type begun struct {
+	asked  asked
+	flight *flight.Flight[made]
+	// once is whether one of the two is past: the landing, or the end of the batch.
+	once atomic.Bool
+}
+
+// past says that one of the two is past. With the second the flight is not to be joined any
+// more.
+func (e *Engine) past(b *begun) {
+	if b.once.Swap(true) {
+		e.flights.Landed(b.asked, b.flight)
+	}
+}
+
+// remembered says that the batch that has begun the flights is at its end.
+func (e *Engine) remembered(flights []*begun) {
+	for _, b := range flights {
+		e.past(b)
+	}
 }
 
 // ask asks the policy about one permission of a batch. The same question of the same
@@ -252,11 +285,16 @@ func (e *Engine) ask(
 	}
 	f, flying := e.flights.Join(ctx, a)
 	if flying != nil {
-		in := input()
+		in, alone, b := input(), *w, &begun{asked: a, flight: f}
+		w.begun = append(w.begun, b)
 		go func() {
-			defer e.flights.Landed(a, f)
-			e.fly(flying, f, s, *w, p, in)
-			e.overran.note(a, &f.Value().Outcome, e.options.Now())
+			e.fly(flying, f, s, alone, p, in)
+			outcome := &f.Value().Outcome
+			e.overran.note(a, outcome, e.options.Now())
+			if outcome.Err != nil { // whoever asks again may fare better
+				e.flights.Landed(a, f)
+			}
+			e.past(b)
 		}()
 	}
 	select {

@@ -432,3 +432,61 @@ func BenchmarkBesideSlowDecisions(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }
+
+// TestDecidedIsJoined has one request wait for a slow decision after a quick one. Others who
+// ask the quick one meanwhile have it: the caller, and callers of the kind. What failed is
+// tried again.
+func TestDecidedIsJoined(t *testing.T) {
+	const policy = `# METADATA
+# entrypoint: true
+default allow := false
+
+allow if {
+	input.permission.name == "quick"
+	"group:default/sre" in input.identity.claims
+}
+
+allow := "no boolean" if {
+	input.permission.name == "fails"
+	"group:default/sre" in input.identity.claims
+}
+
+allow if {
+	input.permission.name == "slow"
+	"group:default/sre" in input.identity.claims
+	some i in numbers.range(1, 100000)
+	some j in numbers.range(1, 100000)
+	i + j == 0
+}
+`
+	of := func(user string) decision.Caller {
+		return decision.Caller{User: user, Claims: []string{user, "group:default/sre"}}
+	}
+	for _, user := range []string{"user:default/ann", "user:default/bob"} {
+		t.Run(user, func(t *testing.T) {
+			e := memoEngine(t, policy)
+			e.options.Decision = time.Hour
+			ctx, cancel := context.WithCancel(t.Context())
+			var group sync.WaitGroup
+			group.Go(func() {
+				all := []wire.Permission{{Name: "quick"}, {Name: "fails"}, {Name: "slow"}}
+				if _, err := e.Decide(ctx, of("user:default/ann"), all); !errors.Is(err, context.Canceled) {
+					t.Errorf("error %v", err)
+				}
+			})
+			eventually(t, func() bool { return e.flights.UnderWay() == 2 }) // quick and slow
+			quick, s := wire.Permission{Name: "quick"}, serves(t, e)
+			landed, anew := e.flights.Join(ctx, asked{kindKeyOf(s, of(user)), e.memo.question(s, quick), s.Number})
+			if anew != nil {
+				t.Fatal("it is decided again")
+			}
+			batch, err := e.Decide(t.Context(), of(user), []wire.Permission{quick})
+			if err != nil || batch.Outcomes[0] != &landed.Value().Outcome || batch.Outcomes[0].Decision.Result != wire.Allow {
+				t.Errorf("got %+v, %v", batch.Outcomes, err)
+			}
+			cancel()
+			group.Wait()
+			eventually(t, func() bool { return e.flights.UnderWay() == 0 })
+		})
+	}
+}
