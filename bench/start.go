@@ -154,7 +154,7 @@ var coldWindows = []string{"first", "second", "third"}
 // key, no user and no decision, asked for `fifty` by many users at once, and again
 // once it knows them all. With -compare each round has a process of that commit, too.
 func coldCaches(ctx context.Context, b *bench) error {
-	const connections, length = 16, time.Second
+	const length = time.Second
 	binary, backstage, err := b.buildAlone(ctx)
 	if err != nil {
 		return err
@@ -173,9 +173,9 @@ func coldCaches(ctx context.Context, b *bench) error {
 	}
 	m := newMachine(ctx, b)
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s `%s` over %d connections, from the first request of a new process on; medians of %d starts. "+
+	fmt.Fprintf(&text, "%s `%s` from the first request of a new process on; medians of %d starts. "+
 		"CPU is per request (want ≤ 500 µs in the first second with 5,000 users, but for the policy that counts claims).\n",
-		m, s.name, connections, b.rounds)
+		m, s.name, b.rounds)
 	found := map[string][][]window{}
 	for _, users := range b.users {
 		tokens, err := b.coldTokens(users, length)
@@ -183,30 +183,40 @@ func coldCaches(ctx context.Context, b *bench) error {
 			return err
 		}
 		for _, policy := range policies {
-			title := fmt.Sprintf("%s, %d users", policy.name, users)
-			for range b.rounds {
-				for _, name := range names {
-					before := len(b.stop)
-					t, err := b.startStagedoor(ctx, name, binaries[name], backstage, policy.path)
-					if err != nil {
-						return err
+			for _, connections := range []int{16, 64} {
+				title := fmt.Sprintf("%s, %d users, %d connections", policy.name, users, connections)
+				for range b.rounds {
+					for _, name := range names {
+						at, err := b.coldOne(ctx, name, binaries[name], backstage, policy.path, s, tokens, connections, length)
+						if err != nil {
+							return err
+						}
+						found[title+", "+name] = append(found[title+", "+name], at)
 					}
-					at, err := b.warming(ctx, t, s, tokens, connections, length)
-					if err != nil {
-						return err
-					}
-					b.unwind(before)
-					found[title+", "+name] = append(found[title+", "+name], at)
 				}
-			}
-			fmt.Fprintf(&text, "\n### %s\n\n| target | second | requests | p50 ms | p99 ms | CPU µs | × CPU |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n", title)
-			own := found[title+", "+nameStagedoor]
-			for _, name := range names {
-				writeWindows(&text, name, found[title+", "+name], own)
+				fmt.Fprintf(&text, "\n### %s\n\n| target | second | requests | p50 ms | p99 ms | CPU µs | × CPU |\n"+
+					"| --- | --- | ---: | ---: | ---: | ---: | ---: |\n", title)
+				own := found[title+", "+nameStagedoor]
+				for _, name := range names {
+					writeWindows(&text, name, found[title+", "+name], own)
+				}
 			}
 		}
 	}
 	return b.publish("cold", text.String(), map[string]any{"machine": m, "windows": found})
+}
+
+// coldOne starts a process, measures it, and ends it.
+func (b *bench) coldOne(
+	ctx context.Context, name, binary, backstage, policy string, s scenario, tokens pool, connections int, length time.Duration,
+) ([]window, error) {
+	before := len(b.stop)
+	t, err := b.startStagedoor(ctx, name, binary, backstage, policy)
+	if err != nil {
+		return nil, err
+	}
+	defer b.unwind(before)
+	return b.warming(ctx, t, s, tokens, connections, length)
 }
 
 // writeWindows writes the medians of a target, and of the ratios of its CPU to that of
