@@ -64,6 +64,7 @@ const (
 	mostKinds    = 500 // of differences that are told apart
 	mostExamples = 3
 	mostDecision = 10 * time.Second
+	other        = "other" // stands for permissions that are not told apart
 )
 
 // The worker rests after each decision so many times as long as it took. So it takes about
@@ -85,11 +86,13 @@ type Shadow struct {
 	differences *prometheus.CounterVec
 	compared    prometheus.Counter
 	dropped     prometheus.Counter
+	failed      prometheus.Counter
 	left        atomic.Int64 // decisions that were dropped
 
 	mu      sync.Mutex
 	status  Status
 	at      map[kind]int  // of status.Differences
+	labels  map[kind]bool // of the metric, which counts on where a candidate is replaced
 	replace func() string // the candidate's Refused
 }
 
@@ -147,7 +150,7 @@ func New(o Options, log *logrus.Entry, registry prometheus.Registerer) *Shadow {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Shadow{
 		options: o, log: log.WithField("candidate", o.Path), stop: stop,
-		queue: make(chan question, queueLength), at: make(map[kind]int),
+		queue: make(chan question, queueLength), at: make(map[kind]int), labels: make(map[kind]bool),
 		status: Status{Candidate: o.Path, Share: o.Share, Refused: "it is being opened", Differences: []Difference{}},
 		differences: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stagedoor_shadow_differences_total", Help: "Decisions that the candidate makes otherwise.",
@@ -158,8 +161,11 @@ func New(o Options, log *logrus.Entry, registry prometheus.Registerer) *Shadow {
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "stagedoor_shadow_dropped_total", Help: "Decisions that were not compared because too many waited.",
 		}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stagedoor_shadow_failed_total", Help: "Decisions that could not be compared.",
+		}),
 	}
-	registry.MustRegister(s.differences, s.compared, s.dropped)
+	registry.MustRegister(s.differences, s.compared, s.dropped, s.failed)
 	s.done.Go(func() { s.run(ctx) })
 	return s
 }
@@ -295,9 +301,7 @@ func (s *Shadow) compare(ctx context.Context, candidate Decider, q question, i i
 	defer cancel()
 	batch, err := candidate.Decide(ctx, q.caller, q.permissions[i:i+1])
 	if err != nil || len(batch.Outcomes) != 1 || i >= len(q.batch.Outcomes) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.status.Failed++
+		s.failure()
 		return
 	}
 	s.compared.Inc()
@@ -325,6 +329,26 @@ func (s *Shadow) decidedBy(revision, serving string) {
 	s.status.Revision, s.status.Serving = revision, serving
 }
 
+// failure counts a decision that could not be compared.
+func (s *Shadow) failure() {
+	s.failed.Inc()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Failed++
+}
+
+// labelOf is the permission as the metric names it: no more are told apart than of one
+// candidate, however many come after it.
+func (s *Shadow) labelOf(k kind) string {
+	if !s.labels[k] {
+		if len(s.labels) >= mostKinds {
+			return other
+		}
+		s.labels[k] = true
+	}
+	return k.permission
+}
+
 // note counts a decision, and keeps an example of one that differs.
 func (s *Shadow) note(
 	c decision.Caller, permission string, change comparison.Change, before, after *decision.Outcome, err error,
@@ -332,15 +356,15 @@ func (s *Shadow) note(
 	if err == nil && change == comparison.Same {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err != nil {
-		s.status.Failed++
+		s.failure()
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	key := kind{permission, change}
 	if _, ok := s.at[key]; !ok && len(s.at) >= mostKinds { // callers can make up permissions
-		key.permission = "other"
+		key.permission = other
 	}
 	i, ok := s.at[key]
 	if !ok {
@@ -348,7 +372,7 @@ func (s *Shadow) note(
 		s.at[key] = i
 		s.status.Differences = append(s.status.Differences, Difference{Permission: key.permission, Change: change})
 	}
-	s.differences.WithLabelValues(string(change), key.permission).Inc()
+	s.differences.WithLabelValues(string(change), s.labelOf(key)).Inc()
 	d := &s.status.Differences[i]
 	d.Count++
 	if len(d.Examples) == mostExamples || slices.ContainsFunc(d.Examples,

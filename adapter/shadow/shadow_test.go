@@ -3,6 +3,7 @@ package shadow_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"sync"
@@ -117,7 +118,7 @@ func TestDifferencesAreTold(t *testing.T) {
 	}
 	want := map[string]float64{
 		"stagedoor_shadow_differences_total NARROWER c": 1, "stagedoor_shadow_differences_total WIDER b": 2,
-		"stagedoor_shadow_compared_total": 4, "stagedoor_shadow_dropped_total": 0,
+		"stagedoor_shadow_compared_total": 4, "stagedoor_shadow_dropped_total": 0, "stagedoor_shadow_failed_total": 0,
 	}
 	if !maps.Equal(want, counted) {
 		t.Errorf("counted %v", counted)
@@ -213,6 +214,45 @@ func TestReplacedCandidate(t *testing.T) {
 	if status := s.Status(); status.Refused != "policy.rego:1: it reads the resource" || status.Compared != 2 || status.Revision != "r2" {
 		t.Errorf("%+v", status)
 	}
+}
+
+// TestSeriesAreBounded has one candidate after another differ in permissions that a caller
+// makes up. However many come, the metric has no more series than one of them may make.
+func TestSeriesAreBounded(t *testing.T) {
+	const candidates, names, most = 6, 100, 500
+	r := &replaced{}
+	registry := prometheus.NewRegistry()
+	s := start(t, func() (shadow.Decider, error) { return r, nil }, registry)
+	total := 0.0
+	for n := range candidates {
+		revision, made := fmt.Sprintf("r%d", n), make([]string, names)
+		allowed := decides{}
+		for i := range made {
+			made[i] = fmt.Sprintf("made.up.%d.%d", n, i)
+			allowed[made[i]] = true
+		}
+		r.by(allowed, revision, "")
+		ask(t, s, decides{}, made...)
+		await(t, s, func(s shadow.Status) bool { return s.Revision == revision && s.Compared == names })
+		total += names
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != "stagedoor_shadow_differences_total" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			total -= m.GetCounter().GetValue()
+		}
+		if len(family.GetMetric()) != most+1 || total != 0 {
+			t.Errorf("%d series, and %v differences are in none of them", len(family.GetMetric()), total)
+		}
+		return
+	}
+	t.Error("nothing is counted")
 }
 
 func TestShareOfNone(t *testing.T) {

@@ -755,6 +755,11 @@ func TestDashboard(t *testing.T) {
 	}
 	must(t, json.Unmarshal(text, &dashboard))
 	s := newScene(t, "", "")
+	candidate := filepath.Join(s.dir, "candidate")
+	denyAll(t, candidate)
+	written, err := os.ReadFile(s.config)
+	must(t, err)
+	writeConfig(t, s.config, strings.Replace(string(written), "policy: {path:", fmt.Sprintf("policy: {shadow: {path: %q}, path:", candidate), 1))
 	s.up(t)
 	s.meanwhile(t, 1, always(itemList+","+itemUpdate))
 	s.scrape(t, scrapesBefore)

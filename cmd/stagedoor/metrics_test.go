@@ -65,6 +65,8 @@ func scraped(t *testing.T) string {
 	p.up(t)
 	p.put(publish(t, rand.NewChaCha8([32]byte{}), 1))
 	down := "http://" + fixture.Address(t)
+	candidate := filepath.Join(l.dir, "candidate")
+	denyAll(t, candidate)
 	for name, opa := range map[string]string{
 		"events": fmt.Sprintf(`
 opa:
@@ -80,7 +82,11 @@ opa:
   services: {log: {url: %q}}
   decision_logs: {service: log, reporting: {upload_size_limit_bytes: 100, min_delay_seconds: 1, max_delay_seconds: 1}}`, down),
 	} {
-		process := l.start(t, l.configure(t, name, "k1", "info", opa))
+		configuration := l.configure(t, name, "k1", "info", opa)
+		if name == "bytes" {
+			shadowed(t, configuration, candidate)
+		}
+		process := l.start(t, configuration)
 		tells := func(name string) string {
 			for begun := time.Now(); time.Since(begun) < patience; time.Sleep(100 * time.Millisecond) {
 				if _, body := process.get(t, "/metrics"); strings.Contains(body, name) {
@@ -102,11 +108,31 @@ opa:
 			}
 		}
 		s.close()
+		if name == "bytes" {
+			text.WriteString("\n" + tells("stagedoor_shadow_differences_total{"))
+		}
 		want := map[string]string{"events": "bundle_failed_load_counter", "bytes": "limit_bytes_exceeded_total", "encoding": "encoding_failure_total"}[name]
 		text.WriteString("\n" + tells(want))
 		process.kill()
 	}
 	return text.String()
+}
+
+// denyAll writes a policy to the folder that allows nothing.
+func denyAll(t *testing.T, folder string) {
+	t.Helper()
+	fixture.Write(t, folder, fixture.Files{
+		".manifest": `{"roots": ["none"]}`, "none.rego": "package none\n\n# METADATA\n# entrypoint: true\ndefault allow := false\n",
+	})
+}
+
+// shadowed has the configuration name a candidate.
+func shadowed(t *testing.T, configuration, candidate string) {
+	t.Helper()
+	text, err := os.ReadFile(configuration)
+	must(t, err)
+	writeConfig(t, configuration, strings.Replace(string(text), "\nstagedoor: {",
+		fmt.Sprintf("\nstagedoor: {policy: {shadow: {path: %q}}, ", candidate), 1))
 }
 
 // TestEachAlertIsInTheRunbook looks for the part of the runbook that an alert names.
