@@ -37,10 +37,10 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	}
 	begun := time.Now()
 	caller, err := s.policyCaller(ctx, x)
+	begun = metrics.Took(s.metrics.Stages.UserInfo, begun)
 	if err != nil {
 		return err
 	}
-	begun = metrics.Took(s.metrics.Stages.UserInfo, begun)
 	permissions, unconditional, err := s.permissions(ctx, x, request.Items)
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ var (
 	errBodies   = fmt.Errorf("%w: bodies take the memory for requests under way (stagedoor.limits.memory)", errShed)
 	errAnswers  = fmt.Errorf("%w: answers take the memory for requests under way (stagedoor.limits.memory)", errShed)
 	errUserInfo = errors.New("user info") // what the caller owns could not be found out
+	errGone     = errors.New("the caller left before the answer")
 )
 
 // cause is a row of the table: what its errors are in metrics and logs, and what the
@@ -37,6 +38,7 @@ type cause struct {
 // causes is the one table from what went wrong to what becomes of it. The first row that
 // fits counts. An error that already is a public one keeps its text and status.
 var causes = []cause{
+	{one(errGone), metrics.Gone, wire.AsError},
 	{one(errBodies), metrics.Shed, says(wire.ServiceUnavailableError(1, "Too many large requests at once, try again"))},
 	{one(errAnswers), metrics.Shed, says(wire.ServiceUnavailableError(1, "Too many large answers at once, try again"))},
 	{one(errShed), metrics.Shed, says(wire.ServiceUnavailableError(1, "Too many requests at once, try again"))},

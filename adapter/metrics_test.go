@@ -1,6 +1,7 @@
 package adapter_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // scrape is what /metrics has, by name and labels.
@@ -43,6 +45,7 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 		`stagedoor_requests_total{outcome="userinfo",route="authorize"}`,
 		`stagedoor_requests_total{outcome="audit",route="authorize"}`,
 		`stagedoor_requests_total{outcome="timeout",route="authorize"}`,
+		`stagedoor_requests_total{outcome="gone",route="authorize"}`,
 		`stagedoor_requests_total{outcome="ok",route="health"}`,
 		`stagedoor_requests_total{outcome="ok",route="key_set"}`,
 		`stagedoor_decisions_total{permission="todo.item.update",result="allow"}`,
@@ -160,6 +163,73 @@ func TestRequestsCount(t *testing.T) {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %s in %s", want, line)
 		}
+	}
+}
+
+// A caller who does not wait for the answer is told apart from whoever was being asked
+// meanwhile, and is no error. The time that this took is in the step's.
+func TestCallersWhoLeave(t *testing.T) {
+	for plugin, stage := range map[string]string{"auth": "userinfo", "todo": "apply_conditions"} {
+		t.Run(plugin, func(t *testing.T) {
+			gates := map[string]*gate{}
+			site := newSite(t, siteOptions{between: func(backstage string) map[string]string {
+				places := map[string]string{}
+				for _, id := range []string{"auth", "todo"} {
+					gates[id] = newGate(t, backstage+"/api/"+id)
+					places[id] = gates[id].URL
+				}
+				return places
+			}})
+			token, err := site.backstage.PluginToken(alice)
+			check(t, err)
+			service, err := site.backstage.PluginToken("user:default/nobody-knows")
+			check(t, err)
+			if plugin == "todo" {
+				site.post(t, token, askUpdate) // alice and the plugin's metadata are known from here on
+			} else {
+				site.post(t, service, askBasic) // the keys are known
+			}
+			asked := make(chan struct{}, 8)
+			gates[plugin].set(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+				_, _ = io.Copy(io.Discard, r.Body) // or nobody would notice that the other side left
+				asked <- struct{}{}
+				<-r.Context().Done()
+			})
+			before := site.scrape(t)
+			ctx, leave := context.WithCancel(t.Context())
+			go func() {
+				<-asked
+				leave()
+			}()
+			request, err := http.NewRequestWithContext(ctx, http.MethodPost, site.url+"/authorize", strings.NewReader(askUpdate))
+			check(t, err)
+			request.Header.Set("Authorization", "Bearer "+token)
+			request.Header.Set("Content-Type", "application/json")
+			if response, err := site.client.Do(request); err == nil {
+				_ = response.Body.Close()
+				t.Fatal(response.Status)
+			}
+			const gone = `stagedoor_requests_total{outcome="gone",route="authorize"}`
+			after := site.scrape(t)
+			for begun := time.Now(); after[gone] != "1" && time.Since(begun) < 20*time.Second; after = site.scrape(t) {
+				time.Sleep(10 * time.Millisecond)
+			}
+			for _, outcome := range []string{"userinfo", "plugin", "timeout", "internal"} {
+				name := `stagedoor_requests_total{outcome="` + outcome + `",route="authorize"}`
+				if after[name] != before[name] {
+					t.Errorf("%s is %s, and was %s", name, after[name], before[name])
+				}
+			}
+			if took := `stagedoor_stage_duration_seconds_count{stage="` + stage + `"}`; after[gone] != "1" || after[took] == before[took] {
+				t.Errorf("%s left; %s before and %s after in %s", after[gone], before[took], after[took], took)
+			}
+			for line := range strings.Lines(site.log.String()) {
+				if strings.Contains(line, `"outcome":"gone"`) && strings.Contains(line, `"level":"info"`) {
+					return
+				}
+			}
+			t.Errorf("the log has no line of it: %s", site.log.String())
+		})
 	}
 }
 

@@ -3,8 +3,8 @@ package adapter
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -117,6 +117,9 @@ func routed(name string, h handler, write func(http.ResponseWriter, *http.Reques
 		x.route = name
 		if err := recovered(h)(w, r); err != nil {
 			x.err = publicError(err)
+			if errors.Is(err, context.Canceled) && errors.Is(r.Context().Err(), context.Canceled) {
+				x.err = wire.ServiceUnavailableError(1, "The caller did not wait").Because(fmt.Errorf("%w: %w", errGone, err))
+			}
 			write(w, r, x.err)
 		}
 	})
@@ -195,7 +198,7 @@ func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took ti
 	level := logrus.DebugLevel
 	switch {
 	case x.quiet:
-	case out.status >= http.StatusInternalServerError:
+	case out.status >= http.StatusInternalServerError && !errors.Is(x.err, errGone):
 		level = logrus.ErrorLevel
 	case out.status >= http.StatusBadRequest:
 		level = logrus.InfoLevel
@@ -223,10 +226,12 @@ func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took ti
 	s.sampler.Log(entry, level, x.route+strconv.Itoa(out.status)+key, "request")
 }
 
-// Where a cause says where it happened: a line of a policy, and the rule of a plugin.
+// Where a cause says where it happened: a line of a policy, and the rule of a plugin. The
+// last is a request id from outside that may stand in a log.
 var (
 	lineOfPolicy = regexp.MustCompile(`[^\s"]+\.rego:\d+`)
 	ruleOfPlugin = regexp.MustCompile(`rule "([^"]{1,100})"`)
+	usableID     = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 )
 
 // failure says what is known of a request that failed.
@@ -243,8 +248,7 @@ func (s *Server) failure(entry *logrus.Entry, x *exchange) *logrus.Entry {
 	}
 	if refused, ok := errors.AsType[*guard.RefusedError](x.err); ok {
 		fields["plugin"] = refused.PluginID
-	}
-	if unavailable, ok := errors.AsType[*guard.UnavailableError](x.err); ok {
+	} else if unavailable, ok := errors.AsType[*guard.UnavailableError](x.err); ok {
 		fields["plugin"] = unavailable.PluginID
 	}
 	if cause := errors.Unwrap(x.err); cause != nil {
@@ -268,14 +272,9 @@ func (s *Server) logOf(x *exchange) *logrus.Entry {
 	return s.log.WithFields(fields)
 }
 
-// usableID is a request id from outside that may stand in a log.
-var usableID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
 func requestID(r *http.Request) string {
 	if id := r.Header.Get("X-Request-Id"); id != "" && usableID.MatchString(id) {
 		return id
 	}
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
+	return rand.Text()
 }

@@ -50,7 +50,8 @@ type entitySet []uint64
 // mostExamples is how many entities are named.
 const mostExamples = 3
 
-// Counts are how many entities change hands, for the caller for whom most do.
+// Counts are how many entities change hands, for the caller for whom most do of those who were
+// asked for. Others who are alike may own other entities.
 type Counts struct {
 	Gained int `json:"gained"`
 	Lost   int `json:"lost"`
@@ -355,7 +356,7 @@ func (c *Counts) Lines() []string {
 	line := fmt.Sprintf("%s: with %s of %s before, with %s now", c.Caller, report.Thousands(c.Before), report.Count(c.Of,
 		"entity", "entities"), report.Thousands(c.After))
 	if len(c.Examples) == 0 {
-		return []string{line + "; none of them changes hands"}
+		return []string{line + "; none of them changes hands for this caller"}
 	}
 	return []string{line + fmt.Sprintf("; gained %s, lost %s", report.Thousands(c.Gained), report.Thousands(c.Lost)),
 		"for example " + strings.Join(c.Examples, ", ")}

@@ -273,6 +273,9 @@ func (c *cors) options() *rscors.Options {
 	return o
 }
 
+// leastMemory is for requests under way, in bytes. With less none could be answered.
+const leastMemory = 1 << 20
+
 // given are the elements that are not empty.
 func (list oneOrMany) given() []string {
 	return slices.DeleteFunc(slices.Clone(list), func(element string) bool { return element == "" })
@@ -296,6 +299,10 @@ func (p *problems) check(d document, c *Config) {
 	p.checkEndpoint("stagedoor.admin", c.Admin)
 	if slices.ContainsFunc(c.AdminTokens, func(token string) bool { return len(token) < leastToken }) {
 		p.add("stagedoor.admin.token", "want %d characters at least", leastToken)
+	}
+	if len(c.Supply.DataRoots) > 0 && len(s.Admin.Token) > 0 && len(c.AdminTokens) == 0 {
+		p.add("stagedoor.admin.token", "it is empty, so that every process of this machine could write the data of "+
+			"stagedoor.admin.dataRoots: give one, or leave the key out")
 	}
 	if len(c.Supply.DataRoots) > 0 && s.Policy.Remote != nil {
 		p.add("stagedoor.admin.dataRoots", "a remote OPA server decides: write data there")
@@ -339,8 +346,8 @@ func (p *problems) check(d document, c *Config) {
 	p.positive("stagedoor.caches.tokens", int64(s.Caches.Tokens))
 	p.positive("stagedoor.caches.userInfo", int64(s.Caches.UserInfo))
 	p.positive("stagedoor.conditions.timeout", int64(s.Conditions.Timeout))
-	if s.Limits.Memory < 0 {
-		p.add("stagedoor.limits.memory", "want more than 0")
+	if m := s.Limits.Memory; m != 0 && m < leastMemory {
+		p.add("stagedoor.limits.memory", "want 1MiB at least, or 0 for a share of the memory that there is")
 	}
 	if s.Policy.MaxAge < 0 {
 		p.add("stagedoor.policy.maxAge", "want a positive duration, have %v", s.Policy.MaxAge)

@@ -340,6 +340,12 @@ func TestEndpoints(t *testing.T) {
 		"listen: 'unix:'":                                       "stagedoor.listen: want unix: and a path",
 		"admin: {token: short}":                                 "stagedoor.admin.token: want 16 characters at least",
 		"admin: {token: [0123456789abcdef, short]}":             "stagedoor.admin.token: want 16 characters at least",
+		"limits: {memory: 1}":                                   "stagedoor.limits.memory: want 1MiB at least",
+		"limits: {memory: -1}":                                  "stagedoor.limits.memory: want 1MiB at least",
+		"admin: {dataRoots: ['']}":                              `"" is no root: want one such as shop/teams`,
+		"admin: {dataRoots: [null]}":                            `stagedoor.admin.dataRoots`,
+		"admin: {dataRoots: [a], token: ''}":                    "stagedoor.admin.token: it is empty",
+		"admin: {dataRoots: [a], token: ['', '${NONE:-}']}":     "stagedoor.admin.token: it is empty",
 		"limits: {connections: 0}":                              "stagedoor.limits.connections: want more than 0",
 		"tls: {certfile: x}":                                    "stagedoor.tls.certfile: unknown key; the nearest known one is stagedoor.tls.certFile",
 	} {

@@ -70,6 +70,19 @@ func TestNewNamesEveryProblem(t *testing.T) {
 	}
 }
 
+func TestTargetsThatCannotWork(t *testing.T) {
+	for target, want := range map[string]string{
+		"http://127.0.0.1:7007/x?k=secret": "without ? and #", "http://127.0.0.1:7007/#secret": "without ? and #",
+		"http://127.0.0.1:7007/?": "without ? and #", "http://127.0.0.1:99999": "want 1 to 65535", "http://127.0.0.1:0": "want 1 to 65535",
+		"http://me:secret@127.0.0.1:99999": "want 1 to 65535",
+	} {
+		_, err := New(Options{BaseURL: target})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+}
+
 func TestSpelling(t *testing.T) {
 	d, err := New(Options{BaseURL: "http://127.0.0.1:7007", Endpoints: []Endpoint{
 		{Target: "http://one", Plugins: []string{"azureSites", "Twice", "*"}},

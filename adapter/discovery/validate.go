@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -49,8 +50,18 @@ func checkTarget(target string) error {
 		return fmt.Errorf("want an http or https URL, have %q", u.Redacted())
 	case u.Hostname() == "":
 		return fmt.Errorf("no host in %q", u.Redacted())
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return errors.New("want a URL without ? and #, since paths are put behind it")
+	case !isPort(u.Port()):
+		return fmt.Errorf("no port in %q: want 1 to 65535", u.Redacted())
 	case srv && u.Port() != "":
 		return fmt.Errorf("a +srv target takes no port, its record names one: %q", u.Redacted())
 	}
 	return nil
+}
+
+// isPort is whether a port is one, or not given.
+func isPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }

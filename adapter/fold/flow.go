@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/types"
 
 	"github.com/stagedoor/stagedoor/adapter/offline"
 )
@@ -20,6 +21,10 @@ const (
 	whole
 	// place: it can be the place of an element in a list of them.
 	place
+	// made: it can be a text, or have one, that the policy makes of texts which are not the
+	// caller's. Neither source nor data need have it, so that nobody knows whether it is one
+	// of the caller's.
+	made
 )
 
 // A shape is what a value can hold: itself, its keys, and whatever is in it. Of keys,
@@ -27,7 +32,17 @@ const (
 type shape struct{ self, key, in taint }
 
 func (s shape) join(o shape) shape { return shape{s.self | o.self, s.key | o.key, s.in | o.in} }
-func (s shape) touched() bool      { return s.self|s.key|s.in != 0 }
+func (s shape) touched() bool      { return (s.self|s.key|s.in)&^made != 0 }
+func (s shape) isMade() bool       { return (s.self|s.key|s.in)&made != 0 }
+
+// left is what a value of which nothing is the caller's leaves in what it is put into, or
+// picked out of.
+func (s shape) left() shape {
+	if s.isMade() {
+		return anew
+	}
+	return shape{}
+}
 
 // content is what a collection has in it that has the value in it.
 func (s shape) content() taint { return s.self | s.in | s.key&^place }
@@ -44,23 +59,26 @@ func (s shape) element() shape {
 // keyShape is one of the keys.
 func (s shape) keyShape() shape { return shape{s.key, s.key &^ place, s.key} }
 
+// anew is a value all of whose texts may be made.
+var anew = shape{made, made, made}
+
 func list(of shape) shape {
 	if !of.touched() {
-		return shape{}
+		return of.left()
 	}
 	return shape{whole, place, of.content()}
 }
 
 func set(of shape) shape {
 	if !of.touched() {
-		return shape{}
+		return of.left()
 	}
 	return shape{whole, of.content(), of.content()}
 }
 
 func object(key, value shape) shape {
 	if !key.touched() && !value.touched() {
-		return shape{}
+		return key.join(value).left()
 	}
 	return shape{whole, key.content(), value.content()}
 }
@@ -323,6 +341,7 @@ func (s *scope) of(t *ast.Term) shape {
 	case ast.Set:
 		elements := shape{}
 		v.Foreach(func(t *ast.Term) { elements = elements.join(s.of(t)) })
+		s.compare(elements, elements) // equal ones are one
 		return set(elements)
 	case ast.Object:
 		return s.object(v)
@@ -362,6 +381,7 @@ func (s *scope) ref(ref ast.Ref) shape {
 			s.vars[v] = of.keyShape()
 		} else {
 			index := s.of(part)
+			s.meet(shape{self: of.key}, index)
 			_, number := part.Value.(ast.Number)
 			if index.self&place != 0 || of.key&place != 0 && (number || index.self == 0 && !isText(part)) {
 				s.because("an element is asked for by its place")
@@ -487,11 +507,20 @@ func (s *scope) unify(t *ast.Term, with shape) {
 
 // compare looks at a comparison of two values.
 func (s *scope) compare(a, b shape) {
+	s.meet(a, b)
 	if (a.self|b.self)&place != 0 {
 		s.because("the place of an element is compared")
 	}
 	if a.self&whole != 0 && b.self&whole != 0 && (a.key|b.key)&place != 0 {
 		s.because("lists of the caller's references are compared")
+	}
+}
+
+// meet looks at a comparison of the texts of two values. What the policy has made may be
+// one of the caller's, and nothing of the source or the data would say so.
+func (s *scope) meet(a, b shape) {
+	if a.isMade() && b.touched() || b.isMade() && a.touched() {
+		s.because("a text that the policy makes is compared with what is of the caller")
 	}
 }
 
@@ -590,6 +619,29 @@ var keeps = []string{
 	"object.union_n", "object.remove", "object.filter", "graph.reachable", "json.patch", "json.filter", "json.remove",
 }
 
+// picks are builtins that make no text, beside those that keep: what they return is in what
+// they were given, but for lower case, in which all that is known is known.
+var picks = []string{
+	"lower", "object.get", "walk", "array.concat", "array.slice", "array.reverse", "array.flatten", "sort", "min", "max",
+	"numbers.range", "numbers.range_step", "graph.reachable_paths", "cast_array", "cast_set", "to_number",
+}
+
+// makes is whether what a builtin returns may have texts that were not in what it was given.
+func makes(name string) bool {
+	if slices.Contains(picks, name) || slices.Contains(keeps, name) || slices.Contains(tells, name) {
+		return false
+	}
+	builtin := ast.BuiltinMap[name]
+	if builtin == nil || builtin.Decl == nil {
+		return true
+	}
+	switch builtin.Decl.Result().(type) {
+	case types.Boolean, types.Number, types.Null, nil:
+		return false
+	}
+	return true
+}
+
 // builtin is what a builtin makes of its arguments.
 func (s *scope) builtin(name string, args []shape) shape {
 	of := shape{}
@@ -597,8 +649,12 @@ func (s *scope) builtin(name string, args []shape) shape {
 		of = of.join(arg)
 	}
 	switch {
+	case !of.touched() && makes(name):
+		return anew
 	case !of.touched():
-		return shape{}
+		return of.left()
+	case of.isMade():
+		s.meet(of, of)
 	case (of.self|of.in)&place != 0:
 		s.because("the place of an element is looked at by %s", name)
 	case name == "lower":

@@ -116,6 +116,41 @@ func TestKey(t *testing.T) {
 				"held := [\"x\"] if \"group:default/sales\" in input.identity.claims",
 			a: ann, b: bob,
 		},
+		"a text that is made": {
+			policy: "allow if {\n\tsome team in data.d.teams[input.permission.name]\n\tsprintf(\"group:default/%s\", [team]) in input.identity.claims\n}",
+			data:   map[string]any{"teams": map[string]any{"a": []string{"web"}}}, a: ann, b: bob, why: "a text that the policy makes is compared",
+		},
+		"a text that is made by a template": {
+			policy: "allow if {\n\tsome team in data.d.teams[input.permission.name]\n\t$\"group:default/{team}\" in input.identity.claims\n}",
+			data:   map[string]any{"teams": map[string]any{"a": []string{"web"}}}, a: ann, b: bob, why: "a text that the policy makes is compared",
+		},
+		"a text that is made, as a key": {
+			policy: `allow if { held := {c: 1 | some c in input.identity.claims}; held[concat("/", ["group:default", input.permission.name])] }`,
+			a:      ann, b: bob, why: "a text that the policy makes is compared",
+		},
+		"a reference of the caller as a key of texts that are made": {
+			policy: "allow if { some c in input.identity.claims; held[c] }\nheld[concat(\"/\", [\"group:default\", team])] := true if some team in data.d.teams[input.permission.name]",
+			data:   map[string]any{"teams": map[string]any{"a": []string{"web"}}}, a: ann, b: bob, why: "a text that the policy makes is compared",
+		},
+		"a text that is made and got": {
+			policy: `allow if object.get({c: 1 | some c in input.identity.claims}, trim_prefix(input.permission.name, "x"), 0) == 1`,
+			a:      ann, b: bob, why: "a text that the policy makes is compared",
+		},
+		"texts that are made by a rule": {
+			policy: "allow if { input.permission.name; count(teams & {c | some c in input.identity.claims}) > 0 }\n" +
+				"teams contains replace(team, \".\", \"/\") if some team in data.d.teams[input.permission.name]",
+			data: map[string]any{"teams": map[string]any{"a": []string{"group:default.web"}}}, a: ann, b: bob, why: "a text that the policy makes is compared",
+		},
+		"by way of a function that is given a text that is made": {
+			policy: "allow if f(substring(input.permission.name, 0, 1))\nf(x) if x == input.identity.user", a: ann, b: bob, why: "a text that the policy makes is compared",
+		},
+		"texts that are made, and compared with what is not the caller's": {
+			policy: "allow if { split(input.permission.name, \".\")[0] == \"catalog\"; input.identity.claims }", a: ann, b: bob, alike: true,
+		},
+		"a list of what is known": {
+			policy: "allow if { some t in sort(array.concat(data.d.teams, [lower(\"X\")])); t in input.identity.claims; input.permission.name }",
+			data:   map[string]any{"teams": []string{"group:default/it"}}, a: ann, b: bob, alike: true,
+		},
 		"all of the input":     {policy: "allow if input == {\"permission\": input.permission}", a: ann, b: bob, why: "all of input is read"},
 		"a key that is true":   {policy: `allow if data.d[true] == input.identity.user`, data: map[string]any{}, a: ann, b: bob, alike: true},
 		"a key that is a list": {policy: `allow if data.d[["a"]] == input.identity.user`, data: map[string]any{}, a: ann, b: bob, alike: true},

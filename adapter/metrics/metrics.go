@@ -76,12 +76,13 @@ const (
 	UserInfo        = "userinfo"
 	Audit           = "audit"
 	Timeout         = "timeout"
+	Gone            = "gone" // the caller left before the answer
 	Internal        = "internal"
 )
 
 var outcomes = []string{
 	OK, Unauthenticated, Forbidden, NotFound, BadRequest, TooLarge, Shed,
-	NoPolicy, Policy, Plugin, UserInfo, Audit, Timeout, Internal,
+	NoPolicy, Policy, Plugin, UserInfo, Audit, Timeout, Gone, Internal,
 }
 
 // Stages are the steps of an authorize request that take time, and the whole of it.

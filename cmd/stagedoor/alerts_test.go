@@ -215,6 +215,34 @@ func (s *scene) meanwhile(t *testing.T, n int, item func(n int64) string) {
 	}
 }
 
+// leave has so many clients ask what a plugin must decide, over and over, and not wait for
+// the answer.
+func (s *scene) leave(t *testing.T, n int) {
+	t.Helper()
+	token, err := s.backstage.PluginToken("user:default/alice")
+	must(t, err)
+	c := s.more()
+	for range n {
+		c.group.Go(func() {
+			for {
+				connection, err := net.Dial("tcp", s.address())
+				if err != nil {
+					return
+				}
+				item := strings.Replace(itemUpdate, "todo-1", fmt.Sprintf("todo-%d", s.asked.Add(1)), 1)
+				_, _ = connection.Write(asking(token, item))
+				select {
+				case <-c.stopped:
+					_ = connection.Close()
+					return
+				case <-time.After(200 * time.Millisecond):
+					_ = connection.Close()
+				}
+			}
+		})
+	}
+}
+
 // hold has so many users begin a body of so many bytes, over and over, that they never
 // send.
 func (s *scene) hold(t *testing.T, users, bytes int) {
@@ -470,6 +498,21 @@ func faults() map[string]fault {
 				s.shows(t, failed("userinfo"), isNot0)
 			},
 			end: func(_ *testing.T, s *scene) { s.auth.breaks(nil) },
+		},
+		"callers who do not wait for a plugin that hangs": {
+			alert: "StagedoorErrors", clients: 1, pause: 50 * time.Millisecond,
+			begin: func(t *testing.T, s *scene) {
+				s.todo.breaks(func(_ http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body) // or nobody would notice that the other side left
+					<-r.Context().Done()
+				})
+				s.leave(t, 8)
+				s.shows(t, failed("gone"), isNot0)
+			},
+			end: func(_ *testing.T, s *scene) {
+				s.calm()
+				s.todo.breaks(nil)
+			},
 		},
 		"a required log that is not taken": {
 			alert: "StagedoorErrors", stagedoor: "\n  audit: {required: true}", also: []string{"StagedoorDegraded"},

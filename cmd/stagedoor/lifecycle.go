@@ -18,6 +18,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/config"
 	"github.com/stagedoor/stagedoor/adapter/endpoint"
+	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
 // How long each step of ending takes at most, after backend.lifecycle.serverShutdownDelay.
@@ -147,7 +148,11 @@ func connections(asked, adminAsked, files int) (api, admin int) {
 // serving: log level, keys, certificates, the operators' tokens, and where plugins are. Where anything is
 // wrong with it, all goes on as it was.
 func (s *server) reload(load loader) {
-	next, err := load()
+	next, err := carefully(load)
+	if err == nil && len(s.config.AdminTokens) > 0 && len(next.AdminTokens) == 0 {
+		err = errors.New("stagedoor.admin.token: there was one, and there is none any more: without it every process of " +
+			"this machine is an operator, which takes a restart")
+	}
 	if err == nil {
 		err = errors.Join(s.listener.CanReload(next.Endpoint.TLS), s.admin.CanReload(next.Admin.TLS))
 	}
@@ -171,6 +176,17 @@ func (s *server) reload(load loader) {
 		return
 	}
 	s.tell(entry, "the configuration was read anew", nil)
+}
+
+// carefully loads, and takes a panic for an error: what serves is not to end by what was
+// written beside it.
+func carefully(load loader) (c *config.Config, err error) {
+	defer func() {
+		if panicked := peer.Panic(recover()); panicked != nil {
+			c, err = nil, panicked
+		}
+	}()
+	return load()
 }
 
 // tell tells the service manager and the log what came of a reload. The command that asks

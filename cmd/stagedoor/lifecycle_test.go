@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stagedoor/stagedoor/adapter/config"
 	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/sample"
 )
@@ -384,6 +385,22 @@ func TestOperatorsTokenIsRotated(t *testing.T) {
 	reload(true, true)
 	step("{$file: token}")
 	reload(false, true)
+	writeConfig(t, filepath.Join(l.dir, "token"), "")
+	must(t, p.command.Process.Signal(syscall.SIGHUP))
+	for begun := time.Now(); !strings.Contains(p.text(), "stagedoor.admin.token: there was one"); time.Sleep(20 * time.Millisecond) {
+		if time.Since(begun) > patience {
+			t.Fatal("an empty token was not refused")
+		}
+	}
+	reload(false, true)
+}
+
+// TestPanicOfAReload holds that a configuration that panics is one that is refused.
+func TestPanicOfAReload(t *testing.T) {
+	c, err := carefully(func() (*config.Config, error) { panic("secret") })
+	if c != nil || err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v %v", c, err)
+	}
 }
 
 // TestStandardErrorIsGone has nobody take the log, in three ways: good and bad requests

@@ -177,7 +177,7 @@ func CheckRoots(roots []string) error {
 	for _, root := range roots {
 		path, ok := storage.ParsePathEscaped("/" + root)
 		switch {
-		case !ok || slices.Contains(path, "") || !IsPlainRoot(root):
+		case !ok || len(path) == 0 || slices.Contains(path, "") || !IsPlainRoot(root):
 			return fmt.Errorf("%q is no root: want one such as shop/teams", root)
 		case path[0] == "system":
 			return fmt.Errorf("%s is OPA's own", root)
