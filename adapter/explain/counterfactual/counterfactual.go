@@ -66,6 +66,7 @@ func Smallest(
 	if allowed {
 		turned = wire.Deny
 	}
+	var answer string // to the question as it is, which is the first
 	for _, c := range candidates(ctx, p, q, known, allowed) {
 		if c.cost >= least {
 			continue
@@ -78,6 +79,11 @@ func Smallest(
 			continue
 		}
 		d := outcome.Decision
+		if c.cost == 0 {
+			answer = d.Text()
+		} else if q.Resource == nil && d.Text() == answer {
+			continue
+		}
 		if q.Resource == nil || d.Result != wire.Conditional {
 			if change := unconditional(p, q, c, d, allowed); change != nil && change.cost < least {
 				best, least = &change.Change, change.cost
