@@ -246,7 +246,7 @@ func withoutTexts(v any, marked string) any {
 func (g *alikeGrammar) readsMade(depth int) string {
 	c, v := g.name("c"), g.name("v")
 	list := g.list(depth)
-	switch g.r.IntN(9) {
+	switch g.r.IntN(10) {
 	case 0:
 		roles := g.rule(" contains %s if {\n\tsome %s in %s\n\tsome %s in data.roles[%s]\n}", v, c, list, v, c)
 		return fmt.Sprintf(g.pick(`"admin" in %s`, `%s[input.permission.name]`, `count(%s) == 1`,
@@ -282,7 +282,21 @@ func (g *alikeGrammar) readsMade(depth int) string {
 		sets := g.rule(" contains {%s, %s} if some %s in %s", c, g.pick("input.identity.user", `"a"`, c), c, list)
 		return fmt.Sprintf(g.pick("some x in %s\n\tcount(x) == 1", "some x in %s\n\tinput.permission.name in x", "count(%s) == 2", `some x in %s; "group:default/web" in x`), sets)
 	}
+	if g.r.IntN(2) == 0 {
+		return fmt.Sprintf(g.pick("%[1]s in %[2]s", "%[2]s[_] == %[1]s", "object.get({x: true | some x in %[2]s}, %[1]s, false)",
+			"count({x | some x in %[2]s} & {%[1]s}) == 1", "some x in %[2]s\n\t{%[1]s: true}[x]", "some x in {%[1]s, \"a\"}\n\tx in %[2]s",
+			"some x in %[2]s\n\tcount({x, %[1]s}) == 1", "is_string(%[1]s)\n\tcount(%[2]s) == 2", "%[1]s == \"group:default/y2\"\n\t\"a\" in %[2]s"),
+			g.anew(), list)
+	}
 	nested := g.rule(` := {"a": {"a": %s, "b": {%s: true}}}`, list, g.pick("input.identity.user", `"a"`))
 	return fmt.Sprintf(g.pick("%s.a.a[_] == input.permission.name", "%s.a.b[input.identity.user]", `%s[_][_][_] == "group:default/web"`, `%s.a.b["a"]`,
 		"some k, x in %s.a\n\tcount(x) == 1", "%s.a.b[input.permission.name]"), nested)
+}
+
+// anew is a text that the policy makes of texts which are nobody's. Callers may have it, and neither source nor data do.
+func (g *alikeGrammar) anew() string {
+	return g.pick(`sprintf("group:default/y%d", [count(input.permission.attributes.action) - 2])`, `concat("/", ["group:default", "x2"])`,
+		`trim_suffix("group:default/x33", "3")`, `replace(input.permission.name, "catalog.entity.read", "group:default/x2")`,
+		`split("group:default/x3 a", " ")[0]`, `$"group:default/y{count(input.permission.attributes.action)}"`,
+		`concat("", sort(["up:default/y1", "gro"]))`)
 }
