@@ -2,6 +2,7 @@ package fold
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -142,8 +143,8 @@ func (f *flow) read() string {
 	}
 	for f.grown = true; f.grown && f.why == ""; {
 		f.grown = false
-		for _, g := range f.groups {
-			if g.seen {
+		for _, name := range slices.Sorted(maps.Keys(f.groups)) { // so that the same is told each time
+			if g := f.groups[name]; g.seen {
 				f.follow(g)
 			}
 		}

@@ -42,6 +42,8 @@ type Matrix struct {
 	Plugins []Plugin
 	// Answers are what cells say, each once: cells have their numbers.
 	Answers []Answer
+	// criteria are the conditions of the first caller of each column, by permission.
+	criteria [][]criteria.Criteria
 	// About says what was asked.
 	About About
 }
@@ -75,6 +77,7 @@ type Row struct {
 type Named struct {
 	Name  string
 	Named bool
+	at    int // of the inventory's permissions
 }
 
 // An Answer is what a cell says. Its condition is that of an example; the example's
@@ -154,6 +157,11 @@ func (m *Matrix) columns(classes []audience.Class, said [][]Answer) [][]int {
 			at[key.String()] = c
 			columns = append(columns, cells)
 			m.Columns = append(m.Columns, Column{})
+			conditions := make([]criteria.Criteria, len(said[i]))
+			for j, a := range said[i] {
+				conditions[j] = a.Criteria
+			}
+			m.criteria = append(m.criteria, conditions)
 		}
 		m.Columns[c].Classes = append(m.Columns[c].Classes, class)
 	}
@@ -183,7 +191,7 @@ func (m *Matrix) rows(permissions []inventory.Permission, columns [][]int, named
 			rows[key] = row
 			plugin.Rows = append(plugin.Rows, Row{Cells: cells})
 		}
-		plugin.Rows[row].Permissions = append(plugin.Rows[row].Permissions, Named{p.Name, named(p.Name)})
+		plugin.Rows[row].Permissions = append(plugin.Rows[row].Permissions, Named{p.Name, named(p.Name), i})
 	}
 	slices.SortStableFunc(m.Plugins, func(a, b Plugin) int { return cmp.Compare(a.ID, b.ID) })
 }
@@ -224,7 +232,8 @@ func noteTexts(value any, texts map[string]bool) {
 	}
 }
 
-// A Cell is what some callers may do with a permission.
+// A Cell is what some callers may do with a permission. Its criteria are those of the first of
+// the callers: others have their own references in the same places.
 type Cell struct {
 	Permission string              `json:"permission"`
 	Plugin     string              `json:"plugin"`
@@ -247,7 +256,7 @@ func (m *Matrix) Cells() []Cell {
 					cell := Cell{Permission: p.Name, Plugin: plugin.ID, Callers: of.callers, Result: a.Result,
 						InWords: a.InWords, Named: p.Named}
 					if a.Result == wire.Conditional.String() {
-						cell.Criteria = &a.Criteria
+						cell.Criteria = &m.criteria[of.column][p.at]
 					}
 					cells = append(cells, cell)
 				}
@@ -263,6 +272,7 @@ func (m *Matrix) Cells() []Cell {
 // answerOf is an answer and who gets it.
 type answerOf struct {
 	answer  int
+	column  int // the first one
 	callers []audience.Affected
 }
 
@@ -274,7 +284,7 @@ func (r Row) byAnswer(m *Matrix) []answerOf {
 		if !ok {
 			i = len(list)
 			at[answer] = i
-			list = append(list, answerOf{answer: answer})
+			list = append(list, answerOf{answer: answer, column: c})
 		}
 		for _, class := range m.Columns[c].Classes {
 			list[i].callers = append(list[i].callers, class.Affected())
