@@ -189,10 +189,19 @@ func (a asking) example(ctx context.Context, permission wire.Permission, of []de
 			return "", err
 		}
 		if found.Change != comparison.Same {
-			return callers.Name(c), nil
+			return witness(c), nil
 		}
 	}
 	return "", nil
+}
+
+// witness is the name of a caller, so that the same one can be asked for. Backstage gives its
+// users a claim of their own, and the commands take one for granted.
+func witness(c decision.Caller) string {
+	if c.Anonymous || slices.Contains(c.Claims, c.User) {
+		return callers.Name(c)
+	}
+	return callers.Name(c) + ", who has no claim of their own reference"
 }
 
 func (c *Changes) add(permission string, kind Kind, gains, loses criteria.Criteria, example string, s *saying.Speaker) {
