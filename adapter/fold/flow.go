@@ -624,7 +624,7 @@ var keeps = []string{
 // they were given, but for lower case, in which all that is known is known.
 var picks = []string{
 	"lower", "object.get", "walk", "array.concat", "array.slice", "array.reverse", "array.flatten", "sort", "min", "max",
-	"numbers.range", "numbers.range_step", "graph.reachable_paths", "cast_array", "cast_set", "to_number",
+	"numbers.range", "numbers.range_step", "graph.reachable_paths", "cast_array", "cast_set",
 }
 
 // makes is whether what a builtin returns may have texts that were not in what it was given.

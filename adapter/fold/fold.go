@@ -13,7 +13,9 @@
 // and where the other texts are as many of each kind. The key of a caller says that.
 //
 // A rest that looks into a text, or at the order of a list, can tell any two callers
-// apart. The data flow of flow.go looks for that, and [Folder.Why] says where.
+// apart. So can one that makes a text, such as sprintf("group:default/%s", [team]), and
+// compares it with the caller's. The data flow of flow.go looks for that, and
+// [Folder.Why] says where.
 package fold
 
 import (
