@@ -92,6 +92,13 @@ func TestNobodyWaitsLong(t *testing.T) {
 				if failed.Load() != 20 {
 					t.Errorf("%d of 20 are told %v after %v", failed.Load(), test.want, test.took)
 				}
+				time.Sleep(2 * time.Second) // Whoever comes now is told at once.
+				begun = time.Now()
+				if done, err := b.Allow(t.Context()); err == nil {
+					done(errAway)
+				} else if took := time.Since(begun); took != 0 {
+					t.Errorf("who comes later is told after %v: %v", took, err)
+				}
 				time.Sleep(time.Minute)
 			})
 		})

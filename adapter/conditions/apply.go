@@ -142,7 +142,10 @@ func (c *Client) post(
 		}
 	}()
 	var answer []byte
-	err = to.plugin.guard.Pass(ctx, to.plugin.id, caller.Party, func() (err error) {
+	err = to.plugin.guard.Pass(ctx, to.plugin.id, caller.Party, func(once bool) (err error) {
+		if once {
+			ctx = context.WithValue(ctx, onceKey{}, true)
+		}
 		answer, err = c.do(ctx, caller.Token, to, http.MethodPost, call.body)
 		return err
 	})

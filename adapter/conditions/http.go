@@ -73,12 +73,15 @@ func newHTTPClient(
 	}
 }
 
+// onceKey is the key, in the context of a call, of its being made once.
+type onceKey struct{}
+
 // retry reports whether to try again: after a refused connection or a gateway's
 // or starting plugin's status, and if what the plugin asks to wait ends in time.
 func retry(ctx context.Context, log *logrus.Entry, resp *http.Response, err error) bool {
 	fields := logrus.Fields{}
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, ctx.Value(onceKey{}) != nil:
 		return false
 	case err != nil:
 		if !errors.Is(err, syscall.ECONNREFUSED) {

@@ -273,3 +273,35 @@ func TestSharedCallsEnd(t *testing.T) {
 		})
 	}
 }
+
+// While a plugin is down nobody waits for it: the call that shows whether it is there again
+// is made once, and not over and over until its request ends.
+func TestNobodyWaitsForWhatIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &fakePlugin{fault: status2(http.StatusBadGateway)}
+		c, _, _, stop := serveMemory(t, p, Options{Timeout: 2 * time.Second})
+		defer stop()
+		var all sync.WaitGroup
+		for range guard.Failures {
+			all.Go(func() { c.Apply(t.Context(), Caller{}, []Question{ask("todo", oneOf("a"), "a")}) })
+		}
+		all.Wait()
+		if !c.plugin("todo").guard.Open() {
+			t.Fatal("the breaker is not open")
+		}
+		for client := range 8 {
+			all.Go(func() {
+				ref := strconv.Itoa(client)
+				for range 200 { // twenty seconds
+					begun := time.Now()
+					c.Apply(t.Context(), Caller{}, []Question{ask("todo", oneOf(ref), ref)})
+					if took := time.Since(begun); took > 10*time.Millisecond {
+						t.Errorf("an answer after %v", took)
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+		all.Wait()
+	})
+}

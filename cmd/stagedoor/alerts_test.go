@@ -444,6 +444,11 @@ func (s *scene) promtool(t *testing.T, expected []expects) {
 	writeConfig(t, file, string(document))
 	if text, err := exec.CommandContext(t.Context(), "promtool", "test", "rules", file).CombinedOutput(); err != nil {
 		t.Errorf("promtool test rules: %v\n%s", err, text)
+		for _, asked := range s.series(regexp.MustCompile(`^stagedoor_requests_total.*authorize`)) {
+			if strings.Trim(asked["values"], "0 ") != "" {
+				t.Logf("%s\n%s", asked["series"], asked["values"])
+			}
+		}
 	}
 }
 
@@ -455,6 +460,9 @@ type fault struct {
 	pause          time.Duration // more than 5 ms, of a client between two questions
 	begin, end     func(*testing.T, *scene)
 	also           []string // alerts that this fault fires as well
+	// grows is what grows between any two scrapes while the fault lasts; nothing where it
+	// is empty. Without it, what lasts longer than some scrapes may be in none of them.
+	grows string
 }
 
 // always is one item, over and over.
@@ -487,12 +495,12 @@ func faults() map[string]fault {
 			},
 		},
 		"a policy that contradicts itself": {
-			alert: "StagedoorErrors",
+			alert: "StagedoorErrors", grows: failed("policy"),
 			begin: func(t *testing.T, s *scene) { s.meanwhile(t, 2, always(itemConflict)) },
 			end:   func(_ *testing.T, s *scene) { s.calm() },
 		},
 		"an auth backend that is down": {
-			alert: "StagedoorErrors", stagedoor: fmt.Sprintf(renews, "0s"),
+			alert: "StagedoorErrors", grows: failed("userinfo"), stagedoor: fmt.Sprintf(renews, "0s"),
 			begin: func(t *testing.T, s *scene) {
 				s.auth.breaks(down)
 				s.shows(t, failed("userinfo"), isNot0)
@@ -500,7 +508,7 @@ func faults() map[string]fault {
 			end: func(_ *testing.T, s *scene) { s.auth.breaks(nil) },
 		},
 		"callers who do not wait for a plugin that hangs": {
-			alert: "StagedoorErrors", clients: 1, pause: 50 * time.Millisecond,
+			alert: "StagedoorErrors", grows: failed("gone"), clients: 1, pause: 50 * time.Millisecond,
 			begin: func(t *testing.T, s *scene) {
 				s.todo.breaks(func(_ http.ResponseWriter, r *http.Request) {
 					_, _ = io.Copy(io.Discard, r.Body) // or nobody would notice that the other side left
@@ -515,7 +523,7 @@ func faults() map[string]fault {
 			},
 		},
 		"a required log that is not taken": {
-			alert: "StagedoorErrors", stagedoor: "\n  audit: {required: true}", also: []string{"StagedoorDegraded"},
+			alert: "StagedoorErrors", also: []string{"StagedoorDegraded"}, grows: failed("audit"), stagedoor: "\n  audit: {required: true}",
 			opa: `opa: {services: {log: {url: "RECEIVER"}}, decision_logs: {service: log}}`,
 			begin: func(t *testing.T, s *scene) {
 				s.receiver.breaks(down)
@@ -524,7 +532,7 @@ func faults() map[string]fault {
 			end: func(_ *testing.T, s *scene) { s.receiver.breaks(nil) },
 		},
 		"more requests than slots": {
-			alert: "StagedoorShedding", stagedoor: "\n  limits: {inFlight: 1, decision: 10s}", clients: 1,
+			alert: "StagedoorShedding", grows: failed("shed"), stagedoor: "\n  limits: {inFlight: 1, decision: 10s}", clients: 1,
 			begin: func(t *testing.T, s *scene) {
 				s.meanwhile(t, 8, func(n int64) string {
 					return fmt.Sprintf(`{"id":"1","permission":{"type":"basic","name":"slow.%d","attributes":{}}}`, n)
@@ -534,10 +542,9 @@ func faults() map[string]fault {
 			end: func(_ *testing.T, s *scene) { s.calm() },
 		},
 		"a slow plugin": {
-			alert: "StagedoorSlow", clients: 1,
+			alert: "StagedoorSlow", clients: 1, grows: `stagedoor_plugin_duration_seconds_count{plugin="todo"}`,
 			begin: func(t *testing.T, s *scene) {
 				s.todo.breaks(func(w http.ResponseWriter, r *http.Request) {
-					// Apart, so that some end between any two scrapes.
 					time.Sleep(600*time.Millisecond + rand.N(300*time.Millisecond)) //nolint:gosec // it is no secret
 					s.todo.proxy.ServeHTTP(w, r)
 				})
@@ -586,7 +593,7 @@ func faults() map[string]fault {
 			},
 		},
 		"a plugin that is down": {
-			alert: "StagedoorPluginLeftAlone", also: []string{"StagedoorErrors"},
+			alert: "StagedoorPluginLeftAlone", also: []string{"StagedoorErrors"}, grows: failed("plugin"),
 			begin: func(t *testing.T, s *scene) {
 				s.todo.breaks(down)
 				s.meanwhile(t, 8, func(n int64) string { // equal questions would share one call
@@ -600,7 +607,7 @@ func faults() map[string]fault {
 			},
 		},
 		"an auth backend that is down, with userInfoStale": {
-			alert: "StagedoorUserInfoStale", stagedoor: fmt.Sprintf(renews, "10m"),
+			alert: "StagedoorUserInfoStale", grows: "stagedoor_identity_user_info_stale_total", stagedoor: fmt.Sprintf(renews, "10m"),
 			begin: func(t *testing.T, s *scene) {
 				s.auth.breaks(down)
 				s.shows(t, "stagedoor_identity_user_info_stale_total", isNot0)
@@ -705,7 +712,13 @@ func (f fault) play(t *testing.T, s *scene) {
 	})
 	s.scrape(t, scrapesBefore)
 	f.begin(t, s)
-	s.scrape(t, scrapesDuring)
+	for range scrapesDuring {
+		if f.grows != "" {
+			before := s.scrapes[len(s.scrapes)-1][f.grows]
+			s.shows(t, f.grows, func(value string) bool { return value != before })
+		}
+		s.scrape(t, 1)
+	}
 	runbook(t, s, f.alert)
 	f.end(t, s)
 	s.scrape(t, scrapesAfter)

@@ -78,8 +78,9 @@ func (g *Guard) Closed() bool { return g.breaker.Closed() }
 // InLine is how many calls wait for their turn.
 func (g *Guard) InLine() int { return g.line.Waiting() }
 
-// Pass makes a call when it is its turn, unless the plugin is left alone.
-func (g *Guard) Pass(ctx context.Context, pluginID string, of fair.Party, call func() error) error {
+// Pass makes a call when it is its turn, unless the plugin is left alone. A call that is to
+// show whether a plugin is there again is to be made once: others wait for what comes of it.
+func (g *Guard) Pass(ctx context.Context, pluginID string, of fair.Party, call func(once bool) error) error {
 	alone := &UnavailableError{PluginID: pluginID, RetryAfter: Pause, Cause: breaker.ErrOpen}
 	if g.Open() { // rather than in the end of the line
 		return alone
@@ -101,7 +102,7 @@ func (g *Guard) Pass(ctx context.Context, pluginID string, of fair.Party, call f
 	outcome := errPanicked
 	defer func() { done(outcome) }()
 	started := time.Now()
-	err = call()
+	err = call(!g.Closed())
 	if outcome = verdict(err); ctx.Err() != nil && (flight.TimeLeft(ctx) > 0 || time.Since(started) < g.chance) {
 		outcome = errHasty
 	}

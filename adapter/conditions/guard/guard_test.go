@@ -29,7 +29,7 @@ func within(t *testing.T, g *Guard, left time.Duration, call func(context.Contex
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), left)
 	defer cancel()
-	return g.Pass(ctx, "todo", fair.Party{}, func() error { return call(ctx) })
+	return g.Pass(ctx, "todo", fair.Party{}, func(bool) error { return call(ctx) })
 }
 
 // hang gives no answer.
@@ -92,7 +92,7 @@ func TestCallersThatLeave(t *testing.T) {
 		for range 3 * Failures {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			time.AfterFunc(5*time.Second, cancel)
-			_ = g.Pass(ctx, "todo", fair.Party{}, func() error { return hang(ctx) })
+			_ = g.Pass(ctx, "todo", fair.Party{}, func(bool) error { return hang(ctx) })
 			cancel()
 		}
 		if g.Open() {
@@ -190,7 +190,7 @@ func TestOthersWaitForTheTrial(t *testing.T) {
 				defer leave()
 				var all sync.WaitGroup
 				all.Go(func() {
-					_ = g.Pass(first, "todo", fair.Party{}, func() error { return test.first(first) })
+					_ = g.Pass(first, "todo", fair.Party{}, func(bool) error { return test.first(first) })
 				})
 				synctest.Wait()
 				begun := time.Now()
