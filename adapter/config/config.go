@@ -281,6 +281,17 @@ func (list oneOrMany) given() []string {
 	return slices.DeleteFunc(slices.Clone(list), func(element string) bool { return element == "" })
 }
 
+// below is the value of a key of the configuration, if it is given.
+func below(values map[string]any, path ...string) (value any, given bool) {
+	for _, key := range path {
+		if value, given = values[key]; !given {
+			return nil, false
+		}
+		values, _ = value.(map[string]any)
+	}
+	return value, true
+}
+
 // split takes lists apart that are written as one text with commas.
 func (list oneOrMany) split() []string {
 	var all []string
@@ -297,6 +308,13 @@ func (p *problems) check(d document, c *Config) {
 	s := d.Stagedoor
 	p.checkEndpoint("stagedoor", c.Endpoint)
 	p.checkEndpoint("stagedoor.admin", c.Admin)
+	if endpoint.Same(c.Endpoint.Address, c.Admin.Address) {
+		p.add("stagedoor.admin.listen", "is where the permission API is, too: want another port than in stagedoor.listen")
+	}
+	if value, given := below(c.values, "stagedoor", "policy", "path"); given && (value == nil || value == "") {
+		p.add("stagedoor.policy.path", "is empty: want a directory or bundle.tar.gz. Leave the key out to serve the default "+
+			"that is compiled in")
+	}
 	if slices.ContainsFunc(c.AdminTokens, func(token string) bool { return len(token) < leastToken }) {
 		p.add("stagedoor.admin.token", "want %d characters at least", leastToken)
 	}

@@ -230,9 +230,55 @@ func TestEveryProblemIsReported(t *testing.T) {
 			},
 		},
 		"types": {
-			minimal + "stagedoor: {limits: {items: many, decision: soon}, audit: {required: maybe}}",
-			[]string{"stagedoor.audit.required: ", "stagedoor.limits.decision: ", "stagedoor.limits.items: "},
+			minimal + "stagedoor: {limits: {items: many, decision: soon}, audit: {required: maybe}, listen: 7008, tls: true, policy: [a], admin: {dataRoots: users, token: 7}}",
+			[]string{
+				"stagedoor.admin.dataRoots: want a list, have a text",
+				"stagedoor.admin.token: want a list, have the number 7",
+				"stagedoor.audit.required: want true or false, have a text",
+				"stagedoor.limits.decision: want a duration with its unit",
+				"stagedoor.limits.items: want a number",
+				"stagedoor.listen: want a text, in quotes, have the number 7008",
+				"stagedoor.policy: want an object, have a list",
+				"stagedoor.tls: want an object, have true",
+			},
 		},
+		"types of OPA": {
+			minimal + "opa: {decision_logs: x, bundles: {b: {polling: 5}}, services: 7, labels: [a]}",
+			[]string{
+				"opa.bundles.b.polling: want an object",
+				"opa.decision_logs: want an object",
+				"opa.labels: want an object",
+				"opa.services: want an object",
+			},
+		},
+		"types within OPA's": {
+			minimal + "opa: {services: {s: {url: 'http://x'}}, bundles: {b: {service: s, polling: {min_delay_seconds: x}}}}",
+			[]string{"opa: min_delay_seconds: want a number, have JSON of type string"},
+		},
+		"delays of no time": {
+			minimal + "opa: {services: {s: {url: 'http://x'}}, bundles: {b: {service: s, polling: {min_delay_seconds: 0, max_delay_seconds: -1}}}, decision_logs: {service: s, reporting: {min_delay_seconds: 0, max_delay_seconds: 1}}}",
+			[]string{
+				"opa.bundles.b.polling.max_delay_seconds: want 1 at least, have -1",
+				"opa.bundles.b.polling.min_delay_seconds: want 1 at least, have 0",
+				"opa.decision_logs.reporting.min_delay_seconds: want 1 at least, have 0",
+			},
+		},
+		"files that are not there": {
+			minimal + "stagedoor: {policy: {entrypoint: a/b, remote: {url: 'https://o', caFile: /nowhere}}}\nopa: {persistence_directory: /dev/null, distributed_tracing: {type: grpc, encryption: tls, tls_ca_cert_file: /nowhere}}",
+			[]string{
+				"opa.distributed_tracing.tls_ca_cert_file: open /nowhere: no such file",
+				"opa.persistence_directory: /dev/null is a file: want a folder",
+				"stagedoor.policy.remote.caFile: open /nowhere: no such file",
+			},
+		},
+		"addresses": {minimal + "stagedoor: {listen: '0.0.0.0:7009'}", []string{"stagedoor.admin.listen: is where the permission API is, too"}},
+		"no port":   {minimal + "stagedoor: {listen: '127.0.0.1:99999'}", []string{"stagedoor.listen: want a port of 0 to 65535"}},
+		"one socket": {
+			minimal + "stagedoor: {listen: 'unix:/run/s', admin: {listen: 'unix:/run/s'}}", []string{"stagedoor.admin.listen: is where the permission API is, too"},
+		},
+		"an empty path":  {minimal + "stagedoor: {policy: {path: ''}}", []string{"stagedoor.policy.path: is empty"}},
+		"no path at all": {minimal + "stagedoor: {policy: {path: null}}", []string{"stagedoor.policy.path: is empty"}},
+		"durations":      {minimal + "stagedoor: {limits: {decision: {seconds: 2}}, policy: {maxAge: 1d}, identity: {userInfoTtl: 1m30s}}", nil},
 		"unset variable that matters": {
 			minimal + "stagedoor: {policy: {entrypoint: a/b, remote: {url: 'http://o', token: '${TOKEN}'}}}",
 			[]string{"stagedoor.policy.remote.token: the environment variable TOKEN is not set"},

@@ -243,7 +243,7 @@ func decode(raw map[string]any, d *document) problems {
 		MatchName:        func(key, field string) bool { return key == field },
 		WeaklyTypedInput: false,
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			humanHook, durationHook, mapstructure.StringToTimeDurationHookFunc(), listHook, targetHook, sizeHook, scalarHook),
+			humanHook, durationHook, listHook, targetHook, sizeHook, scalarHook, kindHook),
 	})
 	if err != nil {
 		found.add("", "%v", err)
@@ -328,11 +328,21 @@ func targetHook(from, to reflect.Type, value any) (any, error) {
 	return value, nil
 }
 
+// durationHook reads a duration as Go writes it, such as 1m30s, or as Backstage does.
 func durationHook(from, to reflect.Type, value any) (any, error) {
-	if to == reflect.TypeFor[time.Duration]() && from.Kind() != reflect.String && from != to {
-		return nil, fmt.Errorf("want a duration with its unit, such as 5s, have %v", value)
+	if to != reflect.TypeFor[time.Duration]() || from == to {
+		return value, nil
 	}
-	return value, nil
+	if text, ok := value.(string); ok {
+		if duration, err := time.ParseDuration(text); err == nil {
+			return duration, nil
+		}
+	}
+	nanoseconds, err := humanHook(from, reflect.TypeFor[humanDuration](), value)
+	if err != nil {
+		return nil, err
+	}
+	return nanoseconds, nil
 }
 
 func sizeHook(_, to reflect.Type, value any) (any, error) {
@@ -345,6 +355,51 @@ func sizeHook(_, to reflect.Type, value any) (any, error) {
 		return nil, fmt.Errorf("want a size such as 10MiB, have %q", value)
 	}
 	return int64(size), nil
+}
+
+// kindHook says what is there in place of what was to be, where the hooks before it left
+// a value that cannot be taken.
+func kindHook(from, to reflect.Type, value any) (any, error) {
+	for to.Kind() == reflect.Pointer {
+		to = to.Elem()
+	}
+	want := ""
+	switch _, object := value.(map[string]any); {
+	case from == to || value == nil:
+	case to.Kind() == reflect.Struct && !object:
+		want = "an object"
+	case to.Kind() == reflect.Slice && from.Kind() != reflect.Slice:
+		want = "a list"
+	case to.Kind() == reflect.Bool && from.Kind() != reflect.Bool:
+		want = "true or false"
+	case to.Kind() == reflect.String && from.Kind() != reflect.String:
+		want = "a text, in quotes"
+	case to == reflect.TypeFor[byteSize]() && from.Kind() != reflect.Int64:
+		want = "a size such as 10MiB"
+	case isNumber(to) && !isNumber(from):
+		want = "a number"
+	}
+	if want == "" {
+		return value, nil
+	}
+	return nil, fmt.Errorf("want %s, have %s", want, kindOf(value))
+}
+
+func isNumber(t reflect.Type) bool { return t.Kind() >= reflect.Int && t.Kind() <= reflect.Float64 }
+
+// kindOf names a value without telling a text, which can be a secret.
+func kindOf(value any) string {
+	switch reflect.ValueOf(value).Kind() {
+	case reflect.Map:
+		return "an object"
+	case reflect.Slice:
+		return "a list"
+	case reflect.String:
+		return "a text"
+	case reflect.Bool:
+		return fmt.Sprint(value)
+	}
+	return fmt.Sprintf("the number %v", value)
 }
 
 // The texts that Backstage takes for true and false.

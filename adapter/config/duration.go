@@ -67,7 +67,7 @@ func humanHook(_, to reflect.Type, value any) (any, error) {
 			return int64(sum), nil
 		}
 	}
-	return nil, errors.New("want a duration with its unit, such as 5s, PT5S or {seconds: 5}")
+	return nil, errors.New("want a duration with its unit, such as 5s, 1d, PT5S or {seconds: 5}")
 }
 
 func addUnit(sum *time.Duration, number, unit string) (any, error) {

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -32,7 +35,33 @@ func (p *problems) addError(err error) {
 		}
 		return
 	}
-	*p = append(*p, problem{text: err.Error()})
+	text := err.Error()
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		text = strings.Replace(text, wrong.Error(), ofType(wrong), 1)
+	}
+	*p = append(*p, problem{text: text})
+}
+
+// ofType says in words of JSON that a value is of another type than it is to be.
+func ofType(wrong *json.UnmarshalTypeError) string {
+	field := wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:]
+	if field != "" {
+		field += ": "
+	}
+	want := "an object"
+	switch wrong.Type.Kind() {
+	case reflect.String:
+		want = "a text"
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Slice, reflect.Array:
+		want = "a list"
+	case reflect.Map, reflect.Struct, reflect.Pointer, reflect.Interface:
+	default:
+		want = "a number"
+	}
+	value, _, _ := strings.Cut(wrong.Value, " ") // of a number the type alone
+	return fmt.Sprintf("%swant %s, have JSON of type %s", field, want, value)
 }
 
 // Error lists all problems, a line each, sorted by key path.

@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,10 +68,27 @@ func Check(address string) error {
 		}
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(address); err != nil {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
 		return fmt.Errorf("want host:port, or unix: and a path, have %q", address)
 	}
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("want a port of 0 to 65535, have %q in %q", port, address)
+	} else if strconv.FormatUint(number, 10) != port {
+		return fmt.Errorf("want the port %d, have %q", number, port)
+	}
 	return nil
+}
+
+// Same reports whether nobody can listen at both addresses at a time.
+func Same(one, other string) bool {
+	oneHost, onePort, err := net.SplitHostPort(one)
+	otherHost, otherPort, otherErr := net.SplitHostPort(other)
+	if err != nil || otherErr != nil || strings.HasPrefix(one, unixPrefix) || strings.HasPrefix(other, unixPrefix) {
+		return one == other
+	}
+	all := func(host string) bool { return host == "" || net.ParseIP(host).IsUnspecified() }
+	return onePort == otherPort && onePort != "0" && (oneHost == otherHost || all(oneHost) || all(otherHost))
 }
 
 // Endpoint is an address that is open. It is safe for concurrent use.
@@ -126,11 +144,13 @@ func Listen(ctx context.Context, o Options) (*Endpoint, error) {
 // removeStale removes a socket at which nobody listens.
 func removeStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode()&fs.ModeSocket == 0 {
-		return nil // what is no socket is left alone, and listening fails
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
 		return err
+	case info.Mode()&fs.ModeSocket == 0:
+		return fmt.Errorf("%s is there and is no socket: remove it, or name another path", path)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,11 +94,15 @@ func (o Options) document() (document, error) {
 	if err := json.Unmarshal(o.Config, &d); err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
+	if err := d.refuseKinds(); err != nil {
+		return nil, err
+	}
 	parsed, err := config.ParseConfig(o.Config, "")
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
-	err = errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), d.refuseIdle(), o.refuseRequired(d))
+	err = errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), d.refuseIdle(), d.refuseHaste(), d.refuseFile(),
+		o.refuseRequired(d))
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +128,69 @@ func (d document) has(key string) bool {
 func (d document) refuseBundle() error {
 	if d["bundle"] != nil {
 		return errors.New("opa.bundle: this older key gets past the vetting of policies: name the bundle under opa.bundles")
+	}
+	return nil
+}
+
+// refuseKinds refuses sections that are no objects. OPA says of them what of its own code
+// they do not fit.
+func (d document) refuseKinds() error {
+	var problems []error
+	check := func(path string, value any) map[string]any {
+		object, ok := value.(map[string]any)
+		if !ok && value != nil {
+			problems = append(problems, fmt.Errorf("opa.%s: want an object", path))
+		}
+		return object
+	}
+	for _, key := range []string{
+		"bundles", "caching", "decision_logs", "discovery", "distributed_tracing", "keys", "labels", "plugins", "status",
+	} {
+		check(key, d[key])
+	}
+	if _, list := d["services"].([]any); !list {
+		check("services", d["services"])
+	}
+	for _, key := range []string{"bundles", "keys", "services"} {
+		section, _ := d[key].(map[string]any)
+		for name, value := range section {
+			object := check(key+"."+name, value)
+			for _, inner := range []string{"polling", "signing", "credentials", "tls", "headers"} {
+				check(key+"."+name+"."+inner, object[inner])
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// refuseHaste refuses delays of no time. OPA takes them, and asks without end.
+func (d document) refuseHaste() error {
+	var problems []error
+	check := func(path string, section any) {
+		delays, _ := section.(map[string]any)
+		for _, key := range []string{"min_delay_seconds", "max_delay_seconds"} {
+			if seconds, ok := delays[key].(float64); ok && seconds < 1 {
+				problems = append(problems, fmt.Errorf("opa.%s.%s: want 1 at least, have %v", path, key, seconds))
+			}
+		}
+	}
+	bundles, _ := d["bundles"].(map[string]any)
+	for name, b := range bundles {
+		source, _ := b.(map[string]any)
+		check("bundles."+name+".polling", source["polling"])
+	}
+	discovery, _ := d["discovery"].(map[string]any)
+	check("discovery.polling", discovery["polling"])
+	log, _ := d["decision_logs"].(map[string]any)
+	check("decision_logs.reporting", log["reporting"])
+	return errors.Join(problems...)
+}
+
+// refuseFile refuses a file where OPA is to keep its bundles.
+func (d document) refuseFile() error {
+	path, _ := d["persistence_directory"].(string)
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		return fmt.Errorf("opa.persistence_directory: %s is a file: want a folder", path)
 	}
 	return nil
 }
@@ -262,7 +330,7 @@ func (discovered) OnConfigDiscovery(_ context.Context, c *config.Config) (*confi
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(d.unknownKeys(c.Warnings), d.refuseBundle()); err != nil {
+	if err := errors.Join(d.unknownKeys(c.Warnings), d.refuseBundle(), d.refuseHaste()); err != nil {
 		return nil, err
 	}
 	d.bundleDefaults()

@@ -165,7 +165,8 @@ func (o Options) Validate() error {
 	case o.Parallel < 0:
 		return errors.New("stagedoor.policy.remote.parallel: want more than 0")
 	}
-	return nil
+	_, err = o.transport()
+	return err
 }
 
 func (o Options) transport() (*http.Transport, error) {

@@ -76,7 +76,11 @@ type settings struct {
 // Validate reports what is wrong with config, the JSON of OPA's key
 // distributed_tracing, with the key and what to write.
 func Validate(config json.RawMessage) error {
-	_, err := read(config)
+	s, err := read(config)
+	if err != nil || s.Type == "" {
+		return err
+	}
+	_, err = s.tls()
 	return err
 }
 
@@ -171,7 +175,7 @@ func (s settings) problems() error {
 func (s settings) exporter() (*otlptrace.Exporter, error) {
 	config, err := s.tls()
 	if err != nil {
-		return nil, fmt.Errorf("opa.distributed_tracing: %w", err)
+		return nil, err
 	}
 	// Creating one only prepares the connection; a collector that is down is tried again.
 	if s.Type == "grpc" {
@@ -200,17 +204,17 @@ func (s settings) tls() (*tls.Config, error) {
 	if s.TLSCAFile != "" {
 		text, err := os.ReadFile(s.TLSCAFile)
 		if err != nil {
-			return nil, fmt.Errorf("tls_ca_cert_file: %w", err)
+			return nil, fmt.Errorf("opa.distributed_tracing.tls_ca_cert_file: %w", err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("tls_ca_cert_file: %s has no certificate in PEM", s.TLSCAFile)
+			return nil, fmt.Errorf("opa.distributed_tracing.tls_ca_cert_file: %s has no certificate in PEM", s.TLSCAFile)
 		}
 	}
 	if s.Encryption == "mtls" {
 		pair, err := tls.LoadX509KeyPair(s.TLSCertFile, s.TLSKeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("tls_cert_file: %w", err)
+			return nil, fmt.Errorf("opa.distributed_tracing.tls_cert_file: %w", err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
