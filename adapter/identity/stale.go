@@ -28,7 +28,8 @@ const (
 type lastClaims struct {
 	identity *Identity
 	known    *otter.Cache[string, userClaims]
-	away     atomic.Bool  // the auth backend did not answer last time
+	away     atomic.Bool  // the auth backend did not answer last time, or not soon
+	told     atomic.Bool  // that it is away is in the log
 	asking   atomic.Int64 // when to ask again, in nanoseconds since 1970
 	uses     atomic.Int64
 }
@@ -48,9 +49,25 @@ func newLastClaims(i *Identity) (*lastClaims, error) {
 	return &lastClaims{identity: i, known: known}, err
 }
 
-func (l *lastClaims) keep(user string, c userClaims) {
-	l.known.Set(user, c)
-	if l.away.Swap(false) {
+// heard takes what the auth backend said of a user. Whoever it refuses is not known any
+// more: that is an answer, which must not be forgotten when it is away the next time.
+func (l *lastClaims) heard(user string, c userClaims, err error) {
+	switch {
+	case err == nil:
+		l.known.Set(user, c)
+	case absent(err):
+		l.away.Store(true)
+		if !l.told.Swap(true) {
+			l.identity.log.WithError(causeOf(err)).
+				WithFields(logrus.Fields{"stale": l.identity.options.UserInfoStale.String()}).
+				Warn("user info cannot be had; what was known of users counts on for a while")
+		}
+		return
+	case isRefusal(err):
+		l.known.Invalidate(user)
+	}
+	l.away.Store(false)
+	if l.told.Swap(false) {
 		l.identity.log.Info("user info can be had again")
 	}
 }
@@ -64,25 +81,44 @@ func (l *lastClaims) userInfo(ctx context.Context, u *credential) (refs []string
 		}
 		return l.use(last)
 	}
-	asking := ctx
 	if known {
-		var cancel context.CancelFunc
-		asking, cancel = context.WithTimeout(ctx, staleWait)
-		defer cancel()
+		refs, err = l.ask(ctx, u)
+	} else {
+		refs, err = l.identity.freshUserInfo(ctx, u)
 	}
-	refs, err = l.identity.freshUserInfo(asking, u)
 	if err == nil || !absent(err) || ctx.Err() != nil {
 		return refs, 0, err
 	}
 	l.asking.Store(time.Now().Add(stalePause).UnixNano())
-	if !l.away.Swap(true) {
-		l.identity.log.WithError(causeOf(err)).WithFields(logrus.Fields{"stale": l.identity.options.UserInfoStale.String()}).
-			Warn("user info cannot be had; what was known of users counts on for a while")
-	}
+	l.away.Store(true)
 	if !known || time.Since(last.asked) >= l.identity.options.UserInfoStale {
 		return nil, 0, err
 	}
 	return l.use(last)
+}
+
+// ask asks the auth backend and waits for staleWait at most. What it says later counts for
+// the next request.
+func (l *lastClaims) ask(ctx context.Context, u *credential) ([]string, error) {
+	type answer struct {
+		refs []string
+		err  error
+	}
+	said := make(chan answer, 1)
+	go func() {
+		refs, err := l.identity.freshUserInfo(context.WithoutCancel(ctx), u)
+		said <- answer{refs, err}
+	}()
+	patience := time.NewTimer(staleWait)
+	defer patience.Stop()
+	select {
+	case a := <-said:
+		return a.refs, a.err
+	case <-patience.C:
+		return nil, unavailable(context.DeadlineExceeded)
+	case <-ctx.Done():
+		return nil, unavailable(context.Cause(ctx))
+	}
 }
 
 func (l *lastClaims) use(last userClaims) ([]string, time.Duration, error) {
@@ -106,6 +142,12 @@ func absent(err error) bool {
 	unreachable := e.Name == "ServiceUnavailableError"
 	failing := e.Name == "ResponseError" && (e.Status >= 500 || e.Status == http.StatusTooManyRequests)
 	return unreachable || failing
+}
+
+// isRefusal reports whether an error is that the auth backend refuses this user.
+func isRefusal(err error) bool {
+	e, ok := errors.AsType[*wire.Error](err)
+	return ok && e.Name == "ResponseError" && e.Status < 500 && e.Status != http.StatusTooManyRequests
 }
 
 // causeOf is the internal cause of an error, or the error itself.

@@ -107,6 +107,25 @@ func TestUserInfoStaleEnds(t *testing.T) {
 			time.Sleep(6 * time.Second)
 			expectFailure(t, i, token, "ResponseError", code)
 		})
+		// Nor in an outage before or after that, once it has refused.
+		synctest.Test(t, func(t *testing.T) {
+			b := newBackstage()
+			i := b.identity(t, Options{UserInfoStale: time.Hour})
+			token := b.user(spec{})
+			expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+			b.fail(userInfo, status(503))
+			time.Sleep(6 * time.Second)
+			expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+			b.fail(userInfo, status(code))
+			time.Sleep(6 * time.Second)
+			for range 50 {
+				expectFailure(t, i, token, "ResponseError", code)
+				time.Sleep(100 * time.Millisecond)
+			}
+			b.fail(userInfo, status(503))
+			time.Sleep(6 * time.Second)
+			expectFailure(t, i, token, "ResponseError", 503)
+		})
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackstage()
@@ -116,5 +135,32 @@ func TestUserInfoStaleEnds(t *testing.T) {
 		b.fail(userInfo, status(503))
 		time.Sleep(6 * time.Second)
 		expectFailure(t, i, token, "ResponseError", 503)
+	})
+}
+
+// An auth backend that takes longer than a request waits is believed all the same: what it
+// says counts for the next request.
+func TestUserInfoStaleOfASlowBackend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackstage()
+		i := b.identity(t, Options{UserInfoStale: time.Hour})
+		token := b.user(spec{})
+		expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+		b.own("user:default/alice", "moved")
+		b.fail(userInfo, func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(1500 * time.Millisecond)
+			b.userInfo(w, r)
+		})
+		time.Sleep(6 * time.Second)
+		begun := time.Now()
+		expectInfo(t, i, token, "user:default/alice", "group:default/devs")
+		if took := time.Since(begun); took != staleWait {
+			t.Errorf("waited %v", took)
+		}
+		time.Sleep(time.Second)
+		for range 20 {
+			expectInfo(t, i, token, "moved")
+			time.Sleep(time.Second)
+		}
 	})
 }

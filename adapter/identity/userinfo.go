@@ -92,8 +92,8 @@ func (o userInfoOf) Load(ctx context.Context, _ fingerprint) (userClaims, error)
 	asked := time.Now()
 	refs, err := o.identity.askUserInfo(ctx, o.user, string(o.token))
 	claims := userClaims{refs, asked}
-	if last := o.identity.last; last != nil && err == nil {
-		last.keep(o.user, claims)
+	if last := o.identity.last; last != nil && ctx.Err() == nil {
+		last.heard(o.user, claims, err)
 	}
 	return claims, err
 }
