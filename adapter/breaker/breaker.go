@@ -25,7 +25,7 @@ type Breaker struct {
 
 	mu    sync.Mutex
 	ended chan struct{} // closed when a call ends; nil where nobody waits for that
-	tried time.Time     // since when it is half open and no call has ended
+	tried time.Time     // since when it is half open and none of its trials has ended
 }
 
 // ErrOpen is a call that is not to be made.
@@ -56,23 +56,24 @@ func (b *Breaker) Allow(ctx context.Context) (done func(error), err error) {
 	case err != nil:
 		return nil, err
 	}
-	b.begin()
+	trial := b.begin()
 	return func(err error) {
 		allowed(err)
-		b.tell()
+		b.tell(trial)
 	}, nil
 }
 
-// begin notes that a call was let through.
-func (b *Breaker) begin() {
+// begin notes that a call was let through, and reports whether it is on trial.
+func (b *Breaker) begin() (trial bool) {
 	if b.Closed() {
-		return
+		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.tried.IsZero() {
 		b.tried = time.Now()
 	}
+	return true
 }
 
 // wait waits for the calls that are under way while it is half open.
@@ -112,11 +113,14 @@ func (b *Breaker) end() (ended <-chan struct{}, left time.Duration) {
 	return b.ended, left
 }
 
-// tell tells those who wait for it that a call has ended.
-func (b *Breaker) tell() {
+// tell tells those who wait for it that a call has ended. One that began before the Breaker
+// opened says nothing of the trials.
+func (b *Breaker) tell(trial bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.tried = time.Time{}
+	if trial {
+		b.tried = time.Time{}
+	}
 	if b.ended != nil {
 		close(b.ended)
 		b.ended = nil

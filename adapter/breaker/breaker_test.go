@@ -18,15 +18,25 @@ var errAway = errors.New("away")
 
 // opened is a Breaker that is half open with the next call, and lets so many through.
 func opened(trials uint32) *Breaker {
-	b := New(gobreaker.Settings{
+	b, _ := openedWith(trials, 0)
+	return b
+}
+
+// openedWith has so many calls under way that began before it opened.
+func openedWith(trials uint32, old int) (b *Breaker, end []func(error)) {
+	b = New(gobreaker.Settings{
 		Timeout: pause, MaxRequests: trials, ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= 3 },
 	}, time.Second)
+	for range old {
+		done, _ := b.Allow(context.Background())
+		end = append(end, done)
+	}
 	for range 3 {
 		done, _ := b.Allow(context.Background())
 		done(errAway)
 	}
 	time.Sleep(pause + time.Millisecond)
-	return b
+	return b, end
 }
 
 // However many come at once when the server is well again, all are let through, the
@@ -103,4 +113,22 @@ func TestNobodyWaitsLong(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Calls that began before it opened, and end while one is on trial, have nobody wait again.
+func TestOldCallsSayNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, old := openedWith(1, 20)
+		if _, err := b.Allow(t.Context()); err != nil { // and it hangs
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		for _, end := range old {
+			end(errAway)
+			begun := time.Now()
+			if _, err := b.Allow(t.Context()); !errors.Is(err, ErrOpen) || time.Since(begun) != 0 {
+				t.Errorf("%v after %v", err, time.Since(begun))
+			}
+		}
+	})
 }

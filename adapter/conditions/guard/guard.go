@@ -32,9 +32,9 @@ const (
 )
 
 // errHasty is a call that ended without an answer before the plugin had a fair
-// chance to give one, since its request was nearly over or its caller left. It says
-// nothing of the plugin.
-var errHasty = errors.New("the request was over before the plugin could answer")
+// chance to give one, since its request was nearly over, its caller left, or has no token
+// for it. It says nothing of the plugin.
+var errHasty = errors.New("the plugin was not asked, or had no time to answer")
 
 // errPanicked is a call that came to no end.
 var errPanicked = errors.New("it panicked")
@@ -110,7 +110,7 @@ func (g *Guard) Pass(ctx context.Context, pluginID string, of fair.Party, call f
 }
 
 // verdict is what the outcome of a call says of the plugin: an error where it is not
-// there.
+// there, errHasty where it was not asked.
 func verdict(err error) error {
 	if unavailable, ok := errors.AsType[*UnavailableError](err); ok {
 		switch unavailable.Status {
@@ -121,5 +121,13 @@ func verdict(err error) error {
 	if errors.Is(err, context.Canceled) { // the time was up, and nobody waits any more
 		return err
 	}
+	if _, refused := errors.AsType[*RefusedError](err); err != nil && !refused && !asked(err) {
+		return errHasty // there was no token for the plugin
+	}
 	return nil
+}
+
+func asked(err error) bool {
+	_, unavailable := errors.AsType[*UnavailableError](err)
+	return unavailable
 }

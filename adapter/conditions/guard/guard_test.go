@@ -153,6 +153,13 @@ func TestBreakerCloses(t *testing.T) {
 			t.Errorf("%d probes, %d refused", probes, refused)
 		}
 		time.Sleep(Pause + time.Millisecond)
+		// Who has no token for the plugin does not ask it.
+		for range 2 * Failures {
+			_ = within(t, g, time.Second, answered(errors.New("no token")))
+		}
+		if g.Closed() {
+			t.Error("closed by calls that were not made")
+		}
 		if err := within(t, g, 10*time.Second, answered(nil)); err != nil || g.Open() {
 			t.Errorf("%v, open %t", err, g.Open())
 		}
