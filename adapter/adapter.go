@@ -32,6 +32,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/conditions"
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/document/patch"
+	"github.com/stagedoor/stagedoor/adapter/explain"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
@@ -121,6 +122,7 @@ type Server struct {
 	sampler    sampler.Sampler
 	gate       *fair.Gate
 	memory     memory
+	explains   *explain.Served
 	buffers    sync.Pool // of *[]byte, for bodies and answers
 
 	slots, asking *fair.Pool // of requests that are worked on, and of those that wait for user info
@@ -137,7 +139,8 @@ func New(o Options, p Parts) *Server {
 		options: o, identity: p.Identity, policy: p.Policy, supply: p.Status, write: p.Write,
 		conditions: p.Conditions, audit: p.Audit, shadow: p.Shadow, log: p.Log, registry: p.Registry, tracer: p.Tracer,
 		metrics: metrics.New(p.Registry, o.Permissions, p.Conditions.Publisher), gate: p.Gate,
-		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight), memory: newMemory(o.Memory, o.Body),
+		explains: explain.NewServed(), memory: newMemory(o.Memory, o.Body),
+		slots: fair.NewPool(o.InFlight), asking: fair.NewPool(o.InFlight),
 	}
 	s.RenewTokens(o.Admin.Tokens)
 	p.Registry.MustRegister(s, supply.Gauges(s.status))

@@ -11,6 +11,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/audit"
 	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/explain"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
 	"github.com/stagedoor/stagedoor/adapter/supply"
 	"github.com/stagedoor/stagedoor/adapter/wire"
@@ -41,7 +42,8 @@ var causes = []cause{
 	{one(errGone), metrics.Gone, wire.AsError},
 	{one(errBodies), metrics.Shed, says(wire.ServiceUnavailableError(1, "Too many large requests at once, try again"))},
 	{one(errAnswers), metrics.Shed, says(wire.ServiceUnavailableError(1, "Too many large answers at once, try again"))},
-	{one(errShed), metrics.Shed, says(wire.ServiceUnavailableError(1, "Too many requests at once, try again"))},
+	{one(errShed, explain.ErrBusy), metrics.Shed,
+		says(wire.ServiceUnavailableError(1, "Too many requests at once, try again"))},
 	{one(errUserInfo), metrics.UserInfo, wire.AsError},
 	{one(audit.ErrUnrecorded), metrics.Audit, says(wire.ServiceUnavailableError(1, "The decision could not be recorded"))},
 	{one(supply.ErrNoPolicy, supply.ErrStale), metrics.NoPolicy,

@@ -8,8 +8,6 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/explain"
 	"github.com/stagedoor/stagedoor/adapter/identity"
-	"github.com/stagedoor/stagedoor/adapter/offline"
-	"github.com/stagedoor/stagedoor/adapter/peer"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
@@ -54,17 +52,12 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := offline.Of(state, offline.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = p.Close(ctx) }() // nothing of it is on disk
-	e, err := explain.Explain(ctx, p, q, nil)
+	e, err := s.explains.Explain(ctx, x.party, state, q)
 	if err != nil {
 		return err
 	}
 	if e.Error != "" { // which is for the log alone
-		s.log.WithField("error", peer.WithoutSecrets(e.Error)).WithField("request_id", x.id).
+		s.log.WithField("at", lineOfPolicy.FindString(e.Error)).WithField("request_id", x.id).
 			Warn("the policy fails where it is explained")
 		e.Error = "The permission policy failed"
 	}

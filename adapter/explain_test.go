@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -70,5 +72,36 @@ func TestExplainOthers(t *testing.T) {
 	status, answer := site.do(t, request)
 	if status != 200 || !strings.Contains(answer, `"user":"user:default/bob","result":"ALLOW"`) {
 		t.Errorf("%d %s", status, answer)
+	}
+}
+
+// However much one user has explained at once, few explanations are made at a time, and what
+// is too much is turned away.
+func TestExplainFew(t *testing.T) {
+	site := newSite(t, siteOptions{})
+	alice, err := site.backstage.PluginToken("user:default/alice")
+	check(t, err)
+	var all sync.WaitGroup
+	var explained, turnedAway atomic.Int64
+	for range 80 {
+		all.Go(func() {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, site.url+"/explain", strings.NewReader(
+				`{"permission":{"type":"basic","name":"a.b","attributes":{}}}`))
+			check(t, err)
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Authorization", "Bearer "+alice)
+			switch status, body := site.do(t, request); status {
+			case http.StatusOK:
+				explained.Add(1)
+			case http.StatusServiceUnavailable:
+				turnedAway.Add(1)
+			default:
+				t.Errorf("%d %s", status, body)
+			}
+		})
+	}
+	all.Wait()
+	if explained.Load() == 0 || turnedAway.Load() == 0 {
+		t.Errorf("%d explained, %d turned away", explained.Load(), turnedAway.Load())
 	}
 }

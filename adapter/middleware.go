@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/conditions/guard"
+	"github.com/stagedoor/stagedoor/adapter/decision"
 	"github.com/stagedoor/stagedoor/adapter/fair"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/metrics"
@@ -59,10 +60,11 @@ func (d *denials) note(permission string, err error) {
 // logDenied writes that line, if there is something to tell.
 func (s *Server) logDenied(x *exchange) {
 	if d := &x.denied; d.items > 0 {
-		entry := s.logOf(x).WithError(d.err).WithFields(logrus.Fields{
+		text := decision.Logged(d.err)
+		entry := s.logOf(x).WithField(logrus.ErrorKey, text).WithFields(logrus.Fields{
 			"permission": peer.Path(d.permission), "items": d.items, "revision": x.revision, "caller": x.caller.KindName(),
 		})
-		s.sampler.Log(entry, logrus.WarnLevel, "denied"+d.err.Error(),
+		s.sampler.Log(entry, logrus.WarnLevel, "denied"+text,
 			"denied because of a failure, of which this is the first")
 	}
 }
@@ -216,7 +218,7 @@ func (s *Server) logRequest(r *http.Request, x *exchange, out *recorder, took ti
 	}
 	entry, key := s.failure(entry, x), x.err.Error()
 	if cause := errors.Unwrap(x.err); cause != nil {
-		text := peer.WithoutSecrets(cause.Error())
+		text := decision.Logged(cause)
 		entry, key = entry.WithField("cause", text), key+text
 	}
 	if level == logrus.DebugLevel {

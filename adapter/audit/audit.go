@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,6 +75,7 @@ type Log struct {
 	queue    chan *recording
 	backlog  backlog
 	sender   *sender
+	hangs    atomic.Int64 // until when a receiver that hangs is left alone, in nanoseconds since 1970; 0 where none does
 	stop     context.CancelFunc
 	stopped  chan struct{} // closed when nothing is written any more
 	// rest is until when the receiver, which did not answer, is left to OPA's own
@@ -95,6 +97,8 @@ const (
 	// So many events are written within one transaction, or fewer with so many bytes.
 	auditSlice      = 1000
 	auditSliceBytes = 1 << 20
+	// A receiver hangs for which a request waits longer than this, and in vain.
+	patience = time.Second
 )
 
 // Options say how decisions are recorded.
@@ -166,8 +170,27 @@ func (a *Log) Record(ctx context.Context, r Record) error {
 	return nil
 }
 
-// insist waits until the record, for which there is room, is received.
-func (a *Log) insist(ctx context.Context, next *recording) error {
+// ErrHangs is that the receiver of the decision log hangs.
+var ErrHangs = errors.New("the receiver of the decision log does not answer")
+
+// insist waits until the record, for which there is room, is received. While the receiver
+// hangs it fails at once, since whoever waits holds a slot, and one tries from time to time.
+// A receiver that refuses costs nobody time, and is asked each time.
+func (a *Log) insist(ctx context.Context, next *recording) (err error) {
+	begun := time.Now()
+	if until := a.hangs.Load(); until != 0 && a.Fails() &&
+		(begun.UnixNano() < until || !a.hangs.CompareAndSwap(until, begun.Add(uploadRest).UnixNano())) {
+		a.backlog.written(next.size)
+		return fmt.Errorf("%w: %w", ErrUnrecorded, ErrHangs)
+	}
+	defer func() {
+		switch late := time.Since(begun) >= patience; {
+		case err == nil:
+			a.hangs.Store(0)
+		case late && !errors.Is(ctx.Err(), context.Canceled): // who leaves says nothing of the receiver
+			a.hangs.Store(time.Now().Add(uploadRest).UnixNano())
+		}
+	}()
 	result := make(chan error, 1)
 	next.result = result
 	select {

@@ -243,6 +243,39 @@ func TestRequiredRecordFailsWithoutReceiver(t *testing.T) {
 	}
 }
 
+// A receiver that hangs costs a request its time once, and those after it none: they would hold
+// slots that others need.
+func TestRequiredRecordFailsAtOnceWhileTheReceiverHangs(t *testing.T) {
+	r := fixture.NewReceiver(t)
+	e := audited(t, fixture.LogTo(t, r, nil), true, nil)
+	fixture.Must(t, e.recordAll(t, "before", "x"))
+	r.Hangs.Store(true)
+	record := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		batch, err := e.Engine.Decide(ctx, fixture.Ann(), []wire.Permission{fixture.Basic("x")})
+		fixture.Must(t, err)
+		return e.Decisions.Record(ctx, audit.Record{
+			RequestID: "r", Time: time.Now(), Caller: fixture.Ann(), Batch: batch,
+			Permissions: []wire.Permission{fixture.Basic("x")}, Answers: []audit.Answer{{Final: wire.Allow}},
+		})
+	}
+	if err := record(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	for range 10 {
+		if err := record(); !errors.Is(err, audit.ErrHangs) || !errors.Is(err, audit.ErrUnrecorded) {
+			t.Errorf("error %v", err)
+		}
+	}
+	r.Hangs.Store(false)
+	for begun := time.Now(); record() != nil; time.Sleep(50 * time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			t.Fatal("it is not asked again")
+		}
+	}
+}
+
 // More items than the buffer holds, and one that is larger than a chunk may be.
 func TestLargeRecords(t *testing.T) {
 	for name, required := range map[string]bool{"required": true, "not required": false} {

@@ -62,7 +62,7 @@ func event(r Record, i int, identity *ast.Term) (*server.Info, error) {
 		custom["claims_sha256"] = hash
 	}
 	if r.Err != nil {
-		custom["unanswered"] = r.Err.Error()
+		custom["unanswered"] = decision.Logged(r.Err)
 	}
 	if outcome.Err != nil {
 		custom["error"] = eventError(outcome.Err)
@@ -93,7 +93,7 @@ func eventError(err error) map[string]any {
 	if failure, ok := errors.AsType[*decision.Failure](err); ok {
 		code = failure.Kind
 	}
-	return map[string]any{"code": string(code), "message": err.Error()}
+	return map[string]any{"code": string(code), "message": decision.LoggedPart(err)}
 }
 
 func pointerTo(v any) *any { return &v }
@@ -126,7 +126,7 @@ func resultTexts(results []wire.Result) []any {
 func texts(errs []error) []any {
 	list := make([]any, len(errs))
 	for i, err := range errs {
-		list[i] = err.Error()
+		list[i] = decision.LoggedPart(err)
 	}
 	return list
 }

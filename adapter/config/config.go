@@ -370,6 +370,10 @@ func (p *problems) check(d document, c *Config) {
 	if s.Policy.MaxAge < 0 {
 		p.add("stagedoor.policy.maxAge", "want a positive duration, have %v", s.Policy.MaxAge)
 	}
+	if age := s.Policy.MaxAge; c.Supply.Path != "" && age > 0 && age < leastAge {
+		p.add("stagedoor.policy.maxAge", "want %v at least, since a folder is looked at every few seconds, have %v",
+			leastAge, age)
+	}
 	level, err := logrus.ParseLevel(s.Log.Level)
 	if err != nil {
 		p.add("stagedoor.log.level", "want debug, info, warn or error, have %q", s.Log.Level)
@@ -405,6 +409,7 @@ func (c *Config) checkRemote() error {
 // What secures the operator's address must not be guessed, and who ends a process
 // must not wait for ever.
 const (
+	leastAge   = 10 * time.Second // of a folder
 	leastToken = 16
 	mostDelay  = 10 * time.Minute
 )

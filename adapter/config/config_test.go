@@ -276,6 +276,9 @@ func TestEveryProblemIsReported(t *testing.T) {
 		"one socket": {
 			minimal + "stagedoor: {listen: 'unix:/run/s', admin: {listen: 'unix:/run/s'}}", []string{"stagedoor.admin.listen: is where the permission API is, too"},
 		},
+		"an age too short": {
+			minimal + "stagedoor: {policy: {path: x, maxAge: 1s}}", []string{"stagedoor.policy.maxAge: want 10s at least"},
+		},
 		"an empty path":  {minimal + "stagedoor: {policy: {path: ''}}", []string{"stagedoor.policy.path: is empty"}},
 		"no path at all": {minimal + "stagedoor: {policy: {path: null}}", []string{"stagedoor.policy.path: is empty"}},
 		"durations":      {minimal + "stagedoor: {limits: {decision: {seconds: 2}}, policy: {maxAge: 1d}, identity: {userInfoTtl: 1m30s}}", nil},

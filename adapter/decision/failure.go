@@ -2,6 +2,10 @@ package decision
 
 import (
 	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/stagedoor/stagedoor/adapter/peer"
 )
@@ -47,3 +51,41 @@ func (f *Failure) Error() string {
 
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Cause }
+
+// What an error of a builtin begins with, and a text that an error quotes.
+var (
+	builtinName = regexp.MustCompile(`^[a-z][a-z0-9_.]*(?::|$)`)
+	ofHTTP      = regexp.MustCompile(`^http\.send: [A-Z][a-z]+ "`) // of Go's client, whose URL is the policy's own
+	quotedText  = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+)
+
+// Logged is what of an error may stand in a log. Where it is that of a policy, a builtin's own
+// words hold what it was given, which can be a claim or a token of the policy's: its name is
+// told, and where. Of an answer that is no decision the texts are left out. Commands show
+// both.
+func Logged(err error) string {
+	if _, is := errors.AsType[*Failure](err); is {
+		return LoggedPart(err)
+	}
+	return peer.WithoutSecrets(err.Error())
+}
+
+// LoggedPart is Logged for the error of a part of a policy.
+func LoggedPart(err error) string {
+	text := peer.WithoutSecrets(err.Error())
+	of, ok := errors.AsType[*topdown.Error](err)
+	switch {
+	case ok && (of.Code == topdown.ConflictErr || of.Code == topdown.WithMergeErr || of.Code == topdown.CancelErr):
+		return text // OPA's words alone
+	case ok && ofHTTP.MatchString(of.Message):
+		return text
+	case ok:
+		place := ""
+		if of.Location != nil {
+			place = of.Location.Format("")
+		}
+		return fmt.Sprintf("%s%s: %s its words may hold claims and are left out; `stagedoor eval` shows them",
+			place, of.Code, builtinName.FindString(of.Message))
+	}
+	return quotedText.ReplaceAllString(text, `"…"`)
+}

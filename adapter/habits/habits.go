@@ -145,7 +145,7 @@ func (c checker) checkEach(body ast.Body, at int, some ast.Call) {
 		if i == at || !uses(e, v) {
 			continue
 		}
-		if !e.Negated || !callsFunction(e) {
+		if (!e.Negated || !callsFunction(e)) && !deniesClaims(e, some[len(some)-1]) {
 			return
 		}
 		denied = e
@@ -153,10 +153,35 @@ func (c checker) checkEach(body ast.Body, at int, some ast.Call) {
 	if denied == nil {
 		return
 	}
-	text := findings.OneLine(strings.TrimSpace(strings.TrimPrefix(string(denied.Location.Text), "not")))
+	text := findings.OneLine(strings.TrimSpace(string(denied.Location.Text)))
+	how := "is missing"
+	if some[len(some)-1].String() == claims {
+		how = "is another one"
+	}
 	c.Add(findings.At(denied.Location), findings.Warning, "each",
-		"this holds as soon as one of %s is missing; for none of them write: every %s in %s { not %s }",
-		some[len(some)-1], v, some[len(some)-1], text)
+		"this holds as soon as one of %s %s; for none of them write: every %s in %s { %s }",
+		some[len(some)-1], how, v, some[len(some)-1], text)
+}
+
+const claims = "input.identity.claims"
+
+// deniesClaims is whether an expression says of a member of a collection that it is no claim,
+// or of a claim that it is none of others. Callers have several claims, so that one other is
+// no ban.
+func deniesClaims(e *ast.Expr, collection *ast.Term) bool {
+	of := collection.String() == claims
+	terms, called := e.Terms.([]*ast.Term)
+	if !called {
+		return of && e.Negated // not banned[c]
+	}
+	switch terms[0].String() {
+	case "internal.member_2":
+		return e.Negated && (of || terms[2].String() == claims)
+	case "neq":
+		_, named := terms[2].Value.(ast.String)
+		return of && !e.Negated && named
+	}
+	return false
 }
 
 // callsFunction is whether an expression calls a function that is no builtin: what
@@ -187,19 +212,18 @@ var optional = map[string]string{
 func (c checker) checkOptional(body ast.Body, at int) {
 	e := body[at]
 	terms, ok := e.Terms.([]*ast.Term)
-	if !ok || len(terms) != 3 {
+	if !ok || e.IsEquality() || terms[0].String() == "equal" { // which are false of what is missing
 		return
 	}
-	operator := terms[0].String()
-	if operator != "internal.member_2" && operator != "startswith" && operator != "endswith" {
-		return
+	var ref ast.Ref
+	when := ""
+	for _, argument := range terms[1:] { // which are looked up before the not
+		if of, is := argument.Value.(ast.Ref); is && optional[of.String()] != "" {
+			ref, when = of, optional[of.String()]
+			break
+		}
 	}
-	ref, ok := terms[1].Value.(ast.Ref)
-	if !ok {
-		return
-	}
-	when, ok := optional[ref.String()]
-	if !ok {
+	if when == "" {
 		return
 	}
 	for i, other := range body { // one that asks for the member first knows what it does

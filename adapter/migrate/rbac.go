@@ -84,8 +84,12 @@ func (m *Migration) Files(vocabulary words.Vocabulary, apart bool) (map[string][
 	if files["policy.rego"], err = bundleFile("policy.rego"); err != nil {
 		return nil, err
 	}
-	if files["rbac.decisions.yaml"], err = m.table(vocabulary); err != nil {
+	table, err := m.table(vocabulary)
+	if err != nil {
 		return nil, err
+	}
+	if table != nil {
+		files["rbac.decisions.yaml"] = table
 	}
 	files["REPORT.md"] = m.report()
 	return files, nil

@@ -24,7 +24,8 @@ type tableRow struct {
 const somebody = "user:default/somebody-else"
 
 // table is a decision table with a row for every line, role and condition that counts
-// and can be asked about. What it expects is the plugin's answer, by package enforcer.
+// and can be asked about; nil where there is none, since a table that asks nothing is
+// refused. What it expects is the plugin's answer, by package enforcer.
 func (m *Migration) table(vocabulary words.Vocabulary) ([]byte, error) {
 	t := tabled{judgement: m.judgement, vocabulary: vocabulary, callers: map[string]enforcer.Caller{}}
 	t.membersByRole()
@@ -54,6 +55,9 @@ func (m *Migration) table(vocabulary words.Vocabulary) ([]byte, error) {
 			}
 		}
 	}
+	if len(t.rows) == 0 {
+		return nil, nil
+	}
 	return t.text(), nil
 }
 
@@ -78,9 +82,6 @@ func (t *tabled) text() []byte {
 	for _, row := range t.rows {
 		put("  # %s\n  - {may: %q, who: %q, expect: %q}\n", strings.Join(strings.Fields(row.about), " "), row.may,
 			row.who, row.expect)
-	}
-	if len(t.rows) == 0 {
-		put("  []\n")
 	}
 	return text.Bytes()
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
@@ -15,12 +14,13 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/config"
 	opakeys "github.com/open-policy-agent/opa/v1/keys"
+	"github.com/open-policy-agent/opa/v1/logging"
+	"github.com/open-policy-agent/opa/v1/plugins"
 	bundleplugin "github.com/open-policy-agent/opa/v1/plugins/bundle"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 	"github.com/open-policy-agent/opa/v1/plugins/logs"
 	"github.com/open-policy-agent/opa/v1/plugins/status"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
-	"github.com/sirupsen/logrus"
 
 	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
@@ -48,10 +48,67 @@ type document map[string]any
 // be known without reading a policy: each problem of stagedoor's own with its key, or else
 // the first that OPA's plugins find.
 func (o Options) Validate() error {
-	silent := logrus.New()
-	silent.SetOutput(io.Discard)
-	_, err := New(o, inmem.New(), logrus.NewEntry(silent), nil)
-	return err
+	d, err := o.document()
+	if err != nil {
+		return err
+	}
+	if err := d.refuseFile(); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("opa: %w", err)
+	}
+	// One without plugins: those that were not started cannot be stopped, and each
+	// manager has a goroutine.
+	manager, err := plugins.New(raw, "", inmem.New(), plugins.Logger(logging.NewNoOpLogger()))
+	if err != nil {
+		return fmt.Errorf("opa: %w", err)
+	}
+	defer manager.Stop(context.Background())
+	log, err := parsePlugins(manager)
+	if err != nil {
+		return fmt.Errorf("opa: %w", err)
+	}
+	return o.checkRequired(log)
+}
+
+// parsePlugins reads the sections of the plugins as OPA does where it makes them. log is
+// nil where there is no decision log.
+func parsePlugins(manager *plugins.Manager) (log *logs.Config, err error) {
+	c, services, keys := manager.GetConfig(), manager.Services(), manager.PublicKeys()
+	_, err = discovery.NewConfigBuilder().WithBytes(c.Discovery).WithServices(services).WithKeyConfigs(keys).Parse()
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Discovery) > 0 {
+		return nil, nil //nolint:nilnil // the other sections are what comes by it
+	}
+	var custom []string
+	for name := range c.Plugins {
+		if name != witnessName {
+			return nil, fmt.Errorf("plugin %q not registered", name)
+		}
+		custom = append(custom, name)
+	}
+	_, err = bundleplugin.NewConfigBuilder().WithBytes(c.Bundles).WithServices(services).WithKeyConfigs(keys).Parse()
+	if err != nil {
+		return nil, err
+	}
+	_, err = status.NewConfigBuilder().WithBytes(c.Status).WithServices(services).WithPlugins(custom).Parse()
+	if err != nil {
+		return nil, err
+	}
+	return logs.NewConfigBuilder().WithBytes(c.DecisionLogs).WithServices(services).WithPlugins(custom).Parse()
+}
+
+// checkRequired refuses a decision log that cannot tell whether it took an event.
+func (o Options) checkRequired(log *logs.Config) error {
+	if o.AuditRequired && (log == nil || log.Service == "") {
+		return errors.New("stagedoor.audit.required: opa.decision_logs names no service. " +
+			"The console does not do: nobody learns whether what reads it took a line")
+	}
+	return nil
 }
 
 // PolicyKeys are the keys of the configuration that say where a policy is.
@@ -101,7 +158,7 @@ func (o Options) document() (document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
-	err = errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), d.refuseIdle(), d.refuseHaste(), d.refuseFile(),
+	err = errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), d.refuseIdle(), d.refuseHaste(),
 		o.refuseRequired(d))
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -157,4 +158,16 @@ func TestShippedDefaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Checking leaves nothing running: a process that reads its configuration anew checks it each
+// time.
+func TestCheckingLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(*testing.T) { // which fails where a goroutine is left
+		for range 10 {
+			_ = Options{Config: json.RawMessage(`{
+				"services": {"acme": {"url": "http://b"}}, "bundles": {"authz": {"service": "acme"}},
+				"decision_logs": {"service": "acme"}, "status": {"service": "acme"}}`)}.Validate()
+		}
+	})
 }

@@ -10,7 +10,6 @@ package opa
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -94,11 +93,11 @@ func New(o Options, store storage.Store, log *logrus.Entry, registry prometheus.
 		return nil, fmt.Errorf("opa: %w", err)
 	}
 	manager.Register(discovery.Name, discover)
-	if log := logs.Lookup(manager); o.AuditRequired && (log == nil || log.Config().Service == "") {
-		return nil, errors.New("stagedoor.audit.required: opa.decision_logs names no service. " +
-			"The console does not do: nobody learns whether what reads it took a line")
+	var recorded *logs.Config
+	if plugin := logs.Lookup(manager); plugin != nil {
+		recorded = plugin.Config()
 	}
-	return m, nil
+	return m, o.checkRequired(recorded)
 }
 
 // BringsPolicy reports whether the configuration that it was made of says where a

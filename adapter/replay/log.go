@@ -126,6 +126,8 @@ type loggedEvent struct {
 		} `json:"identity"`
 	} `json:"input"`
 	Result json.RawMessage `json:"result"`
+	// Error is OPA's own, of an evaluation that failed.
+	Error json.RawMessage `json:"error"`
 	// Bundles have the revision of each bundle by its name.
 	Bundles json.RawMessage `json:"bundles"`
 	// Erased and Masked are paths of what a mask has removed and replaced.
@@ -282,17 +284,20 @@ func (l *Log) add(path int, e *loggedEvent) string {
 		return "a mask has left out who asked or for what"
 	}
 	answer := string(e.Result)
-	if len(e.Result) == 0 || answer == "null" {
-		if e.Custom.Error == nil {
-			return "it has no answer"
-		}
+	switch none := answer == "" || answer == "null"; {
+	case none && e.Custom.Error != nil:
 		if code := e.Custom.Error.Code; code == decision.FailureDeadline || code == decision.FailureRemote {
 			return "the policy was not done in time, or the remote OPA did not answer"
 		}
 		answer = ""
-	}
-	if e.hides("/result") {
+	case e.hides("/result"):
 		return "a mask has left out a part of the answer"
+	case none && len(e.Error) > 0:
+		return "OPA failed at it"
+	case answer == "null":
+		return "it has no answer"
+	case answer == "": // undefined, which OPA logs so
+		answer = `{"result":"DENY"}`
 	}
 	c := loggedCaller{anonymous: true}
 	if of := e.Input.Identity; of != nil {

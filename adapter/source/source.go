@@ -233,6 +233,10 @@ func (s *Source) checkRef(c *reading.Constant, exact, user bool) {
 		}
 	case !strings.ContainsAny(text, ":/") && s.keys[c.Node.Root()][text] &&
 		s.plain[c.Node.Root()][text]: // a name of the author's own, such as a role
+	case c.Key && !strings.ContainsAny(text, ":/"):
+		s.Add(c.At, findings.Error, "reference", "%q is no full entity reference, and nothing gives it to anybody, so that "+
+			"nobody has it; write %s, or give it to somebody where it is a name of your own, such as a role", text,
+			fullRef(low, user))
 	default:
 		s.Add(c.At, findings.Error, "reference", "%q is no full entity reference, so that it is nobody; write %s", text,
 			fullRef(low, user))

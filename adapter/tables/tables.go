@@ -32,6 +32,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -185,6 +186,13 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 				name + " is signed out, so it has no user, groups or actor",
 			}
 		}
+		for _, ref := range append([]string{c.User}, c.Groups...) {
+			if ref != "" && !entityRef.MatchString(ref) {
+				return nil, &Error{called, keyLine(&root, "callers", name), fmt.Sprintf(
+					"%s: %q is no full entity reference in lower case, and no user of Backstage has it; write it as in "+
+						"user:default/ann or group:default/web", name, ref)}
+			}
+		}
 		caller := decision.Caller{Anonymous: c.SignedOut, User: c.User, Actor: c.Actor}
 		if caller.User == "" && !c.SignedOut {
 			caller.User = "user:default/" + name
@@ -199,9 +207,15 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 			return nil, &Error{called, node.Line, fmt.Sprintf("resource %s: %v", name, err)}
 		}
 	}
+	if len(d.Rows)+len(d.Never) == 0 {
+		return nil, &Error{called, 1, "the table asks nothing: write rows or never"}
+	}
 	err = t.rows(d, called)
 	return t, err
 }
+
+// entityRef is what Backstage makes of an entity reference, in claims too.
+var entityRef = regexp.MustCompile(`^[^\p{Lu}:/\s]+:[^\p{Lu}:/\s]+/[^\p{Lu}:/\s]+$`)
 
 func (t *Table) rows(d document, called string) error {
 	for _, node := range d.Rows {

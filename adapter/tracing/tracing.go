@@ -86,20 +86,22 @@ func Validate(config json.RawMessage) error {
 
 // New returns the tracer that config says, the JSON of OPA's key
 // distributed_tracing, or nil where it names no type. Version is the product's. It
-// does not wait for the collector. Close must be called in the end.
+// does not wait for the collector, and told learns what becomes of spans. Close must be
+// called in the end.
 //
 // The error names the key that is wrong, and what to write.
-func New(config json.RawMessage, version string) (*Tracer, error) {
+func New(config json.RawMessage, version string, told *Told) (*Tracer, error) {
 	s, err := read(config)
 	if err != nil || s.Type == "" {
 		return nil, err
 	}
-	exporter, err := s.exporter()
+	sends, err := s.exporter()
 	if err != nil {
 		return nil, err
 	}
 	return newTracer(sdktrace.TraceIDRatioBased(*s.SamplePercentage/100),
-		sdktrace.WithResource(s.resource(version)), sdktrace.WithBatcher(exporter, s.batch()...)), nil
+		sdktrace.WithResource(s.resource(version)), sdktrace.WithSpanProcessor(told),
+		sdktrace.WithBatcher(exporter{sends, told}, s.batch()...)), nil
 }
 
 func newTracer(sampler sdktrace.Sampler, options ...sdktrace.TracerProviderOption) *Tracer {
@@ -258,9 +260,14 @@ func (s settings) batch() []sdktrace.BatchSpanProcessorOption {
 	return options
 }
 
-// Close sends what is left, for as long as ctx lasts.
+// closing is how long what is left is sent in the end: nobody is to wait for a collector.
+const closing = 2 * time.Second
+
+// Close sends what is left, for as long as ctx lasts and for two seconds at most.
 func (t *Tracer) Close(ctx context.Context) {
 	if t != nil {
+		ctx, cancel := context.WithTimeout(ctx, closing)
+		defer cancel()
 		_ = t.provider.Shutdown(ctx) // a collector that is gone loses spans, and nothing else
 	}
 }

@@ -8,7 +8,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/sirupsen/logrus"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
@@ -29,7 +33,7 @@ func TestConfig(t *testing.T) {
 		"no object":          {`[]`, "opa.distributed_tracing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tracer, err := New(json.RawMessage(test.config), "v1")
+			tracer, err := New(json.RawMessage(test.config), "v1", NewTold(logrus.NewEntry(logrus.New()), prometheus.NewRegistry()))
 			if err == nil {
 				defer tracer.Close(t.Context())
 			}
@@ -202,5 +206,59 @@ func TestTracesThatAreNotToldCostLittle(t *testing.T) {
 	request, w := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/authorize", nil), httptest.NewRecorder()
 	if n := testing.AllocsPerRun(1000, func() { handler.ServeHTTP(w, request) }); n > 3 { // the trace, its context and the request in it
 		t.Errorf("it allocates %v objects", n)
+	}
+}
+
+// TestCollectorIsAway has a collector that refuses, is not there, or hangs. The log tells of
+// the spans that are lost, in its own form and not once for each; the counters say how many;
+// and the end does not wait for long.
+func TestCollectorIsAway(t *testing.T) {
+	refuses := httptest.NewServer(http.NotFoundHandler())
+	defer refuses.Close()
+	leave := make(chan struct{})
+	hangs := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-leave }))
+	defer hangs.Close()
+	defer close(leave)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for name, test := range map[string]struct{ kind, address string }{
+		"refuses": {"http", refuses.URL}, "hangs": {"http", hangs.URL}, "is not there": {"http", gone.URL},
+		"is not there for grpc": {"grpc", gone.URL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log strings.Builder
+			logger := logrus.New()
+			logger.SetOutput(&log)
+			logger.SetFormatter(&logrus.JSONFormatter{})
+			told := NewTold(logrus.NewEntry(logger), prometheus.NewRegistry())
+			tracer, err := New(json.RawMessage(`{"type": "`+test.kind+`", "address": "`+strings.TrimPrefix(test.address, "http://")+
+				`", "batch_span_processor_options": {"batch_timeout_ms": 10, "export_timeout_ms": 300}}`), "v1", told)
+			if err != nil {
+				t.Fatal(err)
+			}
+			handler := traced(tracer, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			for range 40 {
+				handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+				time.Sleep(30 * time.Millisecond)
+			}
+			begun := time.Now()
+			tracer.Close(t.Context())
+			if took := time.Since(begun); took > 2*closing {
+				t.Errorf("the end took %v", took)
+			}
+			told.Close()
+			value := func(c prometheus.Counter) float64 {
+				var m dto.Metric
+				_ = c.Write(&m)
+				return m.GetCounter().GetValue()
+			}
+			if ended, sent := value(told.ended), value(told.sent); ended != 40 || sent != 0 {
+				t.Errorf("%v spans ended and %v were sent", ended, sent)
+			}
+			if lines := strings.Count(log.String(), "the collector did not take spans"); lines == 0 || lines > 7 {
+				t.Errorf("%d lines: %s", lines, log.String())
+			}
+		})
 	}
 }

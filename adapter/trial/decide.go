@@ -258,7 +258,7 @@ func (d *deciding) see(at int, class callers.Class, batch decision.Batch) {
 			of != permission.ResourceType {
 			d.note(&d.about, of, permission.Name+" for "+class.Name)
 		}
-		d.conditions(permission, class, outcome.Decision.Conditions)
+		d.conditions(permission, class, outcome.Decision.Conditions, "the condition")
 	}
 	if location, entity := results["catalog.location.delete"], results["catalog.entity.delete"]; location != nil &&
 		entity != nil &&
@@ -288,12 +288,12 @@ func (d *deciding) fail(err error, permission, class string, part bool) {
 }
 
 // conditions looks for parts of a condition that cannot hold.
-func (d *deciding) conditions(permission wire.Permission, class callers.Class, c criteria.Criteria) {
+func (d *deciding) conditions(permission wire.Permission, class callers.Class, c criteria.Criteria, part string) {
 	if c.Op == criteria.AllOf {
 		for i, a := range c.Of {
 			for _, b := range c.Of[i+1:] {
-				if why := exclude(a, b); why != "" {
-					d.note(&d.never, why, permission.Name+" for "+class.Name)
+				if why := exclude(a, b); why != "" && part != impossible {
+					d.note(&d.never, why, part+" for "+permission.Name+" for "+class.Name)
 				}
 			}
 		}
@@ -306,10 +306,21 @@ func (d *deciding) conditions(permission wire.Permission, class callers.Class, c
 			}
 		}
 	}
+	switch c.Op {
+	case criteria.Not:
+		part = impossible // what never holds below it always holds
+	case criteria.AnyOf:
+		if part != impossible {
+			part = "a part of the condition"
+		}
+	}
 	for _, child := range c.Of {
-		d.conditions(permission, class, child)
+		d.conditions(permission, class, child, part)
 	}
 }
+
+// impossible is the part of a condition that may well never hold.
+const impossible = ""
 
 func (d *deciding) note(in *map[string]string, what, example string) {
 	if *in == nil {
@@ -351,7 +362,7 @@ func (d *deciding) tell() {
 				"them; deny catalog.location.delete to whom entities are not all theirs", names(d.voided))
 	}
 	for _, what := range slices.Sorted(maps.Keys(d.never)) {
-		d.Add(d.entry, findings.Warning, "never", "the condition for %s can never hold: %s", d.never[what], what)
+		d.Add(d.entry, findings.Warning, "never", "%s can never hold: %s", d.never[what], what)
 	}
 	for _, of := range slices.Sorted(maps.Keys(d.about)) {
 		d.Add(d.entry, findings.Error, "guard", "the answer to %s is a condition about %s, which that permission is not "+
@@ -660,7 +671,7 @@ func exclude(a, b criteria.Criteria) string {
 		}
 	case "HAS_LABEL", "HAS_ANNOTATION":
 		name, other := x.Label+x.Annotation, y.Label+y.Annotation
-		if x.Value != nil && y.Value != nil && strings.EqualFold(name, other) && !strings.EqualFold(*x.Value, *y.Value) {
+		if x.Value != nil && y.Value != nil && name == other && !strings.EqualFold(*x.Value, *y.Value) {
 			return fmt.Sprintf("%s is not both %s and %s", name, *x.Value, *y.Value)
 		}
 	}

@@ -360,7 +360,7 @@ func ownFirst(text string) int {
 }
 
 // plain is a text that cannot be taken for anything but itself.
-var plain = regexp.MustCompile(`^[\pL\pN_./:@=+~$*#%-]+$`)
+var plain = regexp.MustCompile(`^[\pL\pN_./:@+~$*#%-]+$`)
 
 func quoted(text string) string {
 	if plain.MatchString(text) {

@@ -114,7 +114,9 @@ func build(
 	if err != nil {
 		return nil, err
 	}
-	tracer, err := tracing.New(c.OPA.DistributedTracing(), version())
+	told := tracing.NewTold(log, registry)
+	started.simple(told.Close)
+	tracer, err := tracing.New(c.OPA.DistributedTracing(), version(), told)
 	if err != nil {
 		return nil, err
 	}

@@ -144,21 +144,40 @@ var reference = regexp.MustCompile(`^(?i)(user|group):[^/\s]+/[^/\s]+$`)
 const mostCandidates = 400
 
 // candidates are the caller of the question, and callers who differ from it in one
-// thing: a claim more or less, another user, signed in.
+// thing: a claim more or less, another user, signed in or out. Where less is likelier to
+// turn the answer it comes first: of equal changes the first is told.
 func candidates(
 	ctx context.Context, p *offline.Policy, q offline.Question, known *inventory.Inventory, allowed bool,
 ) []candidate {
+	less, more := withLess(q), withMore(ctx, p, q, known)
 	list := []candidate{{caller: q.Caller}}
 	if allowed {
-		for i, claim := range q.Caller.Claims {
-			c := q.Caller
-			c.Claims = slices.Delete(slices.Clone(c.Claims), i, i+1)
-			if claim != c.User {
-				list = append(list, candidate{caller: c, text: "the same caller outside of " + claim, cost: 1})
-			}
-		}
-		return list
+		list = slices.Concat(list, less, more)
+	} else {
+		list = slices.Concat(list, more[:min(len(more), max(0, mostCandidates-1-len(less)))], less)
 	}
+	return list[:min(len(list), mostCandidates)]
+}
+
+// withLess are the callers with a claim less, and the one who is signed out.
+func withLess(q offline.Question) (list []candidate) {
+	if q.Caller.Anonymous {
+		return nil
+	}
+	for i, claim := range q.Caller.Claims {
+		c := q.Caller
+		c.Claims = slices.Delete(slices.Clone(c.Claims), i, i+1)
+		if claim != c.User {
+			list = append(list, candidate{caller: c, text: "the same caller outside of " + claim, cost: 1})
+		}
+	}
+	return append(list, candidate{caller: decision.Caller{Anonymous: true}, text: "a caller who is signed out", cost: 1})
+}
+
+// withMore are the callers with a claim more, other users, and one who is signed in.
+func withMore(
+	ctx context.Context, p *offline.Policy, q offline.Question, known *inventory.Inventory,
+) (list []candidate) {
 	if q.Caller.Anonymous {
 		c := decision.Caller{User: "user:default/somebody", Claims: []string{"user:default/somebody"}}
 		list = append(list, candidate{caller: c, text: "a caller who is signed in", user: c.User, cost: 1})
@@ -180,7 +199,7 @@ func candidates(
 		c.Claims = append(slices.Clone(c.Claims), lower)
 		list = append(list, candidate{caller: c, text: "a caller in " + lower, claim: lower, cost: 1})
 	}
-	return list[:min(len(list), mostCandidates)]
+	return list
 }
 
 // references are those of groups and users in the policy's source and data, groups
