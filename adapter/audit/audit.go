@@ -75,7 +75,7 @@ type Log struct {
 	queue    chan *recording
 	backlog  backlog
 	sender   *sender
-	hangs    atomic.Int64 // until when a receiver that hangs is left alone, in nanoseconds since 1970; 0 where none does
+	hangs    atomic.Int64 // until when a receiver that hangs is left alone, in nanoseconds since 1970; else 0
 	stop     context.CancelFunc
 	stopped  chan struct{} // closed when nothing is written any more
 	// rest is until when the receiver, which did not answer, is left to OPA's own
@@ -119,7 +119,9 @@ func New(o Options, manager *opa.Manager, log *logrus.Entry) *Log {
 		manager: manager, counters: manager.Counters, required: o.Required, callers: o.Callers, errors: log,
 		queue: make(chan *recording, auditQueue), stopped: make(chan struct{}),
 	}
-	a.sender = &sender{manager: manager, backlog: &a.backlog, asked: make(chan chan<- error), ended: make(chan struct{})}
+	a.sender = &sender{
+		manager: manager, backlog: &a.backlog, hangs: &a.hangs, asked: make(chan chan<- error), ended: make(chan struct{}),
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
 	sending, end := context.WithCancel(context.Background())
@@ -178,7 +180,7 @@ var ErrHangs = errors.New("the receiver of the decision log does not answer")
 // A receiver that refuses costs nobody time, and is asked each time.
 func (a *Log) insist(ctx context.Context, next *recording) (err error) {
 	begun := time.Now()
-	if until := a.hangs.Load(); until != 0 && a.Fails() &&
+	if until := a.hangs.Load(); until != 0 &&
 		(begun.UnixNano() < until || !a.hangs.CompareAndSwap(until, begun.Add(uploadRest).UnixNano())) {
 		a.backlog.written(next.size)
 		return fmt.Errorf("%w: %w", ErrUnrecorded, ErrHangs)

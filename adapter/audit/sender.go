@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/plugins"
@@ -32,6 +33,7 @@ const (
 type sender struct {
 	manager *opa.Manager
 	backlog *backlog
+	hangs   *atomic.Int64 // of the Log
 	asked   chan chan<- error
 	ended   chan struct{} // closed when nothing is sent any more
 	retries int
@@ -85,6 +87,7 @@ func (s *sender) send(within time.Duration) error {
 	mark := s.backlog.mark()
 	err := log.Trigger(opa.UploadWithin(context.Background(), within))
 	if err == nil {
+		s.hangs.Store(0)
 		s.backlog.sent(mark)
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -509,7 +510,16 @@ decision := {"result": "ALLOW", "reason": input.identity.user} if input.permissi
 	known := func(user string) *remembered {
 		return knownOf(e.memo, callerKeyOf(serves(t, e), decision.Caller{User: user, Claims: []string{user, "group:default/of-" + user}}))
 	}
-	of := func(n int) string { return fmt.Sprintf("user:default/%d", n) }
+	// A few of many users look as if the policy knew them (the filter of package alike), and are
+	// of a kind of their own.
+	kinds := map[callerKey][]string{}
+	for n := range 60 {
+		user := fmt.Sprintf("user:default/%d", n)
+		key := kindKeyOf(serves(t, e), decision.Caller{User: user, Claims: []string{user, "group:default/of-" + user}})
+		kinds[key] = append(kinds[key], user)
+	}
+	alike := slices.MaxFunc(slices.Collect(maps.Values(kinds)), func(a, b []string) int { return len(a) - len(b) })
+	of := func(n int) string { return alike[n] }
 	names := []string{"everybody", "sre", "owners", "named", "nobody", "owners", "everybody"}
 	for round := range 2 {
 		for n := range 4 {
