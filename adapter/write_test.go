@@ -78,6 +78,8 @@ func TestDataIsWritten(t *testing.T) {
 		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "remove", "path": "w/allowed/x"}]`, 204, "", "y"},
 		{"PATCH", "/v1/data/w", `[{"op": "add", "path": "/allowed/a~1b", "value": true}]`, 204, "", "y a/b"},
 		{"PATCH", "/v1/data/w/allowed", `[{"op": "replace", "path": "", "value": {"x": 1.0}}]`, 204, "", "x"},
+		{"PATCH", "/v1/data/w/allowed/", `[{"op": "add", "path": "/y", "value": true}]`, 204, "", "x y"},
+		{"PATCH", "/v1/data/w/allowed/", `[{"op": "remove", "path": "/y"}]`, 204, "", "x"},
 		{"PUT", "/v1/data/deep/er", `{"n": 1}`, 204, "", "x"},
 		// What is refused changes nothing.
 		{"PATCH", "/v1/data", `[{"op": "add", "path": "/w/allowed/y", "value": true}, {"op": "remove", "path": "/w/z"}]`, 404, "w/z", "x"},
@@ -98,7 +100,7 @@ func TestDataIsWritten(t *testing.T) {
 		{"PATCH", "/v1/data", ``, 400, "want a list of operations", "x"},
 		{"PATCH", "/v1/data", `[] []`, 400, "there is more behind it", "x"},
 		{"PUT", "/v1/data/w/x", `{`, 400, "want a value", "x"},
-		{"PUT", "/v1/data/w/x", large, 413, "", "x"},
+		{"PUT", "/v1/data/w/x", large, 413, `"code":"invalid_parameter"`, "x"},
 		{"DELETE", "/v1/data/w/absent", ``, 404, "", "x"},
 		{"DELETE", "/v1/data/a", ``, 400, "below none", "x"},
 		{"DELETE", "/v1/data", ``, 400, "below none", "x"},
@@ -115,7 +117,7 @@ func TestDataIsWritten(t *testing.T) {
 	if now := s.status().Revision; !strings.HasPrefix(now, "local="+revision+",/v1/data=sha256:") {
 		t.Errorf("the revision was %s, and is %s", revision, now)
 	}
-	if n := s.scrape(t)[`stagedoor_requests_total{outcome="ok",route="data_write"}`]; n != "7" {
+	if n := s.scrape(t)[`stagedoor_requests_total{outcome="ok",route="data_write"}`]; n != "9" {
 		t.Errorf("%s writes are counted", n)
 	}
 }

@@ -115,7 +115,11 @@ func (b *bench) startFloor() (*target, error) {
 // startStagedoor starts a stagedoor binary with the policy in a directory, or with
 // the one that it has where that is empty.
 func (b *bench) startStagedoor(ctx context.Context, name, binary, backstage, policy string) (*target, error) {
-	return b.startConfigured(ctx, name, binary, backstage, configured{policy: map[string]any{"path": policy}})
+	var c configured
+	if policy != "" {
+		c.policy = map[string]any{"path": policy}
+	}
+	return b.startConfigured(ctx, name, binary, backstage, c)
 }
 
 // configured is what a configuration says of the policy, of caches, and to OPA.
@@ -125,15 +129,16 @@ type configured struct{ policy, caches, opa map[string]any }
 func (b *bench) startConfigured(
 	ctx context.Context, name, binary, backstage string, c configured,
 ) (*target, error) {
-	config := map[string]any{
-		"backend": map[string]any{"baseUrl": backstage, "lifecycle": map[string]any{"serverShutdownDelay": "0s"}},
-		"stagedoor": map[string]any{
-			"listen": "127.0.0.1:0", "admin": map[string]any{"listen": "127.0.0.1:0"},
-			"policy": c.policy,
-		},
+	stagedoor := map[string]any{"listen": "127.0.0.1:0", "admin": map[string]any{"listen": "127.0.0.1:0"}}
+	if c.policy != nil {
+		stagedoor["policy"] = c.policy
 	}
 	if c.caches != nil {
-		config["stagedoor"].(map[string]any)["caches"] = c.caches
+		stagedoor["caches"] = c.caches
+	}
+	config := map[string]any{
+		"backend":   map[string]any{"baseUrl": backstage, "lifecycle": map[string]any{"serverShutdownDelay": "0s"}},
+		"stagedoor": stagedoor,
 	}
 	if c.opa != nil {
 		config["opa"] = c.opa

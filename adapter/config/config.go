@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -318,6 +319,9 @@ func (p *problems) check(d document, c *Config) {
 	if slices.ContainsFunc(c.AdminTokens, func(token string) bool { return len(token) < leastToken }) {
 		p.add("stagedoor.admin.token", "want %d characters at least", leastToken)
 	}
+	if slices.ContainsFunc(c.AdminTokens, func(token string) bool { return strings.TrimSpace(token) != token }) {
+		p.add("stagedoor.admin.token", "begins or ends with a blank or a line break, which no request can send")
+	}
 	if len(c.Supply.DataRoots) > 0 && len(s.Admin.Token) > 0 && len(c.AdminTokens) == 0 {
 		p.add("stagedoor.admin.token", "it is empty, so that every process of this machine could write the data of "+
 			"stagedoor.admin.dataRoots: give one, or leave the key out")
@@ -328,7 +332,8 @@ func (p *problems) check(d document, c *Config) {
 	if delay := c.ShutdownDelay; delay > mostDelay {
 		p.add("backend.lifecycle.serverShutdownDelay", "want %v at most, have %v", mostDelay, delay)
 	}
-	if u, err := url.Parse(s.BasePath); err != nil || u.Path != s.BasePath || !strings.HasPrefix(s.BasePath, "/") {
+	if u, err := url.Parse(s.BasePath); err != nil || u.Path != s.BasePath || !strings.HasPrefix(s.BasePath, "/") ||
+		path.Clean(s.BasePath) != s.BasePath && path.Clean(s.BasePath)+"/" != s.BasePath {
 		p.add("stagedoor.basePath", "want a path such as /api/permission, have %q", s.BasePath)
 	}
 	for i, e := range d.Discovery.Endpoints {
@@ -357,13 +362,13 @@ func (p *problems) check(d document, c *Config) {
 	p.positive("stagedoor.limits.items", int64(s.Limits.Items))
 	p.positive("stagedoor.limits.inFlight", int64(s.Limits.InFlight))
 	p.positive("stagedoor.limits.connections", int64(s.Limits.Connections))
-	p.positive("stagedoor.limits.decision", int64(s.Limits.Decision))
+	p.lasting("stagedoor.limits.decision", s.Limits.Decision)
 	p.positive("stagedoor.limits.data", int64(s.Limits.Data))
 	p.positive("stagedoor.limits.answer", int64(s.Limits.Answer))
 	p.positive("stagedoor.caches.decisions", int64(s.Caches.Decisions))
 	p.positive("stagedoor.caches.tokens", int64(s.Caches.Tokens))
 	p.positive("stagedoor.caches.userInfo", int64(s.Caches.UserInfo))
-	p.positive("stagedoor.conditions.timeout", int64(s.Conditions.Timeout))
+	p.lasting("stagedoor.conditions.timeout", s.Conditions.Timeout)
 	if m := s.Limits.Memory; m != 0 && m < leastMemory {
 		p.add("stagedoor.limits.memory", "want 1MiB at least, or 0 for a share of the memory that there is")
 	}
@@ -375,7 +380,7 @@ func (p *problems) check(d document, c *Config) {
 			leastAge, age)
 	}
 	level, err := logrus.ParseLevel(s.Log.Level)
-	if err != nil {
+	if err != nil || level < logrus.ErrorLevel || level > logrus.DebugLevel {
 		p.add("stagedoor.log.level", "want debug, info, warn or error, have %q", s.Log.Level)
 	}
 	c.LogLevel = level
@@ -433,6 +438,15 @@ func (p *problems) checkEndpoint(section string, o endpoint.Options) {
 func (p *problems) oneOf(key, value string, values ...string) {
 	if !slices.Contains(values, value) {
 		p.add(key, "want %s, have %q", strings.Join(values, " or "), value)
+	}
+}
+
+// leastTime is the least that a decision or a request may be given: in less, none is done.
+const leastTime = time.Millisecond
+
+func (p *problems) lasting(key string, value time.Duration) {
+	if value < leastTime {
+		p.add(key, "want %v at least, have %v", leastTime, value)
 	}
 }
 

@@ -98,7 +98,7 @@ func WriteError(w http.ResponseWriter, _ *http.Request, err error) {
 	failed := wire.AsError(err)
 	code := "internal_error"
 	switch failed.Status {
-	case http.StatusBadRequest:
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
 		code = "invalid_parameter"
 	case http.StatusUnauthorized:
 		code = "unauthorized"

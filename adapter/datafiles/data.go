@@ -297,10 +297,17 @@ func checkSchema(l *findings.List, v keywords, files fs.FS, name string, file Fi
 		return
 	}
 	for _, cause := range leavesOf(invalidity(schema.Validate(value))) {
-		where := locate(file.Root, cause.InstanceLocation)
-		l.Add(findings.Position{File: file.Name, Row: where.Line, Col: where.Column}, findings.Error, "schema",
+		steps, severity := cause.InstanceLocation, findings.Error
+		if m, ok := cause.ErrorKind.(mistake); ok {
+			steps = append(slices.Clone(steps), m.at...)
+			if m.doubtful {
+				severity = findings.Warning
+			}
+		}
+		where := locate(file.Root, steps)
+		l.Add(findings.Position{File: file.Name, Row: where.Line, Col: where.Column}, severity, "schema",
 			"%s: %s, says %s",
-			PathText(append(slices.Clone(file.Under), cause.InstanceLocation...)),
+			PathText(append(slices.Clone(file.Under), steps...)),
 			cause.ErrorKind.LocalizedString(english), schemaName)
 	}
 }

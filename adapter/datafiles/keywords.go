@@ -3,7 +3,9 @@ package datafiles
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -28,6 +30,18 @@ const (
 	// keywordRule is for objects with rule, params and, where they say it, resourceType. Its
 	// value says what stands for texts among the params that the policy fills in.
 	keywordRule = "x-rule"
+	// keywordListedIn lists paths of objects of lists, such as /rbac_members/bindings. It is
+	// for texts that should be in one of the lists.
+	keywordListedIn = "x-listed-in"
+	// keywordLines, with true, is for RBAC's lines of a role: actions by permission or type.
+	keywordLines = "x-lines"
+	// keywordPolicies, with true, is for RBAC's conditional policies of a role: lists by type.
+	keywordPolicies = "x-policies"
+	// keywordGrants is for the grants of a role: lists by the name of a permission. Its value
+	// is the path of the object that has the plugin of each type.
+	keywordGrants = "x-grants"
+	// keywordAcyclic, with true, is for objects that list the parents of each member.
+	keywordAcyclic = "x-acyclic"
 )
 
 // keywords are what those hold data against.
@@ -43,30 +57,55 @@ func (v keywords) asserted() *jsonschema.Vocabulary {
 	return &jsonschema.Vocabulary{URL: "urn:stagedoor:data", Compile: func(
 		ctx *jsonschema.CompilerContext, schema map[string]any,
 	) (jsonschema.SchemaExt, error) {
+		var all asserted
 		if _, ok := schema["propertyNames"]; ok {
-			return memberNames{ctx.Enqueue([]string{"propertyNames"})}, nil
+			all = append(all, memberNames{ctx.Enqueue([]string{"propertyNames"})})
 		}
-		var all checks
 		if schema[keywordPermission] == true {
-			all = append(all, v.permission)
+			all = append(all, check(v.permission))
 		}
 		if schema[keywordResourceType] == true {
-			all = append(all, v.resourceType)
+			all = append(all, check(v.resourceType))
 		}
 		if schema[keywordPlugin] == true {
-			all = append(all, v.plugin)
+			all = append(all, check(v.plugin))
 		}
 		if paths, ok := schema[keywordKeyOf].([]any); ok {
-			all = append(all, v.keyOf(paths))
+			all = append(all, check(v.keyOf(paths)))
 		}
 		if filled, ok := schema[keywordRule].(map[string]any); ok {
-			all = append(all, v.rule(filled))
+			all = append(all, check(v.rule(filled)))
+		}
+		if paths, ok := schema[keywordListedIn].([]any); ok {
+			all = append(all, check(v.listedIn(paths)))
+		}
+		if schema[keywordLines] == true {
+			all = append(all, check(v.lines))
+		}
+		if schema[keywordPolicies] == true {
+			all = append(all, check(v.policies))
+		}
+		if path, ok := schema[keywordGrants].(string); ok {
+			all = append(all, check(v.grants(path)))
+		}
+		if schema[keywordAcyclic] == true {
+			all = append(all, check(acyclic))
 		}
 		if len(all) == 0 {
 			return nil, nil
 		}
 		return all, nil
 	}}
+}
+
+// asserted are the keywords of a schema.
+type asserted []jsonschema.SchemaExt
+
+// Validate is part of [jsonschema.SchemaExt].
+func (a asserted) Validate(ctx *jsonschema.ValidatorContext, value any) {
+	for _, keyword := range a {
+		keyword.Validate(ctx, value)
+	}
 }
 
 // memberNames is propertyNames once more. What the library says of a name has no place, and
@@ -83,26 +122,33 @@ func (n memberNames) Validate(ctx *jsonschema.ValidatorContext, value any) {
 	}
 }
 
-// checks say what is wrong with a value, or nothing.
-type checks []func(value any) []string
+// check says what is wrong with a value, or nothing.
+type check func(value any) []mistake
 
 // Validate is part of [jsonschema.SchemaExt].
-func (c checks) Validate(ctx *jsonschema.ValidatorContext, value any) {
-	for _, check := range c {
-		for _, text := range check(value) {
-			ctx.AddError(mistaken(text))
-		}
+func (c check) Validate(ctx *jsonschema.ValidatorContext, value any) {
+	for _, m := range c(value) {
+		ctx.AddError(m)
 	}
 }
 
-// mistaken is a mistake that a keyword found.
-type mistaken string
+// mistake is what a keyword found.
+type mistake struct {
+	text     string
+	at       []string // the path from the value to what is wrong
+	doubtful bool     // a warning: it can be meant
+}
 
 // KeywordPath and LocalizedString are part of [jsonschema.ErrorKind].
-func (m mistaken) KeywordPath() []string                     { return nil }
-func (m mistaken) LocalizedString(_ *message.Printer) string { return string(m) }
+func (m mistake) KeywordPath() []string                     { return nil }
+func (m mistake) LocalizedString(_ *message.Printer) string { return m.text }
 
-func (v keywords) permission(value any) []string {
+// mistaken is one mistake about the value itself.
+func mistaken(format string, args ...any) []mistake {
+	return []mistake{{text: fmt.Sprintf(format, args...)}}
+}
+
+func (v keywords) permission(value any) []mistake {
 	name, ok := value.(string)
 	if !ok || slices.Contains(v.known.ResourceTypes(), name) {
 		return nil
@@ -114,28 +160,27 @@ func (v keywords) permission(value any) []string {
 			return nil
 		}
 	}
-	return []string{"no plugin of the inventory publishes the permission or resource type " + name}
+	return mistaken("no plugin of the inventory publishes the permission or resource type %s", name)
 }
 
-func (v keywords) resourceType(value any) []string {
+func (v keywords) resourceType(value any) []mistake {
 	name, ok := value.(string)
 	if !ok || slices.Contains(v.known.ResourceTypes(), name) {
 		return nil
 	}
-	return []string{"no plugin of the inventory publishes the resource type " + name}
+	return mistaken("no plugin of the inventory publishes the resource type %s", name)
 }
 
-func (v keywords) plugin(value any) []string {
+func (v keywords) plugin(value any) []mistake {
 	name, ok := value.(string)
 	if !ok || slices.Contains(v.known.Plugins(), name) {
 		return nil
 	}
-	return []string{"the inventory has no plugin " + name}
+	return mistaken("the inventory has no plugin %s", name)
 }
 
-func (v keywords) keyOf(paths []any) func(any) []string {
-	var objects []map[string]any
-	var where []string
+// objectsAt are the objects at paths, in the data of each bundle, and what they are called.
+func (v keywords) objectsAt(paths []any) (objects []map[string]any, where []string) {
 	for _, path := range paths {
 		for _, at := range append([]any{v.data}, v.beside...) {
 			for step := range strings.SplitSeq(strings.TrimPrefix(fmt.Sprint(path), "/"), "/") {
@@ -148,7 +193,12 @@ func (v keywords) keyOf(paths []any) func(any) []string {
 		}
 		where = append(where, "data"+strings.ReplaceAll(fmt.Sprint(path), "/", "."))
 	}
-	return func(value any) []string {
+	return objects, where
+}
+
+func (v keywords) keyOf(paths []any) func(any) []mistake {
+	objects, where := v.objectsAt(paths)
+	return func(value any) []mistake {
 		name, ok := value.(string)
 		if !ok || len(objects) == 0 { // they are in a bundle that is not known here
 			return nil
@@ -158,12 +208,12 @@ func (v keywords) keyOf(paths []any) func(any) []string {
 				return nil
 			}
 		}
-		return []string{fmt.Sprintf("%s is in none of %s", name, strings.Join(where, ", "))}
+		return mistaken("%s is in none of %s", name, strings.Join(where, ", "))
 	}
 }
 
-func (v keywords) rule(filled map[string]any) func(any) []string {
-	return func(value any) []string {
+func (v keywords) rule(filled map[string]any) func(any) []mistake {
+	return func(value any) []mistake {
 		object, _ := value.(map[string]any)
 		name, ok := object["rule"].(string)
 		if !ok {
@@ -178,34 +228,58 @@ func (v keywords) rule(filled map[string]any) func(any) []string {
 		}
 		switch {
 		case len(rules) == 0 && typed:
-			return []string{fmt.Sprintf("no plugin of the inventory publishes the rule %s for %s", name, resourceType)}
+			return mistaken("no plugin of the inventory publishes the rule %s for %s", name, resourceType)
 		case len(rules) == 0:
-			return []string{"no plugin of the inventory publishes the rule " + name}
+			return mistaken("no plugin of the inventory publishes the rule %s", name)
 		}
 		params, ok := filledIn(object["params"], filled).(map[string]any)
 		if !ok {
 			params = map[string]any{}
 		}
-		var texts []string
+		var found []mistake
 		for _, r := range rules {
 			schema, err := r.Schema()
 			if err != nil || schema == nil || schema.Validate(params) == nil {
-				return nil // one of those that have the name takes them
+				return references(params) // one of those that have the name takes them
 			}
-			texts = refusals(schema, params, name)
+			found = refusals(schema, params, name)
 		}
-		return texts
+		return found
 	}
 }
 
 // refusals say why a schema refuses the params of a rule.
-func refusals(schema *jsonschema.Schema, params map[string]any, name string) []string {
-	var texts []string
+func refusals(schema *jsonschema.Schema, params map[string]any, name string) []mistake {
+	var found []mistake
 	for _, cause := range leavesOf(invalidity(schema.Validate(params))) {
 		at := strings.Join(append([]string{"params"}, cause.InstanceLocation...), ".")
-		texts = append(texts, fmt.Sprintf("%s refuses %s: %s", name, at, cause.ErrorKind.LocalizedString(english)))
+		found = append(found, mistaken("%s refuses %s: %s", name, at, cause.ErrorKind.LocalizedString(english))...)
 	}
-	return texts
+	return found
+}
+
+// entityRef is the form of references that Backstage itself writes.
+var entityRef = regexp.MustCompile(`^[^\p{Lu}:/\s]+:[^\p{Lu}:/\s]+/[^\p{Lu}:/\s]+$`)
+
+// references looks for a user or group among params that nobody is, by the params whose
+// rules compare them with references.
+func references(params map[string]any) []mistake {
+	var found []mistake
+	for _, name := range []string{"claims", "owners", "createdBy", "entityRefs", "userRefs"} {
+		list, _ := params[name].([]any)
+		for i, element := range list {
+			text, ok := element.(string)
+			if !ok || entityRef.MatchString(text) || strings.HasPrefix(text, "$") {
+				continue
+			}
+			found = append(found, mistake{
+				text: fmt.Sprintf("%q is no full entity reference in lower case, so that it is nobody; write it as in "+
+					"group:default/web", text),
+				at: []string{"params", name, strconv.Itoa(i)},
+			})
+		}
+	}
+	return found
 }
 
 // filledIn puts what stands for texts in their place: a list in the place of an element.

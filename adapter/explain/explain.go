@@ -13,6 +13,7 @@ package explain
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -252,6 +253,9 @@ func (n *Node) elsewhere() bool {
 	return last.State == Not && strings.Contains(last.Text, "input.permission.")
 }
 
+// none are expressions that fail by the rules that hold.
+var none = regexp.MustCompile(`^not |^count\(.*\) *(== *0|< *1|<= *0)$|^0 *== *count\(`)
+
 var marks = map[State]string{Holds: "+", Not: "-", Depends: "?"}
 
 // text writes the rule and its expressions; below the rules of the entrypoint only
@@ -272,13 +276,13 @@ func (n *Node) text(b *strings.Builder, indent string, below bool) {
 		}
 		fmt.Fprintf(b, "%s    %s %s\n", indent, marks[line.State], line.Text)
 		for _, of := range line.Of {
-			cause := strings.HasPrefix(line.Text, "not ")
+			cause := none.MatchString(line.Text)
 			if of.LeftOut {
 				of.text(b, indent+"      ", true)
 				continue
 			}
 			if line.State == Holds || of.State == Not && (cause || line.State == Depends) ||
-				of.State == Holds && !cause {
+				of.State == Holds && !cause && line.State == Depends {
 				continue
 			}
 			of.text(b, indent+"      ", true)

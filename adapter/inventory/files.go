@@ -11,11 +11,15 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stagedoor/stagedoor/adapter/spelling"
 )
 
 //go:embed stock/permissions.json stock/rules.json
@@ -51,6 +55,9 @@ func Load(dir string) (*Inventory, error) {
 		return nil, fmt.Errorf("inventory: %s is a file; name the directory that has %s", dir, permissionsFile)
 	}
 	i, err := read(os.DirFS(dir))
+	if err == nil {
+		err = isInventory(os.DirFS(dir))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("inventory: %s%c%w", dir, filepath.Separator, err)
 	}
@@ -62,6 +69,36 @@ func Load(dir string) (*Inventory, error) {
 	}
 	i.Source = dir
 	return i, nil
+}
+
+// isInventory reports a directory without any file of an inventory, and files whose names
+// are nearly those. Errors begin with the name of a file.
+func isInventory(files fs.FS) error {
+	names := []string{permissionsFile, rulesFile, peopleFile, groupsFile, entitiesFile}
+	entries, err := fs.ReadDir(files, ".")
+	if err != nil {
+		return plain(err)
+	}
+	there := make(map[string]bool)
+	known := false
+	for _, entry := range entries {
+		there[entry.Name()] = true
+		known = known || slices.Contains(names, entry.Name())
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		for _, meant := range names {
+			sameStem := strings.TrimSuffix(name, filepath.Ext(name)) == strings.TrimSuffix(meant, filepath.Ext(meant))
+			if !there[meant] && (sameStem || spelling.Meant(name, []string{meant}) != "") {
+				return fmt.Errorf("%s: no inventory has a file of this name; call it %s", name, meant)
+			}
+		}
+	}
+	if !known {
+		return fmt.Errorf("%s: it is not there, nor is %s; write one of them, or have stagedoor inventory pull write all",
+			permissionsFile, strings.Join(names[1:], " or "))
+	}
+	return nil
 }
 
 // read reads what files there are. Errors begin with the name of the file.
@@ -76,6 +113,9 @@ func read(files fs.FS) (*Inventory, error) {
 		}
 		if err == nil {
 			err = jsonv2.Unmarshal(text, into, jsonv2.RejectUnknownMembers(true))
+		}
+		if err == nil && reflect.ValueOf(into).Elem().IsNil() {
+			err = errors.New("it is null; leave the file out where nothing is known")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, plain(err))
@@ -94,7 +134,40 @@ func plain(err error) error {
 	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathError.Err
 	}
+	if wrong, ok := errors.AsType[*jsonv2.SemanticError](err); ok && wrong.Err == nil && wrong.GoType != nil {
+		where := string(wrong.JSONPointer)
+		if where == "" {
+			where = "it"
+		}
+		return fmt.Errorf("%s is %s; write %s", where, kindOf(wrong.JSONKind), typeOf(wrong.GoType))
+	}
 	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "json: "), "jsontext: "))
+}
+
+// kindOf is a kind of JSON in its own words.
+func kindOf(k jsontext.Kind) string {
+	switch k {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	}
+	return k.String()
+}
+
+// typeOf is what JSON calls what is decoded as a type.
+func typeOf(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice:
+		return "an array"
+	}
+	return "a string"
 }
 
 func (i *Inventory) readEntities(files fs.FS) error {
@@ -115,6 +188,9 @@ func (i *Inventory) readEntities(files fs.FS) error {
 			decoder.UseNumber()
 			if err := decoder.Decode(&entity); err != nil {
 				return fmt.Errorf("line %d: must be an entity, a JSON object on one line: %w", row, err)
+			}
+			if entity == nil {
+				return fmt.Errorf("line %d: must be an entity, a JSON object on one line; it is null", row)
 			}
 			i.Entities = append(i.Entities, entity)
 		}
@@ -142,6 +218,9 @@ func (i *Inventory) validate() error {
 			return fmt.Errorf("%s: type is %q; write basic or resource", at, p.Type)
 		case (p.Type == "resource") != (p.ResourceType != ""):
 			return fmt.Errorf("%s: a permission has a resourceType exactly where its type is resource", at)
+		case !slices.Contains([]string{"", "create", "read", "update", "delete"}, p.Attributes.Action):
+			return fmt.Errorf("%s: attributes.action is %q; write create, read, update or delete, or leave it out", at,
+				p.Attributes.Action)
 		}
 		names[p.Name] = true
 	}

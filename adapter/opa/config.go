@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -52,7 +53,7 @@ func (o Options) Validate() error {
 	if err != nil {
 		return err
 	}
-	if err := d.refuseFile(); err != nil {
+	if err := errors.Join(d.refuseFile(), d.refuseManual(), o.refuseSmall(d)); err != nil {
 		return err
 	}
 	raw, err := json.Marshal(d)
@@ -159,7 +160,7 @@ func (o Options) document() (document, error) {
 		return nil, fmt.Errorf("opa: %w", err)
 	}
 	err = errors.Join(d.unknownKeys(parsed.Warnings), d.refuseBundle(), d.refuseIdle(), d.refuseHaste(),
-		o.refuseRequired(d))
+		d.refuseServices(), o.refuseRequired(d))
 	if err != nil {
 		return nil, err
 	}
@@ -241,6 +242,68 @@ func (d document) refuseHaste() error {
 	log, _ := d["decision_logs"].(map[string]any)
 	check("decision_logs.reporting", log["reporting"])
 	return errors.Join(problems...)
+}
+
+// refuseServices refuses services whose URL is none. OPA takes them, and no request of its
+// plugins is ever made.
+func (d document) refuseServices() error {
+	var problems []error
+	check := func(path string, service any) {
+		object, ok := service.(map[string]any)
+		if !ok {
+			return
+		}
+		text, _ := object["url"].(string)
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			problems = append(problems, fmt.Errorf("opa.services.%s.url: want http://host or https://host, have %q", path, text))
+		}
+	}
+	switch services := d["services"].(type) {
+	case map[string]any:
+		for name, service := range services {
+			check(name, service)
+		}
+	case []any:
+		for i, service := range services {
+			check(strconv.Itoa(i), service)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// refuseManual refuses bundles that wait to be asked for: where a process serves, nobody asks.
+func (d document) refuseManual() error {
+	var problems []error
+	check := func(path string, section any) {
+		if object, _ := section.(map[string]any); object["trigger"] == "manual" {
+			problems = append(problems, fmt.Errorf("opa.%s.trigger: with manual it is never loaded: leave it out", path))
+		}
+	}
+	bundles, _ := d["bundles"].(map[string]any)
+	for name, b := range bundles {
+		check("bundles."+name, b)
+	}
+	check("discovery", d["discovery"])
+	return errors.Join(problems...)
+}
+
+// leastChunk is what a chunk of the decision log may have at least, in bytes: OPA drops an
+// event that does not fit into one.
+const leastChunk = 16 << 10
+
+// refuseSmall refuses chunks too small for an event where each event is required.
+func (o Options) refuseSmall(d document) error {
+	if !o.AuditRequired {
+		return nil
+	}
+	log, _ := d["decision_logs"].(map[string]any)
+	reporting, _ := log["reporting"].(map[string]any)
+	if bytes, ok := reporting["upload_size_limit_bytes"].(float64); ok && bytes < leastChunk {
+		return fmt.Errorf("opa.decision_logs.reporting.upload_size_limit_bytes: want %d at least, have %v: OPA drops an "+
+			"event that does not fit", leastChunk, bytes)
+	}
+	return nil
 }
 
 // refuseFile refuses a file where OPA is to keep its bundles.

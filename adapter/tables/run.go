@@ -312,7 +312,8 @@ func (r *runner) nobody(
 }
 
 // everyone says whether any caller that there can be may what nobody may. A caller who may
-// is told when the policy says so itself: what a formula knows of callers is not all.
+// is told when the policy says so itself: what a formula knows of callers is not all. Where
+// no such caller is found it is a problem too, since nothing shows that there is none.
 func (r *runner) everyone(
 	ctx context.Context, n Never, permission wire.Permission, every *anyone.Everyone,
 ) (note, problem string, err error) {
@@ -369,7 +370,9 @@ func (r *runner) everyone(
 			kinds = append(kinds, fmt.Sprintf("%s: %s", kind, words))
 		}
 	}
-	return "it is not known whether another caller may (" + strings.Join(kinds, "; ") + ")", "", nil
+	return "a caller that there can be may, and no example was found", fmt.Sprintf(
+		"the policy allows it to some caller: %s; no example was found, so describe one in callers, or write except",
+		strings.Join(kinds, "; ")), nil
 }
 
 // where says where a caller may what nobody may, or nothing.

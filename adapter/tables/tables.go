@@ -166,17 +166,17 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 	}
 	var root yaml.Node
 	if err := yaml.Unmarshal(text, &root); err != nil {
-		return nil, &Error{called, lineOf(err), strings.TrimPrefix(err.Error(), "yaml: ")}
+		return nil, unread(err, called)
 	}
 	if len(root.Content) == 0 {
 		return nil, &Error{called, 1, "the table is empty: write rows"}
 	}
-	var d document
-	if err := root.Decode(&d); err != nil {
-		return nil, &Error{called, lineOf(err), strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")}
-	}
 	if err := validate(&root, called); err != nil {
 		return nil, err
+	}
+	var d document
+	if err := root.Decode(&d); err != nil {
+		return nil, unread(err, called)
 	}
 	t := &Table{File: file, Callers: map[string]decision.Caller{}, Resources: map[string]any{}}
 	for name, c := range d.Callers {
@@ -316,11 +316,18 @@ func decodeJSON(node *yaml.Node, into *any) error {
 	return decoder.Decode(into)
 }
 
+// unread is an error of the library that reads YAML.
+func unread(err error, called string) *Error {
+	text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")
+	text = strings.TrimPrefix(text, "unmarshal errors: ")
+	return &Error{called, lineOf(err), strings.TrimPrefix(text, fmt.Sprintf("line %d: ", lineOf(err)))}
+}
+
 // validate holds a table against its schema.
 func validate(root *yaml.Node, called string) error {
 	var value any
 	if err := decodeJSON(root, &value); err != nil {
-		return &Error{called, 1, err.Error()}
+		return unread(err, called)
 	}
 	schema, err := jsonschema.UnmarshalJSON(strings.NewReader(rego.Schemas()["decisions"]))
 	if err != nil {
@@ -339,51 +346,47 @@ func validate(root *yaml.Node, called string) error {
 	if !ok {
 		return nil
 	}
-	line, text := 1, "it is no decision table"
-	deepest := -1
-	for _, unit := range refused.BasicOutput().Errors {
-		if depth := strings.Count(unit.InstanceLocation, "/"); unit.Error != nil &&
-			(depth > deepest || depth == deepest && strings.HasSuffix(text, "validation failed")) {
-			deepest = depth
-			line = nodeLine(root, unit.InstanceLocation)
-			text = strings.TrimPrefix(strings.ReplaceAll(unit.InstanceLocation, "/", ".")+": ", ".") + unit.Error.String()
-		}
-	}
-	return &Error{called, line, text}
+	wrong := refusalOf(refused, schema)
+	return &Error{called, nodeLine(root, wrong.at), wrong.text}
 }
 
-// nodeLine is the line of what is at a JSON pointer.
-func nodeLine(node *yaml.Node, pointer string) int {
+// nodeLine is the line of what is at a path: of its name, where it has one.
+func nodeLine(node *yaml.Node, path []string) int {
 	if node.Kind == yaml.DocumentNode {
 		node = node.Content[0]
 	}
-	for step := range strings.SplitSeq(strings.Trim(pointer, "/"), "/") {
-		next := child(node, strings.NewReplacer("~1", "/", "~0", "~").Replace(step))
+	line := node.Line
+	for _, step := range path {
+		for node.Kind == yaml.AliasNode {
+			node = node.Alias
+		}
+		next, at := child(node, step)
 		if next == nil {
 			break
 		}
-		node = next
+		node, line = next, at
 	}
-	return node.Line
+	return line
 }
 
-func child(node *yaml.Node, step string) *yaml.Node {
+// child is what has a name or a number in a node, and its line.
+func child(node *yaml.Node, step string) (*yaml.Node, int) {
 	switch node.Kind {
 	case yaml.SequenceNode:
 		if at, err := strconv.Atoi(step); err == nil && at < len(node.Content) {
-			return node.Content[at]
+			return node.Content[at], node.Content[at].Line
 		}
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			if node.Content[i].Value == step {
-				return node.Content[i+1]
+				return node.Content[i+1], node.Content[i].Line
 			}
 		}
 	}
-	return nil
+	return nil, 0
 }
 
-func keyLine(root *yaml.Node, path ...string) int { return nodeLine(root, strings.Join(path, "/")) }
+func keyLine(root *yaml.Node, path ...string) int { return nodeLine(root, path) }
 
 // lineOf is the line that a YAML error names, or 1.
 func lineOf(err error) int {

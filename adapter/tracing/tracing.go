@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -158,6 +159,8 @@ func (s settings) problems() error {
 	}
 	if strings.Contains(s.Address, "/") {
 		wrong("address", "%q is a URL: write host:port alone", s.Address)
+	} else if _, port, err := net.SplitHostPort(s.Address); s.Address != "" && (err != nil || port == "") {
+		wrong("address", "%q has no port: write host:port", s.Address)
 	}
 	if p := *s.SamplePercentage; !(p >= 0 && p <= 100) {
 		wrong("sample_percentage", "%v is not between 0 and 100", p)

@@ -224,6 +224,7 @@ type deciding struct {
 	never       map[string]string
 	about       map[string]string // questions that are answered about another type of resource
 	empty       map[string]string
+	refused     refusals
 }
 
 // failing is questions that fail alike.
@@ -259,6 +260,7 @@ func (d *deciding) see(at int, class callers.Class, batch decision.Batch) {
 			d.note(&d.about, of, permission.Name+" for "+class.Name)
 		}
 		d.conditions(permission, class, outcome.Decision.Conditions, "the condition")
+		d.refuse(outcome.Decision, permission.Name+" for "+class.Name)
 	}
 	if location, entity := results["catalog.location.delete"], results["catalog.entity.delete"]; location != nil &&
 		entity != nil &&
@@ -368,6 +370,7 @@ func (d *deciding) tell() {
 		d.Add(d.entry, findings.Error, "guard", "the answer to %s is a condition about %s, which that permission is not "+
 			"about; write input.permission.resourceType == %q first", d.about[of], of, of)
 	}
+	d.tellRefused()
 	for _, what := range slices.Sorted(maps.Keys(d.empty)) {
 		d.Add(d.entry, findings.Error, "empty",
 			"the condition for %s is %s, which means everything; ask for count(…) > 0 first",

@@ -21,51 +21,81 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/decision"
 )
 
+// mostModels is how many ways to answer the questions are tried.
+const mostModels = 4
+
 // Callers are callers of whom a function may hold: those who are and have what some answers
 // say. Beyond that they are like some, a caller who is signed in. There can be none.
 func Callers(t *theory.Theory, some decision.Caller, f criteria.Function) []decision.Caller {
-	answers, ok := t.Space.Model(f)
-	if !ok {
-		return nil
-	}
-	e := example{Theory: t, caller: some}
-	var yes []*theory.Atom
-	counts := false
-	for _, v := range t.Space.Variables(f) {
-		a := t.Atoms[v]
-		if a == nil {
-			continue
+	var found []decision.Caller
+	for range mostModels {
+		answers, ok := t.Space.Model(f)
+		if !ok {
+			break
 		}
-		counts = counts || strings.Contains(a.Key, ast.Count.Name+"(")
-		if answers(v) {
-			yes = append(yes, a)
+		e := example{Theory: t, caller: some}
+		other := criteria.Denied // the answers that are others
+		for _, v := range t.Space.Variables(f) {
+			a := t.Atoms[v]
+			if a == nil {
+				continue
+			}
+			yes := answers(v)
+			e.all = append(e.all, theory.Literal{Atom: a, Negated: !yes})
+			if yes {
+				other = t.Space.Any(other, v.Not())
+			}
 		}
-		e.all = append(e.all, theory.Literal{Atom: a, Negated: !answers(v)})
+		found = append(found, e.callers()...)
+		f = t.Space.All(f, other)
 	}
+	return found
+}
+
+// callers are those that the answers lead to.
+func (e *example) callers() []decision.Caller {
 	e.text(&e.caller.User, theory.KindUser)
-	if some.Actor != "" {
+	if e.caller.Actor != "" {
 		e.text(&e.caller.Actor, theory.KindActor)
 	}
-	for _, a := range yes {
-		e.claim(a)
+	counts, indexes := false, false
+	for _, l := range e.all {
+		counts = counts || strings.Contains(l.Atom.Key, ast.Count.Name+"(")
+		e.symbols(l.Atom, func(s *theory.Symbol) { indexes = indexes || s.Kind == theory.KindIndex })
+		if !l.Negated {
+			e.claim(l.Atom)
+		}
 	}
-	found := []decision.Caller{e.caller}
 	sorted := e.caller
 	sorted.Claims = slices.Sorted(slices.Values(e.caller.Claims))
 	owns := sorted
 	owns.Claims = append([]string{sorted.User}, sorted.Claims...) // as Backstage's users do
-	found = append([]decision.Caller{owns, sorted}, found...)
-	if counts {
-		for _, n := range []int{1, 2, 3, 5, 10} {
-			more := sorted
-			for i := range n {
-				more.Claims = append(more.Claims[:len(more.Claims):len(more.Claims)], fmt.Sprintf("group:default/some-%d", i+1))
+	found := []decision.Caller{owns, sorted, e.caller}
+	if indexes {
+		for _, c := range found {
+			for i := range c.Claims {
+				turned := c
+				turned.Claims = slices.Concat(c.Claims[i:], c.Claims[:i])
+				found = append(found, turned)
 			}
-			found = append(found, more)
+			before := c
+			before.Claims = slices.Concat([]string{"group:default/a-first"}, c.Claims)
+			found = append(found, before)
+		}
+	}
+	if counts {
+		for _, c := range found {
+			for i := range mostMore {
+				c.Claims = append(slices.Clone(c.Claims), fmt.Sprintf("group:default/some-%d", i+1))
+				found = append(found, c)
+			}
 		}
 	}
 	return found
 }
+
+// mostMore is how many claims more are tried where they are counted.
+const mostMore = 12
 
 // example is a caller who is being found, and the answers that are wanted.
 type example struct {
@@ -201,6 +231,16 @@ type parts struct{ plain, starts, inner, ends []string }
 func (e *example) gather(a *theory.Atom, to *parts) {
 	for _, l := range a.Such {
 		e.gather(l.Atom, to)
+	}
+	if a.Kind == theory.AsksEqual {
+		for _, sides := range [][2]*ast.Term{{a.A, a.B}, {a.B, a.A}} {
+			if !e.IsPlainText(sides[1]) {
+				continue
+			}
+			if text := e.preimage(sides[0], theory.TextIn(sides[1])); text != "" {
+				to.plain = append(to.plain, text)
+			}
+		}
 	}
 	for _, term := range []*ast.Term{a.A, a.B, a.Params} {
 		if term != nil {

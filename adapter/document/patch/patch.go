@@ -129,7 +129,7 @@ func ParsePatch(at string, body []byte) ([]Change, error) {
 				return nil, fmt.Errorf("%w: [%d].value: %w", ErrMalformed, i, err)
 			}
 		}
-		if c.Path, ok = ParsePointer(at + "/" + strings.TrimLeft(*o.Path, "/")); !ok {
+		if c.Path, ok = ParsePointer(strings.TrimRight(at, "/") + "/" + strings.TrimLeft(*o.Path, "/")); !ok {
 			return nil, fmt.Errorf("%w: [%d].path is no path: %.100q", ErrMalformed, i, *o.Path)
 		}
 		changes = append(changes, c)
