@@ -5,7 +5,8 @@
 // loop asks about each. [Check] knows three of them:
 //
 //   - "always": two bodies of a rule differ in one not alone, so that one of them holds;
-//   - "each": some x in xs; not f(x), which holds as soon as one of xs is missing;
+//   - "each": some x in xs; not f(x), which holds as soon as one of xs is missing, and
+//     claims[_] != "x", which holds as soon as there is another claim;
 //   - "undefined": a member that can be missing stands under a not, and the body fails.
 package habits
 
@@ -125,6 +126,7 @@ func (c checker) checkBody(body ast.Body) {
 		if e.Negated {
 			c.checkOptional(body, i)
 		}
+		c.checkOther(body, i)
 		if some, ok := e.Terms.(*ast.SomeDecl); ok && len(some.Symbols) == 1 {
 			if call, ok := some.Symbols[0].Value.(ast.Call); ok {
 				c.checkEach(body, i, call)
@@ -182,6 +184,38 @@ func deniesClaims(e *ast.Expr, collection *ast.Term) bool {
 		return of && !e.Negated && named
 	}
 	return false
+}
+
+// checkOther looks for `input.identity.claims[_] != "x"`, which holds where the caller has
+// another claim, as nearly everybody has.
+func (c checker) checkOther(body ast.Body, at int) {
+	e := body[at]
+	terms, ok := e.Terms.([]*ast.Term)
+	if !ok || e.Negated || len(terms) != 3 || terms[0].String() != "neq" {
+		return
+	}
+	for i, operand := range terms[1:] {
+		ref, isRef := operand.Value.(ast.Ref)
+		other := terms[2-i]
+		if _, named := other.Value.(ast.String); !named || !isRef || ref[:len(ref)-1].String() != claims {
+			continue
+		}
+		v, isVar := ref[len(ref)-1].Value.(ast.Var)
+		if !isVar || slices.ContainsFunc(body, func(x *ast.Expr) bool { return x != e && !declares(x) && uses(x, v) }) {
+			continue
+		}
+		c.Add(findings.At(e.Location), findings.Warning, "each",
+			"this holds as soon as one of %s is another one; for none of them write: not %s in %s", claims, other, claims)
+	}
+}
+
+// declares is whether an expression only says that variables are there, as some i does.
+func declares(e *ast.Expr) bool {
+	some, ok := e.Terms.(*ast.SomeDecl)
+	return ok && !slices.ContainsFunc(some.Symbols, func(t *ast.Term) bool {
+		_, call := t.Value.(ast.Call)
+		return call
+	})
 }
 
 // callsFunction is whether an expression calls a function that is no builtin: what
