@@ -199,6 +199,12 @@ func TestOPALIsAnsweredAsByOPA(t *testing.T) {
 		{"DELETE", "/v1/data/w/deep", ``, false, 204},
 		{"DELETE", "/v1/data/w/deep", ``, false, 404},
 		{"DELETE", "/v1/data/w/til~1de", ``, false, 204},
+		{"PUT", "/v1/data/w/new/0", `"first"`, false, 204},
+		{"PUT", "/v1/data/w/new/0", `"first"`, true, 304},
+		{"PUT", "/v1/data/w/new/1/n", `2`, false, 404},
+		{"PUT", "/v1/data/w/new/3/n", `2`, false, 204},
+		{"PUT", "/v1/data/w/new/99", `1`, false, 404},
+		{"PUT", "/v1/data/w/new/x/y", `1`, false, 404},
 		{"DELETE", "/v1/data/w/new/0", ``, false, 204},
 	} {
 		name := fmt.Sprintf("%s %s %s, only new %t", step.method, step.path, step.body, step.onlyNew)

@@ -47,12 +47,12 @@ func Apply(ctx context.Context, store storage.Store, txn storage.Transaction, ro
 		}) {
 			return fmt.Errorf("%w: %s is below none of the roots %s", ErrOutside, c.Path, strings.Join(roots, ", "))
 		}
-		if t, ours := txn.(*document.Transaction); ours && c.OnlyNew {
-			if t.Has(c.Path) {
-				return fmt.Errorf("%s: %w", c.Path, ErrThere)
-			}
+		t, ours := txn.(*document.Transaction)
+		there := ours && t.Has(c.Path)
+		if there && c.OnlyNew {
+			return fmt.Errorf("%s: %w", c.Path, ErrThere)
 		}
-		if c.MakesWay {
+		if c.MakesWay && !there { // what is there can be in an array, as OPA has it
 			if err := storage.MakeDir(ctx, store, txn, c.Path[:len(c.Path)-1]); err != nil {
 				return fmt.Errorf("%s: %w", c.Path, err)
 			}
