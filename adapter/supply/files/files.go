@@ -186,7 +186,7 @@ func (r *reading) archive(ctx context.Context, at string) (*Content, error) {
 	whole := []file{{filepath.Base(at), packed}}
 	unzipped, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
-		return r.content(whole), fmt.Errorf("archive read failed: %w", err)
+		return r.content(whole), fmt.Errorf("%s: it is no bundle.tar.gz: %w", at, err)
 	}
 	content := tar.NewReader(unzipped)
 	for entries := 0; ; entries++ {
@@ -195,7 +195,7 @@ func (r *reading) archive(ctx context.Context, at string) (*Content, error) {
 		case errors.Is(err, io.EOF):
 			return r.content(whole), nil
 		case err != nil:
-			return r.content(whole), fmt.Errorf("archive read failed: %w", err)
+			return r.content(whole), fmt.Errorf("%s: it is no tar archive: %w", at, err)
 		case entries == maxEntries:
 			return r.content(whole), errTooMany
 		}
