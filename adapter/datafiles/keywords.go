@@ -3,7 +3,6 @@ package datafiles
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -258,9 +257,6 @@ func refusals(schema *jsonschema.Schema, params map[string]any, name string) []m
 	return found
 }
 
-// entityRef is the form of references that Backstage itself writes.
-var entityRef = regexp.MustCompile(`^[^\p{Lu}:/\s]+:[^\p{Lu}:/\s]+/[^\p{Lu}:/\s]+$`)
-
 // references looks for a user or group among params that nobody is, by the params whose
 // rules compare them with references.
 func references(params map[string]any) []mistake {
@@ -269,7 +265,7 @@ func references(params map[string]any) []mistake {
 		list, _ := params[name].([]any)
 		for i, element := range list {
 			text, ok := element.(string)
-			if !ok || entityRef.MatchString(text) || strings.HasPrefix(text, "$") {
+			if !ok || inventory.IsReference(text) || strings.HasPrefix(text, "$") {
 				continue
 			}
 			found = append(found, mistake{

@@ -200,8 +200,11 @@ func (i *Inventory) readEntities(files fs.FS) error {
 	}
 }
 
-// entityRef is the form of references that Backstage itself writes.
-var entityRef = regexp.MustCompile(`^[^\p{Lu}:/]+:[^\p{Lu}:/]+/[^\p{Lu}:/]+$`)
+var entityRef = regexp.MustCompile(`^[^\p{Lu}:/\s]+:[^\p{Lu}:/\s]+/[^\p{Lu}:/\s]+$`)
+
+// IsReference reports whether a text has the form in which Backstage itself writes entity
+// references, in claims too: whole, and in lower case. It is safe for concurrent use.
+func IsReference(text string) bool { return entityRef.MatchString(text) }
 
 // validate reports the first thing that is wrong with the inventory. Errors begin
 // with the name of the file.
@@ -243,7 +246,7 @@ func (i *Inventory) validate() error {
 		peopleFile: slices.Sorted(maps.Keys(i.People)), groupsFile: slices.Sorted(maps.Keys(i.Groups)),
 	} {
 		for _, ref := range refs {
-			if !entityRef.MatchString(ref) {
+			if !IsReference(ref) {
 				return fmt.Errorf("%s: %q is no full entity reference in lower case, such as user:default/ann", file, ref)
 			}
 		}

@@ -112,9 +112,6 @@ func (s *Source) checkAccesses() {
 	}
 }
 
-// entityRef is the form of references that Backstage itself writes.
-var entityRef = regexp.MustCompile(`^[^\p{Lu}:/\s]+:[^\p{Lu}:/\s]+/[^\p{Lu}:/\s]+$`)
-
 func (s *Source) checkConstant(c *reading.Constant) {
 	n := c.Node.Root()
 	kinds, exact := n.Kinds, n.Kinds != 0
@@ -216,7 +213,7 @@ func (s *Source) checkRef(c *reading.Constant, exact, user bool) {
 	}
 	low := strings.ToLower(text)
 	switch {
-	case entityRef.MatchString(text):
+	case inventory.IsReference(text):
 		switch kind, name, _ := strings.Cut(text, ":"); {
 		case user && kind != "user":
 			s.Add(c.At, findings.Error, "reference",
@@ -226,7 +223,7 @@ func (s *Source) checkRef(c *reading.Constant, exact, user bool) {
 			s.Add(c.At, findings.Warning, "reference", "claims are users and groups, and no claim that is known is a %s; "+
 				"write group:%s, if that is meant", kind, name)
 		}
-	case entityRef.MatchString(low):
+	case inventory.IsReference(low):
 		if exact {
 			s.Add(c.At, findings.Error, "reference", "references are compared letter for letter and Backstage writes them in "+
 				"lower case, so that %s is nobody; write %s", text, low)

@@ -32,7 +32,6 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +41,7 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/decision"
+	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/offline"
 	"github.com/stagedoor/stagedoor/adapter/spelling"
 	"github.com/stagedoor/stagedoor/rego"
@@ -187,7 +187,7 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 			}
 		}
 		for _, ref := range append([]string{c.User}, c.Groups...) {
-			if ref != "" && !entityRef.MatchString(ref) {
+			if ref != "" && !inventory.IsReference(ref) {
 				return nil, &Error{called, keyLine(&root, "callers", name), fmt.Sprintf(
 					"%s: %q is no full entity reference in lower case, and no user of Backstage has it; write it as in "+
 						"user:default/ann or group:default/web", name, ref)}
@@ -213,9 +213,6 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 	err = t.rows(d, called)
 	return t, err
 }
-
-// entityRef is what Backstage makes of an entity reference, in claims too.
-var entityRef = regexp.MustCompile(`^[^\p{Lu}:/\s]+:[^\p{Lu}:/\s]+/[^\p{Lu}:/\s]+$`)
 
 func (t *Table) rows(d document, called string) error {
 	for _, node := range d.Rows {
