@@ -88,20 +88,26 @@ func (d *deciding) refusal(rule criteria.Rule, resourceType string) *refusal {
 		}
 	}
 	var elsewhere []string
+	var refused *refusal
 	for _, r := range d.Words.Inventory.Rules {
 		switch {
 		case r.Name != rule.Name:
 		case r.ResourceType != resourceType:
 			elsewhere = append(elsewhere, r.ResourceType)
 		default:
-			key := [2]string{rule.Name, resourceType}
+			key := [2]string{r.PluginID + " " + rule.Name, resourceType}
 			schema, ok := d.refused.schemas[key]
 			if !ok {
 				schema, _ = r.Schema() // an inventory whose schemas are wrong is not read
 				d.refused.schemas[key] = schema
 			}
-			return refusedParams(schema, rule)
+			if refused = refusedParams(schema, rule); refused == nil {
+				return nil // one of the plugins that have such a rule takes it
+			}
 		}
+	}
+	if refused != nil {
+		return refused
 	}
 	text := fmt.Sprintf("no plugin publishes the rule %s for %s", rule.Name, resourceType)
 	switch names := d.Words.Inventory.RulesOf(resourceType); {
