@@ -120,8 +120,11 @@ func (e *Everyone) nobody(ctx context.Context, what Forbidden) (*Breaches, error
 		if where.Op == criteria.Never {
 			continue
 		}
+		possible := consistent(t, t.Space.All(append(slices.Collect(maps.Keys(assumed.made)), breach)...))
+		if possible == criteria.Denied {
+			continue
+		}
 		found.InWords[kind] = e.speaker.Say(where)
-		possible := t.Space.All(append(slices.Collect(maps.Keys(assumed.made)), breach)...)
 		found.Callers = append(found.Callers, examples(t, kind, possible)...)
 	}
 	return found, nil

@@ -371,8 +371,8 @@ func (r *runner) everyone(
 		}
 	}
 	return "a caller that there can be may, and no example was found", fmt.Sprintf(
-		"the policy allows it to some caller: %s; no example was found, so describe one in callers, or write except",
-		strings.Join(kinds, "; ")), nil
+		"the policy allows it to some caller: %s; no example was found; describe one in callers or, if there is none, "+
+			"mend the rule that can never hold", strings.Join(kinds, "; ")), nil
 }
 
 // where says where a caller may what nobody may, or nothing.
