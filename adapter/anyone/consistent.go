@@ -1,6 +1,7 @@
 package anyone
 
 import (
+	"context"
 	"math"
 	"regexp/syntax"
 	"strings"
@@ -18,8 +19,12 @@ const mostLemmas = 200
 // contradict each other: nothing begins with both group:a and group:b. It is the lazy way of
 // satisfiability modulo theories: a model is asked for, and what contradicts itself in it is
 // excluded, until a model does not or there is none. The function is [criteria.Denied] then.
-func consistent(t *theory.Theory, f criteria.Function) criteria.Function {
+// It ends with ctx, too.
+func consistent(ctx context.Context, t *theory.Theory, f criteria.Function) criteria.Function {
 	for range mostLemmas {
+		if ctx.Err() != nil {
+			return f
+		}
 		answers, ok := t.Space.Model(f)
 		if !ok {
 			if t.Space.Possible(f) { // it takes too long to find out

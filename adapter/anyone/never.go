@@ -120,7 +120,7 @@ func (e *Everyone) nobody(ctx context.Context, what Forbidden) (*Breaches, error
 		if where.Op == criteria.Never {
 			continue
 		}
-		possible := consistent(t, t.Space.All(append(slices.Collect(maps.Keys(assumed.made)), breach)...))
+		possible := consistent(ctx, t, t.Space.All(append(slices.Collect(maps.Keys(assumed.made)), breach)...))
 		if possible == criteria.Denied {
 			continue
 		}

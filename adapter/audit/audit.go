@@ -189,6 +189,7 @@ func (a *Log) insist(ctx context.Context, next *recording) (err error) {
 		switch late := time.Since(begun) >= patience; {
 		case err == nil:
 			a.hangs.Store(0)
+		case errors.Is(err, errTooLarge): // which can take long to find out
 		case late && !errors.Is(ctx.Err(), context.Canceled): // who leaves says nothing of the receiver
 			a.hangs.Store(time.Now().Add(uploadRest).UnixNano())
 		}

@@ -219,8 +219,7 @@ func (a *Log) fits(log *logs.Plugin, info *server.Info, size int64) error {
 		return nil
 	}
 	if n := compressedSize(text); n > limit {
-		return fmt.Errorf("an event of %d bytes, which are %d compressed, is too large for "+
-			"opa.decision_logs.reporting.upload_size_limit_bytes of %d", len(text), n, configured)
+		return fmt.Errorf("an event of %d bytes, which are %d compressed, %w of %d", len(text), n, errTooLarge, configured)
 	}
 	return nil
 }
@@ -256,3 +255,6 @@ func (c *counter) Write(p []byte) (int, error) {
 	*c += counter(len(p))
 	return len(p), nil
 }
+
+// errTooLarge is an event that no upload has room for. It says nothing of the receiver.
+var errTooLarge = errors.New("is too large for opa.decision_logs.reporting.upload_size_limit_bytes")

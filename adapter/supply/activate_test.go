@@ -139,6 +139,65 @@ func TestDeltaWhileAnotherIsAwaited(t *testing.T) {
 	}
 }
 
+// TestLibraryInABundleStandsInNobodysWay has a bundle with the rule library in it, as opa build
+// makes of both, beside another one, in either order.
+func TestLibraryInABundleStandsInNobodysWay(t *testing.T) {
+	s := fixture.NewServer(t)
+	policy := fixture.Files{".manifest": fixture.Manifest("1", "a", "backstage"), "a.rego": "package a\n\n# METADATA\n" +
+		"# entrypoint: true\ndefault allow := false\n\nallow if data.b.allowed[input.permission.name]\n"}
+	for name, text := range rego.Modules() {
+		policy["lib/"+strings.TrimPrefix(name, "/")] = text
+	}
+	other := func(revision, name string) fixture.Files {
+		return fixture.Files{".manifest": fixture.Manifest(revision, "b"), "b.rego": "package b\n\nallowed[\"" + name + "\"] if true\n"}
+	}
+	for _, order := range [][]string{{"policy", "other"}, {"other", "policy"}} {
+		s.Put("policy", fixture.Archive(t, policy))
+		s.Put("other", fixture.Archive(t, other("1", "x")))
+		options := fixture.OPA(t, s, nil, "policy", "other")
+		e := fixture.New(t, fixture.Options{OPA: options})
+		for _, name := range order {
+			e.MustFetch(t, name)
+		}
+		e.WantAnswer(t, "x", wire.Allow)
+		s.Put("other", fixture.Archive(t, other("2", "y")))
+		e.MustFetch(t, "other")
+		e.WantAnswer(t, "y", wire.Allow)
+		s.Put("policy", fixture.Archive(t, policy.With(fixture.Files{".manifest": fixture.Manifest("2", "a", "backstage")})))
+		e.MustFetch(t, "policy")
+		e.WantAnswer(t, "x", wire.Deny)
+		e.WantAnswer(t, "y", wire.Allow)
+	}
+}
+
+// TestKeptLibraryStandsInNobodysWay restarts with such a bundle that was kept, and has
+// another one come later.
+func TestKeptLibraryStandsInNobodysWay(t *testing.T) {
+	s := fixture.NewServer(t)
+	policy := fixture.Files{".manifest": fixture.Manifest("1", "a", "backstage"), "a.rego": "package a\n\n# METADATA\n" +
+		"# entrypoint: true\ndefault allow := false\n\nallow if data.b.allowed[input.permission.name]\n"}
+	for name, text := range rego.Modules() {
+		policy["lib/"+strings.TrimPrefix(name, "/")] = text
+	}
+	s.Put("policy", fixture.Archive(t, policy))
+	document := fixture.JSON(t, map[string]any{
+		"services": map[string]any{"s": map[string]any{"url": s.URL}},
+		"bundles": map[string]any{
+			"policy": map[string]any{"service": "s", "resource": "policy", "persist": true, "trigger": "manual"},
+			"other":  map[string]any{"service": "s", "resource": "other", "persist": true, "trigger": "manual"},
+		},
+		"persistence_directory": t.TempDir(),
+	})
+	first := fixture.New(t, fixture.Options{OPA: document})
+	first.MustFetch(t, "policy")
+	second := fixture.New(t, fixture.Options{OPA: document})
+	s.Put("other", fixture.Archive(t, fixture.Files{
+		".manifest": fixture.Manifest("1", "b"), "b.rego": "package b\n\nallowed[\"x\"] if true\n",
+	}))
+	second.MustFetch(t, "other")
+	second.WantAnswer(t, "x", wire.Allow)
+}
+
 func TestRefusesAndGoesOn(t *testing.T) {
 	good := fixture.Allowing("good", "x")
 	tests := map[string]struct {

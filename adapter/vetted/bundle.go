@@ -67,7 +67,13 @@ func (v *Vetter) takeOwn(b *bundle.Bundle) error {
 		}
 		if !own {
 			others = append(others, file)
+			continue
 		}
+		// OPA's store takes the files of a bundle that was fetched as they came, and the next
+		// compilation, of another bundle too, would find the library there.
+		b.Raw = slices.DeleteFunc(b.Raw, func(raw bundle.Raw) bool {
+			return strings.HasSuffix(raw.Path, "/"+strings.TrimPrefix(file.Path, "/")) && bytes.Equal(raw.Value, file.Raw)
+		})
 	}
 	b.Modules = others
 	return nil

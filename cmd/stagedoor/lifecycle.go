@@ -170,6 +170,7 @@ func (s *server) reload(load loader) {
 	entry := s.log
 	if later := s.config.AfterRestart(next); len(later) > 0 {
 		entry = entry.WithField("after_restart", later)
+		entry.Warn("keys have changed that count after a restart alone")
 	}
 	if err != nil {
 		s.tell(entry, "the configuration was read anew, in part", err)
