@@ -239,6 +239,9 @@ func (v keywords) rule(filled map[string]any) func(any) []mistake {
 		for _, r := range rules {
 			schema, err := r.Schema()
 			if err != nil || schema == nil || schema.Validate(params) == nil {
+				if !isStock(r) {
+					return nil
+				}
 				return references(params) // one of those that have the name takes them
 			}
 			found = refusals(schema, params, name)
@@ -255,6 +258,14 @@ func refusals(schema *jsonschema.Schema, params map[string]any, name string) []m
 		found = append(found, mistaken("%s refuses %s: %s", name, at, cause.ErrorKind.LocalizedString(english))...)
 	}
 	return found
+}
+
+// isStock is whether a rule is one that is known here: what the params of another plugin's
+// mean is not.
+func isStock(r inventory.Rule) bool {
+	return slices.ContainsFunc(inventory.Stock().Rules, func(known inventory.Rule) bool {
+		return known.PluginID == r.PluginID && known.ResourceType == r.ResourceType && known.Name == r.Name
+	})
 }
 
 // references looks for a user or group among params that nobody is, by the params whose

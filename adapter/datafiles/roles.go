@@ -97,6 +97,11 @@ func (v keywords) lines(value any) []mistake {
 	targets, _ := value.(map[string]any)
 	var found []mistake
 	for _, name := range slices.Sorted(maps.Keys(targets)) {
+		if strings.Contains(name, "*") {
+			found = append(found, mistake{at: []string{name}, text: name +
+				" is compared letter for letter, and no permission is called so; write a permission, or a type of resource"})
+			continue
+		}
 		actions := actionsOf(name, v.about(name))
 		effects, _ := targets[name].(map[string]any)
 		for _, action := range slices.Sorted(maps.Keys(effects)) {
@@ -158,8 +163,11 @@ func (v keywords) mapped(
 			return p.Name != name
 		})
 	}
-	if !isAction || len(permissions) == 0 {
+	if !isAction || len(v.about(name)) == 0 {
 		return nil, nil
+	}
+	if len(permissions) == 0 {
+		return nil, &mistake{text: name + " is not about this type of resource, so that this counts for none", doubtful: true}
 	}
 	for _, p := range permissions {
 		if slices.Contains(actionsOf("", []inventory.Permission{p}), action) {
@@ -183,6 +191,11 @@ func (v keywords) grants(path string) func(any) []mistake {
 		for _, pattern := range slices.Sorted(maps.Keys(patterns)) {
 			list, _ := patterns[pattern].([]any)
 			permissions := v.about(pattern)
+			if _, named := v.known.Permission(pattern); !named && slices.Contains(v.known.ResourceTypes(), pattern) {
+				found = append(found, mistake{at: []string{pattern}, text: pattern +
+					" is a type of resource, and grants go by the names of permissions, so that this counts for none"})
+				continue
+			}
 			for i, grant := range list {
 				members, _ := grant.(map[string]any)
 				when, conditional := members["when"]

@@ -126,7 +126,7 @@ func (c checker) checkBody(body ast.Body) {
 		if e.Negated {
 			c.checkOptional(body, i)
 		}
-		c.checkOther(body, i)
+		c.checkOther(e)
 		if some, ok := e.Terms.(*ast.SomeDecl); ok && len(some.Symbols) == 1 {
 			if call, ok := some.Symbols[0].Value.(ast.Call); ok {
 				c.checkEach(body, i, call)
@@ -188,8 +188,7 @@ func deniesClaims(e *ast.Expr, collection *ast.Term) bool {
 
 // checkOther looks for `input.identity.claims[_] != "x"`, which holds where the caller has
 // another claim, as nearly everybody has.
-func (c checker) checkOther(body ast.Body, at int) {
-	e := body[at]
+func (c checker) checkOther(e *ast.Expr) {
 	terms, ok := e.Terms.([]*ast.Term)
 	if !ok || e.Negated || len(terms) != 3 || terms[0].String() != "neq" {
 		return
@@ -201,21 +200,12 @@ func (c checker) checkOther(body ast.Body, at int) {
 			continue
 		}
 		v, isVar := ref[len(ref)-1].Value.(ast.Var)
-		if !isVar || slices.ContainsFunc(body, func(x *ast.Expr) bool { return x != e && !declares(x) && uses(x, v) }) {
+		if !isVar || !v.IsWildcard() { // one with a name can be asked for elsewhere
 			continue
 		}
 		c.Add(findings.At(e.Location), findings.Warning, "each",
 			"this holds as soon as one of %s is another one; for none of them write: not %s in %s", claims, other, claims)
 	}
-}
-
-// declares is whether an expression only says that variables are there, as some i does.
-func declares(e *ast.Expr) bool {
-	some, ok := e.Terms.(*ast.SomeDecl)
-	return ok && !slices.ContainsFunc(some.Symbols, func(t *ast.Term) bool {
-		_, call := t.Value.(ast.Call)
-		return call
-	})
 }
 
 // callsFunction is whether an expression calls a function that is no builtin: what

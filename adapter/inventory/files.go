@@ -87,6 +87,10 @@ func isInventory(files fs.FS) error {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
+		if entry.IsDir() || !slices.Contains([]string{".json", ".jsonl", ".yaml", ".yml"}, filepath.Ext(name)) ||
+			name == "roles.json" { // which is near to rules.json, and a name of its own
+			continue
+		}
 		for _, meant := range names {
 			sameStem := strings.TrimSuffix(name, filepath.Ext(name)) == strings.TrimSuffix(meant, filepath.Ext(meant))
 			if !there[meant] && (sameStem || spelling.Meant(name, []string{meant}) != "") {

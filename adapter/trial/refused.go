@@ -20,10 +20,16 @@ import (
 // publishes for the type of the resource, or whose params its schema refuses. How the
 // policy came to write it does not matter: a literal, a lookup in data, or a made text.
 type refusals struct {
-	seen    map[criteria.Rule]*refusal // by rule; nil where it is taken
+	seen    map[question]bool
 	schemas map[[2]string]*jsonschema.Schema
 	plugins map[[2]string]bool
 	order   []*refusal
+}
+
+// question is a rule that a plugin is asked.
+type question struct {
+	plugin string
+	rule   criteria.Rule
 }
 
 // refusal is one of them.
@@ -40,7 +46,7 @@ func (d *deciding) refuse(answer wire.Decision, example string) {
 	}
 	if d.refused.seen == nil {
 		d.refused = refusals{
-			seen: make(map[criteria.Rule]*refusal), schemas: make(map[[2]string]*jsonschema.Schema),
+			seen: make(map[question]bool), schemas: make(map[[2]string]*jsonschema.Schema),
 			plugins: make(map[[2]string]bool),
 		}
 	}
@@ -55,29 +61,34 @@ func (d *deciding) refuse(answer wire.Decision, example string) {
 			})
 		}
 	}
-	d.refuseLeaves(answer.Conditions, answer.ResourceType, example)
+	d.refuseLeaves(answer.Conditions, answer, example)
 }
 
-func (d *deciding) refuseLeaves(c criteria.Criteria, resourceType, example string) {
+func (d *deciding) refuseLeaves(c criteria.Criteria, answer wire.Decision, example string) {
 	for _, child := range c.Of {
-		d.refuseLeaves(child, resourceType, example)
+		d.refuseLeaves(child, answer, example)
 	}
 	if c.Op != criteria.Leaf {
 		return
 	}
-	if _, seen := d.refused.seen[c.Rule]; seen {
+	key := question{answer.PluginID, c.Rule}
+	if d.refused.seen[key] {
 		return
 	}
-	found := d.refusal(c.Rule, resourceType)
-	d.refused.seen[c.Rule] = found
-	if found != nil {
-		found.rule, found.example = c.Rule.Name, example
-		d.refused.order = append(d.refused.order, found)
+	d.refused.seen[key] = true
+	found := d.refusal(c.Rule, answer)
+	if found == nil || slices.ContainsFunc(d.refused.order, func(other *refusal) bool {
+		return other.code == found.code && other.text == found.text // for other callers
+	}) {
+		return
 	}
+	found.rule, found.example = c.Rule.Name, example
+	d.refused.order = append(d.refused.order, found)
 }
 
-// refusal is how a rule is refused that is asked about resources of a type.
-func (d *deciding) refusal(rule criteria.Rule, resourceType string) *refusal {
+// refusal is how a rule is refused that an answer asks for.
+func (d *deciding) refusal(rule criteria.Rule, answer wire.Decision) *refusal {
+	resourceType := answer.ResourceType
 	if rule.ResourceType != resourceType {
 		return &refusal{code: "rule", text: fmt.Sprintf(
 			"%s is asked as a rule of %s, and the permission is about %s", rule.Name, rule.ResourceType, resourceType)}
@@ -87,13 +98,14 @@ func (d *deciding) refusal(rule criteria.Rule, resourceType string) *refusal {
 			return nil
 		}
 	}
-	var elsewhere []string
-	var refused *refusal
+	var elsewhere, others []string
 	for _, r := range d.Words.Inventory.Rules {
 		switch {
 		case r.Name != rule.Name:
 		case r.ResourceType != resourceType:
 			elsewhere = append(elsewhere, r.ResourceType)
+		case r.PluginID != answer.PluginID:
+			others = append(others, r.PluginID)
 		default:
 			key := [2]string{r.PluginID + " " + rule.Name, resourceType}
 			schema, ok := d.refused.schemas[key]
@@ -101,13 +113,15 @@ func (d *deciding) refusal(rule criteria.Rule, resourceType string) *refusal {
 				schema, _ = r.Schema() // an inventory whose schemas are wrong is not read
 				d.refused.schemas[key] = schema
 			}
-			if refused = refusedParams(schema, rule); refused == nil {
-				return nil // one of the plugins that have such a rule takes it
-			}
+			return refusedParams(schema, rule)
 		}
 	}
-	if refused != nil {
-		return refused
+	if len(others) > 0 {
+		if !slices.Contains(d.Words.Inventory.Owners(resourceType), answer.PluginID) {
+			return nil // the plugin is told of
+		}
+		return &refusal{code: "rule", text: fmt.Sprintf("the plugin %s has no rule %s for %s; %s has it", answer.PluginID,
+			rule.Name, resourceType, strings.Join(others, " and "))}
 	}
 	text := fmt.Sprintf("no plugin publishes the rule %s for %s", rule.Name, resourceType)
 	switch names := d.Words.Inventory.RulesOf(resourceType); {
