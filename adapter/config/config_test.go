@@ -197,7 +197,7 @@ func TestEveryProblemIsReported(t *testing.T) {
 				"opa.bundels: unknown key; the nearest known one is opa.bundles",
 				"opa.bundles.b.signing.keyd: unknown key; the nearest known one is opa.bundles.b.signing.keyid",
 				"opa.services.s.ulr: unknown key; the nearest known one is opa.services.s.url",
-				`opa.services.s.url: want http://host or https://host, have ""`,
+				"opa.services.s.url: want http://host or https://host",
 				"stagedoor.audit.required: opa.decision_logs says nowhere",
 				"stagedoor.policy.path and opa.bundles both say where the policy is",
 			},
@@ -272,14 +272,18 @@ func TestEveryProblemIsReported(t *testing.T) {
 			},
 		},
 		"addresses that are none": {
-			minimal + "opa: {services: {a: {url: 'not a url'}, b: {url: ''}, c: {url: 'ftp://x'}, d: {}, e: {url: 'https://x'}}, distributed_tracing: {type: grpc, address: localhost}}",
+			minimal + "opa: {services: {a: {url: 'not a url'}, b: {url: ''}, c: {url: 'ftp://user:hunter2@x'}, d: {}, e: {url: 'https://x'}}, distributed_tracing: {type: grpc, address: localhost}}",
 			[]string{
-				`opa.distributed_tracing.address: "localhost" has no port`,
-				`opa.services.a.url: want http://host or https://host, have "not a url"`,
-				`opa.services.b.url: want http://host or https://host, have ""`,
-				`opa.services.c.url: want http://host or https://host, have "ftp://x"`,
-				`opa.services.d.url: want http://host or https://host, have ""`,
+				"opa.distributed_tracing.address: has no port: write host:port",
+				"opa.services.a.url: want http://host or https://host",
+				"opa.services.b.url: want http://host or https://host",
+				"opa.services.c.url: want http://host or https://host",
+				"opa.services.d.url: want http://host or https://host",
 			},
+		},
+		"a collector's URL": {
+			minimal + "opa: {distributed_tracing: {type: http, address: 'https://user:hunter2@x'}}",
+			[]string{"opa.distributed_tracing.address: is a URL: write host:port alone"},
 		},
 		"files that are not there": {
 			minimal + "stagedoor: {policy: {entrypoint: a/b, remote: {url: 'https://o', caFile: /nowhere}}}\nopa: {persistence_directory: /dev/null, distributed_tracing: {type: grpc, encryption: tls, tls_ca_cert_file: /nowhere}}",
@@ -330,6 +334,9 @@ func TestEveryProblemIsReported(t *testing.T) {
 			}
 			if err == nil {
 				t.Fatal("no error")
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("a password is told: %v", err)
 			}
 			lines := strings.Split(strings.TrimPrefix(err.Error(), "configuration: "), "\n  ")
 			if len(test.want) > 1 {

@@ -237,27 +237,21 @@ func (v keywords) rule(filled map[string]any) func(any) []mistake {
 		}
 		var found []mistake
 		for _, r := range rules {
-			schema, err := r.Schema()
-			if err != nil || schema == nil || schema.Validate(params) == nil {
+			schema, _ := r.Schema() // an inventory whose schemas are wrong is not read
+			texts := inventory.Refusals(schema, params)
+			if len(texts) == 0 { // one of those that have the name takes them
 				if !isStock(r) {
 					return nil
 				}
-				return references(params) // one of those that have the name takes them
+				return references(params)
 			}
-			found = refusals(schema, params, name)
+			found = nil
+			for _, text := range texts {
+				found = append(found, mistaken("%s refuses %s", name, text)...)
+			}
 		}
 		return found
 	}
-}
-
-// refusals say why a schema refuses the params of a rule.
-func refusals(schema *jsonschema.Schema, params map[string]any, name string) []mistake {
-	var found []mistake
-	for _, cause := range leavesOf(invalidity(schema.Validate(params))) {
-		at := strings.Join(append([]string{"params"}, cause.InstanceLocation...), ".")
-		found = append(found, mistaken("%s refuses %s: %s", name, at, cause.ErrorKind.LocalizedString(english))...)
-	}
-	return found
 }
 
 // isStock is whether a rule is one that is known here: what the params of another plugin's

@@ -257,30 +257,34 @@ func (v keywords) typesOf(condition any, permissions []inventory.Permission) []s
 // acyclic looks for members that are their own parents, by however many steps.
 func acyclic(value any) []mistake {
 	parents, _ := value.(map[string]any)
-	done := make(map[string]bool)
 	var found []mistake
-	var above func(name string, path []string)
-	above = func(name string, path []string) {
-		if at := slices.Index(path, name); at >= 0 {
+	var path []string
+	place := make(map[string]int) // on the path, from 1; -1 where all above was looked at
+	var above func(name string)
+	above = func(name string) {
+		switch at := place[name]; {
+		case at > 0:
 			found = append(found, mistake{
 				text: fmt.Sprintf("%s goes round in a circle (%s), and whose groups do has no role by them", name,
-					strings.Join(append(slices.Clone(path[at:]), name), ", ")),
+					strings.Join(append(slices.Clone(path[at-1:]), name), ", ")),
 				at: []string{name}, doubtful: true,
 			})
 			return
-		}
-		if done[name] {
+		case at < 0:
 			return
 		}
+		path = append(path, name)
+		place[name] = len(path)
 		list, _ := parents[name].([]any)
 		for _, parent := range list {
 			text, _ := parent.(string)
-			above(text, append(slices.Clone(path), name))
+			above(text)
 		}
-		done[name] = true
+		path = path[:len(path)-1]
+		place[name] = -1
 	}
 	for _, name := range slices.Sorted(maps.Keys(parents)) {
-		above(name, nil)
+		above(name)
 	}
 	return found
 }

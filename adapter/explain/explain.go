@@ -275,8 +275,8 @@ func (n *Node) text(b *strings.Builder, indent string, below bool) {
 			continue
 		}
 		fmt.Fprintf(b, "%s    %s %s\n", indent, marks[line.State], line.Text)
+		cause := none.MatchString(line.Text)
 		for _, of := range line.Of {
-			cause := none.MatchString(line.Text)
 			if of.LeftOut {
 				of.text(b, indent+"      ", true)
 				continue

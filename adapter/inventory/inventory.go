@@ -20,6 +20,7 @@ package inventory
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,6 +28,8 @@ import (
 	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 )
 
 // An Inventory is what a Backstage has. Whoever shares one must not change it.
@@ -201,6 +204,33 @@ func (r Rule) Schema() (*jsonschema.Schema, error) {
 		return nil, fmt.Errorf("paramsSchema of %s: %w", r.Name, err)
 	}
 	return compiled, nil
+}
+
+// Refusals are why a schema refuses the params of a rule, each with its place, such as
+// params.label: got number, want string. There is none where it takes them, and where the
+// schema is nil. It is safe for concurrent use.
+func Refusals(schema *jsonschema.Schema, params any) []string {
+	if schema == nil {
+		return nil
+	}
+	invalid, _ := errors.AsType[*jsonschema.ValidationError](schema.Validate(params))
+	if invalid == nil {
+		return nil
+	}
+	english := message.NewPrinter(language.English)
+	var texts []string
+	var leaves func(*jsonschema.ValidationError)
+	leaves = func(e *jsonschema.ValidationError) {
+		if len(e.Causes) == 0 {
+			at := strings.Join(append([]string{"params"}, e.InstanceLocation...), ".")
+			texts = append(texts, at+": "+e.ErrorKind.LocalizedString(english))
+		}
+		for _, cause := range e.Causes {
+			leaves(cause)
+		}
+	}
+	leaves(invalid)
+	return texts
 }
 
 var stock = sync.OnceValue(func() *Inventory {

@@ -256,7 +256,8 @@ func (d document) refuseServices() error {
 		text, _ := object["url"].(string)
 		u, err := url.Parse(text)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			problems = append(problems, fmt.Errorf("opa.services.%s.url: want http://host or https://host, have %q", path, text))
+			// What is there is not told: it can hold a password.
+			problems = append(problems, fmt.Errorf("opa.services.%s.url: want http://host or https://host", path))
 		}
 	}
 	switch services := d["services"].(type) {

@@ -44,7 +44,7 @@ func TestOPADocumentIsChecked(t *testing.T) {
 				"opa.services.s.credentials.berer: unknown key; the nearest known one is opa.services.s.credentials.bearer",
 				"opa.status.promtheus: unknown key; the nearest known one is opa.status.prometheus",
 				"opa.caching.inter_query_builtin_cache.max_size: unknown key",
-				`opa.services.s.url: want http://host or https://host, have ""`,
+				"opa.services.s.url: want http://host or https://host",
 			}},
 		"singular bundle":     {Options{Config: json.RawMessage(`{"bundle": {"name": "b"}}`)}, []string{"opa.bundle: this older key gets past the vetting"}},
 		"audit without a log": {Options{AuditRequired: true}, []string{"stagedoor.audit.required: opa.decision_logs says nowhere"}},

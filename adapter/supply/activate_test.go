@@ -142,12 +142,7 @@ func TestDeltaWhileAnotherIsAwaited(t *testing.T) {
 // TestLibraryInABundleStandsInNobodysWay has a bundle with the rule library in it, as opa build
 // makes of both, beside another one, in either order.
 func TestLibraryInABundleStandsInNobodysWay(t *testing.T) {
-	s := fixture.NewServer(t)
-	policy := fixture.Files{".manifest": fixture.Manifest("1", "a", "backstage"), "a.rego": "package a\n\n# METADATA\n" +
-		"# entrypoint: true\ndefault allow := false\n\nallow if data.b.allowed[input.permission.name]\n"}
-	for name, text := range rego.Modules() {
-		policy["lib/"+strings.TrimPrefix(name, "/")] = text
-	}
+	s, policy := fixture.NewServer(t), withLibrary()
 	other := func(revision, name string) fixture.Files {
 		return fixture.Files{".manifest": fixture.Manifest(revision, "b"), "b.rego": "package b\n\nallowed[\"" + name + "\"] if true\n"}
 	}
@@ -170,16 +165,21 @@ func TestLibraryInABundleStandsInNobodysWay(t *testing.T) {
 	}
 }
 
+// withLibrary is a policy that asks data of another bundle, with the rule library beside it.
+func withLibrary() fixture.Files {
+	policy := fixture.Files{".manifest": fixture.Manifest("1", "a", "backstage"), "a.rego": "package a\n\n# METADATA\n" +
+		"# entrypoint: true\ndefault allow := false\n\nallow if data.b.allowed[input.permission.name]\n"}
+	for name, text := range rego.Modules() {
+		policy["lib/"+name] = text
+	}
+	return policy
+}
+
 // TestKeptLibraryStandsInNobodysWay restarts with such a bundle that was kept, and has
 // another one come later.
 func TestKeptLibraryStandsInNobodysWay(t *testing.T) {
 	s := fixture.NewServer(t)
-	policy := fixture.Files{".manifest": fixture.Manifest("1", "a", "backstage"), "a.rego": "package a\n\n# METADATA\n" +
-		"# entrypoint: true\ndefault allow := false\n\nallow if data.b.allowed[input.permission.name]\n"}
-	for name, text := range rego.Modules() {
-		policy["lib/"+strings.TrimPrefix(name, "/")] = text
-	}
-	s.Put("policy", fixture.Archive(t, policy))
+	s.Put("policy", fixture.Archive(t, withLibrary()))
 	document := fixture.JSON(t, map[string]any{
 		"services": map[string]any{"s": map[string]any{"url": s.URL}},
 		"bundles": map[string]any{

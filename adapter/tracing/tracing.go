@@ -158,9 +158,9 @@ func (s settings) problems() error {
 		wrong("type", "%q is not known: write grpc or http", s.Type)
 	}
 	if strings.Contains(s.Address, "/") {
-		wrong("address", "%q is a URL: write host:port alone", s.Address)
+		wrong("address", "is a URL: write host:port alone") // it can hold a password
 	} else if _, port, err := net.SplitHostPort(s.Address); s.Address != "" && (err != nil || port == "") {
-		wrong("address", "%q has no port: write host:port", s.Address)
+		wrong("address", "has no port: write host:port")
 	}
 	if p := *s.SamplePercentage; !(p >= 0 && p <= 100) {
 		wrong("sample_percentage", "%v is not between 0 and 100", p)

@@ -108,7 +108,7 @@ func Run(ctx context.Context, read *source.Source, p *offline.Policy, sources *o
 		permissions = append(permissions, wirePermission(each))
 	}
 	d := &deciding{trying: s, permissions: permissions, failures: map[string]*failing{},
-		entry: s.entryPosition(p.Entrypoint())}
+		entry: s.entryPosition(p.Entrypoint()), refused: newRefusals()}
 	start, classes := time.Now(), s.trial.Callers.List
 	allowed := make(map[string]bool)
 	for i, class := range classes {

@@ -1,18 +1,15 @@
 package trial
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	schemakind "github.com/santhosh-tekuri/jsonschema/v6/kind"
-	"golang.org/x/text/language"
-	"golang.org/x/text/message"
 
 	"github.com/stagedoor/stagedoor/adapter/criteria"
 	"github.com/stagedoor/stagedoor/adapter/findings"
+	"github.com/stagedoor/stagedoor/adapter/inventory"
 	"github.com/stagedoor/stagedoor/adapter/wire"
 )
 
@@ -24,6 +21,12 @@ type refusals struct {
 	schemas map[[2]string]*jsonschema.Schema
 	plugins map[[2]string]bool
 	order   []*refusal
+}
+
+func newRefusals() refusals {
+	return refusals{
+		seen: make(map[question]bool), schemas: make(map[[2]string]*jsonschema.Schema), plugins: make(map[[2]string]bool),
+	}
 }
 
 // question is a rule that a plugin is asked.
@@ -43,12 +46,6 @@ type refusal struct {
 func (d *deciding) refuse(answer wire.Decision, example string) {
 	if answer.Result != wire.Conditional || d.ownType(answer.ResourceType) {
 		return
-	}
-	if d.refused.seen == nil {
-		d.refused = refusals{
-			seen: make(map[question]bool), schemas: make(map[[2]string]*jsonschema.Schema),
-			plugins: make(map[[2]string]bool),
-		}
 	}
 	owners := d.Words.Inventory.Owners(answer.ResourceType)
 	if key := [2]string{answer.PluginID, answer.ResourceType}; !d.refused.plugins[key] {
@@ -133,13 +130,7 @@ func (d *deciding) refusal(rule criteria.Rule, answer wire.Decision) *refusal {
 	return &refusal{code: "rule", text: text}
 }
 
-// english is what the words of schemas are told in.
-var english = message.NewPrinter(language.English)
-
 func refusedParams(schema *jsonschema.Schema, rule criteria.Rule) *refusal {
-	if schema == nil {
-		return nil
-	}
 	params := any(map[string]any{}) // what plugins make of none
 	if rule.Params != "" {
 		var err error
@@ -147,19 +138,11 @@ func refusedParams(schema *jsonschema.Schema, rule criteria.Rule) *refusal {
 			return &refusal{code: "params", text: err.Error()}
 		}
 	}
-	invalid, ok := errors.AsType[*jsonschema.ValidationError](schema.Validate(params))
-	if !ok {
+	texts := inventory.Refusals(schema, params)
+	if len(texts) == 0 {
 		return nil
 	}
-	for len(invalid.Causes) > 0 {
-		invalid = invalid.Causes[0]
-	}
-	at := strings.Join(append([]string{"params"}, invalid.InstanceLocation...), ".")
-	text := invalid.ErrorKind.LocalizedString(english)
-	if missing, ok := invalid.ErrorKind.(*schemakind.Required); ok {
-		text = "it needs " + strings.Join(missing.Missing, " and ")
-	}
-	return &refusal{code: "params", text: fmt.Sprintf("%s refuses %s: %s", rule.Name, at, text)}
+	return &refusal{code: "params", text: rule.Name + " refuses " + strings.Join(texts, "; ")}
 }
 
 // ownType is whether a type of resource is one of a plugin that the policy declares rules

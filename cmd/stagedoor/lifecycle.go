@@ -167,16 +167,14 @@ func (s *server) reload(load loader) {
 	)
 	s.api.RenewTokens(next.AdminTokens)
 	s.log.Logger.SetLevel(next.LogLevel)
-	entry := s.log
 	if later := s.config.AfterRestart(next); len(later) > 0 {
-		entry = entry.WithField("after_restart", later)
-		entry.Warn("keys have changed that count after a restart alone")
+		s.log.WithField("after_restart", later).Warn("keys have changed that count after a restart alone")
 	}
 	if err != nil {
-		s.tell(entry, "the configuration was read anew, in part", err)
+		s.tell(s.log, "the configuration was read anew, in part", err)
 		return
 	}
-	s.tell(entry, "the configuration was read anew", nil)
+	s.tell(s.log, "the configuration was read anew", nil)
 }
 
 // carefully loads, and takes a panic for an error: what serves is not to end by what was

@@ -47,8 +47,10 @@ func Apply(ctx context.Context, store storage.Store, txn storage.Transaction, ro
 		}) {
 			return fmt.Errorf("%w: %s is below none of the roots %s", ErrOutside, c.Path, strings.Join(roots, ", "))
 		}
-		t, ours := txn.(*document.Transaction)
-		there := ours && t.Has(c.Path)
+		there := false
+		if t, ours := txn.(*document.Transaction); ours && (c.OnlyNew || c.MakesWay) {
+			there = t.Has(c.Path)
+		}
 		if there && c.OnlyNew {
 			return fmt.Errorf("%s: %w", c.Path, ErrThere)
 		}
