@@ -19,6 +19,10 @@ var (
 	refusalsDesc = prometheus.NewDesc("stagedoor_policy_refusals", "How many these are.", nil, nil)
 	degradedDesc = prometheus.NewDesc("stagedoor_degraded",
 		"Whether a part is not as it should be, whether or not requests can be decided: 1 or 0.", []string{"part"}, nil)
+	reloadedDesc = prometheus.NewDesc("stagedoor_config_last_reload_successful",
+		"Whether the configuration that was read last counts: 1, or 0 where it is refused.", nil, nil)
+	configuredDesc = prometheus.NewDesc("stagedoor_config_last_reload_success_timestamp_seconds",
+		"When the configuration was read that counts.", nil, nil)
 )
 
 // Gauges are the metrics of a status.
@@ -28,6 +32,7 @@ type Gauges func() Status
 func (Gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		policyDesc, readyDesc, sinceDesc, newestDesc, refusedDesc, refusalsDesc, degradedDesc,
+		reloadedDesc, configuredDesc,
 	} {
 		to <- d
 	}
@@ -39,11 +44,7 @@ func (g Gauges) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	status := g()
-	ready := 0.0
-	if status.Ready {
-		ready = 1
-	}
-	gauge(readyDesc, ready)
+	gauge(readyDesc, number(status.Ready))
 	degraded := map[Part]float64{}
 	for _, d := range status.Degraded {
 		degraded[d.Part] = 1
@@ -73,4 +74,15 @@ func (g Gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge(sinceDesc, seconds(status.Since))
 	gauge(newestDesc, seconds(status.Confirmed))
+	if c := status.Configuration; c != nil {
+		gauge(reloadedDesc, number(c.Refused == ""))
+		gauge(configuredDesc, seconds(c.Read))
+	}
+}
+
+func number(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -53,6 +53,21 @@ type Status struct {
 	// Refused is what went wrong last with a bundle, or with "discovery", where
 	// nothing better came since.
 	Refused []Refusal `json:"refused,omitempty"`
+	// Configuration is what came of reading it; nil where nobody reads one.
+	Configuration *Configuration `json:"configuration,omitempty"`
+}
+
+// Configuration is which one counts.
+type Configuration struct {
+	// Read is when the one was read that counts.
+	Read time.Time `json:"read"`
+	// Refused says what is wrong with the one that was read last; empty where that counts.
+	// RefusedAt is when it was read.
+	Refused   string    `json:"refused,omitempty"`
+	RefusedAt time.Time `json:"refused_at,omitzero"`
+	// AfterRestart are the keys in which it differs from the one that this process
+	// started with, and which count after a restart alone.
+	AfterRestart []string `json:"after_restart,omitempty"`
 }
 
 // Degradation is a part that is not as it should be, and why.

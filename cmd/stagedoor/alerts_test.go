@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -155,6 +156,7 @@ func newScene(t *testing.T, stagedoor, opa string) *scene {
 	if !strings.Contains(opa, "bundles:") {
 		stagedoor += fmt.Sprintf("\n  policy: {path: %q}", s.folder)
 	}
+	stagedoor = strings.ReplaceAll(stagedoor, "DIR", s.dir)
 	s.config = filepath.Join(s.dir, "stagedoor.yaml")
 	s.bundles.up(t)
 	t.Cleanup(s.bundles.down)
@@ -355,6 +357,24 @@ func (s *scene) settles(t *testing.T, series string) {
 	}
 }
 
+// configuration is what the process is told to read.
+func (s *scene) configuration(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(s.config)
+	must(t, err)
+	return string(text)
+}
+
+// reload has the process read this configuration.
+func (s *scene) reload(t *testing.T, text string) {
+	t.Helper()
+	writeConfig(t, s.config, text)
+	must(t, s.process.command.Process.Signal(syscall.SIGHUP))
+}
+
+// ends is the series of how long the certificate of certify is valid yet.
+const ends = `stagedoor_certificate_remaining_seconds{address="api"}`
+
 // log is what the process wrote; nothing while nobody reads it.
 func (s *scene) log() string {
 	if !s.process.mutex.TryLock() {
@@ -459,7 +479,8 @@ type fault struct {
 	clients        int           // 4 where it is 0
 	pause          time.Duration // more than 5 ms, of a client between two questions
 	begin, end     func(*testing.T, *scene)
-	also           []string // alerts that this fault fires as well
+	before         func(*testing.T, *scene) // before it starts; nothing where it is nil
+	also           []string                 // alerts that this fault fires as well
 	// grows is what grows between any two scrapes while the fault lasts; nothing where it
 	// is empty. Without it, what lasts longer than some scrapes may be in none of them.
 	grows string
@@ -578,6 +599,29 @@ func faults() map[string]fault {
 				writeConfig(t, filepath.Join(s.folder, "policy.rego"), doorPolicy)
 				s.bundles.put(published{revision: "3", bundle: bundleOf(t, s.folder)})
 				s.shows(t, "stagedoor_policy_refusals", is0)
+			},
+		},
+		"a configuration with a misspelt key": {
+			alert: "StagedoorConfigurationRefused",
+			begin: func(t *testing.T, s *scene) {
+				s.reload(t, strings.Replace(s.configuration(t), "listen:", "lisen:", 1))
+				s.shows(t, "stagedoor_config_last_reload_successful", is0)
+			},
+			end: func(t *testing.T, s *scene) {
+				s.reload(t, strings.Replace(s.configuration(t), "lisen:", "listen:", 1))
+				s.shows(t, "stagedoor_config_last_reload_successful", isNot0)
+			},
+		},
+		"a certificate of two days": {
+			alert: "StagedoorCertificateEnds", stagedoor: "\n  tls: {certFile: DIR/api.crt, keyFile: DIR/api.key}",
+			before: func(t *testing.T, s *scene) { s.certify(t, 90*24*time.Hour) },
+			begin: func(t *testing.T, s *scene) {
+				s.certify(t, 48*time.Hour)
+				s.shows(t, ends, func(value string) bool { return strings.HasPrefix(value, "1") }) // 172800
+			},
+			end: func(t *testing.T, s *scene) {
+				s.certify(t, 90*24*time.Hour)
+				s.shows(t, ends, func(value string) bool { return strings.HasPrefix(value, "7") }) // 7776000
 			},
 		},
 		"a log receiver that is away": {
@@ -700,6 +744,9 @@ func TestAlerts(t *testing.T) {
 func (f fault) play(t *testing.T, s *scene) {
 	t.Helper()
 	s.bundles.put(published{revision: "1", bundle: bundleOf(t, s.folder)})
+	if f.before != nil {
+		f.before(t, s)
+	}
 	s.up(t)
 	s.shows(t, "stagedoor_policy_ready", func(value string) bool { return value == "1" })
 	clients := f.clients

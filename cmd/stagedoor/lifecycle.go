@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -18,7 +17,6 @@ import (
 
 	"github.com/stagedoor/stagedoor/adapter/config"
 	"github.com/stagedoor/stagedoor/adapter/endpoint"
-	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
 // How long each step of ending takes at most, after backend.lifecycle.serverShutdownDelay.
@@ -95,6 +93,7 @@ func serve(ctx context.Context, load loader, fallback fs.FS, started func(*serve
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
+	registry.MustRegister(endpoint.Gauges{"api": s.listener, "admin": s.admin})
 	s.announce()
 	s.notify(daemon.SdNotifyReady + "\nSTATUS=serving")
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -142,62 +141,6 @@ func connections(asked, adminAsked, files int) (api, admin int) {
 	room := files / 3 * 2
 	admin = max(min(adminAsked, room/8), 4)
 	return max(min(asked, room-admin), 4), admin
-}
-
-// reload reads the configuration anew and takes over what of it can change while
-// serving: log level, keys, certificates, the operators' tokens, and where plugins are. Where anything is
-// wrong with it, all goes on as it was.
-func (s *server) reload(load loader) {
-	next, err := carefully(load)
-	if err == nil && len(s.config.AdminTokens) > 0 && len(next.AdminTokens) == 0 {
-		err = errors.New("stagedoor.admin.token: there was one, and there is none any more: without it every process of " +
-			"this machine is an operator, which takes a restart")
-	}
-	if err == nil {
-		err = errors.Join(s.listener.CanReload(next.Endpoint.TLS), s.admin.CanReload(next.Admin.TLS))
-	}
-	if err != nil {
-		s.tell(s.log, "the configuration is refused, and the old one goes on", err)
-		return
-	}
-	// All of it was checked; what fails now has changed since.
-	err = errors.Join(
-		s.places.Replace(next.Discovery), s.identity.RenewKeys(next.Identity.PluginKeyStore),
-		s.listener.Reload(next.Endpoint.TLS), s.admin.Reload(next.Admin.TLS),
-	)
-	s.api.RenewTokens(next.AdminTokens)
-	s.log.Logger.SetLevel(next.LogLevel)
-	if later := s.config.AfterRestart(next); len(later) > 0 {
-		s.log.WithField("after_restart", later).Warn("keys have changed that count after a restart alone")
-	}
-	if err != nil {
-		s.tell(s.log, "the configuration was read anew, in part", err)
-		return
-	}
-	s.tell(s.log, "the configuration was read anew", nil)
-}
-
-// carefully loads, and takes a panic for an error: what serves is not to end by what was
-// written beside it.
-func carefully(load loader) (c *config.Config, err error) {
-	defer func() {
-		if panicked := peer.Panic(recover()); panicked != nil {
-			c, err = nil, panicked
-		}
-	}()
-	return load()
-}
-
-// tell tells the service manager and the log what came of a reload. The command that asks
-// for one succeeds in any case.
-func (s *server) tell(entry *logrus.Entry, what string, err error) {
-	if err == nil {
-		s.notify("STATUS=" + what)
-		entry.Info(what)
-		return
-	}
-	s.notify("STATUS=" + what + ": " + strings.ReplaceAll(err.Error(), "\n", "; "))
-	entry.WithError(err).Error(what)
 }
 
 // notify tells the service manager, where one started this process, how it fares.

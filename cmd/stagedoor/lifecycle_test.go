@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -77,6 +78,20 @@ func (l *lifecycle) key(t *testing.T, id string) {
 	must(t, err)
 	writeConfig(t, filepath.Join(l.dir, id+".key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 	writeConfig(t, filepath.Join(l.dir, id+".pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})))
+}
+
+// certify makes the certificate of the address of plugins, which is valid for so long.
+func (l *lifecycle) certify(t *testing.T, valid time.Duration) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(valid), DNSNames: []string{"localhost"}}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	must(t, err)
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	must(t, err)
+	writeConfig(t, filepath.Join(l.dir, "api.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})))
+	writeConfig(t, filepath.Join(l.dir, "api.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
 }
 
 func authorizeRequest(token string) []byte {
@@ -318,11 +333,21 @@ func TestReload(t *testing.T) {
 	if text := keys(); !strings.Contains(text, `"k1"`) {
 		t.Fatal(text)
 	}
-	l.configure(t, "reload", "k2", "debug", "")
+	counts := func(successful, status string) {
+		t.Helper()
+		eventually("want "+successful+" and "+status, func() bool {
+			_, metrics := p.get(t, "/metrics")
+			_, told := p.get(t, "/status")
+			return strings.Contains(metrics, "\nstagedoor_config_last_reload_successful "+successful+"\n") && strings.Contains(told, status)
+		})
+	}
+	counts("1", `"configuration":{"read":"20`)
+	l.configure(t, "reload", "k2", "debug", "opa: {labels: {zone: west}}")
 	must(t, p.command.Process.Signal(syscall.SIGHUP))
 	eventually("the keys did not change", func() bool { return strings.Contains(keys(), `"k2"`) })
 	eventually("the level did not change", func() bool { return strings.Contains(p.text(), `"level":"debug"`) })
 	told("STATUS=the configuration was read anew")
+	counts("1", `"after_restart":["opa.labels.zone"]`)
 	writeConfig(t, config, "stagedoor: {lisen: x}")
 	must(t, p.command.Process.Signal(syscall.SIGHUP))
 	told("STATUS=the configuration is refused, and the old one goes on: ")
@@ -331,6 +356,14 @@ func TestReload(t *testing.T) {
 	})
 	if text := keys(); !strings.Contains(text, `"k2"`) {
 		t.Error(text)
+	}
+	counts("0", `stagedoor.lisen: `)
+	l.configure(t, "reload", "k2", "info", "")
+	must(t, p.command.Process.Signal(syscall.SIGHUP))
+	told("STATUS=the configuration was read anew")
+	counts("1", `"configuration":{"read":"20`)
+	if _, status := p.get(t, "/status"); strings.Contains(status, "refused") || strings.Contains(status, "after_restart") {
+		t.Error(status)
 	}
 	load.stop(t)
 }

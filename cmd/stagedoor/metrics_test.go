@@ -115,7 +115,16 @@ opa:
 		text.WriteString("\n" + tells(want))
 		process.kill()
 	}
-	return text.String()
+	l.certify(t, time.Hour)
+	configuration := l.configure(t, "tls", "k1", "info", "")
+	written, err := os.ReadFile(configuration)
+	must(t, err)
+	writeConfig(t, configuration, strings.Replace(string(written), "stagedoor: {", fmt.Sprintf(
+		"stagedoor: {tls: {certFile: %q, keyFile: %q}, ", filepath.Join(l.dir, "api.crt"), filepath.Join(l.dir, "api.key")), 1))
+	secure := l.start(t, configuration)
+	_, body := secure.get(t, "/metrics")
+	secure.kill()
+	return text.String() + "\n" + body
 }
 
 // denyAll writes a policy to the folder that allows nothing.

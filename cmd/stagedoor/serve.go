@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -68,6 +69,7 @@ type server struct {
 	listener, admin *endpoint.Endpoint
 	handler         http.Handler
 	adminHandler    http.Handler
+	configured      *configured
 	close           func(context.Context)
 	log             *logrus.Entry
 }
@@ -151,6 +153,8 @@ func build(
 		}
 		started.simple(parts.Shadow.Close)
 	}
+	read := newConfigured(time.Now)
+	parts.Status = read.in(parts.Status)
 	s := adapter.New(adapter.Options{
 		BasePath: c.BasePath, DenyOnError: c.DenyOnError, Body: c.Body, Items: c.Items, InFlight: c.InFlight,
 		Answer: c.Answer, Memory: budget(c.Memory), FromMetadata: c.FromMetadata, Permissions: asks.Owners,
@@ -168,7 +172,7 @@ func build(
 	}
 	return &server{
 		config: c, places: places, identity: who, api: s, handler: handler, adminHandler: s.AdminHandler(),
-		close: started.close, log: log,
+		configured: read, close: started.close, log: log,
 	}, nil
 }
 
