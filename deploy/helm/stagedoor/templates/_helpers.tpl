@@ -36,6 +36,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and .Values.podDisruptionBudget.enabled (not (kindIs "string" $stay)) (gt (int $replicas) 1) (ge (int $stay) (int $replicas)) }}
 {{- fail (printf "podDisruptionBudget.minAvailable is %d of %d replicas, so that no node could be drained; write less" (int $stay) (int $replicas)) }}
 {{- end }}
+{{- $sources := list }}
+{{- range $name := list "configMap" "oci" "http" }}{{ if get $.Values.policy $name }}{{ $sources = append $sources (printf "policy.%s" $name) }}{{ end }}{{ end }}
+{{- if gt (len $sources) 1 }}
+{{- fail (printf "%s are sources of the policy; keep one" (join " and " $sources)) }}
+{{- end }}
+{{- if and .Values.policy.tokenSecret (not .Values.policy.oci) (not .Values.policy.http) }}
+{{- fail "policy.tokenSecret is for policy.oci or policy.http; name one of them, or leave the token out" }}
+{{- end }}
+{{- if and (eq .Values.mode "central") (gt (int $replicas) 1) (not .Values.keys.secret) }}
+{{- fail (printf "%d replicas need the same key: name a Secret in keys.secret, or write replicaCount: 1" (int $replicas)) }}
+{{- end }}
+{{- if and .Values.autoscaling.enabled (not .Values.keys.secret) }}
+{{- fail "autoscaling makes more replicas, which need the same key: name a Secret in keys.secret" }}
+{{- end }}
 {{- if eq (int .Values.service.port) (int .Values.service.adminPort) }}
 {{- fail "service.port and service.adminPort are the same; give the operator's address a port of its own" }}
 {{- end }}
