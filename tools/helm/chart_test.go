@@ -42,6 +42,33 @@ func TestChartIsValid(t *testing.T) {
 	}
 }
 
+// TestInstallLine runs what docs/operate/README.md installs the chart by, but for the
+// cluster: helm template takes the same values as helm upgrade does.
+func TestInstallLine(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operate/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(page), "```sh chart\n")
+	block, _, _ = strings.Cut(block, "```")
+	ran := 0
+	for line := range strings.Lines(block) {
+		line = strings.NewReplacer("upgrade --install", "template", "values.yaml", chart+"/ci/central-values.yaml",
+			"deploy/helm/stagedoor", chart).Replace(line)
+		args := strings.Fields(line)
+		if len(args) == 0 {
+			continue
+		}
+		if text, err := helm(t, args[1:]...); args[0] != "helm" || err != nil {
+			t.Errorf("%s: %v\n%s", line, err, text)
+		}
+		ran++
+	}
+	if ran != 2 {
+		t.Errorf("%d lines ran", ran)
+	}
+}
+
 // TestKeysAndTokens has both keys of a change in the configuration, and the token from a
 // variable that the pod has from a Secret.
 func TestKeysAndTokens(t *testing.T) {
