@@ -52,13 +52,22 @@ func directives(text []byte) bool {
 
 var lineNumber = regexp.MustCompile(`line \d+`)
 
-// where says where a text is not what it should be, without quoting it: it may hold
-// secrets.
+// reason is what the library says is wrong, of those texts that quote nothing.
+var reason = regexp.MustCompile(`(?:did not find expected|could not find expected|mapping values are not allowed|` +
+	`block (?:sequence|mapping) entries are not allowed|found character that cannot start|found unexpected end|` +
+	`found a tab|found an? (?:invalid|incorrect)) ?[a-z ':,\-\[\]{}<>]*$`)
+
+// where says where a text is not what it should be, and what is wrong, without quoting
+// it: it may hold secrets.
 func where(err error) error {
+	text := "not valid"
 	if line := lineNumber.FindString(err.Error()); line != "" {
-		return errors.New(line + ": not valid")
+		text = line + ": not valid"
 	}
-	return errors.New("not valid")
+	if why := reason.FindString(err.Error()); why != "" {
+		text += ": " + why
+	}
+	return errors.New(text)
 }
 
 // maxNodes is how much a document may grow to by its aliases.

@@ -118,8 +118,13 @@ func load(paths []string, last map[string]any, environ []string) (*Config, error
 		Files: paths, Environ: environ, Read: readKeys(), Strict: []string{ownSection, opaSection},
 	})
 	var found problems
+	unread := false // a file as a whole, so that what is missing may be in it
 	for _, p := range wrong {
+		unread = unread || p.Key == ""
 		found.add(p.Key, "%s", p.Text)
+	}
+	if unread {
+		return nil, found.err(nil)
 	}
 	found.nearlyOurs(read.Top)
 	raw := read.Values

@@ -321,7 +321,7 @@ func TestEveryProblemIsReported(t *testing.T) {
 			},
 		},
 		"no base URL": {"stagedoor: {}", []string{"backend.baseUrl: missing"}},
-		"not YAML":    {"a: [", []string{"", "backend.baseUrl: missing"}},
+		"not YAML":    {"a: [", []string{""}}, // its own line alone: what is missing may be in it,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -53,8 +53,20 @@ func TestRefusals(t *testing.T) {
 		},
 		"rows as a mapping": {"rows: {may: a.b}\n", "t:1: rows is a mapping; write a list"},
 		"a row as a text":   {"rows: [a.b]\n", "t:1: the row is a text; write a mapping"},
-		"a list":            {"- a\n", "t:1: the table is a list; write a mapping"},
-		"twice":             {"rows: []\nrows: []\n", `t:2: mapping key "rows" already defined at line 1`},
+		"except for nobody": {
+			"never:\n  - {may: a.b, except: admins}\n",
+			`t:2: except: "admins" is no full entity reference, so that it is nobody; write it as in group:default/web`,
+		},
+		"a second document": {
+			row + "---\n" + row, "t:2: a second document, whose rows nobody would ask; write one only, or a file for each",
+		},
+		"a second document that is none": {row + "---\na: [\n", "t:3: did not find expected node content"},
+		"a file that is misspelt": {
+			"resources:\n  shop: {flie: shop.yaml}\n" + row,
+			"t:2: resource shop: has flie alone, which no resource is: write {file: …} with the name of a file",
+		},
+		"a list": {"- a\n", "t:1: the table is a list; write a mapping"},
+		"twice":  {"rows: []\nrows: []\n", `t:2: mapping key "rows" already defined at line 1`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := fstest.MapFS{"t.decisions.yaml": {Data: []byte(tc.text)}}

@@ -29,6 +29,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -164,8 +165,14 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(text, &root); err != nil {
+	var root, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&root); err != nil && !errors.Is(err, io.EOF) {
+		return nil, unread(err, called)
+	}
+	if err := decoder.Decode(&second); err == nil {
+		return nil, &Error{called, second.Line, "a second document, whose rows nobody would ask; write one only, or a file for each"}
+	} else if !errors.Is(err, io.EOF) {
 		return nil, unread(err, called)
 	}
 	if len(root.Content) == 0 {
@@ -257,6 +264,12 @@ func (t *Table) rows(d document, called string) error {
 			return &Error{called, node.Line, err.Error()}
 		}
 		n := Never{Line: node.Line, May: row.May, Except: row.Except}
+		for _, ref := range row.Except {
+			if !inventory.IsReference(strings.ToLower(ref)) { // which are compared without regard to case
+				return &Error{called, node.Line, fmt.Sprintf(
+					"except: %q is no full entity reference, so that it is nobody; write it as in group:default/web", ref)}
+			}
+		}
 		if row.When.Kind != 0 {
 			if err := decodeJSON(&row.When, &n.When); err != nil {
 				return &Error{called, row.When.Line, err.Error()}
@@ -290,6 +303,9 @@ func resource(bundle fs.FS, table string, node *yaml.Node) (any, error) {
 			return nil, err
 		}
 		return offline.ParseResource(text)
+	}
+	if len(node.Content) == 2 && node.Content[1].Kind == yaml.ScalarNode && spelling.Near(node.Content[0].Value, "file") {
+		return nil, fmt.Errorf("has %s alone, which no resource is: write {file: …} with the name of a file", node.Content[0].Value)
 	}
 	var value any
 	if err := decodeJSON(node, &value); err != nil {

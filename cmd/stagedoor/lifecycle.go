@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -192,7 +193,7 @@ func (s *server) closeInTime(ctx context.Context) {
 func (s *server) announce() {
 	c := s.config
 	if c.Identity.PluginKeyStore.Type != "static" {
-		s.log.WithField("type", c.Identity.PluginKeyStore.Type).Warn("backend.auth.pluginKeyStore: " + keysInMemory)
+		s.log.WithField("type", cmp.Or(c.Identity.PluginKeyStore.Type, "memory")).Warn("backend.auth.pluginKeyStore: " + keysInMemory)
 	}
 	if c.Identity.DangerouslyDisableDefaultAuthPolicy {
 		s.log.Warn("backend.auth.dangerouslyDisableDefaultAuthPolicy: callers without a token are let in")
