@@ -6,7 +6,7 @@
 //
 //   - "always": two bodies of a rule differ in one not alone, so that one of them holds;
 //   - "each": some x in xs; not f(x), which holds as soon as one of xs is missing, and
-//     claims[_] != "x", which holds as soon as there is another claim;
+//     claims[_] != "x", also by a variable, which holds as soon as there is another claim;
 //   - "undefined": a member that can be missing stands under a not, and the body fails.
 package habits
 
@@ -127,19 +127,43 @@ func (c checker) checkBody(body ast.Body) {
 			c.checkOptional(body, i)
 		}
 		c.checkOther(e)
-		if some, ok := e.Terms.(*ast.SomeDecl); ok && len(some.Symbols) == 1 {
-			if call, ok := some.Symbols[0].Value.(ast.Call); ok {
-				c.checkEach(body, i, call)
-			}
+		if v, of, ok := oneOf(e); ok {
+			c.checkEach(body, i, v, of)
 		}
 	}
 }
 
-// checkEach looks for `some x in xs; not f(x)`, which holds where one of xs is
+// oneOf is a variable that an expression has be one of a collection: `some x in xs`, or
+// `x := xs[_]` of the caller's claims.
+func oneOf(e *ast.Expr) (v ast.Var, of *ast.Term, ok bool) {
+	if some, is := e.Terms.(*ast.SomeDecl); is {
+		if len(some.Symbols) != 1 {
+			return "", nil, false
+		}
+		call, is := some.Symbols[0].Value.(ast.Call)
+		if !is {
+			return "", nil, false
+		}
+		v, ok = call[len(call)-2].Value.(ast.Var)
+		return v, call[len(call)-1], ok
+	}
+	if !e.IsAssignment() {
+		return "", nil, false
+	}
+	ref, isRef := e.Operand(1).Value.(ast.Ref)
+	if !isRef || ref[:len(ref)-1].String() != claims {
+		return "", nil, false
+	}
+	index, isVar := ref[len(ref)-1].Value.(ast.Var)
+	v, ok = e.Operand(0).Value.(ast.Var)
+	return v, ast.NewTerm(ref[:len(ref)-1]), ok && isVar && index.IsWildcard()
+}
+
+// checkEach looks for a variable that is one of a collection, and of which the rest of the
+// body says only what it is not: `some x in xs; not f(x)`. That holds where one of xs is
 // missing, and mostly is meant for each of them.
-func (c checker) checkEach(body ast.Body, at int, some ast.Call) {
-	v, ok := some[len(some)-2].Value.(ast.Var)
-	if !ok || reading.Single(some[len(some)-1]) {
+func (c checker) checkEach(body ast.Body, at int, v ast.Var, of *ast.Term) {
+	if reading.Single(of) {
 		return
 	}
 	var denied *ast.Expr
@@ -147,7 +171,7 @@ func (c checker) checkEach(body ast.Body, at int, some ast.Call) {
 		if i == at || !uses(e, v) {
 			continue
 		}
-		if (!e.Negated || !callsFunction(e)) && !deniesClaims(e, some[len(some)-1]) {
+		if (!e.Negated || !callsFunction(e)) && !deniesClaims(e, of) {
 			return
 		}
 		denied = e
@@ -157,12 +181,12 @@ func (c checker) checkEach(body ast.Body, at int, some ast.Call) {
 	}
 	text := findings.OneLine(strings.TrimSpace(string(denied.Location.Text)))
 	how := "is missing"
-	if some[len(some)-1].String() == claims {
+	if of.String() == claims {
 		how = "is another one"
 	}
 	c.Add(findings.At(denied.Location), findings.Warning, "each",
 		"this holds as soon as one of %s %s; for none of them write: every %s in %s { %s }",
-		some[len(some)-1], how, v, some[len(some)-1], text)
+		of, how, v, of, text)
 }
 
 const claims = "input.identity.claims"
@@ -179,9 +203,10 @@ func deniesClaims(e *ast.Expr, collection *ast.Term) bool {
 	switch terms[0].String() {
 	case "internal.member_2":
 		return e.Negated && (of || terms[2].String() == claims)
-	case "neq":
-		_, named := terms[2].Value.(ast.String)
-		return of && !e.Negated && named
+	case "neq", "equal":
+		_, named := terms[1].Value.(ast.String)
+		_, alsoNamed := terms[2].Value.(ast.String)
+		return of && e.Negated == (terms[0].String() == "equal") && (named || alsoNamed)
 	}
 	return false
 }
