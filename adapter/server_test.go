@@ -70,6 +70,8 @@ func TestDataAPI(t *testing.T) {
 				`{"rule":"IS_OWNER","resourceType":"todo-item","params":{"userId":"u"}}}}`},
 		{"peer/authz/decision", `{"input":{"permission":{"name":"test.maybe"}}}`, 500,
 			`{"code":"internal_error","message":"The permission policy failed"}`},
+		{"peer/authz/decision", `{"input":{"permision":{"name":"test.allow"}}}`, 200, `{"result":{"result":"DENY"},"warning":` +
+			`{"code":"api_usage_warning","message":"input has no member \"permision\" where a plugin asks: permission?"}}`},
 		{"peer/other", `{"input":{}}`, 200, `{}`},
 		{"peer/authz/decision", `{"input":7}`, 400, `"invalid_parameter"`},
 	} {

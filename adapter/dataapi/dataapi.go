@@ -37,8 +37,14 @@ type Request struct {
 	Body       []byte
 }
 
+// answer is what OPA's data API answers.
+type answer struct {
+	Result  wire.Decision `json:"result"`
+	Warning *caution      `json:"warning,omitempty"`
+}
+
 // Decide returns what to answer as JSON: {"result": …}, without a result for a path at
-// which there is none. The error is a [*wire.Error] of status 400, what Told makes of a
+// which there is none, and with OPA's "warning" where the input has members that none has. The error is a [*wire.Error] of status 400, what Told makes of a
 // [*decision.Failure] of the policy, [audit.ErrUnrecorded], or why no policy serves.
 func (a *API) Decide(ctx context.Context, r Request) (any, error) {
 	document, err := inputDocument(r.Body)
@@ -74,7 +80,7 @@ func (a *API) Decide(ctx context.Context, r Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]wire.Decision{"result": outcome.Decision}, nil
+	return answer{outcome.Decision, warning(document)}, nil
 }
 
 // inputDocument is the input of a request of the data API, its numbers as they
