@@ -44,7 +44,8 @@ type answer struct {
 }
 
 // Decide returns what to answer as JSON: {"result": …}, without a result for a path at
-// which there is none, and with OPA's "warning" where the input has members that none has. The error is a [*wire.Error] of status 400, what Told makes of a
+// which there is none, and with OPA's "warning" where a member of the input
+// is misspelt. The error is a [*wire.Error] of status 400, what Told makes of a
 // [*decision.Failure] of the policy, [audit.ErrUnrecorded], or why no policy serves.
 func (a *API) Decide(ctx context.Context, r Request) (any, error) {
 	document, err := inputDocument(r.Body)

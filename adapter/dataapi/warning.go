@@ -29,8 +29,9 @@ var inputShape = sync.OnceValue(func() *shape {
 })
 
 // warning is what whoever wrote an input may not have meant, in the form of OPA's own
-// warnings: there is none, or it has a member that no request of a plugin has. A policy
-// that looks for the right one finds nothing, and mostly denies. Nil where all is well.
+// warnings: there is none, or it has a misspelt member. A policy that looks for the
+// right one finds nothing, and mostly denies. What is spelt like none may be a policy's own.
+// Nil where all is well.
 func warning(input map[string]any) *caution {
 	text := "'input' key missing from the request" // OPA's own words
 	if input != nil {
@@ -42,16 +43,15 @@ func warning(input map[string]any) *caution {
 	return &caution{"api_usage_warning", text}
 }
 
-// unknown tells of the first member of the value at a path that the shape has not.
+// unknown tells of the first member of the value at a path whose name is nearly one of the shape.
 func (s *shape) unknown(path string, value map[string]any) string {
 	for _, name := range slices.Sorted(maps.Keys(value)) {
-		of, known := s.Properties[name]
-		if !known {
-			text := fmt.Sprintf("%s has no member %.100q where a plugin asks", path, name)
+		of := s.Properties[name]
+		if of == nil {
 			if meant := spelling.Meant(name, slices.Sorted(maps.Keys(s.Properties))); meant != "" {
-				text += ": " + meant + "?"
+				return fmt.Sprintf("%s has no member %.100q where a plugin asks: %s?", path, name, meant)
 			}
-			return text
+			continue
 		}
 		if object, is := value[name].(map[string]any); is && len(of.Properties) > 0 {
 			if text := of.unknown(path+"."+name, object); text != "" {

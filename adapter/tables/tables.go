@@ -171,7 +171,9 @@ func Read(bundle fs.FS, file, called string) (*Table, error) {
 		return nil, unread(err, called)
 	}
 	if err := decoder.Decode(&second); err == nil {
-		return nil, &Error{called, second.Line, "a second document, whose rows nobody would ask; write one only, or a file for each"}
+		return nil, &Error{
+			called, second.Line, "a second document, whose rows nobody would ask; write one only, or a file for each",
+		}
 	} else if !errors.Is(err, io.EOF) {
 		return nil, unread(err, called)
 	}
@@ -305,7 +307,8 @@ func resource(bundle fs.FS, table string, node *yaml.Node) (any, error) {
 		return offline.ParseResource(text)
 	}
 	if len(node.Content) == 2 && node.Content[1].Kind == yaml.ScalarNode && spelling.Near(node.Content[0].Value, "file") {
-		return nil, fmt.Errorf("has %s alone, which no resource is: write {file: …} with the name of a file", node.Content[0].Value)
+		return nil, fmt.Errorf("has %s alone, which no resource is: write {file: …} with the name of a file",
+			node.Content[0].Value)
 	}
 	var value any
 	if err := decodeJSON(node, &value); err != nil {

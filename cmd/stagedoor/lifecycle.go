@@ -193,7 +193,8 @@ func (s *server) closeInTime(ctx context.Context) {
 func (s *server) announce() {
 	c := s.config
 	if c.Identity.PluginKeyStore.Type != "static" {
-		s.log.WithField("type", cmp.Or(c.Identity.PluginKeyStore.Type, "memory")).Warn("backend.auth.pluginKeyStore: " + keysInMemory)
+		store := cmp.Or(c.Identity.PluginKeyStore.Type, "memory")
+		s.log.WithField("type", store).Warn("backend.auth.pluginKeyStore: " + keysInMemory)
 	}
 	if c.Identity.DangerouslyDisableDefaultAuthPolicy {
 		s.log.Warn("backend.auth.dangerouslyDisableDefaultAuthPolicy: callers without a token are let in")
