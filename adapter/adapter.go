@@ -197,7 +197,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	handler := s.observed(s.tracer.Handler(compress(dispatch(router))))
+	handler := s.observed(compress(dispatch(router)))
 	if s.options.CORS != nil {
 		handler = cors.New(*s.options.CORS).Handler(handler)
 	}

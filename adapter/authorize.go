@@ -45,7 +45,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	evaluating, end := s.tracer.Start(ctx, "evaluate")
+	evaluating, end := x.trace.Start(ctx, "evaluate")
 	batch, err := s.policy.Decide(evaluating, caller, permissions)
 	end(err)
 	var answers []wire.Answer
@@ -86,7 +86,7 @@ func (s *Server) policyCaller(ctx context.Context, x *exchange) (decision.Caller
 	if caller.Kind == identity.None {
 		return decision.Caller{Anonymous: true}, nil
 	}
-	ctx, end := s.tracer.Start(ctx, "userinfo")
+	ctx, end := x.trace.Start(ctx, "userinfo")
 	claims, err := s.userInfo(ctx, x)
 	end(err)
 	if err != nil {
@@ -198,7 +198,7 @@ func (s *Server) answer(
 		return answers, nil, failed
 	}
 	s.leave(x) // the rest is the plugins' work
-	applying, end := s.tracer.Start(ctx, "apply-conditions")
+	applying, end := x.trace.Start(ctx, "apply-conditions")
 	begun := time.Now()
 	applied := make(map[int]audit.Applied, len(questions))
 	for q, outcome := range s.conditions.Apply(applying, s.pluginCaller(x), questions) {

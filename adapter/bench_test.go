@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/sample"
 	"github.com/stagedoor/stagedoor/adapter/supply"
+	"github.com/stagedoor/stagedoor/adapter/tracing"
 	"github.com/stagedoor/stagedoor/adapter/vetted"
 	"github.com/stagedoor/stagedoor/bundles"
 	"github.com/stagedoor/stagedoor/rego"
@@ -31,7 +34,7 @@ import (
 // adds is the same for any server. Every request has a token of its own, for 50
 // users.
 func BenchmarkAuthorize(b *testing.B) {
-	handler, tokens := benchHandler(b)
+	handler, tokens := benchHandler(b, nil)
 	for _, bench := range []struct {
 		name  string
 		items []string
@@ -57,10 +60,47 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
+// BenchmarkTraced is a request for one decision, without traces and with some of them told to a
+// collector that takes whatever comes.
+func BenchmarkTraced(b *testing.B) {
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	b.Cleanup(collector.Close)
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	for _, bench := range []struct{ name, config string }{
+		{"off", ""}, {"none", `"sample_percentage":0`}, {"1 %", `"sample_percentage":1`}, {"all", `"sample_percentage":100`},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			var tracer *tracing.Tracer
+			if bench.config != "" {
+				config := fmt.Sprintf(`{"type":"http","address":%q,%s}`, collector.Listener.Addr(), bench.config)
+				var err error
+				tracer, err = tracing.New([]byte(config), "v1", tracing.NewTold(logrus.NewEntry(log), prometheus.NewRegistry()))
+				check(b, err)
+				defer tracer.Close(b.Context())
+			}
+			handler, tokens := benchHandler(b, tracer)
+			send := benchSender(b, handler, benchItems(1, `"type":"basic","name":"catalog.location.read.%d","attributes":{"action":"read"}`))
+			for _, token := range tokens[:50] { // until everybody is known
+				send(token)
+			}
+			b.ReportAllocs()
+			n, before := 0, cpuTime(b)
+			for b.Loop() {
+				send(tokens[n%len(tokens)])
+				n++
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(n), "cpu-ns/op")
+		})
+	}
+}
+
 // BenchmarkFirst is the whole handler likewise, each request for a user who was never seen:
 // user info is asked for, and what the policy says of all users alike is decided already.
 func BenchmarkFirst(b *testing.B) {
-	handler, onBehalfOf := benchServer(b)
+	handler, onBehalfOf := benchServer(b, nil)
 	send := benchSender(b, handler, append(
 		benchItems(25, `"type":"basic","name":"catalog.location.read.%d","attributes":{"action":"read"}`),
 		benchItems(25, `"type":"resource","name":"catalog.entity.update.%d","attributes":{"action":"update"},"resourceType":"catalog-entity"`)...))
@@ -113,9 +153,9 @@ func benchItems(n int, permission string) []string {
 
 // benchHandler is the permission API with the default bundle, and headers of
 // requests on behalf of 50 users.
-func benchHandler(b *testing.B) (http.Handler, [][]string) {
+func benchHandler(b *testing.B, tracer *tracing.Tracer) (http.Handler, [][]string) {
 	b.Helper()
-	handler, onBehalfOf := benchServer(b)
+	handler, onBehalfOf := benchServer(b, tracer)
 	tokens := make([][]string, 1000)
 	for n := range tokens {
 		tokens[n] = onBehalfOf(n % 50)
@@ -125,7 +165,7 @@ func benchHandler(b *testing.B) (http.Handler, [][]string) {
 
 // benchServer is the permission API with the default bundle, and what makes the header of
 // another request on behalf of a user.
-func benchServer(b *testing.B) (handler http.Handler, onBehalfOf func(user int) []string) {
+func benchServer(b *testing.B, tracer *tracing.Tracer) (handler http.Handler, onBehalfOf func(user int) []string) {
 	b.Helper()
 	backstage, err := sample.New(b.Context())
 	check(b, err)
@@ -159,7 +199,7 @@ func benchServer(b *testing.B) (handler http.Handler, onBehalfOf func(user int) 
 	server := adapter.New(
 		adapter.Options{BasePath: "/api/permission", Body: 10 << 20, Items: 10_000, Answer: 32 << 20, FromMetadata: true, Memory: 256 << 20, InFlight: 1024},
 		adapter.Parts{
-			Gate: gate, Identity: who, Policy: serving, Status: policies.Status, Conditions: asker, Audit: decisions, Log: log, Registry: prometheus.NewRegistry(),
+			Gate: gate, Identity: who, Policy: serving, Status: policies.Status, Conditions: asker, Audit: decisions, Log: log, Registry: prometheus.NewRegistry(), Tracer: tracer,
 		})
 	handler, err = server.Handler()
 	check(b, err)
@@ -184,3 +224,11 @@ type benchWriter struct {
 func (w *benchWriter) Header() http.Header         { return w.header }
 func (w *benchWriter) Write(p []byte) (int, error) { return len(p), nil }
 func (w *benchWriter) WriteHeader(status int)      { w.status = status }
+
+// cpuTime is what the process has used of processors.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var used syscall.Rusage
+	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &used))
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}

@@ -69,11 +69,12 @@ func (s *Server) logDenied(x *exchange) {
 	}
 }
 
-type exchangeKey struct{}
+// Trace implements [tracing.Traced].
+func (x *exchange) Trace() *tracing.Trace { return &x.trace }
 
 // exchangeOf is the exchange of a request that passed [Server.observed].
 func exchangeOf(r *http.Request) *exchange {
-	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
+	x, ok := r.Context().Value(tracing.Key{}).(*exchange)
 	if !ok {
 		panic("adapter: a request came by another way than Server.observed")
 	}
@@ -84,14 +85,15 @@ func exchangeOf(r *http.Request) *exchange {
 func (s *Server) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		x := &exchange{id: requestID(r), trace: s.tracer.Trace(r, s.tracer != nil && s.asks(r)), started: started}
-		ctx := s.tracer.In(context.WithValue(r.Context(), exchangeKey{}, x), &x.trace)
-		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		x := &exchange{id: requestID(r), trace: s.tracer.Trace(r, s.asks), started: started}
+		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), tracing.Key{}, x), requestTimeout)
 		defer cancel()
+		ctx, end := x.trace.Serve(ctx, r)
 		w.Header().Set("X-Request-Id", x.id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		out := &recorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(out, r.WithContext(ctx))
+		end(out.status, out.size)
 		took := time.Since(started)
 		if x.route != "" {
 			s.metrics.Request(x.route, outcomeOf(x.err, out.status), took)
@@ -149,7 +151,7 @@ func (s *Server) authenticated(next handler) handler {
 				return err
 			}
 		}
-		ctx, end := s.tracer.Start(r.Context(), "verify")
+		ctx, end := x.trace.Start(r.Context(), "verify")
 		caller, err := s.identity.Authenticate(ctx, authorization)
 		end(err)
 		if err != nil {

@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/credentials"
 )
@@ -45,7 +47,7 @@ type Tracer struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 	options  []otelhttp.Option
-	sampler  sdktrace.Sampler // of traces that begin here
+	share    uint64 // of traces that begin here, in 2^63rds
 }
 
 // settings are OPA's keys under distributed_tracing, with OPA's meaning and defaults.
@@ -100,16 +102,17 @@ func New(config json.RawMessage, version string, told *Told) (*Tracer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newTracer(sdktrace.TraceIDRatioBased(*s.SamplePercentage/100),
+	return newTracer(*s.SamplePercentage/100,
 		sdktrace.WithResource(s.resource(version)), sdktrace.WithSpanProcessor(told),
-		sdktrace.WithBatcher(exporter{sends, told}, s.batch()...)), nil
+		sdktrace.WithSpanProcessor(s.batcher(exporter{sends, told}))), nil
 }
 
-func newTracer(sampler sdktrace.Sampler, options ...sdktrace.TracerProviderOption) *Tracer {
+func newTracer(share float64, options ...sdktrace.TracerProviderOption) *Tracer {
+	sampler := sdktrace.ParentBased(sdktrace.TraceIDRatioBased(share))
 	provider := sdktrace.NewTracerProvider(append(options,
-		sdktrace.WithSampler(sdktrace.ParentBased(sampler)), sdktrace.WithIDGenerator(ids{}))...)
+		sdktrace.WithSampler(sampler), sdktrace.WithIDGenerator(ids{}))...)
 	return &Tracer{
-		sampler:  sampler,
+		share:    uint64(share * (1 << 63)),
 		provider: provider,
 		tracer:   provider.Tracer("github.com/stagedoor/stagedoor"),
 		options: []otelhttp.Option{
@@ -173,6 +176,9 @@ func (s settings) problems() error {
 		}
 	default:
 		wrong("encryption", "%q is not known: write off, tls or mtls", s.Encryption)
+	}
+	if s.Batch.Blocking {
+		wrong("batch_span_processor_options.blocking", "is true: requests would wait for the collector; leave it out")
 	}
 	return errors.Join(problems...)
 }
@@ -248,7 +254,7 @@ func or(text, otherwise string) string {
 	return text
 }
 
-func (s settings) batch() []sdktrace.BatchSpanProcessorOption {
+func (s settings) batcher(to sdktrace.SpanExporter) sdktrace.SpanProcessor {
 	var options []sdktrace.BatchSpanProcessorOption
 	add := func(set bool, option sdktrace.BatchSpanProcessorOption) {
 		if set {
@@ -256,11 +262,12 @@ func (s settings) batch() []sdktrace.BatchSpanProcessorOption {
 		}
 	}
 	b := s.Batch
-	add(b.BatchTimeoutMs > 0, sdktrace.WithBatchTimeout(time.Duration(b.BatchTimeoutMs)*time.Millisecond))
+	timeout := time.Duration(b.BatchTimeoutMs) * time.Millisecond
+	add(timeout > 0, sdktrace.WithBatchTimeout(timeout))
 	add(b.ExportTimeoutMs > 0, sdktrace.WithExportTimeout(time.Duration(b.ExportTimeoutMs)*time.Millisecond))
 	add(b.MaxExportBatchSize > 0, sdktrace.WithMaxExportBatchSize(b.MaxExportBatchSize))
 	add(b.MaxQueueSize > 0, sdktrace.WithMaxQueueSize(b.MaxQueueSize))
-	return options
+	return newBursts(sdktrace.NewBatchSpanProcessor(to, options...), b.MaxQueueSize, timeout)
 }
 
 // closing is how long what is left is sent in the end: nobody is to wait for a collector.
@@ -278,91 +285,145 @@ func (t *Tracer) Close(ctx context.Context) {
 // Trace is the trace that a request is in. The zero Trace is none.
 type Trace struct {
 	parent trace.SpanContext // of whoever asked; where nobody did, of a span that nobody is told
-	told   bool              // to the collector
+	teller *Tracer           // who tells the collector; nil where nobody does
 }
 
 // Trace is the trace that a request is in: that of its caller, by the traceparent header
-// of W3C Trace Context, or else a new one, where begins says so. It is told to the
-// collector where the caller's is, or else for the configured share. Where begins is
-// false, or traces are off, it is never told.
-func (t *Tracer) Trace(r *http.Request, begins bool) Trace {
+// of W3C Trace Context, or else a new one. It is told to the collector where the caller's is, or
+// else for the configured share, as [sdktrace.TraceIDRatioBased] picks it; but only if worth says
+// that the request is worth it. Where traces are off, none begins, and none is told.
+func (t *Tracer) Trace(r *http.Request, worth func(*http.Request) bool) Trace {
+	var in Trace
+	told := false
 	if len(r.Header["Traceparent"]) > 0 {
 		extracted := propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(r.Header))
-		if caller := trace.SpanContextFromContext(extracted); caller.IsValid() {
-			return Trace{parent: caller, told: t != nil && begins && caller.IsSampled()}
-		}
+		in.parent = trace.SpanContextFromContext(extracted)
+		told = in.parent.IsSampled()
 	}
-	if t == nil || !begins {
-		return Trace{}
+	if t == nil {
+		return in
 	}
-	id, span := ids{}.NewIDs(context.Background())
-	of := sdktrace.SamplingParameters{ParentContext: context.Background(), TraceID: id}
-	return Trace{
-		parent: trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span}),
-		told:   t.sampler.ShouldSample(of).Decision == sdktrace.RecordAndSample,
+	if !in.parent.IsValid() {
+		id := newTraceID()
+		in.parent = trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: newSpanID()})
+		told = binary.BigEndian.Uint64(id[8:])>>1 < t.share
 	}
+	if told && worth(r) {
+		in.teller = t
+	}
+	return in
 }
 
 // ID is that of the trace in hexadecimal, or empty for none.
-func (t Trace) ID() string {
+func (t *Trace) ID() string {
 	if !t.parent.HasTraceID() {
 		return ""
 	}
 	return t.parent.TraceID().String()
 }
 
-// key is the context's key of a [Trace].
-type key struct{}
+// Key is the key of a context's [Traced], which is the request that it is of.
+type Key struct{}
 
-// In is ctx in a trace, which must not change any more.
-func (t *Tracer) In(ctx context.Context, in *Trace) context.Context {
-	if t == nil {
-		return ctx
-	}
-	return context.WithValue(ctx, key{}, in)
-}
+// Traced is in a trace, which must not change any more.
+type Traced interface{ Trace() *Trace }
 
 // of is the trace that ctx is in, which may be none.
-func of(ctx context.Context) Trace {
-	if in, ok := ctx.Value(key{}).(*Trace); ok {
-		return *in
+func of(ctx context.Context) *Trace {
+	if in, ok := ctx.Value(Key{}).(Traced); ok {
+		return in.Trace()
 	}
-	return Trace{}
+	return &Trace{}
 }
 
-// Handler gives each request a span whose trace is told to the collector. The request's
-// context comes from [Tracer.In].
-func (t *Tracer) Handler(next http.Handler) http.Handler {
-	if t == nil {
-		return next
+// Serve begins the span of the request itself, where its trace is told. The function that it
+// returns ends the span, with the status and the size of the answer.
+//
+// It is not otelhttp's handler, which makes what is told half as dear again: it works for metrics
+// too, wraps the answer, and makes most attributes twice.
+func (t *Trace) Serve(ctx context.Context, r *http.Request) (context.Context, func(status, size int)) {
+	if t.teller == nil {
+		return ctx, func(int, int) {}
 	}
-	recorded := otelhttp.NewHandler(next, "", append([]otelhttp.Option{
-		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }),
-	}, t.options...)...)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if of(r.Context()).told {
-			recorded.ServeHTTP(w, r)
-			return
+	if t.parent.IsRemote() {
+		ctx = trace.ContextWithSpanContext(ctx, t.parent)
+	}
+	ctx, span := t.teller.tracer.Start(ctx, spanName("", r),
+		trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(requested(r)...))
+	return ctx, func(status, size int) {
+		span.SetAttributes(semconv.HTTPResponseStatusCode(status), semconv.HTTPResponseBodySize(size))
+		if status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, "")
 		}
-		next.ServeHTTP(w, r)
-	})
+		span.End()
+	}
+}
+
+// requested is what a span says of a request, by OpenTelemetry's conventions for HTTP.
+func requested(r *http.Request) []attribute.KeyValue {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	says := []attribute.KeyValue{
+		semconv.HTTPRequestMethodKey.String(r.Method), semconv.URLScheme(scheme), semconv.URLPath(r.URL.Path),
+		semconv.NetworkProtocolVersion(strings.TrimPrefix(r.Proto, "HTTP/")), semconv.UserAgentOriginal(r.UserAgent()),
+	}
+	if peer, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		says = append(says, semconv.NetworkPeerAddress(peer))
+	}
+	host, port, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		return append(says, semconv.ServerAddress(r.Host))
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+		says = append(says, semconv.ServerPort(int(n)))
+	}
+	return append(says, semconv.ServerAddress(host))
+}
+
+func spanName(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }
+
+// Start begins the span of a step of a request, where its trace is told. The function that it
+// returns ends the span, and marks it where err is not nil; the error's text is not told, since it
+// may name people.
+func (t *Trace) Start(ctx context.Context, name string) (context.Context, func(err error)) {
+	if t.teller == nil {
+		return ctx, func(error) {}
+	}
+	ctx, span := t.teller.tracer.Start(ctx, name)
+	return ctx, func(err error) {
+		if err != nil {
+			span.SetStatus(codes.Error, "failed")
+		}
+		span.End()
+	}
 }
 
 // ids makes the ids of traces and spans, which are no secrets.
 type ids struct{}
 
 // NewIDs implements [sdktrace.IDGenerator].
-func (i ids) NewIDs(ctx context.Context) (id trace.TraceID, span trace.SpanID) {
-	id = of(ctx).parent.TraceID()
+func (ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	id := of(ctx).parent.TraceID()
+	if !id.IsValid() {
+		id = newTraceID()
+	}
+	return id, newSpanID()
+}
+
+// NewSpanID implements [sdktrace.IDGenerator].
+func (ids) NewSpanID(context.Context, trace.TraceID) trace.SpanID { return newSpanID() }
+
+func newTraceID() (id trace.TraceID) {
 	for !id.IsValid() {
 		binary.NativeEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // an id, and no secret
 		binary.NativeEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // likewise
 	}
-	return id, i.NewSpanID(ctx, id)
+	return id
 }
 
-// NewSpanID implements [sdktrace.IDGenerator].
-func (ids) NewSpanID(context.Context, trace.TraceID) (span trace.SpanID) {
+func newSpanID() (span trace.SpanID) {
 	for !span.IsValid() {
 		binary.NativeEndian.PutUint64(span[:], rand.Uint64()) //nolint:gosec // likewise
 	}
@@ -376,33 +437,15 @@ func (t *Tracer) Transport(next http.RoundTripper) http.RoundTripper {
 		return next
 	}
 	return transport{otelhttp.NewTransport(next, append([]otelhttp.Option{
-		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }),
+		otelhttp.WithSpanNameFormatter(spanName),
 	}, t.options...)...)}
 }
 
 type transport struct{ next http.RoundTripper }
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if in := of(r.Context()); !in.told && in.parent.IsValid() { // else its span is in the context
+	if in := of(r.Context()); in.teller == nil && in.parent.IsValid() { // else its span is in the context
 		r = r.WithContext(trace.ContextWithSpanContext(r.Context(), in.parent))
 	}
 	return t.next.RoundTrip(r)
 }
-
-// Start begins the span of a step of a request. The function that it returns ends the
-// span, and marks it where err is not nil; the error's text is not told, since it may
-// name people.
-func (t *Tracer) Start(ctx context.Context, name string) (context.Context, func(err error)) {
-	if t == nil || !of(ctx).told {
-		return ctx, ended
-	}
-	ctx, span := t.tracer.Start(ctx, name)
-	return ctx, func(err error) {
-		if err != nil {
-			span.SetStatus(codes.Error, "failed")
-		}
-		span.End()
-	}
-}
-
-func ended(error) {}

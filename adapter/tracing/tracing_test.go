@@ -2,10 +2,12 @@ package tracing
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,8 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/sirupsen/logrus"
+	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 )
 
 func TestConfig(t *testing.T) {
@@ -30,6 +34,7 @@ func TestConfig(t *testing.T) {
 		"encryption":         {`{"type": "http", "encryption": "ssl"}`, "write off, tls or mtls"},
 		"mtls without a key": {`{"type": "http", "encryption": "mtls"}`, "needs tls_cert_file"},
 		"no such authority":  {`{"type": "http", "encryption": "tls", "tls_ca_cert_file": "nowhere.pem"}`, "tls_ca_cert_file"},
+		"blocking":           {`{"type": "http", "batch_span_processor_options": {"blocking": true}}`, "blocking: is true: requests would wait"},
 		"no object":          {`[]`, "opa.distributed_tracing"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -49,20 +54,26 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// traced puts requests into their traces, but for those of /health.
-func traced(t *Tracer, next http.Handler) http.Handler {
-	next = t.Handler(next)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		in := t.Trace(r, r.URL.Path != "/health")
-		next.ServeHTTP(w, r.WithContext(t.In(r.Context(), &in)))
-	})
+// request is a request that is in a trace.
+type request struct{ in *Trace }
+
+func (r request) Trace() *Trace { return r.in }
+
+// traced puts requests into their traces, and is told only of those to /authorize.
+func traced(t *Tracer, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		in := t.Trace(r, func(r *http.Request) bool { return r.URL.Path == "/authorize" })
+		ctx, end := in.Serve(context.WithValue(r.Context(), Key{}, request{&in}), r)
+		next(w, r.WithContext(ctx))
+		end(http.StatusOK, 17)
+	}
 }
 
 // TestOneTrace sends a request through a traced server that does a step and calls
 // another one: all of it is one trace, that of the caller.
 func TestOneTrace(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
-	tracer := newTracer(sdktrace.AlwaysSample(), sdktrace.WithSyncer(spans))
+	tracer := newTracer(1, sdktrace.WithSyncer(spans))
 	defer tracer.Close(context.WithoutCancel(t.Context()))
 	var got string
 	plugin := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -70,8 +81,8 @@ func TestOneTrace(t *testing.T) {
 	}))
 	defer plugin.Close()
 	var id string
-	handler := traced(tracer, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		ctx, end := tracer.Start(r.Context(), "evaluate")
+	handler := traced(tracer, func(_ http.ResponseWriter, r *http.Request) {
+		ctx, end := of(r.Context()).Start(r.Context(), "evaluate")
 		id = of(ctx).ID()
 		end(errors.New("user:default/ann"))
 		request, _ := http.NewRequestWithContext(r.Context(), http.MethodPost, plugin.URL+"/apply", nil)
@@ -81,7 +92,7 @@ func TestOneTrace(t *testing.T) {
 			return
 		}
 		_ = response.Body.Close()
-	}))
+	})
 	const parent = "4bf92f3577b34da6a3ce929d0e0e4736"
 	request := httptest.NewRequest(http.MethodPost, "/authorize", nil)
 	request.Header.Set("Traceparent", "00-"+parent+"-00f067aa0ba902b7-01")
@@ -109,24 +120,71 @@ func TestOneTrace(t *testing.T) {
 	}
 }
 
+// TestServedSpan looks at what the span of a request says, by OpenTelemetry's conventions.
+func TestServedSpan(t *testing.T) {
+	for name, test := range map[string]struct {
+		host   string
+		secure bool
+		status int
+		failed codes.Code
+		want   string
+	}{
+		"answered": {"door.example.org:7008", false, http.StatusOK, codes.Unset,
+			"http.request.method=POST http.response.body.size=17 http.response.status_code=200 network.peer.address=192.0.2.1 " +
+				"network.protocol.version=1.1 server.address=door.example.org server.port=7008 url.path=/authorize url.scheme=http user_agent.original=node"},
+		"refused over TLS": {"door.example.org", true, http.StatusUnauthorized, codes.Unset,
+			"http.request.method=POST http.response.body.size=17 http.response.status_code=401 network.peer.address=192.0.2.1 " +
+				"network.protocol.version=1.1 server.address=door.example.org url.path=/authorize url.scheme=https user_agent.original=node"},
+		"failed, for a host of IPv6": {"[::1]:7008", false, http.StatusBadGateway, codes.Error,
+			"http.request.method=POST http.response.body.size=17 http.response.status_code=502 network.peer.address=192.0.2.1 " +
+				"network.protocol.version=1.1 server.address=::1 server.port=7008 url.path=/authorize url.scheme=http user_agent.original=node"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spans := tracetest.NewInMemoryExporter()
+			tracer := newTracer(1, sdktrace.WithSyncer(spans))
+			defer tracer.Close(context.WithoutCancel(t.Context()))
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/authorize?token=secret", nil)
+			r.Host = test.host
+			r.Header.Set("User-Agent", "node")
+			r.Header.Set("Authorization", "Bearer secret")
+			if test.secure {
+				r.TLS = &tls.ConnectionState{}
+			}
+			in := tracer.Trace(r, func(*http.Request) bool { return true })
+			_, end := in.Serve(t.Context(), r)
+			end(test.status, 17)
+			span := spans.GetSpans()[0]
+			var says []string
+			for _, a := range span.Attributes {
+				says = append(says, string(a.Key)+"="+a.Value.String())
+			}
+			slices.Sort(says)
+			if got := strings.Join(says, " "); got != test.want || span.Status.Code != test.failed ||
+				span.SpanKind != trace.SpanKindServer || span.Name != "POST /authorize" {
+				t.Errorf("%s %s %v: %s", span.SpanKind, span.Name, span.Status.Code, got)
+			}
+		})
+	}
+}
+
 func TestOffCostsNothing(t *testing.T) {
 	var off *Tracer
-	ctx, in := t.Context(), new(Trace)
+	ctx, r := t.Context(), httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/authorize", nil)
+	worth := func(*http.Request) bool { return true }
 	if n := testing.AllocsPerRun(100, func() {
-		c, end := off.Start(ctx, "evaluate")
+		in := off.Trace(r, worth)
+		served, answered := in.Serve(ctx, r)
+		c, end := in.Start(served, "evaluate")
 		end(nil)
-		if c != ctx || off.In(ctx, in) != ctx {
+		answered(http.StatusOK, 0)
+		if c != ctx {
 			t.Error("the context is another")
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	next := http.NotFoundHandler()
 	if got := off.Transport(http.DefaultTransport); got != http.DefaultTransport {
 		t.Errorf("%T", got)
-	}
-	if off.Handler(next) == nil {
-		t.Error("no handler")
 	}
 	off.Close(ctx)
 }
@@ -134,15 +192,15 @@ func TestOffCostsNothing(t *testing.T) {
 // TestTracesThatAreNotTold asks a server of which a quarter of the traces is told.
 func TestTracesThatAreNotTold(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
-	tracer := newTracer(sdktrace.TraceIDRatioBased(0.25), sdktrace.WithSyncer(spans))
+	tracer := newTracer(0.25, sdktrace.WithSyncer(spans))
 	defer tracer.Close(context.WithoutCancel(t.Context()))
 	ids, sent := map[string]bool{}, ""
 	next := roundTripper(func(r *http.Request) (*http.Response, error) {
 		sent = r.Header.Get("Traceparent")
 		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
 	})
-	handler := traced(tracer, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		ctx, end := tracer.Start(r.Context(), "evaluate")
+	handler := traced(tracer, func(_ http.ResponseWriter, r *http.Request) {
+		ctx, end := of(r.Context()).Start(r.Context(), "evaluate")
 		ids[of(ctx).ID()] = true
 		request, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/apply", nil)
 		response, err := tracer.Transport(next).RoundTrip(request)
@@ -152,7 +210,7 @@ func TestTracesThatAreNotTold(t *testing.T) {
 		}
 		_ = response.Body.Close()
 		end(nil)
-	}))
+	})
 	ask := func(parent string) {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/authorize", nil)
 		if parent != "" {
@@ -195,14 +253,14 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 // TestTracesThatAreNotToldCostLittle counts what a request allocates whose trace is not
 // told, with its steps.
 func TestTracesThatAreNotToldCostLittle(t *testing.T) {
-	tracer := newTracer(sdktrace.NeverSample())
+	tracer := newTracer(0)
 	defer tracer.Close(context.WithoutCancel(t.Context()))
-	handler := traced(tracer, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	handler := traced(tracer, func(_ http.ResponseWriter, r *http.Request) {
 		for _, step := range []string{"verify", "userinfo", "evaluate"} {
-			_, end := tracer.Start(r.Context(), step)
+			_, end := of(r.Context()).Start(r.Context(), step)
 			end(nil)
 		}
-	}))
+	})
 	request, w := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/authorize", nil), httptest.NewRecorder()
 	if n := testing.AllocsPerRun(1000, func() { handler.ServeHTTP(w, request) }); n > 3 { // the trace, its context and the request in it
 		t.Errorf("it allocates %v objects", n)
@@ -237,9 +295,9 @@ func TestCollectorIsAway(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			handler := traced(tracer, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			handler := traced(tracer, func(http.ResponseWriter, *http.Request) {})
 			for range 40 {
-				handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+				handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/authorize", nil))
 				time.Sleep(30 * time.Millisecond)
 			}
 			begun := time.Now()
