@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/stagedoor/stagedoor/adapter/discovery"
 	"github.com/stagedoor/stagedoor/adapter/engine"
 	"github.com/stagedoor/stagedoor/adapter/fair"
+	"github.com/stagedoor/stagedoor/adapter/fixture"
 	"github.com/stagedoor/stagedoor/adapter/identity"
 	"github.com/stagedoor/stagedoor/adapter/opa"
 	"github.com/stagedoor/stagedoor/adapter/sample"
@@ -87,12 +87,12 @@ func BenchmarkTraced(b *testing.B) {
 				send(token)
 			}
 			b.ReportAllocs()
-			n, before := 0, cpuTime(b)
+			n, before := 0, fixture.ProcessorTime(b)
 			for b.Loop() {
 				send(tokens[n%len(tokens)])
 				n++
 			}
-			b.ReportMetric(float64(cpuTime(b)-before)/float64(n), "cpu-ns/op")
+			b.ReportMetric(float64(fixture.ProcessorTime(b)-before)/float64(n), "cpu-ns/op")
 		})
 	}
 }
@@ -224,11 +224,3 @@ type benchWriter struct {
 func (w *benchWriter) Header() http.Header         { return w.header }
 func (w *benchWriter) Write(p []byte) (int, error) { return len(p), nil }
 func (w *benchWriter) WriteHeader(status int)      { w.status = status }
-
-// cpuTime is what the process has used of processors.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var used syscall.Rusage
-	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &used))
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
-}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -65,26 +64,26 @@ allow if input.permission.name in data.b.grants[input.identity.user]
 				name := fmt.Sprint("p", n)
 				s.Put("data", fixture.Archive(b, change(b, n, name)))
 				b.StartTimer()
-				before := processorTime(b)
+				before := fixture.ProcessorTime(b)
 				e.MustFetch(b, "data")
 				batch, err := e.Engine.Decide(b.Context(), decision.Caller{User: user}, []wire.Permission{{Name: name}})
 				if err != nil || batch.Outcomes[0].Decision.Result != wire.Allow {
 					b.Fatalf("change %d does not serve: %v", n, err)
 				}
-				spent += processorTime(b) - before
+				spent += fixture.ProcessorTime(b) - before
 			}
 			b.ReportMetric(float64(spent.Milliseconds())/float64(b.N), "cpu-ms/op")
 		})
 	}
 	b.Run("OPA's part of whole", func(b *testing.B) { // to unpack it, before anybody else sees it
 		archive := fixture.Archive(b, whole(b, "0", grants))
-		before := processorTime(b)
+		before := fixture.ProcessorTime(b)
 		for b.Loop() {
 			if _, err := bundle.NewCustomReader(bundle.NewTarballLoader(bytes.NewReader(archive))).Read(); err != nil {
 				b.Fatal(err)
 			}
 		}
-		b.ReportMetric(float64((processorTime(b)-before).Milliseconds())/float64(b.N), "cpu-ms/op")
+		b.ReportMetric(float64((fixture.ProcessorTime(b)-before).Milliseconds())/float64(b.N), "cpu-ms/op")
 	})
 }
 
@@ -94,14 +93,4 @@ func whole(b *testing.B, revision string, grants map[string]any) fixture.Files {
 		".manifest":   fixture.Manifest(revision, "b"),
 		"b/data.json": string(fixture.JSON(b, map[string]any{"grants": grants})),
 	}
-}
-
-// processorTime is what this process has used.
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

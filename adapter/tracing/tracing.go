@@ -40,6 +40,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/stagedoor/stagedoor/adapter/peer"
 )
 
 // Tracer makes spans and sends them. It is safe for concurrent use.
@@ -339,8 +341,8 @@ func of(ctx context.Context) *Trace {
 // Serve begins the span of the request itself, where its trace is told. The function that it
 // returns ends the span, with the status and the size of the answer.
 //
-// It is not otelhttp's handler, which makes what is told half as dear again: it works for metrics
-// too, wraps the answer, and makes most attributes twice.
+// It is not otelhttp's handler, which works for metrics too, wraps the answer, and makes most
+// attributes twice.
 func (t *Trace) Serve(ctx context.Context, r *http.Request) (context.Context, func(status, size int)) {
 	if t.teller == nil {
 		return ctx, func(int, int) {}
@@ -367,19 +369,26 @@ func requested(r *http.Request) []attribute.KeyValue {
 	}
 	says := []attribute.KeyValue{
 		semconv.HTTPRequestMethodKey.String(r.Method), semconv.URLScheme(scheme), semconv.URLPath(r.URL.Path),
-		semconv.NetworkProtocolVersion(strings.TrimPrefix(r.Proto, "HTTP/")), semconv.UserAgentOriginal(r.UserAgent()),
+		semconv.NetworkProtocolVersion(strings.TrimPrefix(r.Proto, "HTTP/")),
+		semconv.UserAgentOriginal(foreign(r.UserAgent())),
 	}
 	if peer, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		says = append(says, semconv.NetworkPeerAddress(peer))
 	}
 	host, port, err := net.SplitHostPort(r.Host)
 	if err != nil {
-		return append(says, semconv.ServerAddress(r.Host))
+		return append(says, semconv.ServerAddress(foreign(r.Host)))
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err == nil {
 		says = append(says, semconv.ServerPort(int(n)))
 	}
-	return append(says, semconv.ServerAddress(host))
+	return append(says, semconv.ServerAddress(foreign(host)))
+}
+
+// foreign is a text from outside as a span says it: short, without tokens, and UTF-8. One value
+// that is not would lose all spans of its batch, which then cannot be encoded.
+func foreign(text string) string {
+	return peer.WithoutTokens(strings.ToValidUTF8(peer.Shorten(text), "\uFFFD"))
 }
 
 func spanName(_ string, r *http.Request) string { return r.Method + " " + r.URL.Path }
@@ -394,7 +403,7 @@ func (t *Trace) Start(ctx context.Context, name string) (context.Context, func(e
 	ctx, span := t.teller.tracer.Start(ctx, name)
 	return ctx, func(err error) {
 		if err != nil {
-			span.SetStatus(codes.Error, "failed")
+			span.SetStatus(codes.Error, "")
 		}
 		span.End()
 	}

@@ -1,16 +1,21 @@
 package tracing
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -162,6 +167,85 @@ func TestServedSpan(t *testing.T) {
 			if got := strings.Join(says, " "); got != test.want || span.Status.Code != test.failed ||
 				span.SpanKind != trace.SpanKindServer || span.Name != "POST /authorize" {
 				t.Errorf("%s %s %v: %s", span.SpanKind, span.Name, span.Status.Code, got)
+			}
+		})
+	}
+}
+
+// TestErrorsOfPluginsAreNotTold calls a plugin whose answer cannot be read, or not to its end.
+// Whoever asks gets the error; its span says that it failed, and nothing that the plugin wrote.
+func TestErrorsOfPluginsAreNotTold(t *testing.T) {
+	const header, person = "HTTP/1.1 200 OK\r\n", "\xff\xfe user:default/ann\r\n\r\n"
+	for name, answer := range map[string]string{
+		"in a header":  header + person,
+		"in a trailer": header + "Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\n{}\r\n0\r\n" + person,
+	} {
+		t.Run(name, func(t *testing.T) {
+			plugin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				connection, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = connection.Write([]byte(answer))
+				_ = connection.Close()
+			}))
+			defer plugin.Close()
+			spans := tracetest.NewInMemoryExporter()
+			told := NewTold(logrus.NewEntry(logrus.New()), prometheus.NewRegistry())
+			tracer := newTracer(1, sdktrace.WithSyncer(exporter{spans, told}))
+			defer tracer.Close(context.WithoutCancel(t.Context()))
+			client := http.Client{Transport: tracer.Transport(http.DefaultTransport)}
+			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, plugin.URL+"/apply", nil)
+			response, err := client.Do(r)
+			if err == nil {
+				_, err = io.ReadAll(response.Body)
+				_ = response.Body.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), "user:default/ann") {
+				t.Errorf("whoever asked got %v", err)
+			}
+			span := spans.GetSpans()[0]
+			if text := fmt.Sprintf("%+v", span); span.Status.Code != codes.Error || strings.Contains(text, "ann") || !utf8.ValidString(text) {
+				t.Errorf("the span says %q", text)
+			}
+		})
+	}
+}
+
+// TestForeignTextLosesNoSpans has a stranger send what could not be encoded, is long, or is a
+// token. The spans arrive, those of others too, and say none of it.
+func TestForeignTextLosesNoSpans(t *testing.T) {
+	var taken atomic.Pointer[[]byte]
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		taken.Store(&body)
+	}))
+	defer collector.Close()
+	const token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1c2VyOmRlZmF1bHQvYW5uIn0.c2lnbmF0dXJlLW9mLWFubg"
+	for name, text := range map[string]string{
+		"no UTF-8": "Mozilla\xff\xfe", "cut in a rune": strings.Repeat("é", 100_000), "a token": "Mozilla " + token,
+	} {
+		t.Run(name, func(t *testing.T) {
+			taken.Store(nil)
+			told := NewTold(logrus.NewEntry(logrus.New()), prometheus.NewRegistry())
+			tracer, err := New(json.RawMessage(`{"type": "http", "address": "`+collector.Listener.Addr().String()+`"}`), "v1", told)
+			if err != nil {
+				t.Fatal(err)
+			}
+			handler := traced(tracer, func(http.ResponseWriter, *http.Request) {})
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/authorize", nil)
+			handler(httptest.NewRecorder(), r)
+			r.Header.Set("User-Agent", text)
+			r.Host = text
+			handler(httptest.NewRecorder(), r)
+			tracer.Close(t.Context())
+			body := taken.Load()
+			if body == nil {
+				t.Fatal("no spans arrived")
+			}
+			if n := bytes.Count(*body, []byte("POST /authorize")); n != 2 || len(*body) > 4096 || bytes.Contains(*body, []byte(token)) {
+				t.Errorf("%d spans of 2 arrived, in %d bytes: %q", n, len(*body), *body)
 			}
 		})
 	}
